@@ -1,0 +1,1 @@
+"""DeepLabV2 on Cityscapes under eight loss configurations."""
