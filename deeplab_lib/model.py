@@ -1,0 +1,200 @@
+"""DeepLabV2: a dilated ResNet with an atrous spatial pyramid of four summed branches.
+
+Sources: Chen et al., "DeepLab: Semantic Image Segmentation with Deep Convolutional Nets, Atrous Convolution, and
+Fully Connected CRFs", TPAMI 2018; He et al., "Deep Residual Learning for Image Recognition", CVPR 2016.
+The layout is the one of the original (Caffe) release: a stage's stride sits on the first 1x1 convolution and the
+max-pool rounds up, so that a 512x1024 image gives a 65x129 grid whose cells lie every 8 pixels from corner to corner.
+"""
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+STAGES = ("layer1", "layer2", "layer3", "layer4")
+FREEZABLE = ("conv1", "bn1", *STAGES)
+
+
+class Bottleneck(nn.Module):
+    """1x1, 3x3, 1x1 convolutions with a residual connection: `(N, C, H, W)` to `(N, 4 * planes, H', W')`.
+
+    `stride_in` says which convolution carries the stride: "1x1" (the first, Caffe) or "3x3" (torchvision).
+    """
+
+    expansion = 4
+
+    def __init__(self, in_channels, planes, stride=1, dilation=1, stride_in="1x1"):
+        super().__init__()
+        first, second = (stride, 1) if stride_in == "1x1" else (1, stride)
+        out_channels = planes * self.expansion
+        self.conv1 = nn.Conv2d(in_channels, planes, 1, stride=first, bias=False)
+        self.bn1 = nn.BatchNorm2d(planes)
+        self.conv2 = nn.Conv2d(planes, planes, 3, stride=second, padding=dilation, dilation=dilation, bias=False)
+        self.bn2 = nn.BatchNorm2d(planes)
+        self.conv3 = nn.Conv2d(planes, out_channels, 1, bias=False)
+        self.bn3 = nn.BatchNorm2d(out_channels)
+        self.relu = nn.ReLU(inplace=True)
+        self.downsample = None
+        if stride != 1 or in_channels != out_channels:
+            self.downsample = nn.Sequential(
+                nn.Conv2d(in_channels, out_channels, 1, stride=stride, bias=False), nn.BatchNorm2d(out_channels)
+            )
+
+    def forward(self, x):
+        out = self.relu(self.bn1(self.conv1(x)))
+        out = self.relu(self.bn2(self.conv2(out)))
+        out = self.bn3(self.conv3(out))
+        return self.relu(out + (x if self.downsample is None else self.downsample(x)))
+
+
+class ASPP(nn.Module):
+    """Atrous spatial pyramid pooling: the **sum** of four 3x3 convolutions, dilation = padding = 6, 12, 18, 24."""
+
+    def __init__(self, in_channels, num_classes, dilations=(6, 12, 18, 24)):
+        super().__init__()
+        self.branches = nn.ModuleList(
+            nn.Conv2d(in_channels, num_classes, 3, padding=rate, dilation=rate) for rate in dilations
+        )
+
+    def forward(self, x):
+        return sum(branch(x) for branch in self.branches)
+
+
+class DeepLabV2(nn.Module):
+    """DeepLabV2 with a bottleneck ResNet of `blocks` blocks a stage; blocks (3, 4, 23, 3) and width 64 are ResNet-101.
+
+    Stage 3 has dilation 2 and stage 4 dilation 4, in every block, so the features stay at 1/8 resolution.
+    Batch-norm scale and shift never train. `bn` says what the statistics do in training: "train" (they follow the
+    batches) or "eval" (they stay as loaded); it is applied again at every call of `train()`.
+
+    Args: num_classes: C. width: channels of the first convolution. stride_in: "1x1" or "3x3", see `Bottleneck`;
+    it belongs to the pretrained weights. Raises ValueError for an unknown `bn` or `stride_in`.
+    """
+
+    stride = 8
+
+    def __init__(self, num_classes=19, blocks=(3, 4, 23, 3), width=64, stride_in="1x1", bn="train"):
+        super().__init__()
+        for name, value, valid in (("stride_in", stride_in, ("1x1", "3x3")), ("bn", bn, ("train", "eval"))):
+            if value not in valid:
+                raise ValueError(f"{name} is {value!r}; valid: {', '.join(valid)}")
+        self.num_classes, self.bn, self.stride_in, self.frozen = num_classes, bn, stride_in, ()
+        self.conv1 = nn.Conv2d(3, width, 7, stride=2, padding=3, bias=False)
+        self.bn1 = nn.BatchNorm2d(width)
+        self.relu = nn.ReLU(inplace=True)
+        self.maxpool = nn.MaxPool2d(3, stride=2, padding=1, ceil_mode=True)
+        in_channels = width
+        plan = zip(STAGES, blocks, (1, 2, 4, 8), (1, 2, 1, 1), (1, 1, 2, 4), strict=True)
+        for stage, count, factor, stride, dilation in plan:
+            layers = []
+            for block in range(count):
+                layers.append(Bottleneck(in_channels, factor * width, stride if block == 0 else 1, dilation, stride_in))
+                in_channels = factor * width * Bottleneck.expansion
+            self.add_module(stage, nn.Sequential(*layers))
+        self.aspp = ASPP(in_channels, num_classes)
+        self._initialize()
+
+    def _initialize(self):
+        for name, module in self.named_modules():
+            if isinstance(module, nn.Conv2d) and name.startswith("aspp"):
+                nn.init.normal_(module.weight, std=0.01)
+                nn.init.zeros_(module.bias)
+            elif isinstance(module, nn.Conv2d):
+                nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+        freeze_batch_norm_affine(self)
+
+    def features(self, images):
+        """Backbone features `(N, 32 * width, h, w)` of `images (N, 3, H, W)`, h about H/8."""
+        x = self.maxpool(self.relu(self.bn1(self.conv1(images))))
+        return self.layer4(self.layer3(self.layer2(self.layer1(x))))
+
+    def scores(self, images):
+        """Logits `(N, C, h, w)` at 1/8 resolution: what the loss is computed on."""
+        return self.aspp(self.features(images))
+
+    def forward(self, images):
+        """Logits `(N, C, H, W)` of normalised `images (N, 3, H, W)`, bilinearly upsampled from the 1/8 grid."""
+        return self.upsample(self.scores(images), images.shape[-2:])
+
+    def upsample(self, scores, size):
+        """Bilinear upsampling of grid logits `(N, C, h, w)` to `size` (H, W), corner on corner."""
+        return F.interpolate(scores, size=size, mode="bilinear", align_corners=True)
+
+    def subsample(self, labels, size):
+        """Labels `(N, H, W)` at the pixels where the features of a grid of `size` (h, w) sit; see `subsample_labels`."""
+        return subsample_labels(labels, size, self.stride)
+
+    def backbone_parameters(self):
+        """Parameters trained at the base rate: everything but the head, less what never trains."""
+        return [p for name, p in self.named_parameters() if not name.startswith("aspp") and not is_affine(self, name)]
+
+    def aspp_parameters(self):
+        """Parameters of the head, trained at ten times the base rate."""
+        return list(self.aspp.parameters())
+
+    def freeze(self, names):
+        """Stop training the named parts (of conv1, bn1, layer1 ... layer4), weights and batch-norm statistics both.
+
+        Gradients are dropped, so that neither momentum nor weight decay moves a frozen weight. The call replaces an
+        earlier one: `freeze(())` thaws. Raises ValueError for an unknown name.
+        """
+        freeze_parts(self, names, FREEZABLE)
+
+    def train(self, mode=True):
+        super().train(mode)
+        hold_batch_norm(self)
+        return self
+
+
+def is_affine(model, parameter_name):
+    """Whether the named parameter is a batch norm's scale or shift."""
+    return isinstance(model.get_submodule(parameter_name.rpartition(".")[0]), nn.modules.batchnorm._BatchNorm)
+
+
+def freeze_batch_norm_affine(model):
+    """Set `requires_grad=False` on every batch norm's scale and shift, as the study does."""
+    for name, parameter in model.named_parameters():
+        if is_affine(model, name):
+            parameter.requires_grad = False
+
+
+def freeze_parts(model, names, valid):
+    """Make exactly the parts `names` of `model` untrainable; see `DeepLabV2.freeze`."""
+    unknown = [name for name in names if name not in valid]
+    if unknown:
+        raise ValueError(f"cannot freeze {unknown[0]!r}; parts: {', '.join(valid)}")
+    model.frozen = tuple(names)
+    for name, parameter in model.named_parameters():
+        parameter.requires_grad = not name.startswith(tuple(f"{part}." for part in names)) and not is_affine(
+            model, name
+        )
+        if not parameter.requires_grad:
+            parameter.grad = None
+    model.train(model.training)
+
+
+def hold_batch_norm(model):
+    """Put into eval mode the batch norms that must not follow the batches: all with `bn="eval"`, else the frozen."""
+    held = [model] if model.bn == "eval" else [model.get_submodule(name) for name in model.frozen]
+    for part in held:
+        for module in part.modules():
+            if isinstance(module, nn.modules.batchnorm._BatchNorm):
+                module.eval()
+
+
+def subsample_labels(labels, size, stride=8):
+    """Labels `(..., H, W)` on the grid `size` (h, w): rows and columns 0, stride, 2 stride ..., clamped to the border.
+
+    These are the pixels on which the network's features are centred. `interpolate(mode="nearest")` would sample
+    elsewhere and drift by up to 7 pixels.
+    """
+    rows, columns = (
+        (torch.arange(cells, device=labels.device) * stride).clamp(max=pixels - 1)
+        for cells, pixels in zip(size, labels.shape[-2:], strict=True)
+    )
+    return labels.index_select(-2, rows).index_select(-1, columns)
+
+
+def count_parameters(model):
+    """Numbers of parameters: `(total, trainable)`."""
+    parameters = list(model.parameters())
+    return sum(p.numel() for p in parameters), sum(p.numel() for p in parameters if p.requires_grad)
