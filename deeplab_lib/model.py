@@ -120,7 +120,7 @@ class DeepLabV2(nn.Module):
         return F.interpolate(scores, size=size, mode="bilinear", align_corners=True)
 
     def subsample(self, labels, size):
-        """Labels `(N, H, W)` at the pixels where the features of a grid of `size` (h, w) sit; see `subsample_labels`."""
+        """Labels `(N, H, W)` at the pixels where the features of a grid of `size` (h, w) sit: `(N, h, w)`."""
         return subsample_labels(labels, size, self.stride)
 
     def backbone_parameters(self):

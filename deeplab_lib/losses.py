@@ -1,0 +1,264 @@
+"""The five losses, and weighted sums of them written as an expression such as `"0.7*ce + 0.3*lovasz"`.
+
+Each loss takes `logits (N, C, h, w)` (any float type; computed in float32) and `labels (N, h, w)` int64 with
+`ignore_index` for void, and returns a scalar over the valid pixels i of the **whole batch**. Below, p = softmax of the
+logits, y the labels, g their one-hot form, and c runs over the classes present in the labels (absent classes are left
+out of the mean). Void pixels have exactly zero gradient; a batch of nothing but void gives 0.
+"""
+
+import difflib
+import inspect
+import math
+import re
+from functools import cached_property
+
+import torch
+from torch import nn
+
+from .labels import IGNORE_INDEX
+
+
+class Pixels:
+    """One batch flattened to `(C, P)`, with the softmax and the one-hot labels that all terms share, made once."""
+
+    def __init__(self, logits, labels, ignore_index=IGNORE_INDEX):
+        if logits.dim() != 4 or labels.shape != (logits.shape[0], *logits.shape[2:]):
+            raise ValueError(
+                f"logits {tuple(logits.shape)} and labels {tuple(labels.shape)}: want (N, C, h, w), (N, h, w)"
+            )
+        self.label_map, self.num_classes = labels, logits.shape[1]
+        flat = labels.reshape(-1)
+        self.valid = flat != ignore_index
+        self.labels = flat.where(self.valid, 0)
+        # Void logits become constants first: whatever stands there, even NaN, reaches neither value nor gradient.
+        scores = logits.float().transpose(0, 1).reshape(self.num_classes, -1)
+        self.log_p = scores.masked_fill(~self.valid, 0).log_softmax(dim=0)
+
+    @cached_property
+    def p(self):
+        """Softmax `(C, P)`, zero at void."""
+        return self.log_p.exp() * self.valid
+
+    @cached_property
+    def onehot(self):
+        """Labels as bool `(C, P)`, False at void."""
+        classes = torch.arange(self.num_classes, device=self.labels.device)
+        return (self.labels == classes[:, None]) & self.valid
+
+    @cached_property
+    def present(self):
+        """Which classes occur in the labels, bool `(C,)`."""
+        return self.onehot.any(dim=1)
+
+    @cached_property
+    def log_p_true(self):
+        """log p[i, y_i], `(P,)`."""
+        return self.log_p.gather(0, self.labels[None])[0]
+
+    def pixel_mean(self, values):
+        """Mean over the valid pixels of `values (P,)`; 0 when there is none."""
+        return (values * self.valid).sum() / self.valid.sum().clamp(min=1)
+
+    def class_mean(self, values):
+        """Mean over the present classes of `values (C,)`; 0 when there is none."""
+        return values.where(self.present, 0).sum() / self.present.sum().clamp(min=1)
+
+
+class Loss(nn.Module):
+    """Base of the losses: `loss(logits (N, C, h, w), labels (N, h, w)) -> scalar`."""
+
+    def forward(self, logits, labels):
+        check_labels(labels, logits.shape[1])
+        return self.of(Pixels(logits, labels))
+
+    def of(self, pixels):
+        """The loss of a prepared batch, a scalar."""
+        raise NotImplementedError
+
+
+class CrossEntropyLoss(Loss):
+    """Mean over pixels of -log p[i, y_i] (Goodfellow et al., "Deep Learning", 2016, section 6.2)."""
+
+    def of(self, pixels):
+        return pixels.pixel_mean(-pixels.log_p_true)
+
+
+class FocalLoss(Loss):
+    """Mean over pixels of -(1 - p[i, y_i])^gamma log p[i, y_i] (Lin et al., ICCV 2017, eq. 4; alpha_t = 1)."""
+
+    def __init__(self, gamma=2.0):
+        super().__init__()
+        self.gamma = check_option("gamma", gamma)
+
+    def of(self, pixels):
+        # The floor keeps the gradient finite where p rounds to 1 and gamma is below 1.
+        miss = (-torch.expm1(pixels.log_p_true)).clamp(min=1e-12)
+        return pixels.pixel_mean(-(miss**self.gamma) * pixels.log_p_true)
+
+
+class TverskyLoss(Loss):
+    """1 - mean over c of TP / (TP + alpha FP + beta FN) (Salehi et al., MLMI 2017, eq. 3).
+
+    TP = sum p g, FP = sum p (1 - g), FN = sum (1 - p) g. beta weighs what is missed, alpha what is claimed wrongly.
+    """
+
+    def __init__(self, alpha=0.3, beta=0.7):
+        super().__init__()
+        self.alpha, self.beta = check_option("alpha", alpha), check_option("beta", beta)
+        if self.alpha + self.beta == 0:
+            raise ValueError("tversky: alpha and beta are both 0; one must be positive")
+
+    def of(self, pixels):
+        return pixels.class_mean(1 - self.index(pixels))
+
+    def index(self, pixels):
+        """The Tversky index of every class, `(C,)`."""
+        true_positives = (pixels.p * pixels.onehot).sum(dim=1)
+        false_positives = pixels.p.sum(dim=1) - true_positives
+        false_negatives = pixels.onehot.sum(dim=1) - true_positives
+        total = true_positives + self.alpha * false_positives + self.beta * false_negatives
+        return true_positives / total.clamp(min=1e-12)
+
+
+class DiceLoss(TverskyLoss):
+    """1 - mean over c of 2 |P G| / (|P| + |G|), denominators not squared (after Milletari et al., 3DV 2016).
+
+    Exactly `TverskyLoss(0.5, 0.5)`.
+    """
+
+    def __init__(self):
+        super().__init__(alpha=0.5, beta=0.5)
+
+
+class LovaszLoss(Loss):
+    """Lovasz-Softmax: mean over c of the Lovasz extension of the Jaccard loss (Berman et al., CVPR 2018, eqs. 8-12).
+
+    The errors |g - p| of every class are sorted downwards at once; each is weighted by how much the Jaccard loss grows
+    when its pixel joins the mistakes.
+    """
+
+    def of(self, pixels):
+        # Void pixels sort behind everything else, so they take part in no other pixel's weight.
+        errors = (pixels.onehot.float() - pixels.p).abs().masked_fill(~pixels.valid, -1)
+        errors, order = errors.sort(dim=1, descending=True)
+        growth = jaccard_growth(pixels.onehot.gather(1, order))
+        return pixels.class_mean((errors.clamp(min=0) * growth).sum(dim=1))
+
+
+def jaccard_growth(foreground):
+    """Growth of the Jaccard loss 1 - I/U as the pixels become mistakes one by one: `(C, P)` bool to float."""
+    hits = foreground.cumsum(dim=1, dtype=torch.float32)
+    misses = torch.arange(1, foreground.shape[1] + 1, device=hits.device) - hits
+    total = hits[:, -1:]
+    jaccard = 1 - (total - hits) / (total + misses)
+    return torch.cat([jaccard[:, :1], jaccard.diff(dim=1)], dim=1)
+
+
+TERMS = {
+    "ce": CrossEntropyLoss,
+    "focal": FocalLoss,
+    "tversky": TverskyLoss,
+    "dice": DiceLoss,
+    "lovasz": LovaszLoss,
+}
+
+
+class WeightedLoss(Loss):
+    """A weighted sum of losses over one shared softmax.
+
+    `weights` maps term names to floats and may be changed between steps. `terms()` gives the raw terms, `total()`
+    their weighted sum; calling the object does both and refuses illegal labels.
+    """
+
+    def __init__(self, losses, weights, expression):
+        super().__init__()
+        self.losses = nn.ModuleDict(losses)
+        self.weights = dict(weights)
+        self.expression = expression
+
+    def of(self, pixels):
+        return self.total({name: loss.of(pixels) for name, loss in self.losses.items()})
+
+    def terms(self, logits, labels):
+        """Raw terms `{name: scalar}`. Labels are taken as checked: no value is read back from the device."""
+        pixels = Pixels(logits, labels)
+        return {name: loss.of(pixels) for name, loss in self.losses.items()}
+
+    def total(self, terms):
+        """Weighted sum of `terms`, a scalar."""
+        return sum(self.weights[name] * term for name, term in terms.items())
+
+
+def make_loss(expression):
+    """Build a `WeightedLoss` from an expression: terms `weight*name(option=value, ...)` joined by `+`.
+
+    A bare name has weight 1. Raises ValueError, naming the place, for anything else.
+    """
+    losses, weights = {}, {}
+    for weight, name, options in parse_expression(expression):
+        if name in losses:
+            raise ValueError(f"loss {expression!r}: {name!r} appears twice; join the two weights into one")
+        losses[name], weights[name] = make_term(name, options, expression), weight
+    return WeightedLoss(losses, weights, expression)
+
+
+NUMBER = r"[0-9]+(?:\.[0-9]*)?(?:[eE][+-]?[0-9]+)?|\.[0-9]+(?:[eE][+-]?[0-9]+)?"
+TERM = re.compile(rf"\s*(?:({NUMBER})\s*\*\s*)?([A-Za-z_]\w*)\s*(?:\(([^()]*)\))?\s*")
+OPTION = re.compile(rf"\s*([A-Za-z_]\w*)\s*=\s*({NUMBER})\s*")
+
+
+def parse_expression(expression):
+    """Split an expression into `(weight, name, options)` tuples; ValueError where it cannot be read."""
+    parsed, position = [], 0
+    while True:
+        match = TERM.match(expression, position)
+        if not match:
+            raise ValueError(
+                f"loss {expression!r}: cannot read {expression[position:].strip() or 'an empty term'!r}; "
+                f"write terms as weight*name(option=value) joined by +, with names from {', '.join(TERMS)}"
+            )
+        weight = float(match[1] or 1)
+        if not 0 < weight < math.inf:
+            raise ValueError(f"loss {expression!r}: the weight of {match[2]!r} is {weight:g}; it must be positive")
+        parsed.append((weight, match[2].lower(), match[3] or ""))
+        position = match.end()
+        if position == len(expression):
+            return parsed
+        if expression[position] != "+":
+            raise ValueError(f"loss {expression!r}: expected + or the end before {expression[position:].strip()!r}")
+        position += 1
+
+
+def make_term(name, options, expression):
+    """One loss from its name and its options text, `"gamma=2"`; ValueError names the valid ones."""
+    if name not in TERMS:
+        raise ValueError(f"loss {expression!r}: no term {name!r}{did_you_mean(name, TERMS)}; terms: {', '.join(TERMS)}")
+    valid = [key for key in inspect.signature(TERMS[name].__init__).parameters if key != "self"]
+    values = {}
+    for text in options.split(",") if options.strip() else []:
+        match = OPTION.fullmatch(text)
+        if not match or match[1] not in valid or match[1] in values:
+            known = f"options: {', '.join(valid)}" if valid else "it takes none"
+            raise ValueError(f"loss {expression!r}: {name} cannot take {text.strip()!r}; {known}")
+        values[match[1]] = float(match[2])
+    return TERMS[name](**values)
+
+
+def did_you_mean(name, valid):
+    """`", did you mean 'x'?"` when one of `valid` is close to `name`, else nothing."""
+    close = difflib.get_close_matches(str(name), list(valid), n=1)
+    return f", did you mean {close[0]!r}?" if close else ""
+
+
+def check_option(name, value):
+    if not 0 <= value < math.inf:
+        raise ValueError(f"loss option {name} is {value!r}; it must be a finite number of at least 0")
+    return float(value)
+
+
+def check_labels(labels, num_classes, ignore_index=IGNORE_INDEX):
+    """Raise ValueError naming the first label that is neither a class nor void."""
+    illegal = ((labels < 0) | (labels >= num_classes)) & (labels != ignore_index)
+    if illegal.any():
+        value = int(labels[illegal][0])
+        raise ValueError(f"label {value} is neither a class (0 to {num_classes - 1}) nor void ({ignore_index})")
