@@ -1,0 +1,259 @@
+"""Cityscapes as it is downloaded: which files belong together, what is wrong with them, and a PyTorch data set of them.
+
+Layout, on disk or inside the official zip files: `leftImg8bit/<split>/<city>/<name>_leftImg8bit.png` and
+`gtFine/<split>/<city>/<name>_gtFine_labelIds.png`; the coarse annotations of `train_extra` lie in `gtCoarse`.
+"""
+
+import hashlib
+import io
+import os
+import struct
+import zipfile
+import zlib
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from PIL import Image
+
+from deeplab_lib.labels import IGNORE_INDEX, NUM_CLASSES, TRAIN_ID_OF_ID
+from deeplab_lib.weights import RGB_IMAGENET
+from deeplab_lib.zips import ARCHIVES, Member, city_of, list_files, size_of
+
+SPLITS = {"train": 2975, "val": 500, "test": 1525, "train_extra": 20000}
+LABEL_SOURCES = ("labelIds", "labelTrainIds")
+# The cities of the fine annotations' training and validation splits: what tells a subset from other data.
+CITIES = {
+    *("aachen", "bochum", "bremen", "cologne", "darmstadt", "dusseldorf", "erfurt", "hamburg", "hanover", "jena"),
+    *("krefeld", "monchengladbach", "strasbourg", "stuttgart", "tubingen", "ulm", "weimar", "zurich"),
+    *("frankfurt", "lindau", "munster"),
+}
+TRAIN_IDS = np.array([value if value in (*range(NUM_CLASSES), IGNORE_INDEX) else -1 for value in range(256)], np.int16)
+
+
+class Pair(NamedTuple):
+    """One scene: its files are a `Path` or a zip `Member`; `label` is None where the test split has none."""
+
+    name: str
+    image: Path | Member
+    label: Path | Member | None
+    city: str
+
+
+class DatasetInfo(NamedTuple):
+    """What a run records of its data; `subset` says how it differs from the published Cityscapes, if it does."""
+
+    name: str
+    root: str
+    synthetic: bool
+    counts: dict[str, int]
+    height: int
+    width: int
+    labels: str
+    fingerprint: str
+    subset: str | None
+
+
+def data_root(data=None):
+    """The data set's root: `data`, else `$CITYSCAPES_DATASET` (as in cityscapesScripts), else None."""
+    data = data or os.environ.get("CITYSCAPES_DATASET")
+    return Path(data).expanduser().resolve() if data else None
+
+
+def scan(root, split, labels="auto"):
+    """Pairs of image and label of one split, sorted by name.
+
+    `labels` is "labelIds", "labelTrainIds" or "auto": the first of the two that is there. Raises `FileNotFoundError`
+    for a missing split or label and `ValueError` for a name that occurs twice.
+    """
+    if split not in SPLITS:
+        raise ValueError(f"unknown split {split!r}: one of {', '.join(SPLITS)}")
+    images = list_files(root, f"leftImg8bit/{split}")
+    images = {file: file.name.removesuffix("_leftImg8bit.png") for file in images if "_leftImg8bit." in file.name}
+    if not images:
+        raise FileNotFoundError(_nothing_found(Path(root), split))
+    repeated = [name for name, count in Counter(images.values()).items() if count > 1]
+    if repeated:
+        first, second = [file for file, name in images.items() if name == repeated[0]][:2]
+        raise ValueError(f"two images share the name {repeated[0]}: {first} and {second}; remove one")
+    kind = "gtCoarse" if split == "train_extra" else "gtFine"
+    found = {file.name: file for file in list_files(root, f"{kind}/{split}")}
+    suffix = f"_{kind}_{_label_source(found, labels)}.png"
+    pairs = [Pair(name, image, found.get(name + suffix), city_of(image)) for image, name in images.items()]
+    for pair in pairs:
+        if pair.label is None and split != "test":
+            expected = f"{kind}/{split}/{pair.city}/{pair.name}{suffix}"
+            raise FileNotFoundError(f"no label for {pair.image}: {expected} is missing from {root}")
+    return sorted(pairs)
+
+
+def _label_source(found, labels):
+    if labels != "auto":
+        if labels not in LABEL_SOURCES:
+            raise ValueError(f"unknown label source {labels!r}: auto, {' or '.join(LABEL_SOURCES)}")
+        return labels
+    return next((kind for kind in LABEL_SOURCES if any(name.endswith(f"_{kind}.png") for name in found)), "labelIds")
+
+
+def _nothing_found(root, split):
+    """One line: what was looked for under `root`, and where it seems to be instead."""
+    wanted = f"leftImg8bit/{split}"
+    if not root.exists():
+        return (
+            f"data folder {root} does not exist; it should hold {wanted} and gtFine/{split}, or the official zip files"
+        )
+    if root.is_file():
+        return f"data must be a folder, and {root} is a file; give {root.parent}, the folder that holds it"
+    deeper = next((path for step in ("*/", "*/*/") for path in root.glob(step + wanted)), None)
+    above = next((path for path in root.parents[:2] if (path / wanted).is_dir()), None)
+    if deeper:
+        home = deeper.parents[1]
+        advice = f"found one at {deeper}: give {home}, or move its leftImg8bit and gtFine up into {root}"
+    elif above:
+        advice = f"it seems to be in the folder above: give {above}"
+    else:
+        names = sorted(path.name + "/" * path.is_dir() for path in root.iterdir())
+        listing = ", ".join(names[:8]) + (", ..." if len(names) > 8 else "") if names else "nothing"
+        advice = f"found {listing}"
+    archive = ARCHIVES["leftImg8bit"][split == "train_extra"]
+    return f"no images in {root}: looked for {wanted}/<city>/*_leftImg8bit.png and for {archive}; {advice}"
+
+
+def image_size(file):
+    """`(height, width)` from a PNG file's header, without decoding it."""
+    with file.open("rb") as stream:
+        head = stream.read(24)
+    if len(head) < 24 or head[:8] != b"\x89PNG\r\n\x1a\n":
+        raise ValueError(f"{file} is not a PNG file; copy or download it again")
+    width, height = struct.unpack(">II", head[16:24])
+    return height, width
+
+
+def check(root, splits=("train", "val"), labels="auto"):
+    """Refuse, in one line, data that a run would stumble over later; reads names and PNG headers only."""
+    everything = [pair for split in splits for pair in scan(root, split, labels)]
+    repeated = [name for name, count in Counter(pair.name for pair in everything).items() if count > 1]
+    if repeated:
+        raise ValueError(f"{repeated[0]} is in more than one of the splits {', '.join(splits)} of {root}; remove one")
+    with ThreadPoolExecutor(8) as pool:  # on a network drive each header costs a round trip
+        list(pool.map(_check_sizes, [pair for pair in everything if pair.label is not None]))
+
+
+def _check_sizes(pair):
+    image, label = image_size(pair.image), image_size(pair.label)
+    if image != label:
+        sizes = f"{pair.image} is {image[1]}x{image[0]} and {pair.label} is {label[1]}x{label[0]}"
+        raise ValueError(f"image and label differ in size (width x height): {sizes}")
+
+
+def fingerprint(pairs):
+    """SHA-256 over names and file sizes: the same on disk and zipped, wherever and whenever the files were copied."""
+    digest = hashlib.sha256()
+    for pair in pairs:
+        label = (pair.label.name, size_of(pair.label)) if pair.label else None
+        digest.update(repr((pair.image.name, size_of(pair.image), label)).encode())
+    return digest.hexdigest()
+
+
+def describe(root, labels="auto"):
+    """`DatasetInfo` of the data under `root`: name, counts, label size, fingerprint of train and val."""
+    root = Path(root).expanduser().resolve()
+    pairs = {split: scan(root, split, labels) for split in ("train", "val")}
+    counts = {split: len(found) for split, found in pairs.items()}
+    counts["test"] = sum("_leftImg8bit." in file.name for file in list_files(root, "leftImg8bit/test"))
+    synthetic = (root / "toycity.json").is_file()
+    height, width = image_size(pairs["val"][0].label)
+    source = pairs["val"][0].label.name.removesuffix(".png").rpartition("_")[2]
+    subset = None if synthetic else _subset(counts, {pair.city for found in pairs.values() for pair in found})
+    both = fingerprint(pairs["train"] + pairs["val"])
+    return DatasetInfo(root.name.lower(), str(root), synthetic, counts, height, width, source, both, subset)
+
+
+def _subset(counts, cities):
+    if not cities <= CITIES:
+        return f"not Cityscapes: {counts['train']:,} training and {counts['val']:,} validation images in its layout"
+    words = {"train": "training", "val": "validation"}
+    missing = [f"{counts[s]:,} of {SPLITS[s]:,} {word} images" for s, word in words.items() if counts[s] != SPLITS[s]]
+    return ", ".join(missing) or None
+
+
+def read_png(file):
+    """Decode a PNG; `ValueError` with the file's name when it is truncated or damaged."""
+    try:
+        image = Image.open(io.BytesIO(file.read_bytes()))
+        image.load()
+    except (OSError, SyntaxError, EOFError, struct.error, zlib.error, zipfile.BadZipFile) as error:
+        raise ValueError(f"{file} cannot be read as an image ({error}); copy or download it again") from None
+    return image
+
+
+def read_image(file):
+    """uint8 RGB `(H, W, 3)`."""
+    return np.asarray(read_png(file).convert("RGB"))
+
+
+def read_labels(file):
+    """Train ids, uint8 `(H, W)`, void 255; `ValueError` names the file and a value that no label has."""
+    values = np.asarray(read_png(file))
+    if values.ndim != 2:
+        raise ValueError(f"{file} holds colours, not label ids: use the *_labelIds.png or *_labelTrainIds.png files")
+    ids = np.where(values == 65535, 255, values) if values.dtype != np.uint8 else values
+    table = TRAIN_IDS if file.name.endswith("_labelTrainIds.png") else TRAIN_ID_OF_ID
+    train_ids = table[np.clip(ids, 0, 255)]
+    illegal = (train_ids < 0) | (ids != np.clip(ids, 0, 255))
+    if illegal.any():
+        legal = "train ids 0-18 and 255" if table is TRAIN_IDS else "label ids 0-33 and 255"
+        raise ValueError(f"{file} holds the value {values[illegal][0]}, which is no label ({legal} are)")
+    return train_ids.astype(np.uint8)
+
+
+def resize_image(image, size):
+    """uint8 `(H, W, 3)` to `size` = (height, width), bilinear with antialiasing; the aspect is not kept."""
+    if image.shape[:2] == tuple(size):
+        return image
+    return np.asarray(Image.fromarray(image).resize(size[::-1], Image.Resampling.BILINEAR))
+
+
+def resize_labels(labels, size):
+    """`(H, W)` to `size` = (height, width): the label under each new pixel's centre."""
+    (old_h, old_w), (h, w) = labels.shape, size
+    rows, columns = (2 * np.arange(h) + 1) * old_h // (2 * h), (2 * np.arange(w) + 1) * old_w // (2 * w)
+    return labels[rows[:, None], columns]
+
+
+class Cityscapes(torch.utils.data.Dataset):
+    """One split as tensors: image float `(3, H, W)`, labels int64 `(H, W)` with train ids and 255 for void.
+
+    `size` = (height, width) of both, None for the files' own; `normalization` turns uint8 `(H, W, 3)` into the image.
+    """
+
+    def __init__(self, root, split, size=None, normalization=RGB_IMAGENET, labels="auto"):
+        self.pairs = scan(root, split, labels)
+        self.size, self.normalization = size and tuple(size), normalization
+
+    def __len__(self):
+        return len(self.pairs)
+
+    def __getitem__(self, index):
+        image, labels = self.raw(index)
+        return self.normalization(image), torch.from_numpy(labels.astype(np.int64))
+
+    def raw(self, index):
+        """Image uint8 `(H, W, 3)` and train ids uint8 `(H, W)` at the data set's size."""
+        image, labels = self.full(index)
+        return (resize_image(image, self.size), resize_labels(labels, self.size)) if self.size else (image, labels)
+
+    def full(self, index):
+        """As `raw`, at the files' own size, as the official evaluation needs them; no label file means all void."""
+        pair = self.pairs[index]
+        image = read_image(pair.image)
+        if pair.label is None:
+            return image, np.full(image.shape[:2], IGNORE_INDEX, np.uint8)
+        return image, self.full_labels(index)
+
+    def full_labels(self, index):
+        """Train ids uint8 `(H, W)` at the label file's own size."""
+        return read_labels(self.pairs[index].label)

@@ -1,0 +1,88 @@
+"""Cityscapes' downloads read in place: a file of the data set is a path on disk or a member of a zip archive."""
+
+import os
+import zipfile
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+ARCHIVES = {
+    "leftImg8bit": ("leftImg8bit_trainvaltest.zip", "leftImg8bit_trainextra.zip"),
+    "gtFine": ("gtFine_trainvaltest.zip",),
+    "gtCoarse": ("gtCoarse.zip",),
+}
+
+
+@dataclass(frozen=True)
+class Member:
+    """A file inside a zip archive, with the few parts of `pathlib.Path` that a data set needs."""
+
+    archive: Path
+    member: str
+    size: int
+
+    @property
+    def name(self):
+        return self.member.rpartition("/")[2]
+
+    def open(self, mode="rb"):
+        # A handle inherited from another process shares its file position, so each process has its own.
+        return _archive(self.archive, os.getpid()).open(self.member)
+
+    def read_bytes(self):
+        with self.open() as stream:
+            return stream.read()
+
+    def __str__(self):
+        return f"{self.archive}: {self.member}"
+
+
+@lru_cache(maxsize=16)
+def _archive(path, process):
+    """Open an archive; `ValueError` in one line when it is a saved web page or only part of a download."""
+    try:
+        return zipfile.ZipFile(path)
+    except zipfile.BadZipFile:
+        with path.open("rb") as stream:
+            start = stream.read(512).lstrip().lower()
+        if start.startswith(b"<"):
+            problem = "is a web page, not an archive: the site's login page was saved in its place"
+        elif start.startswith(b"pk"):
+            problem = f"is incomplete ({path.stat().st_size:,} bytes without the end of a zip archive)"
+        else:
+            problem = "is not a zip archive"
+        advice = f"delete it and download it again, logged in to cityscapes-dataset.com: csDownload {path.name}"
+        raise ValueError(f"{path} {problem}; {advice}") from None
+
+
+def find_archives(root, top):
+    """The official archives that hold the folder `top` (a key of `ARCHIVES`) and are present in `root`."""
+    return [path for path in (Path(root) / name for name in ARCHIVES[top]) if path.is_file()]
+
+
+def list_files(root, folder):
+    """The files two levels below `folder`, such as "leftImg8bit/train", sorted by city and name.
+
+    The unpacked folder wins over an archive beside it. Returns a list of `Path` or of `Member`, empty when neither
+    is there.
+    """
+    root, top = Path(root), folder.partition("/")[0]
+    if (root / folder).is_dir():
+        return sorted((root / folder).glob("*/*.png"))
+    found = []
+    for path in find_archives(root, top):
+        for info in _archive(path, os.getpid()).infolist():
+            parts = info.filename.split("/")
+            if len(parts) == 4 and "/".join(parts[:2]) == folder and parts[3].endswith(".png"):
+                found.append(Member(path, info.filename, info.file_size))
+    return sorted(found, key=lambda file: file.member)
+
+
+def city_of(file):
+    """The folder that holds a file."""
+    return file.member.split("/")[-2] if isinstance(file, Member) else file.parent.name
+
+
+def size_of(file):
+    """Bytes of a file, unpacked."""
+    return file.size if isinstance(file, Member) else file.stat().st_size
