@@ -1,5 +1,6 @@
 """Files that are whole or not there: atomic writes with patience, hashes, and where the project lies."""
 
+import contextlib
 import errno
 import hashlib
 import os
@@ -66,10 +67,8 @@ def sync(path):
 
 def remove(path):
     """Delete a file if it is there and can be."""
-    try:
+    with contextlib.suppress(OSError):
         Path(path).unlink(missing_ok=True)
-    except OSError:
-        pass
 
 
 def file_sha256(path):
