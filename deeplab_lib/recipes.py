@@ -1,6 +1,6 @@
 """The eight runs of the study as data, and the three scales at which they can be made.
 
-A recipe says what is trained: loss, learning rate and the changes made on the way. A preset says at what scale: network,
+A recipe says what is trained: loss, learning rate and the changes on the way. A preset says at what scale: network,
 image size, epochs. Every recipe runs at every preset.
 """
 
@@ -73,7 +73,7 @@ RECIPES = {
             "CE + Lovász",
             "0.5*ce + 0.5*lovasz",
             lr=0.001,
-            motivation="Lovász-Softmax is a surrogate of IoU itself, so half of the training aims straight at the metric.",
+            motivation="Lovász-Softmax is a surrogate of IoU itself: half of the training aims straight at the metric.",
         ),
         Recipe(
             "ce_dice",
@@ -96,8 +96,8 @@ RECIPES = {
                 Change(46, power=2.0, weights={"ce": 0.5, "lovasz": 0.5}, freeze=ALL_STAGES),
                 Change(47, power=1.2),
             ),
-            motivation="The same pair at a lower, warmed-up rate that decays faster from epoch 29 on, to settle and refine; "
-            "at the end the residual stages are frozen and only the layers around them go on learning.",
+            motivation="The same pair at a lower, warmed-up rate that decays faster from epoch 29 on, to settle and "
+            "refine; at the end the residual stages are frozen and only the layers around them go on learning.",
         ),
         Recipe(
             "ce_focal",
@@ -107,8 +107,8 @@ RECIPES = {
             lr=0.0003,
             warmup_steps=500,
             changes=(Change(31, power=1.0), Change(44, freeze=ALL_STAGES)),
-            motivation="Focal turns the attention to hard and rare pixels; a slightly steeper decay over the last 20 epochs "
-            "is meant to close the training well.",
+            motivation="Focal turns the attention to hard and rare pixels; a slightly steeper decay over the last 20 "
+            "epochs is meant to close the training well.",
         ),
         Recipe(
             "ce_lovasz_dice",
@@ -117,7 +117,7 @@ RECIPES = {
             "0.5*ce + 0.25*lovasz + 0.25*dice",
             lr=0.0002,
             power=1.1,
-            motivation="Both overlap losses beside cross-entropy, with a steeper decay to consolidate the detail of classes.",
+            motivation="Both overlap losses beside cross-entropy; a steeper decay is to consolidate the detail of classes.",
         ),
         Recipe(
             "ce_lovasz_focal",

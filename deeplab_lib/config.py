@@ -1,0 +1,277 @@
+"""Every knob of a run in one frozen dataclass, checked before anything is loaded."""
+
+import math
+import os
+import re
+from dataclasses import MISSING, asdict, dataclass, field, fields
+from pathlib import Path
+
+import torch
+
+from . import cityscapes
+from .files import project_root
+from .losses import did_you_mean, make_loss, parse_expression
+from .recipes import PRESETS, RECIPES
+from .schedule import PolyLR
+
+PAPER_STEPS = 74_350  # 50 epochs of 1,487 batches: the training in which the study warms up for 500 steps
+MODELS = {
+    # name: what `architectures.make_model` builds; mini and micro are the same network, shallow and narrow
+    "deeplabv2_resnet101": "the study's network",
+    "deeplabv2_resnet50": "its 50-layer sister",
+    "deeplabv2_resnet152": "its 152-layer sister",
+    "deeplabv2_mini": "one block a stage, a quarter of the width: the demo's",
+    "deeplabv2_micro": "one block a stage, a sixteenth of the width: for tests",
+    "fcn_resnet101": "torchvision's",
+    "deeplabv3_resnet101": "torchvision's",
+    "deeplabv3_mobilenet_v3_large": "torchvision's",
+    "lraspp_mobilenet_v3_large": "torchvision's",
+}
+
+
+def knob(default, kind, help, choices=None, low=None, high=None, result=False):
+    """A field of `Config`. `result` marks what changes the numbers of a run (and so belongs to its fingerprint)."""
+    about = {"kind": kind, "help": help, "choices": choices, "low": low, "high": high, "result": result}
+    return field(default=default, metadata=about)
+
+
+@dataclass(frozen=True)
+class Config:
+    """One run, fully resolved: whatever is None when it is made takes the recipe's, the preset's or the machine's value.
+
+    Values may come as text (papermill, shell): "1e-3", "false" and "None" are read as meant. Raises ValueError in one
+    line naming the knob, its value and the valid ones.
+    """
+
+    loss: str = knob("ce", str, "recipe key or loss expression", result=True)
+    data: str = knob(None, str, "Cityscapes root; None: $CITYSCAPES_DATASET, else the toy city")
+    preset: str = knob("auto", str, "scale: paper, demo or smoke", choices=("auto", *PRESETS))
+    out_dir: str = knob(None, str, "folder of the run's files; None: runs/<dataset name>")
+    seed: int = knob(0, int, "of weights, order and augmentation", low=0, high=2**31 - 1, result=True)
+    epochs: int = knob(None, int, "passes over the training images", low=1, high=100_000, result=True)
+    batch_size: int = knob(None, int, "images an optimiser step", low=1, high=4096, result=True)
+    accumulate: int = knob(1, int, "micro-batches a step is split into", low=1, high=4096, result=True)
+    lr: float = knob(None, float, "initial learning rate, as given (no preset factor)", low=0, high=10, result=True)
+    image_height: int = knob(None, int, "input height in pixels", low=32, high=4096, result=True)
+    image_width: int = knob(None, int, "input width in pixels", low=32, high=8192, result=True)
+    model: str = knob(None, str, "network", choices=tuple(MODELS), result=True)
+    pretrained: str = knob(None, str, "auto, none, torchvision or a weights file", result=True)
+    bn: str = knob("train", str, "batch-norm statistics: train or eval (held)", choices=("train", "eval"), result=True)
+    schedule: str = knob(None, str, "recipe whose schedule is used; None: its own", choices=tuple(RECIPES), result=True)
+    device: str = knob("auto", str, "auto, cpu, cuda, cuda:N or mps")
+    amp: str = knob("auto", str, "mixed precision", choices=("auto", "bf16", "fp16", "off"))
+    gpus: int = knob(1, int, "processes (devices) in this run", low=1, high=64)
+    workers: int = knob(None, int, "loader processes; None: by core count", low=0, high=256)
+    compile: bool = knob(False, bool, "torch.compile the network")
+    deterministic: bool = knob(False, bool, "deterministic GPU kernels only")
+    checkpoint_minutes: float = knob(5.0, float, "longest time between checkpoints", low=0, high=1e6)
+    resume: bool = knob(True, bool, "continue the run; False moves the old files aside")
+
+    def __post_init__(self):
+        for item in fields(self):
+            self._set(item.name, checked(item, getattr(self, item.name)))
+        self._set("loss", self._canonical_loss())
+        self._set("data", str(cityscapes.data_root(self.data) or ""))
+        if self.preset == "auto":
+            self._set("preset", "paper" if self.data else "demo")
+        self._set("data", self.data or str(data_folder() / "toycity" / self.preset))
+        for name, value in {**self._defaults(), "out_dir": str(project_root() / "runs" / self.dataset_name)}.items():
+            if getattr(self, name) is None:
+                self._set(name, value)
+        self._resolve_machine()
+        self._check_together()
+
+    def _set(self, name, value):
+        object.__setattr__(self, name, value)
+
+    def _canonical_loss(self):
+        """The recipe's key, or the expression once it has been read without error."""
+        if self.loss.lower() in RECIPES:
+            return self.loss.lower()
+        if re.fullmatch(r"\w+", self.loss):
+            raise ValueError(f"no loss {self.loss!r}{did_you_mean(self.loss, RECIPES)}; recipes: {', '.join(RECIPES)}")
+        make_loss(self.loss)
+        return self.loss
+
+    def _defaults(self):
+        """What recipe and preset say of the knobs they set."""
+        return {
+            "epochs": self.scale.epochs,
+            "batch_size": self.scale.batch_size,
+            "lr": self.plan.lr * self.scale.lr_factor,
+            "image_height": self.scale.image_height,
+            "image_width": self.scale.image_width,
+            "model": self.scale.model,
+            "pretrained": "auto" if self.preset == "paper" else "none",
+        }
+
+    def _resolve_machine(self):
+        if self.device == "auto":
+            mps = torch.backends.mps.is_available()
+            self._set("device", "cuda" if torch.cuda.is_available() else "mps" if mps else "cpu")
+        if not re.fullmatch(r"cpu|mps|cuda(:\d+)?", self.device):
+            raise ValueError(f"device is {self.device!r}; valid: auto, cpu, cuda, cuda:N, mps")
+        if self.device.startswith("cuda") and not torch.cuda.is_available():
+            raise ValueError(f"device is {self.device!r}, but this PyTorch sees no GPU; use device=cpu or auto")
+        if self.amp == "auto":
+            self._set("amp", best_amp(self.device))
+        if self.workers is None:
+            # Two processes may share a machine's cores, and a cached image costs a millisecond: few workers suffice.
+            self._set("workers", 0 if self.device == "cpu" else min(4, os.cpu_count() or 1))
+
+    def _check_together(self):
+        if self.batch_size % (self.accumulate * self.gpus):
+            raise ValueError(
+                f"batch_size {self.batch_size} cannot be split evenly over accumulate {self.accumulate} x gpus {self.gpus}"
+            )
+        terms = [name for _, name, _ in parse_expression(self.expression)]
+        for change in self.plan.changes:
+            if change.weights and set(change.weights) != set(terms):
+                raise ValueError(
+                    f"schedule {self.plan.key!r} weighs {', '.join(change.weights)}, "
+                    f"but the loss {self.expression!r} has {', '.join(terms)}"
+                )
+
+    @property
+    def recipe(self):
+        """The recipe trained, or None for a loss expression of one's own."""
+        return RECIPES.get(self.loss)
+
+    @property
+    def plan(self):
+        """The recipe whose rate, power, warm-up and changes are used."""
+        return RECIPES[self.schedule or (self.loss if self.loss in RECIPES else "ce")]
+
+    @property
+    def scale(self):
+        """The preset's values."""
+        return PRESETS[self.preset]
+
+    @property
+    def expression(self):
+        """The loss as an expression."""
+        return self.recipe.loss if self.recipe else self.loss
+
+    @property
+    def title(self):
+        """Short name for tables and curves."""
+        return self.recipe.title if self.recipe else self.loss
+
+    @property
+    def size(self):
+        """Input size (H, W)."""
+        return self.image_height, self.image_width
+
+    @property
+    def toycity(self):
+        """Whether the data is the kit's own toy city, which is written when it is not there."""
+        return Path(self.data) == data_folder() / "toycity" / self.preset
+
+    @property
+    def dataset_name(self):
+        """`toycity`, or the data folder's name in lower case."""
+        return "toycity" if self.toycity else Path(self.data).name.lower()
+
+    @property
+    def stem(self):
+        """Name of the run's files: the study's stem, then every knob that differs from recipe and preset."""
+        name = self.recipe.stem if self.recipe else "DeepLabV2_" + slug(self.loss)
+        return name + "".join(f"_{key}{value}" for key, value in self._departures())
+
+    def _departures(self):
+        normal = {item.name: item.default for item in fields(self) if item.metadata["result"]} | self._defaults()
+        short = {"image_height": "h", "image_width": "w", "batch_size": "batch", "model": "", "schedule": "schedule_"}
+        for name, default in normal.items():
+            value = getattr(self, name)
+            if name != "loss" and value != default and not (name == "pretrained" and value == "auto"):
+                text = f"{value:g}" if isinstance(value, float) else slug(Path(str(value)).stem)
+                yield short.get(name, name), text
+
+    def poly(self, steps_per_epoch):
+        """The `PolyLR` of this run; a recipe's own warm-up shrinks with the length of the training, except on paper."""
+        total = self.epochs * steps_per_epoch
+        share = 1 if self.preset == "paper" else total / PAPER_STEPS
+        warmup = self.scale.warmup_steps + round(self.plan.warmup_steps * share)
+        weights = make_loss(self.expression).weights
+        return PolyLR(self.lr, total, self.plan.power, warmup, weights, self.plan.changes)
+
+    def as_dict(self):
+        """Every knob, for JSON."""
+        return asdict(self)
+
+    def result_dict(self):
+        """The knobs that change the numbers, and what recipe and preset add to them."""
+        knobs = {item.name: getattr(self, item.name) for item in fields(self) if item.metadata["result"]}
+        extra = {"power": self.plan.power, "changes": [asdict(change) for change in self.plan.changes]}
+        return knobs | extra | {"warmup": [self.plan.warmup_steps, self.scale.warmup_steps], "preset": self.preset}
+
+    def describe(self):
+        """The resolved configuration as readable lines."""
+        for item in fields(self):
+            yield f"{item.name:18} {getattr(self, item.name)!s:44} {item.metadata['help']}"
+
+
+def check_names(names):
+    """Raise ValueError for a name that is no knob: what a notebook does with its injected parameters."""
+    valid = [item.name for item in fields(Config)]
+    for name in names:
+        if name not in valid:
+            raise ValueError(f"no parameter {name!r}{did_you_mean(name, valid)}; parameters: {', '.join(valid)}")
+
+
+def checked(item, value):
+    """`value` of knob `item` as its type and within its range, or ValueError."""
+    about = item.metadata
+    if isinstance(value, str) and value.strip().lower() in ("none", "null", "") and item.name != "pretrained":
+        value = None
+    if value is None:
+        return None if item.default is MISSING else item.default
+    value = coerce(item.name, value, about["kind"])
+    if about["choices"]:
+        value = value.lower()
+        if value not in about["choices"]:
+            hint = did_you_mean(value, about["choices"])
+            raise ValueError(f"{item.name} is {value!r}{hint}; valid: {', '.join(about['choices'])}")
+    if about["low"] is not None and not about["low"] <= value <= about["high"]:
+        raise ValueError(f"{item.name} is {value:g}; it must lie between {about['low']:g} and {about['high']:g}")
+    if item.name == "lr" and value == 0:
+        raise ValueError("lr is 0; it must be positive")
+    return value
+
+
+def coerce(name, value, kind):
+    """Read `value`, perhaps text from a command line, as `kind`; ValueError when it does not mean one."""
+    words = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
+    try:
+        if kind is bool and not isinstance(value, float):
+            return words[str(value).strip().lower()]
+        if kind is str and isinstance(value, str | os.PathLike):
+            return str(value).strip()
+        if kind in (int, float) and isinstance(value, int | float | str) and not isinstance(value, bool):
+            number = float(value)
+            if math.isfinite(number) and (kind is float or number == int(number)):
+                return kind(number)
+    except (KeyError, ValueError):
+        pass
+    want = {int: "a whole number", float: "a number", bool: "true or false", str: "text"}[kind]
+    raise ValueError(f"{name} is {value!r}; it must be {want}")
+
+
+def best_amp(device):
+    """Mixed precision the hardware is built for: "bf16", "fp16" (older GPUs) or "off"."""
+    if device.startswith("cuda"):
+        return "bf16" if torch.cuda.get_device_capability(device) >= (8, 0) else "fp16"
+    if device == "cpu":
+        fast = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
+        return "bf16" if any(getattr(torch.cpu, name, bool)() for name in fast) else "off"
+    return "off"
+
+
+def data_folder():
+    """Where the kit keeps its toy city and its cache: `$DEEPLAB_DATA`, else `data/` in the project."""
+    return Path(os.environ.get("DEEPLAB_DATA") or project_root() / "data")
+
+
+def slug(text):
+    """A text as part of a file name."""
+    return re.sub(r"[^A-Za-z0-9.=-]+", "_", text.replace("*", "").replace(" ", "")).strip("_")
