@@ -10,7 +10,7 @@ import torch
 
 from . import cityscapes
 from .files import project_root
-from .losses import did_you_mean, make_loss, parse_expression
+from .losses import TERMS, did_you_mean, make_loss, parse_expression
 from .recipes import PRESETS, RECIPES
 from .schedule import PolyLR
 
@@ -37,7 +37,7 @@ def knob(default, kind, help, choices=None, low=None, high=None, result=False):
 
 @dataclass(frozen=True)
 class Config:
-    """One run, fully resolved: whatever is None when it is made takes the recipe's, the preset's or the machine's value.
+    """One run, fully resolved: what is None when it is made takes the recipe's, the preset's or the machine's value.
 
     Values may come as text (papermill, shell): "1e-3", "false" and "None" are read as meant. Raises ValueError in one
     line naming the knob, its value and the valid ones.
@@ -88,7 +88,7 @@ class Config:
         """The recipe's key, or the expression once it has been read without error."""
         if self.loss.lower() in RECIPES:
             return self.loss.lower()
-        if re.fullmatch(r"\w+", self.loss):
+        if re.fullmatch(r"\w+", self.loss) and self.loss.lower() not in TERMS:
             raise ValueError(f"no loss {self.loss!r}{did_you_mean(self.loss, RECIPES)}; recipes: {', '.join(RECIPES)}")
         make_loss(self.loss)
         return self.loss
@@ -122,7 +122,8 @@ class Config:
     def _check_together(self):
         if self.batch_size % (self.accumulate * self.gpus):
             raise ValueError(
-                f"batch_size {self.batch_size} cannot be split evenly over accumulate {self.accumulate} x gpus {self.gpus}"
+                f"batch_size {self.batch_size} cannot be split evenly "
+                f"over accumulate {self.accumulate} x gpus {self.gpus}"
             )
         terms = [name for _, name, _ in parse_expression(self.expression)]
         for change in self.plan.changes:

@@ -117,7 +117,7 @@ RECIPES = {
             "0.5*ce + 0.25*lovasz + 0.25*dice",
             lr=0.0002,
             power=1.1,
-            motivation="Both overlap losses beside cross-entropy; a steeper decay is to consolidate the detail of classes.",
+            motivation="Both overlap losses beside cross-entropy; a steeper decay is to consolidate class detail.",
         ),
         Recipe(
             "ce_lovasz_focal",
