@@ -1,0 +1,331 @@
+"""What the runs left behind, as data: per-epoch tables, final values, and which runs may stand in one table.
+
+A run is `<stem>.csv`, with `<stem>.json` and `<stem>.npz` once it is finished. CSVs that predate this kit (the same
+columns, no JSON, no NPZ) are read too: everything that a CSV alone can tell is told, and `Run.missing` lists the rest.
+"""
+
+import json
+import re
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from deeplab_lib.labels import NUM_CLASSES
+from deeplab_lib.recipes import RECIPES
+
+CLASS_TRAIN = [f"class_{c}_train" for c in range(NUM_CLASSES)]
+CLASS_VAL = [f"class_{c}_val" for c in range(NUM_CLASSES)]
+PERCENTAGES = ["train_mIoU", "val_mIoU", *CLASS_TRAIN, *CLASS_VAL]
+REQUIRED = ["epoch", "lr", "train_loss", "val_loss", *PERCENTAGES, "Runtime"]
+# A column that this kit writes and older files lack: a CSV with it and without a JSON is a run that is not finished.
+KIT_COLUMN = "trainable_parameters"
+
+
+class ResultsError(ValueError):
+    """A run's file that cannot be used, in one line: which file, where in it, what to do."""
+
+
+@dataclass
+class Run:
+    """One run: `table` has a row an epoch, `record` is its JSON or None, `notes` go into the report."""
+
+    path: Path
+    stem: str
+    recipe: str | None
+    title: str
+    seed: int
+    variant: str
+    table: pd.DataFrame
+    record: dict | None = None
+    planned_epochs: int | None = None
+    notes: list[str] = field(default_factory=list)
+
+    @property
+    def config(self):
+        """The resolved configuration, `{}` when there is no JSON."""
+        return (self.record or {}).get("config", {})
+
+    @property
+    def legacy(self):
+        """True for a CSV that predates this kit."""
+        return self.record is None and KIT_COLUMN not in self.table
+
+    @property
+    def finished(self):
+        """True when the run reached its last epoch; a CSV that predates the kit is taken as finished."""
+        return self.legacy or bool(self.record and self.record.get("finished"))
+
+    @property
+    def epoch(self):
+        """The last epoch in the CSV, 0 when there is none."""
+        return int(self.table["epoch"].iloc[-1]) if len(self.table) else 0
+
+    @property
+    def epochs(self):
+        """The epochs planned; for an old CSV those it holds; None when nothing says."""
+        return self.config.get("epochs") or (self.epoch if self.legacy else self.planned_epochs)
+
+    @property
+    def dataset(self):
+        """`{"name", "synthetic", "fingerprint", ...}` as recorded, `{}` when there is no JSON."""
+        return (self.record or {}).get("dataset", {})
+
+    @property
+    def method(self):
+        """What is compared: the stem without its seed. Runs of one method are replicates."""
+        return re.sub(r"_seed\d+$", "", self.stem)
+
+    @property
+    def label(self):
+        """The name under which figures show the run: title, and what makes it differ from its recipe."""
+        parts = [self.title, *([self.variant] if self.variant else []), *([f"seed {self.seed}"] if self.seed else [])]
+        return ", ".join(parts)
+
+    @cached_property
+    def final_train_mIoU(self):
+        return self._final_mean("train_mIoU")
+
+    @cached_property
+    def final_val_mIoU(self):
+        """The headline, in percent: the last epoch's validation mIoU."""
+        return self._final_mean("val_mIoU")
+
+    def _final_mean(self, column):
+        """The last finite value; a `<column>_final` column, when present and finite anywhere, wins."""
+        for name in (f"{column}_final", column):
+            finite = self.table[name].dropna() if name in self.table else ()
+            if len(finite):
+                return float(finite.iloc[-1])
+        return float("nan")
+
+    @cached_property
+    def final_class_val(self):
+        """Validation IoU of the 19 classes in percent `(19,)`, from the last epoch that has any; NaN where absent."""
+        return self._final_classes(CLASS_VAL)
+
+    @cached_property
+    def final_class_train(self):
+        return self._final_classes(CLASS_TRAIN)
+
+    def _final_classes(self, columns):
+        rows = self.table[columns].dropna(how="all")
+        return rows.iloc[-1].to_numpy(float) if len(rows) else np.full(NUM_CLASSES, np.nan)
+
+    @property
+    def best(self):
+        """`(epoch, val_mIoU)` of the epoch with the highest validation mIoU, `(None, nan)` when there is none."""
+        values = self.table["val_mIoU"].dropna()
+        if values.empty:
+            return None, float("nan")
+        return int(self.table["epoch"].loc[values.idxmax()]), float(values.max())
+
+    @cached_property
+    def arrays(self):
+        """The arrays of `<stem>.npz` (names, confusion, boundary_f, predictions, ...), `{}` when there is none."""
+        path = sibling(self.path, ".npz")
+        if path is None:
+            return {}
+        try:
+            with np.load(path, allow_pickle=False) as arrays:
+                return dict(arrays)
+        except Exception as error:
+            raise ResultsError(f"{path}: not a readable NPZ file ({error}); remove it or train the run again") from None
+
+    @property
+    def missing(self):
+        """What this run's files cannot tell, as a list of phrases."""
+        lacks = []
+        if self.record is None:
+            lacks.append("configuration, dataset, versions, device and parameters (no JSON)")
+        if not self.arrays:
+            lacks.append("intervals, confusion matrices, boundary F-score and predictions (no NPZ)")
+        if "val_ce" not in self.table:
+            lacks.append("validation cross-entropy, which compares across losses (no val_ce column)")
+        return lacks
+
+
+def sibling(path, suffix):
+    """The file beside `path` with the same stem, in any case, and `suffix`; None when there is none."""
+    path = Path(path)
+    if (exact := path.with_name(path.stem + suffix)).exists():
+        return exact
+    wanted = (path.stem + suffix).lower()
+    return next((other for other in sorted(path.parent.iterdir()) if other.name.lower() == wanted), None)
+
+
+# --- names -----------------------------------------------------------------------------------------------------------
+
+
+def _plain(stem):
+    """A stem without regard to case and to the two misspellings of the original names."""
+    return stem.lower().replace("warnup", "warmup").replace("deeplabv2_cv07", "deeplabv2_ce07")
+
+
+def parse_stem(stem):
+    """Split a stem into `(recipe key or None, variant, seed)`.
+
+    The variant is what follows the recipe's own stem, e.g. `lr0.0001`; for a custom loss, the slug of its expression.
+    """
+    match = re.fullmatch(r"(.*?)(?:_seed(\d+))?", stem, re.IGNORECASE)
+    body, seed = match[1], int(match[2] or 0)
+    for recipe in sorted(RECIPES.values(), key=lambda recipe: -len(recipe.stem)):
+        if (_plain(body) + "_").startswith(_plain(recipe.stem) + "_"):
+            return recipe.key, body[len(recipe.stem) + 1 :], seed
+    return None, re.sub(r"^deeplabv2_", "", body, flags=re.IGNORECASE), seed
+
+
+# --- reading ---------------------------------------------------------------------------------------------------------
+
+
+def read_csv(path):
+    """The checked per-epoch table of one CSV; raises ResultsError naming file, column and row (as an editor counts)."""
+    try:
+        text = pd.read_csv(path, dtype=str, keep_default_na=False, skip_blank_lines=True, index_col=False)
+    except pd.errors.EmptyDataError:
+        raise ResultsError(f"{path}: the file is empty; remove it or train the run again") from None
+    except (pd.errors.ParserError, UnicodeDecodeError) as error:
+        where = re.search(r"line (\d+)", str(error))
+        row = f"row {where[1]}: " if where else ""
+        raise ResultsError(f"{path}: {row}not a comma-separated table ({str(error).strip()}); repair it") from None
+    missing = [column for column in REQUIRED if column not in text]
+    if missing:
+        more = f" and {len(missing) - 3} more" if len(missing) > 3 else ""
+        raise ResultsError(f"{path}: row 1: column {', '.join(missing[:3])}{more} is missing; is this a run's table?")
+    table = text[[column for column in text if not column.startswith("Unnamed:")]]
+    table = pd.DataFrame({column: _numbers(path, column, table[column]) for column in table})
+    _check(path, table)
+    return table
+
+
+def _numbers(path, column, values):
+    words = values.fillna("").str.strip()
+    empty = words.str.lower().isin(["", "nan", "none", "null", "na", "n/a"])
+    numbers = pd.to_numeric(words.mask(empty), errors="coerce").astype(float)
+    wrong = numbers.isna() & ~empty
+    if wrong.any():
+        row = int(np.flatnonzero(wrong)[0])
+        raise ResultsError(f"{path}: column {column}, row {row + 2}: {words.iloc[row]!r} is not a number; correct it")
+    return numbers
+
+
+def _check(path, table):
+    epochs = table["epoch"].to_numpy()
+    wrong = ~((epochs >= 1) & (epochs == np.round(epochs)))
+    wrong[1:] |= ~(np.diff(epochs) > 0)
+    if wrong.any():
+        row = int(np.flatnonzero(wrong)[0])
+        raise ResultsError(
+            f"{path}: column epoch, row {row + 2}: {epochs[row]:g}; epochs are 1, 2, ... in order, each once"
+        )
+    finals = [column for column in ("train_mIoU_final", "val_mIoU_final") if column in table]
+    for column in PERCENTAGES + finals:
+        outside = (table[column] < 0) | (table[column] > 100 + 1e-6)
+        if outside.any():
+            row = int(np.flatnonzero(outside)[0])
+            raise ResultsError(
+                f"{path}: column {column}, row {row + 2}: {table[column].iloc[row]:g} is no percentage from 0 to 100"
+            )
+
+
+def _read_record(path):
+    json_path = sibling(path, ".json")
+    if json_path is None:
+        return None
+    try:
+        record = json.loads(json_path.read_text(encoding="utf-8"))
+        if not isinstance(record, dict) or not isinstance(record.get("config"), dict):
+            raise ValueError("no run's record: it has no 'config'")
+        return record
+    except (ValueError, OSError) as error:
+        raise ResultsError(f"{json_path}: not readable ({error}); remove it and run the training again") from None
+
+
+def read_run(path):
+    """The Run whose CSV is `path`."""
+    path = Path(path)
+    record = _read_record(path)
+    recipe, variant, seed = parse_stem(path.stem)
+    title = RECIPES[recipe].title if recipe else variant
+    if record:
+        recipe = record.get("recipe", recipe)
+        title = record.get("title") or title
+        seed = record["config"].get("seed", seed)
+        variant = variant if recipe else ""
+    stem = path.stem
+    if recipe and parse_stem(stem)[0] == recipe:
+        stem = RECIPES[recipe].stem + stem[len(RECIPES[recipe].stem) :]
+    run = Run(path, stem, recipe, title, seed, variant, read_csv(path), record)
+    run.notes += _notes(run)
+    return run
+
+
+def _notes(run):
+    """What a reader must know about how the final values were found."""
+    notes = []
+    if not len(run.table):
+        return ["the CSV holds no epoch yet"]
+    for column in ("train_mIoU", "val_mIoU"):
+        final = f"{column}_final"
+        source = final if final in run.table and run.table[final].notna().any() else column
+        finite = run.table[source].dropna()
+        if source == final:
+            notes.append(f"{column}: the last finite value of {final} is used")
+        if finite.empty:
+            notes.append(f"{column}: no finite value")
+        elif finite.index[-1] != run.table.index[-1]:
+            epoch = int(run.table["epoch"].loc[finite.index[-1]])
+            notes.append(f"{source}: the last row is empty, epoch {epoch} is used")
+    classes = run.table[CLASS_VAL].dropna(how="all")
+    if classes.empty:
+        notes.append("per-class validation IoU: no finite value")
+    elif classes.index[-1] != run.table.index[-1]:
+        epoch = int(run.table["epoch"].loc[classes.index[-1]])
+        notes.append(f"per-class validation IoU: the last row is empty, epoch {epoch} is used")
+    if not run.finished:
+        notes.append(f"not finished: stopped at, or still training after, epoch {run.epoch}")
+    return notes
+
+
+def read_runs(folder):
+    """Every run of `folder`, recipes first in their order, then by stem.
+
+    Raises ResultsError when there is no run, when a file is malformed, or when two files claim one run.
+    """
+    folder = Path(folder)
+    runs = [read_run(path) for path in sorted(folder.glob("*.[cC][sS][vV]")) if not path.name.startswith(".")]
+    if not runs:
+        raise ResultsError(f"{folder}: no run's CSV here; train one, or name the folder that holds them")
+    claimed = {}
+    for run in runs:
+        if (other := claimed.setdefault(_plain(run.stem), run)) is not run:
+            raise ResultsError(f"{folder}: {other.path.name} and {run.path.name} are the same run; move one away")
+    order = {key: number for number, key in enumerate(RECIPES)}
+    runs.sort(key=lambda run: (order.get(run.recipe, len(order)), run.variant, run.seed, run.stem))
+    return runs
+
+
+def load_runs(folder):
+    """All runs of `folder` in one frame, a row per run and epoch.
+
+    The CSV's columns, preceded by run (stem), recipe, title, variant, seed, finished, dataset and preset.
+    """
+    frames = []
+    for run in read_runs(folder):
+        about = {
+            "run": run.stem,
+            "recipe": run.recipe,
+            "title": run.title,
+            "variant": run.variant,
+            "seed": run.seed,
+            "finished": run.finished,
+            "dataset": run.dataset.get("name"),
+            "preset": run.config.get("preset"),
+        }
+        frame = run.table.copy()
+        for position, (name, value) in enumerate(about.items()):
+            frame.insert(position, name, value)
+        frames.append(frame)
+    return pd.concat(frames, ignore_index=True)
