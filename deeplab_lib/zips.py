@@ -26,8 +26,7 @@ class Member:
         return self.member.rpartition("/")[2]
 
     def open(self, mode="rb"):
-        # A handle inherited from another process shares its file position, so each process has its own.
-        return _archive(self.archive, os.getpid()).open(self.member)
+        return _archive(self.archive).open(self.member)
 
     def read_bytes(self):
         with self.open() as stream:
@@ -37,8 +36,14 @@ class Member:
         return f"{self.archive}: {self.member}"
 
 
+def _archive(path):
+    """The open archive; each process has its own, since an inherited handle would share its file position."""
+    status = path.stat()
+    return _open_archive(path, status.st_size, status.st_mtime_ns, os.getpid())
+
+
 @lru_cache(maxsize=16)
-def _archive(path, process):
+def _open_archive(path, size, changed, process):
     """Open an archive; `ValueError` in one line when it is a saved web page or only part of a download."""
     try:
         return zipfile.ZipFile(path)
@@ -48,7 +53,7 @@ def _archive(path, process):
         if start.startswith(b"<"):
             problem = "is a web page, not an archive: the site's login page was saved in its place"
         elif start.startswith(b"pk"):
-            problem = f"is incomplete ({path.stat().st_size:,} bytes without the end of a zip archive)"
+            problem = f"is incomplete ({size:,} bytes without the end of a zip archive)"
         else:
             problem = "is not a zip archive"
         advice = f"delete it and download it again, logged in to cityscapes-dataset.com: csDownload {path.name}"
@@ -71,7 +76,7 @@ def list_files(root, folder):
         return sorted((root / folder).glob("*/*.png"))
     found = []
     for path in find_archives(root, top):
-        for info in _archive(path, os.getpid()).infolist():
+        for info in _archive(path).infolist():
             parts = info.filename.split("/")
             if len(parts) == 4 and "/".join(parts[:2]) == folder and parts[3].endswith(".png"):
                 found.append(Member(path, info.filename, info.file_size))
