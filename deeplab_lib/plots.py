@@ -1,0 +1,467 @@
+"""Curves, bars and intervals of the report.
+
+Every function takes runs (`results.Run`) or a table made of them and returns a matplotlib `Figure`, drawn at the size
+at which it is printed. Where the runs lack what a figure needs, the function raises `Missing`, so that the report can
+leave the figure out and say why. Figures made of cells and pixels are in `pictures`.
+"""
+
+from functools import wraps
+from typing import NamedTuple
+
+import matplotlib as mpl
+import numpy as np
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.ticker import MaxNLocator
+
+WIDTH = 6.3  # inches: the text width of an A4 page, so that 8 pt here are 8 pt on paper
+
+STYLE = {
+    "font.size": 8,
+    "axes.titlesize": 8,
+    "axes.labelsize": 8,
+    "xtick.labelsize": 7,
+    "ytick.labelsize": 7,
+    "legend.fontsize": 7,
+    "legend.frameon": False,
+    "legend.handlelength": 3.4,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.linewidth": 0.6,
+    "axes.grid": True,
+    "axes.axisbelow": True,
+    "grid.color": "0.9",
+    "grid.linewidth": 0.5,
+    "xtick.major.width": 0.6,
+    "ytick.major.width": 0.6,
+    "lines.linewidth": 1.3,
+    "lines.markersize": 3.6,
+    "figure.dpi": 150,
+    "savefig.dpi": 150,
+    "svg.hashsalt": "deeplab-losses",  # the same runs give the same bytes
+    "image.interpolation": "nearest",
+}
+
+
+COSTS = {
+    "gmacs": "multiply-adds per image (G)",
+    "latency_ms": "latency per image (ms)",
+    "parameters_m": "parameters (millions)",
+}
+
+
+class Missing(ValueError):
+    """The runs lack what a figure is drawn from; the message names it."""
+
+
+class Look(NamedTuple):
+    """How one run is drawn in every figure: colour, dash pattern, marker."""
+
+    color: str
+    dash: tuple
+    marker: str
+
+
+# Lightness rises by about 8 (CIE L*) from one colour to the next, so the eight stay apart in greyscale; hues were
+# chosen to stay apart under protanopia, deuteranopia and tritanopia too. Dashes and markers say it a third time.
+LOOKS = {
+    "ce": Look("#1b1b1b", (0, ()), "o"),
+    "ce_tversky": Look("#72270f", (0, (5, 1.2)), "s"),
+    "ce_lovasz": Look("#703897", (0, (1.2, 1)), "^"),
+    "ce_dice": Look("#4851ea", (0, (5, 1.2, 1.2, 1.2)), "D"),
+    "ce_lovasz_warmup": Look("#d2447c", (0, ()), "v"),
+    "ce_focal": Look("#7d9747", (0, (8, 1.5)), "P"),
+    "ce_lovasz_dice": Look("#24adf1", (0, (5, 1, 1.2, 1, 1.2, 1)), "X"),
+    "ce_lovasz_focal": Look("#f8a924", (0, (2.5, 1)), "<"),
+}
+_EXTRA = tuple(Look(c, (0, (1, 0.6 * n)), m) for n, (c, m) in enumerate([("0.25", ">"), ("0.5", "h"), ("0.7", "d")], 1))
+
+
+def styled(draw):
+    """Draw in the report's style, whatever the reader's own settings are."""
+
+    @wraps(draw)
+    def drawn(*args, **kwargs):
+        with mpl.rc_context(STYLE):
+            return draw(*args, **kwargs)
+
+    return drawn
+
+
+def looks(runs):
+    """{stem: Look} by recipe; runs without a recipe are drawn in grey. Seeds and variants share their recipe's look."""
+    strangers = iter(_EXTRA * len(runs))
+    return {run.stem: LOOKS.get(run.recipe) or next(strangers) for run in runs}
+
+
+def figure(height, rows=1, columns=1, **subplots):
+    """A figure of the report's width, `height` inches high, and its axes."""
+    fig = Figure(figsize=(WIDTH, height), layout="constrained")
+    return fig, fig.subplots(rows, columns, **subplots)
+
+
+def sign(fig, text):
+    """Name data set, preset and length of training in the figure's corner, so that it says so wherever it is pasted."""
+    fig.suptitle(text, x=0.995, ha="right", fontsize=5.5, color="0.35")
+    return fig
+
+
+def spread(values, gap):
+    """Positions nearest to `values` (least squares) that keep their order and stand at least `gap` apart."""
+    values = np.asarray(values, dtype=float)
+    order = np.argsort(values, kind="stable")
+    blocks = []
+    for shifted in values[order] - gap * np.arange(len(values)):
+        blocks.append([shifted])
+        while len(blocks) > 1 and np.mean(blocks[-2]) > np.mean(blocks[-1]):
+            blocks[-2:] = [blocks[-2] + blocks[-1]]
+    placed = np.empty(len(values))
+    placed[order] = np.concatenate([np.full(len(block), np.mean(block)) for block in blocks])
+    placed[order] += gap * np.arange(len(values))
+    return placed
+
+
+def _each(runs, *columns):
+    """[(look, run, table)] of the runs that hold finite values in every one of `columns`, of those epochs."""
+    look = looks(runs)
+    parts = []
+    for run in runs:
+        if set(columns) <= set(run.table):
+            table = run.table.dropna(subset=list(columns))
+            parts += [(look[run.stem], run, table)] * bool(len(table))
+    if not parts:
+        raise Missing(f"no run has values of {' and '.join(columns)}")
+    return parts
+
+
+def state(run):
+    """A run's label, with the epoch it has reached when it is not finished."""
+    planned = f" of {run.epochs}" if run.epochs else ""
+    return run.label if run.finished else f"{run.label} (epoch {run.epoch}{planned})"
+
+
+def _line(ax, look, x, y, **kwargs):
+    every = max(1, len(x) // 8)
+    start = sum(map(ord, look.marker)) % every  # staggered, so that markers of equal curves do not hide each other
+    style = {"color": look.color, "linestyle": look.dash, "marker": look.marker, "markevery": (start, every)}
+    return ax.plot(x, y, **{**style, "markeredgecolor": "white", "markeredgewidth": 0.4, **kwargs})[0]
+
+
+def _epochs(ax, runs):
+    ax.set_xlabel("epoch")
+    ax.set_xlim(0, max(run.epoch for run in runs) * 1.02)
+    ax.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=6))
+
+
+def changes(run):
+    """Mid-training changes of a run as [(position on the epoch axis, words)], those within 3 % of each other joined."""
+    epochs, places = run.epochs or 1, {}
+    for change in (run.record or {}).get("changes", ()):
+        words = []
+        if change.get("weights"):
+            words.append("weights " + "/".join(f"{value:g}" for value in change["weights"].values()))
+        if change.get("freeze"):
+            words.append(", ".join(change["freeze"]).replace("layer1, layer2, layer3, layer4", "layer1–4") + " frozen")
+        if change.get("power") is not None:
+            words.append(f"power {change['power']:g}")
+        at = change["at"] * epochs
+        near = next((place for place in places if abs(place - at) < 0.03 * epochs), at)
+        places[near] = [*places.get(near, []), ", ".join(words)]
+    return [(place, ", then ".join(words)) for place, words in places.items()]
+
+
+def _mark(ax, run, table, column, color):
+    """An open diamond on the curve wherever the run's training changed; True if there is one."""
+    places = [place for place, _ in changes(run) if place <= table["epoch"].max()]
+    heights = np.interp(places, table["epoch"], table[column])
+    ax.plot(places, heights, "D", markersize=5.5, mfc="none", mec=color, mew=1.1, zorder=5)
+    return bool(places)
+
+
+def _key(ax, lines, values, form, title, marked):
+    """Legend right of the axes, in the order in which the curves end."""
+    order = np.argsort([-value for value in values], kind="stable")
+    handles = [lines[i] for i in order]
+    labels = [f"{lines[i].get_label()}  {values[i]:{form}}" for i in order]
+    if marked:
+        handles.append(Line2D([], [], linestyle="none", marker="D", mfc="none", mec="0.3", markersize=5.5))
+        labels.append("training changed")
+    ax.legend(handles, labels, loc="center left", bbox_to_anchor=(1.01, 0.5), title=title, title_fontsize=7)
+
+
+@styled
+def learning_rates(runs):
+    """Base learning rate at the end of every epoch; runs with the same schedule lie as nested lines, thinner on top."""
+    fig, ax = figure(2.7)
+    schedules, lines, marked = [], [], False
+    parts = _each(runs, "lr")
+    for look, run, table in parts:
+        rates = table["lr"].to_numpy()
+        alike = sum(len(other["lr"]) == len(rates) and np.allclose(other["lr"], rates) for _, _, other in parts)
+        below = sum(len(other) == len(rates) and np.allclose(other, rates) for other in schedules)
+        schedules.append(rates)
+        width = 1.3 * (alike - below)
+        lines.append(_line(ax, look, table["epoch"], rates, lw=width, zorder=2 + below, label=state(run)))
+        marked |= _mark(ax, run, table, "lr", look.color)
+    ax.set_yscale("log")
+    ax.set_ylabel("base learning rate (log scale)")
+    _epochs(ax, runs)
+    _key(ax, lines, [rates[0] for rates in schedules], ".2g", "run, rate after epoch 1", marked)
+    return fig
+
+
+@styled
+def curves(runs, column, label):
+    """One column of all runs against the epoch, in one pair of axes."""
+    fig, ax = figure(2.9)
+    lines, last, marked = [], [], False
+    for look, run, table in _each(runs, column):
+        lines.append(_line(ax, look, table["epoch"], table[column], label=state(run)))
+        last.append(table[column].iloc[-1])
+        marked |= _mark(ax, run, table, column, look.color)
+    ax.set_ylabel(label)
+    _epochs(ax, runs)
+    _key(ax, lines, last, ".3f" if max(last) < 10 else ".1f", "run, last epoch", marked)
+    return fig
+
+
+@styled
+def curve_grid(runs, train, validation, label, share=False):
+    """Training and validation column of every run in a panel of its own, two panels a row."""
+    parts = _each(runs, train, validation)
+    count = (len(parts) + 1) // 2
+    fig, axes = figure(0.5 + 1.5 * count, count, 2, sharex=True, sharey=share, squeeze=False)
+    for ax, (look, run, table) in zip(axes.flat, parts, strict=False):
+        ax.plot(table["epoch"], table[train], color="0.45", linestyle=(0, (2, 1)), label="training")
+        _line(ax, look, table["epoch"], table[validation], linestyle="-", label="validation")
+        _annotate(ax, run)
+        ax.legend(loc="best", handlelength=2.2)
+    for ax in axes.flat[len(parts) :]:
+        ax.axis("off")
+    for ax in axes[:, 0]:
+        ax.set_ylabel(label)
+    for ax in axes[-1]:
+        _epochs(ax, runs)
+    return fig
+
+
+def _annotate(ax, run):
+    """Title of a panel; under it, lettered, the changes of that run, and a dotted line at each."""
+    words = []
+    for letter, (place, text) in zip("abcdef", changes(run), strict=False):
+        ax.axvline(place, color="0.3", linewidth=0.8, linestyle=(0, (1, 1.5)))
+        ax.text(place, 0.02, f" {letter}", transform=ax.get_xaxis_transform(), fontsize=6.5)
+        words.append(f"{letter}: {text}")
+    ax.set_title(state(run), loc="left", pad=4 + 7 * len(words))
+    ax.text(0, 1.02, "\n".join(words), transform=ax.transAxes, fontsize=5.5, va="bottom")
+
+
+def _bars(ax, names, values, drawn, form, spans=None):
+    """Horizontal bars, first name on top, each with its value; `spans` (n, 2) are intervals drawn as whiskers."""
+    values = np.asarray(values, dtype=float)
+    places = np.arange(len(names))
+    ax.barh(places, values, color=[look.color for look in drawn], height=0.68)
+    ends = values if spans is None else np.fmax(values, np.asarray(spans)[:, 1])
+    if spans is not None:
+        ax.hlines(places, *np.asarray(spans).T, color="white", linewidth=2.4)
+        ax.hlines(places, *np.asarray(spans).T, color="0.2", linewidth=1)
+    for place, value, end in zip(places, values, ends, strict=True):
+        ax.annotate(f"{value:{form}}", (end, place), (3, 0), textcoords="offset points", va="center", fontsize=7)
+    ax.set_yticks(places, names)
+    ax.set_ylim(len(names) - 0.4, -0.6)
+    ax.set_xlim(0, np.nanmax(ends) * 1.18)
+    ax.grid(False, axis="y")
+
+
+def duration_unit(seconds):
+    """The unit in which a duration reads best, as (seconds in one, name)."""
+    return next((unit for unit in ((3600, "h"), (60, "min")) if seconds >= 2 * unit[0]), (1, "s"))
+
+
+@styled
+def durations(runs):
+    """Total duration of every run, and the mean time of one of its epochs with the standard deviation between them."""
+    parts = _each(runs, "Runtime")
+    fig, (left, right) = figure(0.6 + 0.22 * max(len(parts), 3), 1, 2, sharey=True)
+    drawn, names = [look for look, _, _ in parts], [state(run) for _, run, _ in parts]
+    total = np.array([table["Runtime"].sum() for _, _, table in parts])
+    mean = np.array([table["Runtime"].mean() for _, _, table in parts])
+    deviation = np.array([np.std(table["Runtime"], ddof=len(table) > 1) for _, _, table in parts])
+    seconds, unit = duration_unit(total.max())
+    _bars(left, names, total / seconds, drawn, ".1f")
+    left.set_xlabel(f"all epochs ({unit})")
+    _bars(right, names, mean, drawn, ".1f", np.stack([mean - deviation, mean + deviation], 1))
+    right.set_xlabel("mean of an epoch ± standard deviation (s)")
+    return fig
+
+
+@styled
+def own_loss_beside_ce(runs):
+    """Left every run's own validation loss, which no two need share; right plain cross-entropy, the same for all."""
+    fig, axes = figure(2.7, 1, 2)
+    parts = _each(runs, "val_loss", "val_ce")
+    panels = {"val_loss": "its own loss", "val_ce": "cross-entropy, the same for all"}
+    for ax, (column, title) in zip(axes, panels.items(), strict=True):
+        for look, run, table in parts:
+            _line(ax, look, table["epoch"], table[column], label=state(run))
+            _mark(ax, run, table, column, look.color)
+        ax.set_title(title, loc="left")
+        _epochs(ax, runs)
+    axes[0].set_ylabel("validation loss (mean per pixel)")
+    fig.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=4, columnspacing=1.2)
+    return fig
+
+
+@styled
+def iou_against_frequency(iou, share, runs):
+    """IoU of every class and run against the class's share of the labelled validation pixels.
+
+    `iou` is a table run x class name in percent, `share` a series class name -> percent of the pixels.
+    """
+    known = [name for name in iou.columns if share.get(name, 0) > 0 and iou[name].notna().any()]
+    if not known:
+        raise Missing("no confusion matrices (.npz) to count the classes' pixels in")
+    fig, ax = figure(3.7)
+    look, titles = looks(runs), {run.stem: run.label for run in runs}
+    x = np.log10(share[known].to_numpy(dtype=float))
+    ax.vlines(x, iou[known].min(), iou[known].max(), color="0.8", linewidth=3, zorder=1)
+    for run in iou.index:
+        style = {"color": look[run].color, "marker": look[run].marker, "linestyle": "none", "mec": "white", "mew": 0.3}
+        ax.plot(x, iou.loc[run, known], markersize=4.2, label=titles[run], **style)
+    for at, place, name in zip(x, spread(x, (x.max() - x.min()) / 24 or 1), known, strict=True):
+        ax.annotate(
+            name,
+            (at, min(iou[name].max() + 2, 99)),
+            (place, 104),
+            ha="left",
+            va="bottom",
+            rotation=50,
+            rotation_mode="anchor",
+            fontsize=6.5,
+            arrowprops={"arrowstyle": "-", "linewidth": 0.4, "color": "0.6", "relpos": (0, 0), "shrinkA": 0},
+            annotation_clip=False,
+        )
+    ticks = [tick for tick in (0.01, 0.03, 0.1, 0.3, 1, 3, 10, 30) if x.min() - 0.3 <= np.log10(tick) <= x.max() + 0.3]
+    ax.set_xticks(np.log10(ticks), [f"{tick:g}" for tick in ticks])
+    ax.set(xlabel="share of the labelled validation pixels (%, log scale)", ylabel="validation IoU (%)", ylim=(0, 100))
+    fig.legend(*ax.get_legend_handles_labels(), loc="outside lower center", ncols=4, handlelength=1)
+    return fig
+
+
+@styled
+def boundary(table, runs):
+    """Boundary F-score of every run as bars; `table` is indexed by run: boundary_f, low, high, in percent."""
+    table = table.dropna(subset=["boundary_f"])
+    if table.empty:
+        raise Missing("no run has boundary F-scores (.npz)")
+    look, titles = looks(runs), {run.stem: run.label for run in runs}
+    fig, ax = figure(0.6 + 0.22 * max(len(table), 3))
+    spans = table[["low", "high"]].to_numpy(dtype=float)
+    _bars(
+        ax, [titles[run] for run in table.index], table["boundary_f"], [look[run] for run in table.index], ".1f", spans
+    )
+    ax.set_xlabel("boundary F-score (%), mean over validation images with its 95 % interval")
+    return fig
+
+
+@styled
+def forest(table, label):
+    """Estimates with intervals, one a row: `table` has name, estimate, low, high and may have color, marker, decided.
+
+    Rows with `decided` false (their interval holds zero) are drawn hollow.
+    """
+    if table.empty:
+        raise Missing("no pair of runs with per-image confusion matrices (.npz) to compare")
+    fig, ax = figure(0.65 + 0.22 * max(len(table), 2))
+    ax.axvline(0, color="0.3", linewidth=0.8)
+    for place, row in enumerate(table.to_dict("records")):
+        color, filled = row.get("color", "0.2"), row.get("decided", row["low"] > 0 or row["high"] < 0)
+        ax.plot([row["low"], row["high"]], [place, place], color=color, linewidth=1.6, solid_capstyle="butt")
+        ax.plot(row["estimate"], place, row.get("marker", "o"), color=color, mfc=color if filled else "white", ms=5)
+        text = f"{row['estimate']:+.2f}  [{row['low']:+.2f}, {row['high']:+.2f}]".replace("-", "−")
+        ax.text(1.02, place, text, transform=ax.get_yaxis_transform(), va="center", fontsize=7)
+    ax.set_yticks(range(len(table)), table["name"])
+    ax.set_ylim(len(table) - 0.4, -0.6)
+    ax.set_xlabel(label)
+    ax.grid(False, axis="y")
+    return fig
+
+
+@styled
+def ranking(table, label):
+    """Runs by estimate, best on top, with intervals; a bar right of them joins the runs of every tie.
+
+    `table` has name, estimate, low, high, color, marker and tie: the set of groups a row belongs to, as letters
+    (`"a"`, `"ab"`, ...): rows that share a letter are not told apart.
+    """
+    if table.empty:
+        raise Missing("no finished run to rank")
+    table = table.sort_values("estimate", ascending=False, kind="stable").reset_index(drop=True)
+    fig, ax = figure(0.6 + 0.24 * max(len(table), 2))
+    for place, row in enumerate(table.to_dict("records")):
+        if np.isfinite(row["low"]):
+            ax.plot([row["low"], row["high"]], [place, place], color=row["color"], linewidth=1.6)
+        ax.plot(row["estimate"], place, row["marker"], color=row["color"], ms=6, mec="white", mew=0.5)
+        text = f"{row['estimate']:.2f}"
+        ax.text(1.02, place, text, transform=ax.get_yaxis_transform(), va="center", fontsize=7)
+    for column, letter in enumerate(sorted(set("".join(table["tie"])))):
+        rows = [place for place, tie in enumerate(table["tie"]) if letter in tie]
+        x = 1.11 + 0.02 * column
+        ax.plot(
+            [x, x],
+            [min(rows) - 0.3, max(rows) + 0.3],
+            transform=ax.get_yaxis_transform(),
+            color="0.25",
+            linewidth=2.4,
+            clip_on=False,
+            solid_capstyle="butt",
+        )
+    ax.set_yticks(range(len(table)), table["name"])
+    ax.set_ylim(len(table) - 0.4, -0.6)
+    ax.set_xlabel(label)
+    ax.grid(False, axis="y")
+    return fig
+
+
+@styled
+def accuracy_against_time(runs):
+    """Validation mIoU against the time trained so far (training and validation)."""
+    parts = _each(runs, "Runtime", "val_mIoU")
+    seconds, unit = duration_unit(max(table["Runtime"].sum() for _, _, table in parts))
+    fig, ax = figure(2.9)
+    lines = [
+        _line(ax, look, table["Runtime"].cumsum() / seconds, table["val_mIoU"], label=state(run))
+        for look, run, table in parts
+    ]
+    ax.set(xlabel=f"time trained ({unit})", ylabel="validation mIoU (%)", xlim=(0, None))
+    _key(ax, lines, [table["val_mIoU"].iloc[-1] for _, _, table in parts], ".1f", "run, last epoch", False)
+    return fig
+
+
+@styled
+def accuracy_against_cost(table):
+    """Accuracy against cost, one panel a measure; `table` has name, mIoU, color, marker and any of the COSTS.
+
+    A row without mIoU, an architecture that was measured and not trained, is a dotted line at its cost.
+    """
+    measured = [column for column in COSTS if column in table and table[column].notna().any()]
+    if not measured:
+        raise Missing("no cost was measured: neither efficiency.json nor the runs' own counts are there")
+    fig, axes = figure(3.1, 1, len(measured), sharey=True, squeeze=False)
+    for ax, column in zip(axes[0], measured, strict=True):
+        costs = table.dropna(subset=[column])
+        for row in costs.to_dict("records"):
+            style = {"color": row["color"], "mec": "white", "mew": 0.5, "ms": 6, "linestyle": "none"}
+            if np.isfinite(row["mIoU"]):
+                ax.plot(row[column], row["mIoU"], row["marker"], label=row["name"], **style)
+            else:
+                ax.axvline(row[column], color="0.6", linestyle=(0, (1, 1.5)), linewidth=0.9)
+                ax.text(row[column], 0.02, row["name"], rotation=90, fontsize=5.5, ha="right",
+                        transform=ax.get_xaxis_transform())  # fmt: skip
+        if costs[column].max() > 8 * costs[column].min():
+            ax.set_xscale("log")
+        ax.set_xlabel(COSTS[column])
+        ax.margins(0.15)
+    axes[0, 0].set_ylabel("validation mIoU (%)")
+    fig.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=4, handlelength=1)
+    return fig
