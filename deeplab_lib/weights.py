@@ -1,9 +1,17 @@
 """Pretrained weights, and the preprocessing and stride layout that belong to them."""
 
-from dataclasses import dataclass
+import os
+import re
+import socket
+from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
 import torch
+from torchvision.models import get_weight
+
+from .files import file_sha256, project_root
+from .model import Bottleneck
 
 
 @dataclass(frozen=True)
@@ -30,3 +38,294 @@ class Normalization:
 RGB_IMAGENET = Normalization("rgb_imagenet", "rgb", 1 / 255, (0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 BGR_CAFFE = Normalization("bgr_caffe", "bgr", 1.0, (104.00698793, 116.66876762, 122.67891434), (1.0, 1.0, 1.0))
 NORMALIZATIONS = {normalization.name: normalization for normalization in (RGB_IMAGENET, BGR_CAFFE)}
+
+
+@dataclass(frozen=True)
+class Format:
+    """A family of weight files, told by a key that only its members have; its preprocessing and stride layout."""
+
+    name: str
+    marker: str  # regular expression for one key, before any prefix but `module.` is removed
+    normalization: Normalization
+    stride_in: str
+
+
+# Order matters: the first whose marker occurs wins.
+FORMATS = (
+    Format("this kit's DeepLabV2", r"aspp\.branches\.", RGB_IMAGENET, "1x1"),
+    Format("Caffe DeepLab (Scale.*)", r"Scale\.", BGR_CAFFE, "1x1"),
+    Format("public DeepLab (conv2d_list)", r"layer[56]\.conv2d_list\.", BGR_CAFFE, "1x1"),
+    Format("torchvision segmentation", r"backbone\.", RGB_IMAGENET, "3x3"),
+    Format("torchvision ResNet", r"fc\.weight", RGB_IMAGENET, "3x3"),
+    Format("torchvision MobileNetV3", r"features\.0\.0\.", RGB_IMAGENET, "3x3"),
+    Format("public DeepLab backbone", r"layer4\.", BGR_CAFFE, "1x1"),
+)
+NESTED = ("state_dict", "model", "model_state_dict")  # where checkpoints keep the tensors
+HEADS = ("aspp.", "classifier.")
+COURSE_FILES = "DeepLab_resnet_pretrained*.pth"
+# V1, as torchvision's own segmentation networks are built on.
+TORCHVISION = {
+    "resnet50": "ResNet50_Weights.IMAGENET1K_V1",
+    "resnet101": "ResNet101_Weights.IMAGENET1K_V1",
+    "resnet152": "ResNet152_Weights.IMAGENET1K_V1",
+    "mobilenet_v3_large": "MobileNet_V3_Large_Weights.IMAGENET1K_V1",
+}
+DRIVE = Path("/content/drive/MyDrive")
+
+
+@dataclass(frozen=True)
+class WeightsReport:
+    """What a file gave to a network. `matched` and `total` count backbone tensors; `unexpected` found no place."""
+
+    path: str
+    sha256: str
+    format: str
+    matched: int
+    total: int
+    missing: tuple[str, ...]
+    unexpected: tuple[str, ...]
+    head: bool
+    normalization: Normalization
+    stride_in: str
+
+    def __str__(self):
+        return (
+            f"{self.path} ({self.format}, sha256 {self.sha256[:12]}): {self.matched} of {self.total} backbone tensors, "
+            f"head {'loaded' if self.head else 'new'}; input {self.normalization.name}, stride in {self.stride_in}"
+        )
+
+
+@dataclass(frozen=True)
+class Pretrained:
+    """Where a run's weights come from (`path`, None: from scratch), with their preprocessing and stride layout.
+
+    `warning` is set when weights were wanted and are not there.
+    """
+
+    path: Path | None
+    normalization: Normalization
+    stride_in: str
+    source: str
+    warning: str | None = None
+
+
+def load_pretrained(model, path, minimum=0.99):
+    """Fill `model`'s backbone, and its head when every tensor of it fits, from the weights file at `path`.
+
+    Reads the families of `FORMATS`, with or without `module.`; DeepLabV2's stride layout is set to the file's. A
+    public checkpoint trained with two active branches fills all four: fine-tune it, or do not use its head.
+    Returns a `WeightsReport`. The model is untouched if anything is wrong: FileNotFoundError, or ValueError when the
+    file is no weights file, fills less than `minimum` of the backbone, or belongs to a deeper one.
+    """
+    path = Path(path)
+    weights, kind = read_weights(path)
+    own = {key: value for key, value in model.state_dict().items() if not key.endswith("num_batches_tracked")}
+    if hasattr(model, "backbone"):
+        weights = {key if key.startswith(HEADS) else f"backbone.{key}": value for key, value in weights.items()}
+        _check_layout(path, kind, type(model).__name__)
+    fits = {key: value for key, value in weights.items() if key in own and value.shape == own[key].shape}
+    backbone = [key for key in own if not key.startswith(HEADS)]
+    missing = tuple(key for key in backbone if key not in fits)
+    unexpected = tuple(key for key in weights if key not in own)
+    _check_match(path, kind, backbone, missing, unexpected, minimum)
+    head = all(key in fits for key in own if key.startswith(HEADS))
+    if not head:
+        fits = {key: value for key, value in fits.items() if not key.startswith(HEADS)}
+    model.load_state_dict(fits, strict=False)
+    set_stride_in(model, kind.stride_in)
+    matched = len(backbone) - len(missing)
+    return WeightsReport(
+        str(path), file_sha256(path), kind.name, matched, len(backbone), missing, unexpected, head,
+        kind.normalization, kind.stride_in,
+    )  # fmt: skip
+
+
+def _check_layout(path, kind, network):
+    if kind.stride_in != "3x3":
+        raise ValueError(f"{path} ({kind.name}) has its stride in the 1x1 convolutions; {network} needs it in the 3x3")
+
+
+def _check_match(path, kind, backbone, missing, unexpected, minimum):
+    """Refuse a file that leaves too much of the backbone unfilled, or that comes from another one."""
+    matched = len(backbone) - len(missing)
+    if matched < minimum * len(backbone):
+        raise ValueError(
+            f"{path} ({kind.name}) fills {matched} of the backbone's {len(backbone)} tensors, fewer than "
+            f"{minimum:.0%}; missing or of another shape: {', '.join(missing[:3])} ..."
+        )
+    foreign = [key for key in unexpected if re.match(r"(backbone\.)?(layer[1-4]|\d+)\.", key)]
+    if foreign:
+        raise ValueError(
+            f"{path} ({kind.name}) is of a deeper backbone: {len(foreign)} of its tensors have no place here, "
+            f"first {foreign[0]}"
+        )
+
+
+def set_stride_in(model, stride_in):
+    """Move the strides of a DeepLabV2's stages to the "1x1" or the "3x3" convolution; see `model.Bottleneck`."""
+    for block in model.modules():
+        if isinstance(block, Bottleneck):
+            low, high = sorted((block.conv1.stride, block.conv2.stride))
+            block.conv1.stride, block.conv2.stride = (high, low) if stride_in == "1x1" else (low, high)
+    model.stride_in = stride_in
+
+
+def read_weights(path):
+    """Tensors of a weights file under this kit's names (backbone bare, head `aspp.` or `classifier.`), its `Format`.
+
+    Nothing in the file is executed. Raises FileNotFoundError or ValueError in one line.
+    """
+    payload = _load(Path(path))
+    settings, state = payload, payload
+    while isinstance(state, dict) and (nested := [state[key] for key in NESTED if isinstance(state.get(key), dict)]):
+        state = nested[0]
+    tensors = {key: value for key, value in state.items() if torch.is_tensor(value)} if isinstance(state, dict) else {}
+    tensors = {re.sub(r"^(module\.|_orig_mod\.)+", "", str(key)): value for key, value in tensors.items()}
+    kind = next((kind for kind in FORMATS if any(re.match(kind.marker, key) for key in tensors)), None)
+    if kind is None:
+        found = f"keys such as {next(iter(tensors))}" if tensors else "no tensors by name"
+        raise ValueError(f"{path} holds no weights of a network known here ({found}); known: {_known()}")
+    if settings.get("normalization") in NORMALIZATIONS:
+        kind = replace(kind, normalization=NORMALIZATIONS[settings["normalization"]])
+    if settings.get("stride_in") in ("1x1", "3x3"):
+        kind = replace(kind, stride_in=settings["stride_in"])
+    head = "layer6" if any("layer6.conv2d_list." in key for key in tensors) else "layer5"
+    renames = ((r"^(Scale|backbone|features)\.", ""), (rf"^{head}\.conv2d_list\.", "aspp.branches."))
+    return {_rename(key, renames): value for key, value in tensors.items()}, kind
+
+
+def _rename(key, renames):
+    for pattern, name in renames:
+        key = re.sub(pattern, name, key)
+    return key
+
+
+def _known():
+    return ", ".join(kind.name for kind in FORMATS)
+
+
+def _load(path):
+    """Whatever `torch.save` put into the file, tensors left on disk where possible; ValueError in one line."""
+    if not path.is_file():
+        raise FileNotFoundError(f"no weights file at {path}")
+    with open(path, "rb") as file:
+        start = file.read(512).lstrip().lower()
+    if start.startswith((b"<!doctype", b"<html", b"<head", b"<?xml")):
+        raise ValueError(f"{path} is a web page, not weights: log in with a browser and download the file itself")
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True, mmap=start.startswith(b"pk") or None)
+    except Exception as error:
+        # The reader's errors have no common type; only one of them is not damage but a wish to run code.
+        if "GLOBAL" in str(error) or "global" in str(error).partition("\n")[0]:
+            raise ValueError(f"{path} wants to run code when opened, not only to hold tensors: not loaded") from None
+        size = path.stat().st_size
+        raise ValueError(f"{path} ({size:,} bytes) is cut short or no PyTorch file; download it again") from None
+
+
+def find_pretrained(*search_dirs, model="deeplabv2_resnet101"):
+    """First weights file that suits the architecture `model`, or None.
+
+    Looks into `search_dirs`, `$DEEPLAB_PRETRAINED` (a file or a folder), the project and its `data/`, Google Drive on
+    Colab, and PyTorch's download cache; the course's file goes before torchvision's. Raises FileNotFoundError when
+    `$DEEPLAB_PRETRAINED` names nothing.
+    """
+    backbone = torchvision_backbone(model)
+    if backbone is None:
+        return None
+    named = os.environ.get("DEEPLAB_PRETRAINED")
+    if named and not Path(named).exists():
+        raise FileNotFoundError(f"$DEEPLAB_PRETRAINED is {named}, where there is nothing")
+    if named and Path(named).is_file():
+        return Path(named)
+    usual = [project_root(), project_root() / "data", Path.cwd(), DRIVE, *sorted(DRIVE.glob("*/"))]
+    folders = [*map(Path, search_dirs), *([Path(named)] if named else []), *usual, hub_folder()]
+    patterns = (COURSE_FILES,) if model == "deeplabv2_resnet101" else ()
+    for pattern in (*patterns, cached_file(backbone).name, f"{backbone}-*.pth"):
+        for folder in folders:
+            if found := sorted(folder.glob(pattern)):
+                return found[0]
+    return None
+
+
+def resolve_pretrained(pretrained, model="deeplabv2_resnet101", *search_dirs):
+    """The `Pretrained` meant by "none"/False, "auto"/True, "torchvision" or a path, for the architecture `model`.
+
+    Needs no network in memory, so that preprocessing and stride layout can be shown before anything is built. "auto"
+    takes what `find_pretrained` finds, else downloads torchvision's; offline it falls back to "none" with a warning.
+    Raises FileNotFoundError, ValueError (see `read_weights`) or, for "torchvision" offline, ConnectionError.
+    """
+    wish = str(pretrained).strip()
+    scratch = Pretrained(None, RGB_IMAGENET, _scratch_layout(model), "none (from scratch)")
+    if wish.lower() in ("none", "false", ""):
+        return scratch
+    if wish.lower() not in ("auto", "true", "torchvision"):
+        return _from_file(_existing(wish), model)
+    backbone = torchvision_backbone(model)
+    if backbone is None:
+        if wish.lower() == "torchvision":
+            raise ValueError(f"torchvision has no weights for {model}; use pretrained=none or another model")
+        return scratch
+    if wish.lower() != "torchvision" and (found := find_pretrained(*search_dirs, model=model)):
+        return _from_file(found, model)
+    try:
+        return _from_file(download(backbone), model)
+    except ConnectionError as error:
+        if wish.lower() == "torchvision":
+            raise
+        return replace(scratch, warning=f"no pretrained weights: training from scratch ({error})")
+
+
+def _scratch_layout(model):
+    return "1x1" if model.startswith("deeplabv2") else "3x3"
+
+
+def _existing(text):
+    """The file meant by a path that may be relative to the current folder or to the project."""
+    for path in (Path(text).expanduser(), project_root() / text):
+        if path.is_file():
+            return path
+    raise FileNotFoundError(f"pretrained is {text!r}: no such file; use auto, none, torchvision or a path")
+
+
+def _from_file(path, model):
+    kind = read_weights(path)[1]
+    if not model.startswith("deeplabv2"):
+        _check_layout(path, kind, model)
+    return Pretrained(path, kind.normalization, kind.stride_in, str(path))
+
+
+def torchvision_backbone(model):
+    """Name of the torchvision classifier whose weights fit the backbone of architecture `model`, or None."""
+    return next((name for name in TORCHVISION if model.endswith(name)), None)
+
+
+def hub_folder():
+    """PyTorch's download cache."""
+    return Path(torch.hub.get_dir()) / "checkpoints"
+
+
+def cached_file(backbone):
+    """Where torchvision keeps the weights of `backbone` once they are downloaded."""
+    return hub_folder() / get_weight(TORCHVISION[backbone]).url.rpartition("/")[2]
+
+
+def download(backbone, patience=15):
+    """Path of torchvision's weights for `backbone`, downloaded and hash-checked unless cached.
+
+    Raises ConnectionError in one line; a silent network counts as absent after `patience` seconds.
+    """
+    path = cached_file(backbone)
+    if path.exists():
+        return path
+    before = socket.getdefaulttimeout()
+    socket.setdefaulttimeout(patience)
+    try:
+        get_weight(TORCHVISION[backbone]).get_state_dict(check_hash=True)
+    except (OSError, RuntimeError) as error:  # URLError is an OSError; a wrong hash a RuntimeError
+        raise ConnectionError(
+            f"torchvision's {backbone} weights could not be downloaded ({str(error).splitlines()[0]}); "
+            f"put {path.name} into {path.parent}"
+        ) from None
+    finally:
+        socket.setdefaulttimeout(before)
+    return path

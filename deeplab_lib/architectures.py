@@ -1,0 +1,127 @@
+"""Every network of the kit behind one interface: DeepLabV2 in five sizes and torchvision's networks to compare it with.
+
+Sources of the latter: Long et al., "Fully Convolutional Networks for Semantic Segmentation", CVPR 2015; Chen et al.,
+"Rethinking Atrous Convolution for Semantic Image Segmentation", 2017 (DeepLabV3); Howard et al., "Searching for
+MobileNetV3", ICCV 2019 (LR-ASPP). Both ResNet-101 ones carry the stride in the 3x3 convolutions.
+"""
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+from torchvision.models import segmentation
+
+from .losses import did_you_mean
+from .model import FREEZABLE, DeepLabV2, freeze_batch_norm_affine, freeze_parts, hold_batch_norm, is_affine
+
+# What a ResNet calls its parts, as modules of each backbone. MobileNetV3's blocks are grouped by what ResNet's stages
+# are: layer1 works at 1/4 of the input's resolution, layer2 at 1/8, layer3 at 1/16, layer4 is the dilated last stage.
+RESNET_PARTS = {part: (part,) for part in FREEZABLE}
+MOBILENET_PARTS = {
+    "conv1": ("0.0",),
+    "bn1": ("0.1",),
+    "layer1": ("1", "2", "3"),
+    "layer2": ("4", "5", "6"),
+    "layer3": ("7", "8", "9", "10", "11", "12"),
+    "layer4": ("13", "14", "15", "16"),
+}
+DEEPLABV2_SIZES = {
+    "deeplabv2_resnet101": {"blocks": (3, 4, 23, 3), "width": 64},
+    "deeplabv2_resnet50": {"blocks": (3, 4, 6, 3), "width": 64},
+    "deeplabv2_resnet152": {"blocks": (3, 8, 36, 3), "width": 64},
+    "deeplabv2_mini": {"blocks": (1, 1, 1, 1), "width": 16},
+    "deeplabv2_micro": {"blocks": (1, 1, 1, 1), "width": 4},
+}
+# name: (parts of its backbone, pixels between two cells of its grid)
+TORCHVISION_NETWORKS = {
+    "fcn_resnet101": (RESNET_PARTS, 8),
+    "deeplabv3_resnet101": (RESNET_PARTS, 8),
+    "deeplabv3_mobilenet_v3_large": (MOBILENET_PARTS, 16),
+    "lraspp_mobilenet_v3_large": (MOBILENET_PARTS, 8),
+}
+ARCHITECTURES = (*DEEPLABV2_SIZES, *TORCHVISION_NETWORKS)
+
+
+def make_model(name="deeplabv2_resnet101", num_classes=19, **options):
+    """The network `name` with random weights.
+
+    Options: `stride_in` ("1x1" or "3x3"; torchvision's networks have it in the 3x3), `bn` ("train" or "eval"), and
+    for DeepLabV2 `blocks` and `width` instead of the named size's. Raises ValueError for an unknown name or option.
+    """
+    if name in DEEPLABV2_SIZES:
+        return DeepLabV2(num_classes, **(DEEPLABV2_SIZES[name] | options))
+    if name not in TORCHVISION_NETWORKS:
+        raise ValueError(f"no model {name!r}{did_you_mean(name, ARCHITECTURES)}; models: {', '.join(ARCHITECTURES)}")
+    unknown = set(options) - {"stride_in", "bn"}
+    if unknown or options.get("stride_in", "3x3") != "3x3":
+        raise ValueError(f"{name} is torchvision's: its only option is bn, its stride_in always '3x3'; got {options}")
+    return TorchvisionNetwork(name, num_classes, options.get("bn", "train"))
+
+
+class TorchvisionNetwork(nn.Module):
+    """A torchvision segmentation network with the interface of `model.DeepLabV2`, batch norm treated alike.
+
+    Its grid is upsampled with `align_corners=False`, which puts cell i of h cells at pixel (i + 0.5) H/h - 0.5: between
+    two pixels for even H/h. `subsample` takes the label of the later one.
+    """
+
+    stride_in = "3x3"
+
+    def __init__(self, name, num_classes=19, bn="train"):
+        super().__init__()
+        if bn not in ("train", "eval"):
+            raise ValueError(f"bn is {bn!r}; valid: train, eval")
+        network = getattr(segmentation, name)(weights=None, weights_backbone=None, num_classes=num_classes)
+        parts, self.stride = TORCHVISION_NETWORKS[name]
+        self.name, self.num_classes, self.bn, self.frozen = name, num_classes, bn, ()
+        self.backbone, self.classifier = network.backbone, network.classifier
+        self.parts = {part: tuple(f"backbone.{module}" for module in modules) for part, modules in parts.items()}
+        freeze_batch_norm_affine(self)
+
+    def scores(self, images):
+        """Logits `(N, C, h, w)` of `images (N, 3, H, W)` on the network's own grid: what the loss is computed on."""
+        if self.training and self.bn == "train" and len(images) == 1 and self.name.startswith("deeplabv3"):
+            raise ValueError(
+                f"{self.name} pools a batch to one value a channel: train it with 2 images or with bn=eval"
+            )
+        features = self.backbone(images)
+        return self.classifier(features["out"] if "out" in features else features)
+
+    def forward(self, images):
+        """Logits `(N, C, H, W)`, bilinearly upsampled to the size of `images (N, 3, H, W)`."""
+        return self.upsample(self.scores(images), images.shape[-2:])
+
+    def upsample(self, scores, size):
+        """Bilinear upsampling of grid logits `(N, C, h, w)` to `size` (H, W), cell area on cell area."""
+        return F.interpolate(scores, size=size, mode="bilinear", align_corners=False)
+
+    def subsample(self, labels, size):
+        """Labels `(N, H, W)` at the pixels that `upsample` gives to the cells of a grid of `size` (h, w)."""
+        rows, columns = (
+            ((torch.arange(cells, device=labels.device) + 0.5) * (pixels / cells)).long()
+            for cells, pixels in zip(size, labels.shape[-2:], strict=True)
+        )
+        return labels.index_select(-2, rows).index_select(-1, columns)
+
+    def backbone_parameters(self):
+        """Parameters trained at the base rate: the backbone's, less what never trains."""
+        return self._trained("backbone.")
+
+    def aspp_parameters(self):
+        """Parameters of the head, trained at ten times the base rate."""
+        return self._trained("classifier.")
+
+    def _trained(self, prefix):
+        return [p for key, p in self.named_parameters() if key.startswith(prefix) and not is_affine(self, key)]
+
+    def freeze(self, names):
+        """As `DeepLabV2.freeze`, by the same names: conv1, bn1, layer1 ... layer4. Raises ValueError for another."""
+        unknown = [name for name in names if name not in self.parts]
+        if unknown:
+            raise ValueError(f"cannot freeze {unknown[0]!r}; parts: {', '.join(self.parts)}")
+        modules = tuple(module for name in names for module in self.parts[name])
+        freeze_parts(self, modules, valid=modules)
+
+    def train(self, mode=True):
+        super().train(mode)
+        hold_batch_norm(self)
+        return self
