@@ -71,6 +71,7 @@ class DeepLabV2(nn.Module):
     """
 
     stride = 8
+    parts = {part: (part,) for part in FREEZABLE}  # name for `freeze`: modules
 
     def __init__(self, num_classes=19, blocks=(3, 4, 23, 3), width=64, stride_in="1x1", bn="train"):
         super().__init__()
@@ -137,7 +138,7 @@ class DeepLabV2(nn.Module):
         Gradients are dropped, so that neither momentum nor weight decay moves a frozen weight. The call replaces an
         earlier one: `freeze(())` thaws. Raises ValueError for an unknown name.
         """
-        freeze_parts(self, names, FREEZABLE)
+        freeze_parts(self, names)
 
     def train(self, mode=True):
         super().train(mode)
@@ -157,24 +158,28 @@ def freeze_batch_norm_affine(model):
             parameter.requires_grad = False
 
 
-def freeze_parts(model, names, valid):
+def freeze_parts(model, names):
     """Make exactly the parts `names` of `model` untrainable; see `DeepLabV2.freeze`."""
-    unknown = [name for name in names if name not in valid]
+    unknown = [name for name in names if name not in model.parts]
     if unknown:
-        raise ValueError(f"cannot freeze {unknown[0]!r}; parts: {', '.join(valid)}")
+        raise ValueError(f"cannot freeze {unknown[0]!r}; parts: {', '.join(model.parts)}")
     model.frozen = tuple(names)
+    prefixes = tuple(f"{module}." for module in frozen_modules(model))
     for name, parameter in model.named_parameters():
-        parameter.requires_grad = not name.startswith(tuple(f"{part}." for part in names)) and not is_affine(
-            model, name
-        )
+        parameter.requires_grad = not name.startswith(prefixes) and not is_affine(model, name)
         if not parameter.requires_grad:
             parameter.grad = None
     model.train(model.training)
 
 
+def frozen_modules(model):
+    """Names of the modules that the frozen parts consist of."""
+    return [module for name in model.frozen for module in model.parts[name]]
+
+
 def hold_batch_norm(model):
     """Put into eval mode the batch norms that must not follow the batches: all with `bn="eval"`, else the frozen."""
-    held = [model] if model.bn == "eval" else [model.get_submodule(name) for name in model.frozen]
+    held = [model] if model.bn == "eval" else [model.get_submodule(name) for name in frozen_modules(model)]
     for part in held:
         for module in part.modules():
             if isinstance(module, nn.modules.batchnorm._BatchNorm):
