@@ -11,11 +11,11 @@ from torch.nn import functional as F
 from torchvision.models import segmentation
 
 from .losses import did_you_mean
-from .model import FREEZABLE, DeepLabV2, freeze_batch_norm_affine, freeze_parts, hold_batch_norm, is_affine
+from .model import DeepLabV2, freeze_batch_norm_affine, freeze_parts, hold_batch_norm, is_affine
 
 # What a ResNet calls its parts, as modules of each backbone. MobileNetV3's blocks are grouped by what ResNet's stages
 # are: layer1 works at 1/4 of the input's resolution, layer2 at 1/8, layer3 at 1/16, layer4 is the dilated last stage.
-RESNET_PARTS = {part: (part,) for part in FREEZABLE}
+RESNET_PARTS = DeepLabV2.parts
 MOBILENET_PARTS = {
     "conv1": ("0.0",),
     "bn1": ("0.1",),
@@ -84,7 +84,7 @@ class TorchvisionNetwork(nn.Module):
                 f"{self.name} pools a batch to one value a channel: train it with 2 images or with bn=eval"
             )
         features = self.backbone(images)
-        return self.classifier(features["out"] if "out" in features else features)
+        return self.classifier(features.get("out", features))
 
     def forward(self, images):
         """Logits `(N, C, H, W)`, bilinearly upsampled to the size of `images (N, 3, H, W)`."""
@@ -115,11 +115,7 @@ class TorchvisionNetwork(nn.Module):
 
     def freeze(self, names):
         """As `DeepLabV2.freeze`, by the same names: conv1, bn1, layer1 ... layer4. Raises ValueError for another."""
-        unknown = [name for name in names if name not in self.parts]
-        if unknown:
-            raise ValueError(f"cannot freeze {unknown[0]!r}; parts: {', '.join(self.parts)}")
-        modules = tuple(module for name in names for module in self.parts[name])
-        freeze_parts(self, modules, valid=modules)
+        freeze_parts(self, names)
 
     def train(self, mode=True):
         super().train(mode)

@@ -3,7 +3,7 @@
 import os
 import re
 import socket
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -108,6 +108,10 @@ class Pretrained:
     source: str
     warning: str | None = None
 
+    def as_dict(self):
+        """For JSON and for the checkpoints of the run, which `read_weights` then reads with the right settings."""
+        return asdict(self) | {"path": self.path and str(self.path), "normalization": self.normalization.name}
+
 
 def load_pretrained(model, path, minimum=0.99):
     """Fill `model`'s backbone, and its head when every tensor of it fits, from the weights file at `path`.
@@ -176,7 +180,7 @@ def read_weights(path):
     Nothing in the file is executed. Raises FileNotFoundError or ValueError in one line.
     """
     payload = _load(Path(path))
-    settings, state = payload, payload
+    state = payload
     while isinstance(state, dict) and (nested := [state[key] for key in NESTED if isinstance(state.get(key), dict)]):
         state = nested[0]
     tensors = {key: value for key, value in state.items() if torch.is_tensor(value)} if isinstance(state, dict) else {}
@@ -185,10 +189,10 @@ def read_weights(path):
     if kind is None:
         found = f"keys such as {next(iter(tensors))}" if tensors else "no tensors by name"
         raise ValueError(f"{path} holds no weights of a network known here ({found}); known: {_known()}")
-    if settings.get("normalization") in NORMALIZATIONS:
-        kind = replace(kind, normalization=NORMALIZATIONS[settings["normalization"]])
-    if settings.get("stride_in") in ("1x1", "3x3"):
-        kind = replace(kind, stride_in=settings["stride_in"])
+    settings = payload.get("weights")
+    if isinstance(settings, dict) and settings.get("normalization") in NORMALIZATIONS:
+        normalization = NORMALIZATIONS[settings["normalization"]]
+        kind = replace(kind, normalization=normalization, stride_in=settings["stride_in"])
     head = "layer6" if any("layer6.conv2d_list." in key for key in tensors) else "layer5"
     renames = ((r"^(Scale|backbone|features)\.", ""), (rf"^{head}\.conv2d_list\.", "aspp.branches."))
     return {_rename(key, renames): value for key, value in tensors.items()}, kind
@@ -247,7 +251,7 @@ def find_pretrained(*search_dirs, model="deeplabv2_resnet101"):
     return None
 
 
-def resolve_pretrained(pretrained, model="deeplabv2_resnet101", *search_dirs):
+def resolve(pretrained, model="deeplabv2_resnet101", *search_dirs):
     """The `Pretrained` meant by "none"/False, "auto"/True, "torchvision" or a path, for the architecture `model`.
 
     Needs no network in memory, so that preprocessing and stride layout can be shown before anything is built. "auto"
