@@ -11,11 +11,10 @@ from torch.nn import functional as F
 from torchvision.models import segmentation
 
 from .losses import did_you_mean
-from .model import DeepLabV2, freeze_batch_norm_affine, freeze_parts, hold_batch_norm, is_affine
+from .model import PARTS, DeepLabV2, freeze_batch_norm_affine, freeze_parts, hold_batch_norm, is_affine
 
 # What a ResNet calls its parts, as modules of each backbone. MobileNetV3's blocks are grouped by what ResNet's stages
 # are: layer1 works at 1/4 of the input's resolution, layer2 at 1/8, layer3 at 1/16, layer4 is the dilated last stage.
-RESNET_PARTS = DeepLabV2.parts
 MOBILENET_PARTS = {
     "conv1": ("0.0",),
     "bn1": ("0.1",),
@@ -33,8 +32,8 @@ DEEPLABV2_SIZES = {
 }
 # name: (parts of its backbone, pixels between two cells of its grid)
 TORCHVISION_NETWORKS = {
-    "fcn_resnet101": (RESNET_PARTS, 8),
-    "deeplabv3_resnet101": (RESNET_PARTS, 8),
+    "fcn_resnet101": (PARTS, 8),
+    "deeplabv3_resnet101": (PARTS, 8),
     "deeplabv3_mobilenet_v3_large": (MOBILENET_PARTS, 16),
     "lraspp_mobilenet_v3_large": (MOBILENET_PARTS, 8),
 }

@@ -12,6 +12,7 @@ from torch.nn import functional as F
 
 STAGES = ("layer1", "layer2", "layer3", "layer4")
 FREEZABLE = ("conv1", "bn1", *STAGES)
+PARTS = {name: (name,) for name in FREEZABLE}  # name for `freeze`: modules it stands for
 
 
 class Bottleneck(nn.Module):
@@ -71,7 +72,7 @@ class DeepLabV2(nn.Module):
     """
 
     stride = 8
-    parts = {part: (part,) for part in FREEZABLE}  # name for `freeze`: modules
+    parts = PARTS
 
     def __init__(self, num_classes=19, blocks=(3, 4, 23, 3), width=64, stride_in="1x1", bn="train"):
         super().__init__()
