@@ -20,9 +20,10 @@ import numpy as np
 from filelock import FileLock, Timeout
 from tqdm import tqdm
 
-from deeplab_lib.cityscapes import Cityscapes, fingerprint
-from deeplab_lib.files import project_root, sync, write_text
-from deeplab_lib.weights import RGB_IMAGENET
+from .cityscapes import Cityscapes, fingerprint
+from .config import data_folder
+from .files import sync, write_text
+from .weights import RGB_IMAGENET
 
 CHUNK = 32  # images decoded between two writes: bounds the memory
 
@@ -30,7 +31,7 @@ CHUNK = 32  # images decoded between two writes: bounds the memory
 def cached(root, split, size, normalization=RGB_IMAGENET, labels="auto", folder=None, say=print):
     """`Cityscapes(root, split, size, ...)` served from the cache, which is filled first if need be: the same tensors.
 
-    `folder` is where caches lie; None looks in `$DEEPLAB_CACHE` and `data/cache` of the project. `say` prints one line.
+    `folder` is where caches lie; None looks in `$DEEPLAB_CACHE` and the project's `data/cache`. `say` prints one line.
     Raises `ValueError` when the disk is too small, a file is damaged, or the cache itself is.
     """
     source = Cityscapes(root, split, size, normalization, labels)
@@ -50,7 +51,7 @@ def cached(root, split, size, normalization=RGB_IMAGENET, labels="auto", folder=
 def locations():
     """Folders that may hold caches, the preferred one first: `$DEEPLAB_CACHE`, then the project's own."""
     shared = os.environ.get("DEEPLAB_CACHE")
-    own = project_root() / "data" / "cache"
+    own = data_folder() / "cache"
     return [Path(shared).expanduser().resolve(), own] if shared else [own]
 
 

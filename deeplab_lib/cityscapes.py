@@ -19,9 +19,9 @@ import numpy as np
 import torch
 from PIL import Image
 
-from deeplab_lib.labels import IGNORE_INDEX, NUM_CLASSES, TRAIN_ID_OF_ID
-from deeplab_lib.weights import RGB_IMAGENET
-from deeplab_lib.zips import ARCHIVES, Member, city_of, list_files, size_of
+from .labels import IGNORE_INDEX, NUM_CLASSES, TRAIN_ID_OF_ID
+from .weights import RGB_IMAGENET
+from .zips import ARCHIVES, Member, city_of, list_files, size_of
 
 SPLITS = {"train": 2975, "val": 500, "test": 1525, "train_extra": 20000}
 LABEL_SOURCES = ("labelIds", "labelTrainIds")
@@ -169,7 +169,8 @@ def describe(root, labels="auto"):
     source = pairs["val"][0].label.name.removesuffix(".png").rpartition("_")[2]
     subset = None if synthetic else _subset(counts, {pair.city for found in pairs.values() for pair in found})
     both = fingerprint(pairs["train"] + pairs["val"])
-    return DatasetInfo(root.name.lower(), str(root), synthetic, counts, height, width, source, both, subset)
+    name = "toycity" if synthetic else root.name.lower()
+    return DatasetInfo(name, str(root), synthetic, counts, height, width, source, both, subset)
 
 
 def _subset(counts, cities):

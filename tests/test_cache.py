@@ -123,7 +123,7 @@ class TestMadeOnce:
         shared, own = tmp_path / "shared", tmp_path / "project" / "data" / "cache"
         shared.mkdir()
         monkeypatch.setenv("DEEPLAB_CACHE", str(shared))
-        monkeypatch.setattr(cache, "project_root", lambda: tmp_path / "project")
+        monkeypatch.setenv("DEEPLAB_DATA", str(tmp_path / "project" / "data"))
         monkeypatch.setattr(cache.os, "access", lambda path, mode: path != shared)
         assert locations() == [shared, own]
         assert cached(city, "train", SIZE).folder.parent == own

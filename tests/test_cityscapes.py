@@ -161,7 +161,8 @@ class TestDescription:
 
     def test_a_toy_city_says_that_it_is_synthetic(self, city):
         (city / "toycity.json").write_text("{}")
-        assert describe(city).synthetic and describe(city).subset is None
+        info = describe(city)
+        assert (info.name, info.synthetic, info.subset) == ("toycity", True, None)
 
     def test_fingerprint_ignores_where_when_and_how_packed(self, city, tmp_path):
         before = describe(city).fingerprint

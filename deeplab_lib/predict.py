@@ -1,0 +1,244 @@
+"""A trained run at work: predictions for the test server, and photographs of one's own."""
+
+import csv
+import io
+import os
+import shutil
+from contextlib import nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from . import checkpoint
+from .architectures import make_model
+from .cache import Progress
+from .cityscapes import read_image, resize_image, scan
+from .config import best_amp
+from .files import project_root, write_atomic, write_text
+from .labels import CLASS_NAMES, ID_OF_TRAIN_ID, NUM_CLASSES, PALETTE, colorize
+from .plots import figure, styled
+from .weights import NORMALIZATIONS, Normalization
+
+PHOTOGRAPHS = (".jpg", ".jpeg", ".png", ".webp", ".tif", ".tiff", ".bmp")
+LONGEST_SIDE = 2048  # larger photographs are reduced to it: the logits of 12 megapixels would take a gigabyte
+ENDING = ".best.pt"
+AMP_TYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+@dataclass(frozen=True)
+class TrainedRun:
+    """A network with the preprocessing it was trained with; `size` is its training input (height, width)."""
+
+    stem: str
+    model: torch.nn.Module
+    normalization: Normalization
+    size: tuple[int, int]
+    device: str = "cpu"
+    amp: str = "off"
+
+    @torch.inference_mode()
+    def predict(self, image, size=None):
+        """Train ids, uint8 `(H, W)`, of an image, uint8 `(H, W, 3)`.
+
+        The network sees the image at `size` (its training input by default); its logits are upsampled to the image.
+        """
+        kind = AMP_TYPES.get(self.amp)
+        pixels = self.normalization(resize_image(image, size or self.size))[None].to(self.device)
+        with torch.autocast(torch.device(self.device).type, kind) if kind else nullcontext():
+            scores = self.model.scores(pixels.contiguous(memory_format=torch.channels_last))
+        return self.model.upsample(scores, image.shape[:2]).argmax(1)[0].to(torch.uint8).cpu().numpy()
+
+
+def find_runs(folder=None):
+    """The `.best.pt` files below `folder` (None: the project's `runs/`), the latest first."""
+    folder = Path(folder) if folder else project_root() / "runs"
+    return sorted(folder.rglob(f"*{ENDING}"), key=lambda path: path.stat().st_mtime, reverse=True)
+
+
+def load_run(path=None, device="auto"):
+    """`TrainedRun` of a run's `.best.pt`, its `.json` or its stem with folder; None takes the latest run there is.
+
+    Raises FileNotFoundError when there is none, ValueError when the file is damaged or holds no run.
+    """
+    if path is None:
+        path = next(iter(find_runs()), None)
+        if path is None:
+            raise FileNotFoundError(f"no trained run in {project_root() / 'runs'}: train one by notebooks/train.ipynb")
+    text = str(path).removesuffix(".json").removesuffix(ENDING)
+    path = next((p for p in (Path(text + ENDING), project_root() / (text + ENDING)) if p.is_file()), None)
+    if path is None:
+        raise FileNotFoundError(f"no weights {text}{ENDING}: a run writes them at the end of its first epoch")
+    device = ("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device
+    state = checkpoint.load(path, device)
+    try:
+        config, weights = state["config"], state["weights"]
+        model = make_model(config["model"], stride_in=weights["stride_in"])
+        model.load_state_dict(state["model"])
+        normalization = NORMALIZATIONS[weights["normalization"]]
+    except (KeyError, TypeError, RuntimeError) as error:
+        reason = str(error).splitlines()[0]
+        raise ValueError(f"{path} holds no run of this kit ({type(error).__name__}: {reason})") from None
+    amp = config["amp"] if config["device"] == device else best_amp(device)
+    size = config["image_height"], config["image_width"]
+    model = model.eval().to(device, memory_format=torch.channels_last)
+    return TrainedRun(path.name.removesuffix(ENDING), model, normalization, size, device, amp)
+
+
+# -- the test server -----------------------------------------------------------------------------------------------
+
+
+def export(run, root, split, out, say=print):
+    """Write what the Cityscapes test server and its evaluation script read: label ids at the images' own size.
+
+    One 8-bit PNG an image, `<city>_<sequence>_<frame>_pred_labelIds.png`. The folder `out` appears when all are
+    written; an earlier export there is replaced. Raises ValueError if `out` holds anything else. Returns `out`.
+    """
+    pairs, out = scan(root, split), Path(out)
+    if out.exists() and any(not path.name.endswith("_pred_labelIds.png") for path in out.iterdir()):
+        raise ValueError(f"{out} holds other files: name a new folder for the predictions")
+    part = out.with_name(f".{out.name}.part")
+    shutil.rmtree(part, ignore_errors=True)  # what a killed process left
+    part.mkdir(parents=True)
+    try:
+        with Progress(len(pairs), 0, say) as progress:
+            for pair in pairs:
+                label_ids = ID_OF_TRAIN_ID[run.predict(read_image(pair.image))]
+                Image.fromarray(label_ids).save(part / f"{pair.name}_pred_labelIds.png")
+                progress.update(1)
+        shutil.rmtree(out, ignore_errors=True)
+        os.replace(part, out)
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
+    return out
+
+
+# -- photographs ---------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Segmentation:
+    """A photograph, uint8 `(H, W, 3)`, and its predicted train ids, uint8 `(H, W)`."""
+
+    name: str
+    image: np.ndarray
+    train_ids: np.ndarray
+
+    def overlay(self, opacity=0.6):
+        """The class colours laid over the photograph, uint8 `(H, W, 3)`; `opacity` from 0 to 1."""
+        mixed = (1 - opacity) * self.image + opacity * colorize(self.train_ids)
+        return mixed.round().astype(np.uint8)
+
+    def side_by_side(self, cut):
+        """The photograph left of column `cut` (a share from 0 to 1), the class colours right of it."""
+        column = round(cut * self.image.shape[1])
+        return np.hstack([self.image[:, :column], colorize(self.train_ids)[:, column:]])
+
+    def shares(self):
+        """Percent of the pixels by class, `{class name: percent}`, the largest first, absent classes left out."""
+        counts = np.bincount(self.train_ids.ravel(), minlength=NUM_CLASSES)
+        order = [i for i in np.argsort(-counts, kind="stable") if counts[i]]
+        return {CLASS_NAMES[i]: float(100 * counts[i] / self.train_ids.size) for i in order}
+
+
+def find_photographs(path):
+    """The photograph `path`, or those in the folder `path`, sorted; FileNotFoundError when there is none."""
+    path = Path(path).expanduser()
+    if path.is_file():
+        return [path]
+    found = sorted(p for p in path.glob("*") if p.suffix.lower() in PHOTOGRAPHS)
+    if not found:
+        endings = " ".join(PHOTOGRAPHS)
+        raise FileNotFoundError(f"no photograph in {path}: looked for files that end in {endings}")
+    return found
+
+
+def read_photograph(path):
+    """uint8 RGB `(H, W, 3)`, upright and at most 2048 pixels long; ValueError when it cannot be read."""
+    try:
+        with Image.open(path) as image:
+            image = ImageOps.exif_transpose(image).convert("RGB")
+    except (UnidentifiedImageError, OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        reason = "not an image in a format known here" if isinstance(error, UnidentifiedImageError) else error
+        raise ValueError(f"{path} cannot be read ({reason}); save it as JPEG or PNG") from None
+    image.thumbnail((LONGEST_SIDE, LONGEST_SIDE), Image.Resampling.LANCZOS)
+    return np.asarray(image)
+
+
+def input_size(photograph, trained):
+    """Size (height, width) at which a network trained at size `trained` sees a photograph of size `photograph`.
+
+    As many pixels as in training, so that things appear about as large, but the photograph's own aspect: a portrait
+    squeezed to 2:1 would show people unlike any in training. Both sides are multiples of 8.
+    """
+    scale = (trained[0] * trained[1] / (photograph[0] * photograph[1])) ** 0.5
+    return tuple(max(32, 8 * round(side * scale / 8)) for side in photograph)
+
+
+def segment(run, path):
+    """`Segmentation` of one photograph."""
+    image = read_photograph(path)
+    return Segmentation(Path(path).stem, image, run.predict(image, input_size(image.shape[:2], run.size)))
+
+
+def segment_folder(run, path, out, say=print):
+    """Segment every photograph in the folder `path`: `<name>_overlay.jpg` and `shares.csv` (percent) in `out`.
+
+    A file that cannot be read is named through `say` and left out. Returns the rows of `shares.csv`.
+    """
+    rows, out = [], Path(out)
+    for photograph in find_photographs(path):
+        try:
+            result = segment(run, photograph)
+        except ValueError as error:
+            say(f"left out: {error}")
+            continue
+        overlay = Image.fromarray(result.overlay())
+        write_atomic(out / f"{photograph.name}_overlay.jpg", lambda p, image=overlay: image.save(p, "JPEG", quality=92))
+        rows.append({"photograph": photograph.name, **dict.fromkeys(CLASS_NAMES, 0.0), **result.shares()})
+    text = io.StringIO()
+    writer = csv.DictWriter(text, ["photograph", *CLASS_NAMES], lineterminator="\n")
+    writer.writeheader()
+    writer.writerows({k: v if k == "photograph" else round(v, 3) for k, v in row.items()} for row in rows)
+    write_text(out / "shares.csv", text.getvalue())
+    return rows
+
+
+# -- figures -------------------------------------------------------------------------------------------------------
+
+
+@styled
+def show(segmentation):
+    """Photograph, overlay, and the classes found as bars in their colours: legend and shares in one."""
+    height, width = segmentation.train_ids.shape
+    fig, axes = figure(0.3 + 2.6 * height / width, 1, 3, width_ratios=(2, 2, 1))
+    for ax, picture in zip(axes, (segmentation.image, segmentation.overlay()), strict=False):
+        ax.imshow(picture, interpolation="antialiased")
+        ax.axis("off")
+    axes[0].set_title(segmentation.name, loc="left")
+    shares = segmentation.shares()
+    colors = [PALETTE[CLASS_NAMES.index(name)] / 255 for name in shares]
+    bars = axes[2].barh(list(shares), list(shares.values()), color=colors, edgecolor="0.5", linewidth=0.3)
+    axes[2].bar_label(bars, fmt="%.1f", padding=2, fontsize=5.5)
+    axes[2].tick_params(labelsize=5.5)
+    axes[2].invert_yaxis()
+    axes[2].set_title("% of the pixels", loc="left")
+    axes[2].set_xlim(0, 1.25 * max(shares.values()))
+    axes[2].xaxis.set_visible(False)
+    axes[2].grid(False)
+    return fig
+
+
+def slider(segmentations):
+    """Widget that wipes between photograph and prediction and chooses the photograph; needs a live kernel."""
+    import ipywidgets
+
+    by_name = {result.name: result for result in segmentations}
+
+    def draw(photograph, cut):
+        return Image.fromarray(by_name[photograph].side_by_side(cut))
+
+    cut = ipywidgets.FloatSlider(0.5, min=0, max=1, step=0.02, readout=False, description="wipe")
+    return ipywidgets.interactive(draw, photograph=list(by_name), cut=cut)
