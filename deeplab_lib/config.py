@@ -9,24 +9,13 @@ from pathlib import Path
 import torch
 
 from . import cityscapes
+from .architectures import ARCHITECTURES
 from .files import project_root
 from .losses import TERMS, did_you_mean, make_loss, parse_expression
 from .recipes import PRESETS, RECIPES
 from .schedule import PolyLR
 
 PAPER_STEPS = 74_350  # 50 epochs of 1,487 batches: the training in which the study warms up for 500 steps
-MODELS = {
-    # name: what `architectures.make_model` builds; mini and micro are the same network, shallow and narrow
-    "deeplabv2_resnet101": "the study's network",
-    "deeplabv2_resnet50": "its 50-layer sister",
-    "deeplabv2_resnet152": "its 152-layer sister",
-    "deeplabv2_mini": "one block a stage, a quarter of the width: the demo's",
-    "deeplabv2_micro": "one block a stage, a sixteenth of the width: for tests",
-    "fcn_resnet101": "torchvision's",
-    "deeplabv3_resnet101": "torchvision's",
-    "deeplabv3_mobilenet_v3_large": "torchvision's",
-    "lraspp_mobilenet_v3_large": "torchvision's",
-}
 
 
 def knob(default, kind, help, choices=None, low=None, high=None, result=False):
@@ -54,7 +43,7 @@ class Config:
     lr: float = knob(None, float, "initial learning rate, as given (no preset factor)", low=0, high=10, result=True)
     image_height: int = knob(None, int, "input height in pixels", low=32, high=4096, result=True)
     image_width: int = knob(None, int, "input width in pixels", low=32, high=8192, result=True)
-    model: str = knob(None, str, "network", choices=tuple(MODELS), result=True)
+    model: str = knob(None, str, "network", choices=ARCHITECTURES, result=True)
     pretrained: str = knob(None, str, "auto, none, torchvision or a weights file", result=True)
     bn: str = knob("train", str, "batch-norm statistics: train or eval (held)", choices=("train", "eval"), result=True)
     schedule: str = knob(None, str, "recipe whose schedule is used; None: its own", choices=tuple(RECIPES), result=True)

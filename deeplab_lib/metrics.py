@@ -95,7 +95,8 @@ def boundary_f(labels, predictions, num_classes=NUM_CLASSES, tolerance=0.0075):
 def _boundary_f(labels, predictions, num_classes, radius):
     valid = labels != IGNORE_INDEX
     classes = torch.arange(num_classes, device=labels.device).view(-1, 1, 1)
-    truth, guess = (_outline((maps == classes) & valid) & valid for maps in (labels, predictions))
+    # Void joins every class here, so that an edge towards void is nobody's outline.
+    truth, guess = (_outline((maps == classes) | ~valid) & valid for maps in (labels, predictions))
     found = (guess & _grow(truth, radius)).sum((1, 2)) / guess.sum((1, 2)).clamp(min=1)
     recalled = (truth & _grow(guess, radius)).sum((1, 2)) / truth.sum((1, 2)).clamp(min=1)
     score = 2 * found * recalled / (found + recalled).clamp(min=1e-12)

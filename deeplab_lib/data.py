@@ -1,0 +1,33 @@
+"""The data of a run: the toy city or a Cityscapes folder, checked, cached at the input size, both splits opened."""
+
+from dataclasses import dataclass
+
+from torch.utils.data import Dataset
+
+from . import cache, cityscapes, toycity
+
+
+@dataclass(frozen=True)
+class Data:
+    """The two splits at the input size; `native` says whether the labels' own size is another one."""
+
+    train: Dataset
+    val: Dataset
+    about: dict
+    native: bool
+
+
+def prepare_data(config, normalization, say=print):
+    """Make the toy city if it is wanted, check the data, fill the cache of resized images, and open both splits."""
+    if config.toycity:
+        train, val = config.scale.toycity
+        toycity.write(config.data, train, val, size=config.scale.toycity_size, workers=None)
+    cityscapes.check(config.data)
+    info = cityscapes.describe(config.data)
+    if info.counts["train"] < config.batch_size:
+        raise ValueError(f"batch_size {config.batch_size} exceeds the {info.counts['train']} training images")
+    about = {"name": config.dataset_name, "root": info.root, "synthetic": info.synthetic, "subset": info.subset}
+    about |= {"fingerprint": info.fingerprint, "train": info.counts["train"], "val": info.counts["val"]}
+    about |= {"label_height": info.height, "label_width": info.width, "labels": info.labels}
+    train, val = (cache.cached(config.data, split, config.size, normalization, say=say) for split in ("train", "val"))
+    return Data(train, val, about, native=(info.height, info.width) != config.size)

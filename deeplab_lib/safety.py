@@ -1,0 +1,77 @@
+"""Ending early, in good order: stop requests, exhausted memory and full disks told in one line."""
+
+import errno
+import signal
+import threading
+from contextlib import contextmanager
+
+import torch
+
+SIGNALS = [getattr(signal, name) for name in ("SIGTERM", "SIGINT", "SIGHUP", "SIGUSR1") if hasattr(signal, name)]
+
+
+class RunStopped(RuntimeError):
+    """A run ended early; the message says why, where its last good state is and how to go on."""
+
+
+class StopAsked(Exception):
+    """Raised between two steps once a stop was asked for; carries the signal's name."""
+
+
+class Stop:
+    """Turns the stop button (SIGINT) and a cluster's SIGTERM, SIGHUP or SIGUSR1 into a request that `check` obeys.
+
+    The step at hand is finished first. A second SIGINT interrupts at once.
+    """
+
+    def __init__(self):
+        self.asked = None
+
+    @classmethod
+    @contextmanager
+    def listening(cls):
+        """A `Stop` that listens while the block runs; the signals' earlier handlers are put back after it."""
+        stop = cls()
+        if threading.current_thread() is not threading.main_thread():
+            yield stop  # only the main thread may handle signals
+            return
+        before = {number: signal.signal(number, stop._on_signal) for number in SIGNALS}
+        try:
+            yield stop
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+    def _on_signal(self, number, frame):
+        if self.asked and number == signal.SIGINT:
+            raise KeyboardInterrupt
+        self.asked = signal.Signals(number).name
+
+    def check(self):
+        """Raise `StopAsked` if a stop was asked for."""
+        if self.asked:
+            raise StopAsked(self.asked)
+
+
+def is_out_of_memory(error):
+    """Whether an exception says that the GPU's or the machine's memory is exhausted."""
+    text = str(error)
+    return isinstance(error, torch.OutOfMemoryError | MemoryError) or "can't allocate memory" in text
+
+
+def is_disk_trouble(error):
+    """Whether an exception is a write that failed: a full, read-only or vanished disk."""
+    kinds = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.ENOENT, errno.EACCES, errno.ESTALE, errno.EFBIG)
+    return isinstance(error, OSError) and error.errno in kinds
+
+
+def memory_advice(config):
+    """What to try when memory ran out, from the configuration at hand."""
+    micro = config.batch_size // config.accumulate
+    if micro > 1:
+        steps = config.accumulate * 2
+        return (
+            f"try accumulate={steps} (the same batch of {config.batch_size} in {steps} parts) or a smaller batch_size"
+        )
+    height, width = config.image_height // 2, config.image_width // 2
+    return f"try image_height={height} and image_width={width}, or a smaller model than {config.model}"

@@ -1,0 +1,116 @@
+"""What a run says of itself when it is done: its summary, its per-image results, its best weights."""
+
+import copy
+import time
+from dataclasses import asdict
+
+import numpy as np
+import torch
+
+from . import record
+from .efficiency import count_macs
+from .files import write_atomic
+from .metrics import ConfusionMatrix
+from .model import count_parameters
+
+
+def best_state(run):
+    """What `.best.pt` holds: the weights, and what is needed to use them."""
+    about = {"normalization": asdict(run.pretrained.normalization), "stride_in": run.pretrained.stride_in}
+    return {"model": run.model.state_dict(), "config": run.config.as_dict(), "best": run.best, **about}
+
+
+def write_npz(run):
+    """Write the per-image results of the last epoch, for the analysis."""
+    result, names = run.evaluation, np.array([pair.name for pair in run.data.val.pairs])
+    content = {"names": names, "confusion": result.confusion, "boundary_f": result.boundary}
+    content |= {"prediction_names": names[result.kept], "predictions": result.predictions}
+    if result.native is not None:
+        content["confusion_native"] = result.native
+
+    def write(temporary):
+        with open(temporary, "wb") as file:
+            np.savez_compressed(file, **content)
+
+    write_atomic(run.files.path(".npz"), write)
+
+
+def summarize(run):
+    """The run's summary, for its JSON; `runs/README.md` explains the keys."""
+    config, plan = run.config, run.config.plan
+    resolved = {"power": plan.power, "warmup_steps": run.plan.warmup_steps, "recipe_warmup_steps": plan.warmup_steps}
+    resolved |= {"lr_factor": config.scale.lr_factor, "steps_per_epoch": run.steps_per_epoch}
+    scratch = {"source": "none (from scratch)", "sha256": None, "matched": 0, "total": None}
+    return {
+        "stem": run.files.stem,
+        "recipe": config.recipe and config.recipe.key,
+        "title": config.title,
+        "loss": config.expression,
+        "finished": True,
+        "config": config.as_dict() | resolved,
+        "changes": list(changes(run)),
+        "dataset": run.data.about,
+        "parameters": parameters(run.model),
+        "macs": count_macs(run.model, config.size),
+        "final": final(run),
+        "best": run.best,
+        "wall_time_s": round(sum(row["Runtime"] for row in run.history), 3),
+        "started": run.sessions[0]["started"],
+        "ended": record.now(),
+        "sessions": run.sessions,
+        "weights": asdict(run.weights) | {"source": run.weights.path} if run.weights else scratch,
+        "normalization": asdict(run.pretrained.normalization),
+        "stride_in": run.pretrained.stride_in,
+        "identity": run.identity,
+        "warnings": run.warnings,
+    }
+
+
+def changes(run):
+    """The plan's changes with the step, and the epoch of this run, at which each acts."""
+    for change in run.config.plan.changes:
+        step = change.first_step(run.plan.total_steps)
+        place = {"at": change.progress, "step": step, "epoch": 1 + step / run.steps_per_epoch}
+        yield place | {"power": change.power, "weights": change.weights, "freeze": list(change.freeze)}
+
+
+def parameters(model):
+    """Numbers of parameters: all, those trained with nothing frozen, those trained at the end."""
+    total, at_end = count_parameters(model)
+    whole = copy.deepcopy(model)
+    whole.freeze(())
+    return {"total": total, "trainable": count_parameters(whole)[1], "trainable_at_end": at_end}
+
+
+def final(run):
+    """Metrics of the last epoch, at the input size and at the labels' own, from the stored per-image results."""
+    row = run.history[-1]
+    with np.load(run.files.path(".npz")) as stored:
+        counts = ConfusionMatrix(matrix=torch.from_numpy(stored["confusion"].sum(0)))
+        native = stored.get("confusion_native")
+        boundary = float(np.nanmean(stored["boundary_f"]))
+    own = counts if native is None else ConfusionMatrix(matrix=torch.from_numpy(native))
+    names = ("epoch", "train_mIoU", "val_mIoU", "val_pixel_accuracy", "val_ce", "val_loss")
+    metrics = {name: row[name] for name in names} | {"class_val": counts.iou(), "category_val": counts.category_iou()}
+    size = {"height": run.data.about["label_height"], "width": run.data.about["label_width"]}
+    exact = {"mIoU": own.miou(), "class_val": own.iou(), "pixel_accuracy": own.pixel_accuracy()}
+    return metrics | {"boundary_f": boundary, "native": size | exact | {"category_val": own.category_iou()}}
+
+
+def expected_seconds(run):
+    """Seconds that the rest of the run should take on this machine, from three steps of a copy of its network."""
+    micro = run.config.batch_size // run.config.accumulate
+    images = torch.randn(micro, 3, *run.config.size, device=run.device).to(memory_format=torch.channels_last)
+    trial = copy.copy(run)
+    trial.model = copy.deepcopy(run.model).train()
+    seconds = []
+    for _ in range(3):
+        start = time.monotonic()
+        trial.scores(images).float().mean().backward()
+        if run.device.type == "cuda":
+            torch.cuda.synchronize(run.device)
+        seconds.append(time.monotonic() - start)
+    per_image = min(seconds) / micro
+    validation = len(run.data.val) * per_image / 3  # a forward pass is about a third of a step
+    epoch = run.steps_per_epoch * run.config.batch_size * per_image + validation
+    return epoch * (run.config.epochs - (run.step / run.steps_per_epoch))

@@ -1,0 +1,331 @@
+"""Training: one run from a `Config` to its files, with one visible loop that can be stopped and continued anywhere.
+
+Every random choice derives from (seed, epoch), so the state of a run is its weights, its optimiser and its position.
+"""
+
+import hashlib
+import math
+import time
+from contextlib import contextmanager, nullcontext
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from . import checkpoint, record, weights
+from .architectures import make_model
+from .checkpoint import RunFiles
+from .data import prepare_data
+from .evaluate import evaluate
+from .files import file_sha256
+from .losses import CrossEntropyLoss, WeightedLoss, make_loss
+from .metrics import ConfusionMatrix
+from .model import count_parameters
+from .safety import RunStopped, Stop, StopAsked, is_disk_trouble, is_out_of_memory, memory_advice
+from .summary import best_state, summarize, write_npz
+
+MOMENTUM, WEIGHT_DECAY, HEAD_FACTOR = 0.9, 5e-4, 10
+AMP_TYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+def fit(config, watch=lambda event, run: None):
+    """Train the run of `config`, or continue it, or find it finished; returns the path of its JSON.
+
+    watch: called as `watch(event, run)`, event being "start", "step", "validate", "epoch" or "finish".
+    Raises ValueError for wrong input before anything is trained and RunStopped when the run is cut short.
+    """
+    files = RunFiles(Path(config.out_dir), config.stem)
+    with checkpoint.run_lock(files), Stop.listening() as stop:
+        if not config.resume:
+            files.move_aside()
+        pretrained = weights.resolve_pretrained(config.pretrained, config.model)
+        data = prepare_data(config, pretrained.normalization)
+        identity = identify(config, data, pretrained)
+        summary = record.read_json(files.path(".json"))
+        if summary is None:
+            run = Run(config, files, data, pretrained, identity, stop, watch)
+            with run.told():
+                run.restore()
+                run.train()
+                run.finish()
+        else:
+            refuse_changes(files, summary["identity"], identity)
+    return files.path(".json")
+
+
+class Run:
+    """A run in progress: what it is made of, where it stands, and the loop."""
+
+    def __init__(self, config, files, data, pretrained, identity, stop, watch):
+        self.config, self.files, self.data, self.identity = config, files, data, identity
+        self.pretrained, self.stop, self.watch = pretrained, stop, watch
+        self.device = torch.device(config.device)
+        self.loss, self.validation_loss = make_loss(config.expression), with_ce(make_loss(config.expression))
+        self.steps_per_epoch = len(data.train) // config.batch_size
+        self.plan = config.poly(self.steps_per_epoch)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(key(config.seed, "weights"))
+            self.model = make_model(config.model, stride_in=pretrained.stride_in, bn=config.bn)
+        self.weights = weights.load_pretrained(self.model, pretrained.path) if pretrained.path else None
+        self.model.to(self.device, memory_format=torch.channels_last)
+        self.optimizer = make_optimizer(self.model, config.lr)
+        self.scaler = torch.amp.GradScaler(self.device.type, enabled=config.amp == "fp16")
+        self.history, self.sessions, self.best = [], [], {"epoch": 0, "val_mIoU": -1.0}
+        self.warnings = [pretrained.warning] if pretrained.warning else []
+        self.start_epoch(1)
+
+    # -- the loop ------------------------------------------------------------------------------------------------
+
+    def train(self):
+        """Train every epoch that is left, validating and recording after each."""
+        self.watch("start", self)
+        while self.epoch <= self.config.epochs:
+            self.train_epoch()
+            self.evaluation = evaluate(self, full=self.epoch == self.config.epochs)
+            self.close_epoch()
+            self.watch("epoch", self)
+
+    def train_epoch(self):
+        """Train from the current position to the end of the epoch."""
+        self.model.train()
+        batches = self.training_batches()[self.step_in_epoch :]
+        for indices, images, labels in self.loader(self.data.train, batches):
+            self.follow_plan()
+            self.optimize(images, labels, indices)
+            self.step_in_epoch += 1
+            self.watch("step", self)
+            if time.monotonic() - self.saved_at > 60 * self.config.checkpoint_minutes:
+                self.save()
+            self.stop.check()
+        self.training_seconds = self.elapsed()
+
+    def follow_plan(self):
+        """Set learning rate, loss weights and frozen parts to what the plan says of this step."""
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.plan.lr(self.step) * group["factor"]
+        self.loss.weights = self.plan.weights(self.step)
+        if self.model.frozen != self.plan.frozen(self.step):
+            self.model.freeze(self.plan.frozen(self.step))
+
+    def optimize(self, images, labels, indices):
+        """One optimiser step on a batch, in `accumulate` parts weighted by their valid pixels."""
+        parts, targets, terms = self.config.accumulate, None, 0.0
+        for i, part in enumerate(images.chunk(parts)):
+            scores = self.scores(part)
+            if targets is None:
+                targets = self.model.subsample(labels, scores.shape[-2:]).chunk(parts)
+                valid = torch.stack([(target != 255).sum() for target in targets])
+                shares = valid / valid.sum().clamp(min=1)
+            raw = {name: term * shares[i] for name, term in self.loss.terms(scores, targets[i]).items()}
+            self.scaler.scale(self.loss.total(raw)).backward()
+            terms = terms + torch.stack(list(raw.values())).detach()
+            self.confusion.update(targets[i], scores.detach().argmax(1))
+        self.check_finite(terms, indices)
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
+        self.optimizer.zero_grad(set_to_none=True)
+        self.tally += self.tallied(terms)
+
+    def close_epoch(self):
+        """Record the epoch: best weights, checkpoint, then the CSV, each whole."""
+        row = self.row()
+        self.history.append(row)
+        if row["val_mIoU"] > self.best["val_mIoU"]:
+            self.best = {"epoch": self.epoch, "val_mIoU": row["val_mIoU"]}
+            checkpoint.save(self.files.path(".best.pt"), best_state(self))
+        if self.epoch == self.config.epochs:
+            write_npz(self)
+        self.start_epoch(self.epoch + 1)
+        self.save()
+        record.write_csv(self.files.path(".csv"), self.history)
+
+    # -- pieces of the loop --------------------------------------------------------------------------------------
+
+    def start_epoch(self, epoch, step=0, seconds=0.0, tally=None, confusion=None):
+        """Stand at `step` of `epoch`, with what has been counted in it so far."""
+        terms = len(self.loss.losses)
+        self.epoch, self.step_in_epoch = epoch, step
+        self.saved_at = time.monotonic()
+        self.clock_start = self.saved_at - seconds
+        empty = torch.zeros(2 * terms + 1, dtype=torch.float64)
+        self.tally = (empty if tally is None else tally).to(self.device)
+        self.confusion = ConfusionMatrix(matrix=confusion)
+
+    @property
+    def step(self):
+        """Optimiser steps taken since the run began."""
+        return (self.epoch - 1) * self.steps_per_epoch + self.step_in_epoch
+
+    def elapsed(self):
+        """Seconds spent on the epoch at hand, over all sessions."""
+        return time.monotonic() - self.clock_start
+
+    def scores(self, images):
+        """Grid logits `(N, C, h, w)` under the run's mixed precision."""
+        kind = AMP_TYPES.get(self.config.amp)
+        with torch.autocast(self.device.type, kind) if kind else nullcontext():
+            return self.model.scores(images)
+
+    def training_batches(self):
+        """The epoch's batches of image numbers, from (seed, epoch) alone; a last, smaller batch is left out."""
+        order = np.random.default_rng(key(self.config.seed, "order", self.epoch)).permutation(len(self.data.train))
+        used = order[: self.steps_per_epoch * self.config.batch_size]
+        return used.reshape(self.steps_per_epoch, -1).tolist()
+
+    def validation_batches(self):
+        """Validation images in order, in batches of the training's micro-batch size."""
+        size, count = self.config.batch_size // self.config.accumulate, len(self.data.val)
+        return [list(range(first, min(first + size, count))) for first in range(0, count, size)]
+
+    def loader(self, dataset, batches):
+        """Yield `(numbers, images, labels)` on the device for each batch of image numbers."""
+        cuda, workers = self.device.type == "cuda", self.config.workers
+        loader = torch.utils.data.DataLoader(dataset, batch_sampler=batches, num_workers=workers, pin_memory=cuda)
+        for numbers, (images, labels) in zip(batches, loader, strict=True):
+            images = images.to(self.device, memory_format=torch.channels_last, non_blocking=cuda)
+            yield numbers, images, labels.to(self.device, non_blocking=cuda)
+
+    def tallied(self, terms):
+        """Raw terms, weighted terms and their total, to be averaged over the epoch's steps."""
+        weighted = terms * torch.tensor([self.loss.weights[name] for name in self.loss.losses], device=terms.device)
+        return torch.cat([terms, weighted, weighted.sum()[None]]).double()
+
+    def check_finite(self, terms, indices):
+        """Stop before the weights are touched if a loss term is not a finite number."""
+        values = dict(zip(self.loss.losses, terms.tolist(), strict=True))
+        bad = [f"{name} = {value}" for name, value in values.items() if not math.isfinite(value)]
+        if bad:
+            raise RunStopped(
+                f"the loss is not finite at epoch {self.epoch}, step {self.step_in_epoch + 1}: {', '.join(bad)}; "
+                f"images {', '.join(self.data.train.pairs[i].name for i in indices)}. {self.last_good()}; "
+                "a smaller lr or a longer warm-up usually mends it"
+            )
+
+    def row(self):
+        """The epoch as a row of the CSV, columns in their fixed order."""
+        result, seconds, last = self.evaluation, self.elapsed(), self.step - 1
+        counts = ConfusionMatrix(matrix=torch.from_numpy(result.confusion.sum(0)))
+        names, mean = list(self.loss.losses), (self.tally / self.steps_per_epoch).tolist()
+        row = {"epoch": self.epoch, "lr": self.plan.lr(last), "train_loss": mean[-1]}
+        row["val_loss"] = sum(self.loss.weights[name] * result.losses[name] for name in names)
+        row |= {"train_mIoU": self.confusion.miou(), "val_mIoU": counts.miou()}
+        row |= record.percent_columns("train", self.confusion.iou()) | record.percent_columns("val", counts.iou())
+        row |= {"Runtime": round(seconds, 3), "val_ce": result.losses["ce"]}
+        row["val_pixel_accuracy"] = counts.pixel_accuracy()
+        row |= {f"loss_{name}": value for name, value in zip(names, mean, strict=False)}
+        row |= {f"weighted_{name}": value for name, value in zip(names, mean[len(names) :], strict=False)}
+        row |= {f"weight_{name}": self.loss.weights[name] for name in names}
+        row |= {"power": self.plan.power(last), "trainable_parameters": count_parameters(self.model)[1]}
+        row["images_per_s"] = round(self.steps_per_epoch * self.config.batch_size / self.training_seconds, 3)
+        return row | {"peak_memory_MB": round(record.peak_memory_mb(self.config.device), 1)}
+
+    # -- state on disk -------------------------------------------------------------------------------------------
+
+    def save(self, reason="running"):
+        """Write the checkpoint: everything a later session needs to go on exactly from here."""
+        self.sessions[-1] |= {"ended": record.now(), "reason": reason}
+        state = {name: getattr(self, name) for name in ("identity", "history", "sessions", "warnings", "best")}
+        state |= {name: getattr(self, name).state_dict() for name in ("model", "optimizer", "scaler")}
+        state["position"] = {"epoch": self.epoch, "step": self.step_in_epoch, "seconds": self.elapsed()}
+        state["position"] |= {"tally": self.tally.cpu(), "confusion": self.confusion.counts.cpu()}
+        checkpoint.save(self.files.path(".pt"), state, keep=self.files.path(".previous.pt"))
+        self.saved_at = time.monotonic()
+
+    def restore(self):
+        """Go back to the newest good checkpoint, if there is one; raises ValueError if it is of another run."""
+        state, problems = checkpoint.load_newest(self.files)
+        if problems:
+            went_on = "continuing from the previous checkpoint" if state else "starting over"
+            self.warnings += [f"{problem}; {went_on}" for problem in problems]
+        if state:
+            refuse_changes(self.files, state["identity"], self.identity)
+            for name in ("model", "optimizer", "scaler"):
+                getattr(self, name).load_state_dict(state[name])
+            self.history, self.sessions, self.best = state["history"], state["sessions"], state["best"]
+            self.warnings = state["warnings"] + self.warnings
+            self.start_epoch(**state["position"])
+            self.note_continuation()
+        self.sessions.append(record.session(self.config, self.epoch))
+        if self.history:
+            record.write_csv(self.files.path(".csv"), self.history)
+
+    def note_continuation(self):
+        """Mark a session that was killed as such, and warn of changed code."""
+        last = self.sessions[-1]
+        if last["reason"] == "running":
+            last["reason"] = "killed"
+        if last["code"] != record.code_sha256():
+            self.warnings.append(f"the library's code changed before epoch {self.epoch} (now {record.commit()})")
+
+    def last_good(self):
+        """Where the last good state lies, as a clause."""
+        path = self.files.path(".pt")
+        return f"the last good state is in {path}" if path.exists() else "nothing had been saved yet"
+
+    @contextmanager
+    def told(self):
+        """Turn what ends a run early into one `RunStopped` that says what to do."""
+        where = lambda: f"epoch {self.epoch}, step {self.step_in_epoch}"  # noqa: E731
+        try:
+            yield
+        except StopAsked as asked:
+            self.save(reason=f"interrupted by {asked}")
+            raise RunStopped(
+                f"stopped by {asked} at {where()}; {self.last_good()}; the same command continues"
+            ) from None
+        except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
+            if not is_out_of_memory(error):
+                raise
+            advice = memory_advice(self.config)
+            raise RunStopped(f"out of memory at {where()}: {advice}; {self.last_good()}") from None
+        except OSError as error:
+            if not is_disk_trouble(error):
+                raise
+            raise RunStopped(
+                f"cannot write {error.filename or self.files.folder} ({error.strerror}) at {where()}; "
+                f"{self.last_good()}; make room or give another out_dir, then the same command continues"
+            ) from None
+
+    def finish(self):
+        """Write the summary JSON, last and once: its presence says that the run is complete."""
+        self.save(reason="finished")
+        record.write_json(self.files.path(".json"), summarize(self))
+        self.watch("finish", self)
+
+
+def identify(config, data, pretrained):
+    """All that decides a run's numbers; two sessions of one run must agree in it."""
+    source = file_sha256(pretrained.path) if pretrained.path else "from scratch"
+    return record.plain(config.result_dict() | {"dataset": data.about["fingerprint"], "weights": source})
+
+
+def refuse_changes(files, old, new):
+    """Raise ValueError, naming each difference, when a run on disk is not the one asked for."""
+    changed = [f"{k}: {old.get(k)} -> {new.get(k)}" for k in {**old, **new} if old.get(k) != new.get(k)]
+    if changed:
+        raise ValueError(
+            f"{files.path('')} holds a run that differs in {'; '.join(changed)}. "
+            "Give another out_dir, or resume=False, which moves the old files aside"
+        )
+
+
+def make_optimizer(model, lr):
+    """SGD with momentum; the head at ten times the base rate (`factor`), which the loop multiplies in."""
+    groups = [
+        {"params": model.backbone_parameters(), "factor": 1},
+        {"params": model.aspp_parameters(), "factor": HEAD_FACTOR},
+    ]
+    return torch.optim.SGD(groups, lr=lr, momentum=MOMENTUM, weight_decay=WEIGHT_DECAY)
+
+
+def with_ce(loss):
+    """The same loss with plain cross-entropy among its terms, the one figure comparable across runs."""
+    losses = dict(loss.losses.items())
+    losses.setdefault("ce", CrossEntropyLoss())
+    return WeightedLoss(losses, loss.weights, loss.expression)
+
+
+def key(*parts):
+    """A 63-bit seed from any parts, such as (seed, "order", epoch)."""
+    digest = hashlib.sha256("/".join(map(str, parts)).encode()).digest()
+    return int.from_bytes(digest[:8], "big") >> 1
