@@ -5,6 +5,7 @@ from matplotlib.colors import TwoSlopeNorm
 from matplotlib.patches import Rectangle
 
 from deeplab_lib.labels import CLASS_NAMES, IGNORE_INDEX, NUM_CLASSES, PALETTE, colorize
+from deeplab_lib.metrics import iou as class_iou
 from deeplab_lib.plots import Missing, figure, styled
 
 RIGHT, WRONG = (222, 222, 222), (190, 20, 40)
@@ -83,11 +84,7 @@ def confusion(matrix, title=None):
 
 def image_scores(confusions):
     """Mean IoU in percent of every image, over the classes in it: confusions (N, C, C) -> (N,)."""
-    hits = np.diagonal(confusions, axis1=1, axis2=2).astype(float)
-    union = confusions.sum(axis=1) + confusions.sum(axis=2) - hits
-    with np.errstate(invalid="ignore"):
-        iou = np.where(union > 0, hits / union, np.nan)
-    return 100 * np.nanmean(iou, axis=1)
+    return np.nanmean(class_iou(confusions), axis=1)
 
 
 def choose_images(arrays):

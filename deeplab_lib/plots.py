@@ -69,7 +69,7 @@ LOOKS = {
     "ce_tversky": Look("#72270f", (0, (5, 1.2)), "s"),
     "ce_lovasz": Look("#703897", (0, (1.2, 1)), "^"),
     "ce_dice": Look("#4851ea", (0, (5, 1.2, 1.2, 1.2)), "D"),
-    "ce_lovasz_warmup": Look("#d2447c", (0, ()), "v"),
+    "ce_lovasz_warmup": Look("#d2447c", (0, (12, 1)), "v"),
     "ce_focal": Look("#7d9747", (0, (8, 1.5)), "P"),
     "ce_lovasz_dice": Look("#24adf1", (0, (5, 1, 1.2, 1, 1.2, 1)), "X"),
     "ce_lovasz_focal": Look("#f8a924", (0, (2.5, 1)), "<"),

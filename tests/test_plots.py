@@ -1,0 +1,242 @@
+"""Every figure of the report: from eight runs, from one, from old CSVs, from a run that is not finished."""
+
+from types import SimpleNamespace
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from synthetic_runs import write_runs
+
+from deeplab_lib import pictures, plots, prose
+from deeplab_lib.gallery import Gallery
+from deeplab_lib.labels import CLASS_NAMES
+from deeplab_lib.numbers import Numbers
+from deeplab_lib.plots import LOOKS, Missing
+from deeplab_lib.recipes import RECIPES
+from deeplab_lib.results import read_runs
+
+
+@pytest.fixture(scope="module")
+def eight(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("runs")
+    write_runs(folder, images=12, preset="smoke")
+    return read_runs(folder)
+
+
+@pytest.fixture
+def old(tmp_path):
+    write_runs(tmp_path, recipes=("ce", "ce_focal"), images=6, preset="smoke", legacy=True)
+    return read_runs(tmp_path)
+
+
+def texts(fig):
+    """Every text of a figure."""
+    return [t.get_text() for t in fig.findobj(lambda artist: hasattr(artist, "get_text"))]
+
+
+def per_class(runs):
+    return pd.DataFrame([run.final_class_val for run in runs], [run.stem for run in runs], CLASS_NAMES)
+
+
+def curve_figures(runs):
+    yield plots.learning_rates(runs)
+    yield plots.curve_grid(runs, "train_loss", "val_loss", "loss")
+    yield plots.curve_grid(runs, "train_mIoU", "val_mIoU", "mIoU (%)", share=True)
+    for column in ("train_loss", "val_loss", "train_mIoU", "val_mIoU"):
+        yield plots.curves(runs, column, column)
+    yield plots.durations(runs)
+    yield plots.accuracy_against_time(runs)
+    yield pictures.heat_map(per_class(runs), {run.stem: run.label for run in runs}, "DeepLabV2_ce")
+
+
+def luminance(color):
+    red, green, blue = (int(color[i : i + 2], 16) / 255 for i in (1, 3, 5))
+    linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in (red, green, blue)]
+    y = np.dot([0.2126, 0.7152, 0.0722], linear)
+    return 116 * y ** (1 / 3) - 16 if y > 0.008856 else 903.3 * y
+
+
+def test_every_recipe_has_a_look_of_its_own():
+    assert list(LOOKS) == list(RECIPES)
+    for position in range(3):
+        assert len({look[position] for look in LOOKS.values()}) == len(LOOKS)
+
+
+def test_colours_stay_apart_in_greyscale():
+    grey = sorted(luminance(look.color) for look in LOOKS.values())
+    assert min(np.diff(grey)) >= 6
+    assert grey[-1] <= 80, "too pale on white paper"
+
+
+def test_a_run_looks_the_same_in_every_figure(eight):
+    def colors(fig):
+        return {line.get_label(): line.get_color() for line in fig.axes[0].lines}
+
+    first, second = colors(plots.curves(eight, "val_loss", "loss")), colors(plots.accuracy_against_time(eight[::-1]))
+    for run in eight:
+        assert first[run.label] == second[run.label] == LOOKS[run.recipe].color
+
+
+def test_eight_runs_give_every_curve(eight):
+    for fig in curve_figures(eight):
+        assert fig.axes
+    assert {run.label for run in eight} <= set(texts(plots.own_loss_beside_ce(eight)))
+
+
+def test_one_run_is_enough(eight):
+    for fig in curve_figures(eight[:1]):
+        assert fig.axes
+
+
+def test_old_csvs_give_their_curves_and_name_what_they_lack(old):
+    for fig in curve_figures(old):
+        assert fig.axes
+    with pytest.raises(Missing, match="val_ce"):
+        plots.own_loss_beside_ce(old)
+    with pytest.raises(Missing, match="npz"):
+        pictures.choose_images({run.stem: run.arrays for run in old if run.arrays})
+
+
+def test_an_unfinished_run_is_drawn_and_says_its_epoch(tmp_path):
+    write_runs(tmp_path, recipes=("ce",), images=6, preset="smoke")
+    write_runs(tmp_path, recipes=("ce_dice",), images=6, preset="smoke", unfinished_at=3)
+    runs = read_runs(tmp_path)
+    assert any("CE + Dice (epoch 3" in text for text in texts(plots.curves(runs, "val_mIoU", "mIoU (%)")))
+    assert "CE + Dice at epoch 3" in prose.unfinished(runs, Numbers())
+
+
+def test_changes_are_marked_where_they_acted(eight):
+    run = next(run for run in eight if run.recipe == "ce_focal")
+    assert [place for place, _ in plots.changes(run)] == pytest.approx([6.0, 8.6])  # epochs 31 and 44 of 50, in 10
+    fig = plots.curve_grid([run], "train_mIoU", "val_mIoU", "mIoU (%)")
+    assert any("power 1" in text and "frozen" in text for text in texts(fig))
+
+
+def test_changes_that_nearly_coincide_are_joined(eight):
+    run = next(run for run in eight if run.recipe == "ce_lovasz_warmup")
+    places = plots.changes(run)
+    assert len(places) == 2 and "then power 1.2" in places[1][1]
+
+
+@given(st.lists(st.floats(-100, 100), min_size=1, max_size=12), st.floats(0.01, 20))
+def test_spread_keeps_order_and_distance(values, gap):
+    placed = plots.spread(values, gap)
+    order = np.argsort(values, kind="stable")
+    assert (np.diff(placed[order]) >= gap - 1e-9).all()
+    assert np.mean(placed) == pytest.approx(np.mean(values), abs=1e-6)
+
+
+def test_spread_leaves_what_is_far_apart():
+    assert plots.spread([5.0, 1.0, 9.0], 2).tolist() == [5.0, 1.0, 9.0]
+    assert plots.spread([1.0, 1.0], 2).tolist() == [0.0, 2.0]
+
+
+def test_forest_and_ranking_say_what_they_were_given():
+    table = pd.DataFrame({
+        "name": ["A", "B"], "estimate": [2.0, -1.0], "low": [1.0, -3.0], "high": [3.0, 1.0],
+        "color": ["#000000", "#888888"], "marker": ["o", "s"], "tie": ["a", "ab"],
+    })  # fmt: skip
+    fig = plots.forest(table, "difference (points)")
+    assert "+2.00  [+1.00, +3.00]" in texts(fig) and "−1.00  [−3.00, +1.00]" in texts(fig)
+    hollow = [line.get_markerfacecolor() for line in fig.axes[0].lines if line.get_marker() in ("o", "s")]
+    assert hollow == ["#000000", "white"], "an interval that holds zero is hollow"
+    bars = [line for line in plots.ranking(table, "mIoU (%)").axes[0].lines if line.get_linewidth() == 2.4]
+    assert len(bars) == 2, "one bar a group of ties"
+    with pytest.raises(Missing):
+        plots.forest(table[:0], "difference")
+
+
+def test_cost_figure_shows_trained_and_untrained_architectures():
+    table = pd.DataFrame({
+        "name": ["CE", "other"], "mIoU": [40.0, np.nan], "color": ["#000000", "0.4"], "marker": ["o", ">"],
+        "gmacs": [374.7, 200.0], "latency_ms": [np.nan, np.nan],
+    })  # fmt: skip
+    fig = plots.accuracy_against_cost(table)
+    assert [ax.get_xlabel() for ax in fig.axes] == ["multiply-adds per image (G)"]
+    assert "other" in texts(fig)
+    with pytest.raises(Missing):
+        plots.accuracy_against_cost(table[["name", "mIoU", "color", "marker"]])
+
+
+def test_frequency_and_boundary(eight):
+    total = eight[0].arrays["confusion"].sum(0)
+    share = pd.Series(100 * total.sum(1) / total.sum(), CLASS_NAMES)
+    fig = plots.iou_against_frequency(per_class(eight), share, eight)
+    assert set(CLASS_NAMES) <= set(texts(fig))
+    table = pd.DataFrame({"boundary_f": 50.0, "low": 48.0, "high": 52.0}, [run.stem for run in eight])
+    assert "50.0" in texts(plots.boundary(table, eight))
+    with pytest.raises(Missing):
+        plots.boundary(table.assign(boundary_f=np.nan), eight)
+
+
+def test_heat_map_prints_differences_from_the_baseline():
+    iou = pd.DataFrame([[50.0, np.nan], [47.5, np.nan]], ["base", "other"], ["road", "rider"])
+    words = texts(pictures.heat_map(iou, {"base": "Base", "other": "Other"}, "base"))
+    assert "50" in words and "−2.5" in words and "–" in words
+    with pytest.raises(Missing):
+        pictures.heat_map(iou[["rider"]], {"base": "Base", "other": "Other"})
+
+
+def test_confusion_is_row_normalised():
+    matrix = np.zeros((19, 19))
+    matrix[0, :2] = 30, 10
+    words = texts(pictures.confusion(matrix))
+    assert "75" in words and "25" in words
+    with pytest.raises(Missing):
+        pictures.confusion(np.zeros((19, 19)))
+
+
+def test_images_are_chosen_by_rule():
+    """Four images of one class each row: three, two, one and no pixel of four right; only the third is disputed."""
+
+    def run(disputed):
+        confusion = np.zeros((4, 19, 19), dtype=np.int64)
+        for image, right in enumerate((4, 3, 2, 0)):
+            confusion[image, 0, 0], confusion[image, 0, 1] = right, 4 - right
+        maps = np.zeros((4, 2, 2), dtype=np.uint8)
+        maps[2] = disputed
+        names = np.array(["a", "b", "c", "d"])
+        return {"names": names, "confusion": confusion, "prediction_names": names, "predictions": maps}
+
+    roles = pictures.choose_images({"one": run(0), "two": run(1)})
+    assert roles["best"] == "a" and roles["worst"] == "d"
+    assert {roles["median"], roles["most disputed"]} == {"b", "c"}
+    assert pictures.dispute([np.zeros((2, 2)), np.array([[0, 1], [0, 0]])]) == 0.25
+
+
+def test_predictions_show_every_run_and_its_errors(eight):
+    arrays = {run.stem: run.arrays for run in eight}
+    name = pictures.choose_images(arrays)["best"]
+    predicted = {stem: pictures.prediction(one, name) for stem, one in arrays.items()}
+    height, width = predicted["DeepLabV2_ce"].shape
+    labels = predicted["DeepLabV2_ce"].copy()
+    labels[:4] = 255
+    scene = SimpleNamespace(image=np.zeros((height, width, 3), np.uint8), labels=labels)
+    words = texts(pictures.predictions(scene, predicted, {run.stem: run.label for run in eight}))
+    assert "CE: 100.0 %" in words
+    assert sum(any(word.startswith(run.label + ":") for word in words) for run in eight) == 8
+
+
+def test_error_map_tells_right_wrong_and_void():
+    picture = pictures.errors(np.array([[1, 2, 3]]), np.array([[1, 1, 255]]))
+    assert [tuple(pixel) for pixel in picture[0]] == [pictures.RIGHT, pictures.WRONG, (0, 0, 0)]
+
+
+def test_gallery_names_what_it_cannot_show(eight, old):
+    gallery = Gallery("toy city (synthetic)")
+    assert gallery.show("lr", "Learning rates.", plots.learning_rates, eight)
+    assert not gallery.show("val-ce", "Cross-entropy.", plots.own_loss_beside_ce, old)
+    assert gallery.shown == ["lr"] and "val_ce" in gallery.missing["val-ce"]
+
+
+def test_prose_reads_every_run_and_registers_its_numbers(eight, old):
+    numbers = Numbers()
+    speak = (prose.schedules, prose.losses, prose.cross_entropy, prose.training_mious, prose.validation_mious)
+    for say in (*speak, prose.durations):
+        assert say(eight, numbers).endswith(".")
+        assert "nan" not in say(eight, numbers)
+    assert prose.cross_entropy(old, Numbers()) == ""
+    low, high = numbers["reading.val_mIoU.low"], numbers["reading.val_mIoU.high"]
+    assert low == min(run.final_val_mIoU for run in eight) and high == max(run.final_val_mIoU for run in eight)
