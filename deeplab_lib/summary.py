@@ -16,8 +16,8 @@ from .model import count_parameters
 
 def best_state(run):
     """What `.best.pt` holds: the weights, and what is needed to use them."""
-    about = {"normalization": asdict(run.pretrained.normalization), "stride_in": run.pretrained.stride_in}
-    return {"model": run.model.state_dict(), "config": run.config.as_dict(), "best": run.best, **about}
+    about = {"config": run.config.as_dict(), "best": run.best, "weights": run.pretrained.as_dict()}
+    return {"model": run.model.state_dict(), **about}
 
 
 def write_npz(run):
@@ -40,7 +40,7 @@ def summarize(run):
     config, plan = run.config, run.config.plan
     resolved = {"power": plan.power, "warmup_steps": run.plan.warmup_steps, "recipe_warmup_steps": plan.warmup_steps}
     resolved |= {"lr_factor": config.scale.lr_factor, "steps_per_epoch": run.steps_per_epoch}
-    scratch = {"source": "none (from scratch)", "sha256": None, "matched": 0, "total": None}
+    scratch = {"source": "none (from scratch)", "matched": 0}
     return {
         "stem": run.files.stem,
         "recipe": config.recipe and config.recipe.key,
@@ -58,9 +58,7 @@ def summarize(run):
         "started": run.sessions[0]["started"],
         "ended": record.now(),
         "sessions": run.sessions,
-        "weights": asdict(run.weights) | {"source": run.weights.path} if run.weights else scratch,
-        "normalization": asdict(run.pretrained.normalization),
-        "stride_in": run.pretrained.stride_in,
+        "weights": run.pretrained.as_dict() | (asdict(run.weights) if run.weights else scratch),
         "identity": run.identity,
         "warnings": run.warnings,
     }

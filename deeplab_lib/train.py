@@ -38,7 +38,7 @@ def fit(config, watch=lambda event, run: None):
     with checkpoint.run_lock(files), Stop.listening() as stop:
         if not config.resume:
             files.move_aside()
-        pretrained = weights.resolve_pretrained(config.pretrained, config.model)
+        pretrained = weights.resolve(config.pretrained, config.model)
         data = prepare_data(config, pretrained.normalization)
         identity = identify(config, data, pretrained)
         summary = record.read_json(files.path(".json"))
