@@ -22,6 +22,8 @@ PERCENTAGES = ["train_mIoU", "val_mIoU", *CLASS_TRAIN, *CLASS_VAL]
 REQUIRED = ["epoch", "lr", "train_loss", "val_loss", *PERCENTAGES, "Runtime"]
 # A column that this kit writes and older files lack: a CSV with it and without a JSON is a run that is not finished.
 KIT_COLUMN = "trainable_parameters"
+SEED = re.compile(r"_seed(\d+)(?=_|$)", re.IGNORECASE)
+SET_ASIDE = re.compile(r"\.old\d+\.csv$", re.IGNORECASE)
 
 
 class ResultsError(ValueError):
@@ -38,8 +40,8 @@ class Run:
     title: str
     seed: int
     variant: str
-    table: pd.DataFrame
-    record: dict | None = None
+    table: pd.DataFrame = field(repr=False)
+    record: dict | None = field(default=None, repr=False)
     planned_epochs: int | None = None
     notes: list[str] = field(default_factory=list)
 
@@ -76,13 +78,13 @@ class Run:
     @property
     def method(self):
         """What is compared: the stem without its seed. Runs of one method are replicates."""
-        return re.sub(r"_seed\d+$", "", self.stem)
+        return SEED.sub("", self.stem)
 
     @property
     def label(self):
         """The name under which figures show the run: title, and what makes it differ from its recipe."""
-        parts = [self.title, *([self.variant] if self.variant else []), *([f"seed {self.seed}"] if self.seed else [])]
-        return ", ".join(parts)
+        variant = re.sub(r"schedule_(\w+)", lambda m: f"schedule of {RECIPES[m[1]].title}", self.variant)
+        return ", ".join(filter(None, [self.title, variant, f"seed {self.seed}" if self.seed else ""]))
 
     @cached_property
     def final_train_mIoU(self):
@@ -169,8 +171,8 @@ def parse_stem(stem):
 
     The variant is what follows the recipe's own stem, e.g. `lr0.0001`; for a custom loss, the slug of its expression.
     """
-    match = re.fullmatch(r"(.*?)(?:_seed(\d+))?", stem, re.IGNORECASE)
-    body, seed = match[1], int(match[2] or 0)
+    match = SEED.search(stem)
+    body, seed = SEED.sub("", stem), int(match[1]) if match else 0
     for recipe in sorted(RECIPES.values(), key=lambda recipe: -len(recipe.stem)):
         if (_plain(body) + "_").startswith(_plain(recipe.stem) + "_"):
             return recipe.key, body[len(recipe.stem) + 1 :], seed
@@ -258,8 +260,23 @@ def read_run(path):
     if recipe and parse_stem(stem)[0] == recipe:
         stem = RECIPES[recipe].stem + stem[len(RECIPES[recipe].stem) :]
     run = Run(path, stem, recipe, title, seed, variant, read_csv(path), record)
+    if not run.finished:
+        run.planned_epochs = planned_epochs(path)
     run.notes += _notes(run)
     return run
+
+
+def planned_epochs(path):
+    """Epochs that the checkpoint beside an unfinished run's CSV was made for; None when there is none to read."""
+    checkpoint = sibling(path, ".pt")
+    if checkpoint is None:
+        return None
+    import torch
+
+    try:
+        return torch.load(checkpoint, map_location="cpu", weights_only=True, mmap=True)["identity"]["epochs"]
+    except Exception:  # written at this very moment, damaged, or foreign: then nothing says
+        return None
 
 
 def _notes(run):
@@ -289,13 +306,19 @@ def _notes(run):
     return notes
 
 
+def csv_files(folder):
+    """The runs' CSVs of a folder, without those that a fresh start moved aside."""
+    files = sorted(Path(folder).glob("*.[cC][sS][vV]"))
+    return [path for path in files if not path.name.startswith(".") and not SET_ASIDE.search(path.name)]
+
+
 def read_runs(folder):
     """Every run of `folder`, recipes first in their order, then by stem.
 
     Raises ResultsError when there is no run, when a file is malformed, or when two files claim one run.
     """
     folder = Path(folder)
-    runs = [read_run(path) for path in sorted(folder.glob("*.[cC][sS][vV]")) if not path.name.startswith(".")]
+    runs = [read_run(path) for path in csv_files(folder)]
     if not runs:
         raise ResultsError(f"{folder}: no run's CSV here; train one, or name the folder that holds them")
     claimed = {}
@@ -329,3 +352,103 @@ def load_runs(folder):
             frame.insert(position, name, value)
         frames.append(frame)
     return pd.concat(frames, ignore_index=True)
+
+
+# --- what may stand together -----------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Scope:
+    """What two runs must share to stand in one table. Runs that predate the kit record the epochs alone."""
+
+    dataset: str | None
+    fingerprint: str | None
+    preset: str | None
+    epochs: int | None
+    size: tuple | None
+    synthetic: bool = False
+
+    @classmethod
+    def of(cls, run):
+        config, dataset = run.config, run.dataset
+        size = (config["image_height"], config["image_width"]) if "image_height" in config else None
+        synthetic = bool(dataset.get("synthetic"))
+        return cls(dataset.get("name"), dataset.get("fingerprint"), config.get("preset"), run.epochs, size, synthetic)
+
+    def __str__(self):
+        name = self.dataset or "data set not recorded"
+        name = "toy city" if name == "toycity" else name
+        parts = [name + " (synthetic)" * self.synthetic, f"{self.preset} scale" if self.preset else ""]
+        parts += [f"{self.epochs} epochs" if self.epochs else "", "{}x{}".format(*self.size) if self.size else ""]
+        return ", ".join(part for part in parts if part)
+
+
+@dataclass
+class Study:
+    """Runs that may stand in one table: same data, preset, image size and epochs, with the unfinished beside them."""
+
+    scope: Scope
+    runs: list[Run]
+
+    @property
+    def finished(self):
+        return [run for run in self.runs if run.finished]
+
+    @property
+    def unfinished(self):
+        return [run for run in self.runs if not run.finished]
+
+    @property
+    def recipes(self):
+        """The finished runs of the eight recipes as they are, all seeds."""
+        return [run for run in self.finished if run.recipe and not run.variant]
+
+    @property
+    def ablations(self):
+        """The finished runs that depart from a recipe, or have a loss of their own."""
+        return [run for run in self.finished if not run.recipe or run.variant]
+
+
+def studies(runs):
+    """The runs grouped by what they share, the group with most recipes first.
+
+    A run without JSON that is not finished joins the first group: it was trained into the same folder.
+    """
+    groups = {}
+    for run in runs:
+        if run.finished:
+            groups.setdefault(Scope.of(run), []).append(run)
+    found = [Study(scope, members) for scope, members in groups.items()]
+    found.sort(key=lambda study: (-len(study.recipes), -len(study.runs), str(study.scope)))
+    waiting = [run for run in runs if not run.finished]
+    if found:
+        found[0].runs += waiting
+    elif waiting:
+        found = [Study(Scope.of(waiting[0]), waiting)]
+    return found
+
+
+def require_comparable(runs):
+    """Raise ResultsError naming the first run that may not stand in one table with the first."""
+    for run in runs:
+        if run.finished and Scope.of(run) != Scope.of(runs[0]):
+            raise ResultsError(
+                f"{run.stem} ({Scope.of(run)}) and {runs[0].stem} ({Scope.of(runs[0])}) may not stand in one table; "
+                "compare runs of one data set, preset, size and number of epochs"
+            )
+
+
+def methods(runs):
+    """`{method: [its seeds' runs]}`, in the order of `runs`."""
+    groups = {}
+    for run in runs:
+        groups.setdefault(run.method, []).append(run)
+    return groups
+
+
+def schedule(run):
+    """What `initial lr, power, warm-up, changes` a run was trained with: equal tuples mean one schedule."""
+    plan = RECIPES.get(run.config.get("schedule") or run.recipe or "ce")
+    factor = run.config.get("lr_factor", 1) or 1
+    lr = run.config.get("lr", plan.lr * factor)
+    return round(lr / factor, 12), plan.power, plan.warmup_steps, plan.changes

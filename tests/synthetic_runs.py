@@ -83,13 +83,14 @@ def curve(rng, final, epochs, start=0.15, noise=0.02):
 
 def write_runs(
     folder, recipes=tuple(RECIPES), seeds=(0,), effects=None, images=40, epochs=10, preset="demo", suffix="",
-    legacy=False, unfinished_at=None, random_state=0, lr=None, boundary_effects=None, dataset="toycity", noise=0.4,
+    legacy=False, unfinished_at=None, random_state=0, schedule=None, boundary_effects=None, dataset="toycity",
+    noise=0.4,
 ):  # fmt: skip
     """Write `recipes` x `seeds` into `folder`; returns their stems.
 
     effects: {recipe: points of mIoU}; boundary_effects: {recipe: points of boundary F}. suffix: appended to the stems
     (`"lr0.001"`). legacy: a CSV of the original columns alone. unfinished_at: an epoch; no JSON, no NPZ.
-    lr: one initial rate for all, with no warm-up and no changes (the control), instead of the recipes' own.
+    schedule: the recipe whose schedule all are trained with (`"ce"`: the control); it enters the stems.
     """
     folder.mkdir(parents=True, exist_ok=True)
     rng = np.random.default_rng(random_state)
@@ -100,30 +101,31 @@ def write_runs(
     for key in recipes:
         for seed in seeds:
             recipe = RECIPES[key]
-            stem = "_".join([recipe.stem, *([suffix] if suffix else []), *([f"seed{seed}"] if seed else [])])
+            plan = RECIPES[schedule or key]
+            parts = [f"seed{seed}" if seed else "", suffix, f"schedule_{schedule}" if schedule else ""]
+            stem = "_".join([recipe.stem, *filter(None, parts)])
             confusion = confusions(rng, labels, recall, (effects or {}).get(key, 0.0), noise)
-            table = epoch_table(rng, confusion.sum(0), recipe, epochs, preset, lr)
+            table = epoch_table(rng, confusion.sum(0), recipe, plan, epochs, preset)
             if legacy:
                 table = table.loc[:, :"Runtime"]
             table.iloc[:unfinished_at].to_csv(folder / f"{stem}.csv", index=False)
             if not (legacy or unfinished_at):
                 boundary = 55 + (boundary_effects or {}).get(key, 0.0) + rng.normal(0, 5, images)
-                record = run_record(stem, recipe, seed, confusion, table, preset, lr, dataset, boundary)
+                record = run_record(stem, recipe, plan, seed, confusion, table, preset, dataset, boundary)
                 (folder / f"{stem}.json").write_text(json.dumps(record, indent=1))
                 save_arrays(rng, folder / f"{stem}.npz", names, confusion, boundary, scale)
             stems.append(stem)
     return stems
 
 
-def epoch_table(rng, confusion, recipe, epochs, preset, lr=None):
+def epoch_table(rng, confusion, recipe, plan, epochs, preset):
     """The CSV of one run: its last row holds the final confusion's values."""
     scale, steps = PRESETS[preset], 100 * epochs
     terms = {term.split("(")[0].split("*")[-1].strip(): None for term in recipe.loss.split(" + ")}
     weights = {name: 1.0 for name in terms} if len(terms) == 1 else dict.fromkeys(terms, 1 / len(terms))
-    rate, warmup, changes, power = (
-        (lr, 0, (), 0.9) if lr else (recipe.lr, recipe.warmup_steps, recipe.changes, recipe.power)
-    )
-    plan = PolyLR(rate * scale.lr_factor, steps, power, scale.warmup_steps + min(warmup, steps // 10), weights, changes)
+    warmup = scale.warmup_steps + min(plan.warmup_steps, steps // 10)
+    changes = plan.changes if plan is recipe else ()
+    plan = PolyLR(plan.lr * scale.lr_factor, steps, plan.power, warmup, weights, changes)
     last = [100 * (epoch + 1) - 1 for epoch in range(epochs)]
     columns = {"epoch": np.arange(1, epochs + 1), "lr": [plan.lr(step) for step in last]}
     columns["train_loss"] = 2.6 - curve(rng, 2.0, epochs)
@@ -150,11 +152,10 @@ def epoch_table(rng, confusion, recipe, epochs, preset, lr=None):
     return pd.DataFrame(columns)
 
 
-def run_record(stem, recipe, seed, confusion, table, preset, lr, dataset, boundary):
+def run_record(stem, recipe, plan, seed, confusion, table, preset, dataset, boundary):
     """The JSON of one finished run."""
     scale, total, last = PRESETS[preset], confusion.sum(0), table.iloc[-1]
     height, width = scale.image_height, scale.image_width
-    changes = () if lr else recipe.changes
     best = table["val_mIoU"].idxmax()
     category = {}
     for name in CATEGORIES:
@@ -170,14 +171,15 @@ def run_record(stem, recipe, seed, confusion, table, preset, lr, dataset, bounda
         "stem": stem, "recipe": recipe.key, "title": recipe.title, "loss": recipe.loss, "finished": True,
         "config": {
             "loss": recipe.key, "data": "data/toycity", "preset": preset, "seed": seed, "epochs": len(table),
-            "batch_size": scale.batch_size, "accumulate": 1, "lr": lr or recipe.lr, "image_height": height,
-            "image_width": width, "model": scale.model, "blocks": [1, 1, 1, 1], "width": 16, "pretrained": False,
-            "bn": "train", "power": 0.9 if lr else recipe.power, "warmup_steps": 0 if lr else recipe.warmup_steps,
-            "lr_factor": scale.lr_factor, "device": "cpu", "amp": False, "gpus": 0, "workers": 0, "augment": None,
+            "batch_size": scale.batch_size, "accumulate": 1, "lr": plan.lr * scale.lr_factor, "image_height": height,
+            "image_width": width, "model": scale.model, "pretrained": "none",
+            "bn": "train", "schedule": None if plan is recipe else plan.key, "power": plan.power,
+            "warmup_steps": plan.warmup_steps, "lr_factor": scale.lr_factor, "device": "cpu", "amp": "off", "gpus": 1,
+            "workers": 0,
         },
         "changes": [
             {"at": change.progress, "epoch": int(change.progress * len(table)) + 1, "power": change.power,
-             "weights": change.weights, "freeze": list(change.freeze)} for change in changes
+             "weights": change.weights, "freeze": list(change.freeze)} for change in plan.changes
         ],
         "dataset": {
             "name": dataset, "synthetic": dataset == "toycity", "fingerprint": "ab" * 32, "train": 400,

@@ -1,0 +1,105 @@
+"""Where every run stands: `python -m deeplab_lib.status [folder ...]`, behind `make status`."""
+
+import sys
+import time
+from pathlib import Path
+
+import filelock
+import pandas as pd
+
+from deeplab_lib.files import project_root
+from deeplab_lib.recipes import RECIPES
+from deeplab_lib.results import ResultsError, csv_files, read_run, sibling
+
+NAN = float("nan")
+
+
+def held(path):
+    """Whether a living process holds the lock of the run whose CSV is `path`."""
+    lock = sibling(path, ".lock")
+    if lock is None:
+        return False
+    try:
+        with filelock.FileLock(lock, timeout=0):
+            return False
+    except filelock.Timeout:
+        return True
+
+
+def status(folder):
+    """One row a run of `folder`, recipes that have none included: run, epoch, epochs, mIoU, seconds_left, state.
+
+    State: finished, running, stopped at epoch k, not started, or what is wrong with the run's files.
+    """
+    folder = Path(folder)
+    rows = [_row(path) for path in (csv_files(folder) if folder.is_dir() else [])]
+    rows += [_started(path) for path in sorted(folder.glob("*.lock")) if not sibling(path, ".csv") and held(path)]
+    known = {row["run"].lower() for row in rows}
+    rows += [_blank(recipe.stem) for recipe in RECIPES.values() if recipe.stem.lower() not in known]
+    pace = pd.Series([row["seconds_an_epoch"] for row in rows]).median()
+    epochs = max((row["epochs"] for row in rows if row["epochs"]), default=0)
+    for row in rows:
+        row["epochs"] = row["epochs"] or epochs
+        if row["state"] not in ("finished", "not readable"):
+            seconds = row["seconds_an_epoch"] if row["seconds_an_epoch"] > 0 else pace
+            row["seconds_left"] = max(0.0, (row["epochs"] - row["epoch"]) * seconds - row["since"])
+    order = {recipe.stem: number for number, recipe in enumerate(RECIPES.values())}
+    rows.sort(key=lambda row: (order.get(row["run"], len(order)), row["run"]))
+    return pd.DataFrame(rows)[["run", "epoch", "epochs", "mIoU", "seconds_left", "state"]]
+
+
+def _blank(stem):
+    blank = {"run": stem, "epoch": 0, "epochs": 0, "mIoU": NAN, "seconds_left": NAN, "state": "not started"}
+    return blank | {"seconds_an_epoch": NAN, "since": 0.0}
+
+
+def _started(lock):
+    return _blank(lock.stem) | {"state": "running"}
+
+
+def _row(path):
+    try:
+        run = read_run(path)
+    except ResultsError as error:
+        return _blank(path.stem) | {"state": "not readable", "run": path.stem, "problem": str(error)}
+    row = _blank(run.stem) | {"epoch": run.epoch, "epochs": run.epochs or 0, "mIoU": run.final_val_mIoU}
+    row["seconds_an_epoch"] = float(run.table["Runtime"].tail(3).mean())
+    if run.finished:
+        return row | {"state": "finished", "seconds_left": 0.0}
+    if held(path):
+        return row | {"state": "running", "since": max(0.0, time.time() - path.stat().st_mtime)}
+    return row | {"state": f"stopped at epoch {run.epoch}"}
+
+
+def duration(seconds):
+    """Seconds as a reader says them: `50 s`, `12 min`, `3 h 05 min`."""
+    if not seconds >= 0:
+        return "unknown"
+    if seconds < 100:
+        return f"{seconds:.0f} s"
+    minutes = round(seconds / 60)
+    return f"{minutes} min" if minutes < 100 else f"{minutes // 60} h {minutes % 60:02d} min"
+
+
+def render(table):
+    """The status of one folder as lines of text."""
+    width = max(table["run"].str.len())
+    yield f"{'run':{width}}  {'epoch':>9}  {'mIoU':>6}  {'time left':>11}  state"
+    for row in table.itertuples():
+        epoch = f"{row.epoch}/{row.epochs or '?'}"
+        miou = f"{row.mIoU:.2f}" if row.mIoU == row.mIoU else "–"
+        left = "–" if row.state == "finished" else duration(row.seconds_left)
+        yield f"{row.run:{width}}  {epoch:>9}  {miou:>6}  {left:>11}  {row.state}"
+
+
+def main(folders):
+    """Print the status of each folder; without one, of every folder in `runs/`."""
+    runs = project_root() / "runs"
+    folders = [Path(f) for f in folders] or sorted(f for f in runs.glob("*") if f.is_dir()) or [runs / "toycity"]
+    for folder in folders:
+        print(f"{folder}:")
+        print("\n".join(render(status(folder))))
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
