@@ -15,27 +15,31 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from . import checkpoint
 from .architectures import make_model
 from .cache import Progress
-from .cityscapes import read_image, resize_image, scan
+from .cityscapes import read_image, read_labels, read_png, resize_image, scan
 from .config import best_amp
 from .files import project_root, write_atomic, write_text
-from .labels import CLASS_NAMES, ID_OF_TRAIN_ID, NUM_CLASSES, PALETTE, colorize
+from .labels import CLASS_NAMES, ID_OF_TRAIN_ID, NUM_CLASSES, PALETTE, TRAIN_ID_OF_ID, colorize
+from .metrics import ConfusionMatrix
 from .plots import figure, styled
 from .weights import NORMALIZATIONS, Normalization
 
 PHOTOGRAPHS = (".jpg", ".jpeg", ".png", ".webp", ".tif", ".tiff", ".bmp")
 LONGEST_SIDE = 2048  # larger photographs are reduced to it: the logits of 12 megapixels would take a gigabyte
 ENDING = ".best.pt"
+EXPORTED = "_pred_labelIds.png"  # the official scripts look for `<city>_<sequence>_<frame>*.png`
 AMP_TYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 @dataclass(frozen=True)
 class TrainedRun:
-    """A network with the preprocessing it was trained with; `size` is its training input (height, width)."""
+    """A network with the preprocessing it was trained with; `size` is its training input (height, width), `data` the
+    root of its data set."""
 
     stem: str
     model: torch.nn.Module
     normalization: Normalization
     size: tuple[int, int]
+    data: str = ""
     device: str = "cpu"
     amp: str = "off"
 
@@ -84,7 +88,7 @@ def load_run(path=None, device="auto"):
     amp = config["amp"] if config["device"] == device else best_amp(device)
     size = config["image_height"], config["image_width"]
     model = model.eval().to(device, memory_format=torch.channels_last)
-    return TrainedRun(path.name.removesuffix(ENDING), model, normalization, size, device, amp)
+    return TrainedRun(path.name.removesuffix(ENDING), model, normalization, size, config["data"], device, amp)
 
 
 # -- the test server -----------------------------------------------------------------------------------------------
@@ -97,7 +101,7 @@ def export(run, root, split, out, say=print):
     written; an earlier export there is replaced. Raises ValueError if `out` holds anything else. Returns `out`.
     """
     pairs, out = scan(root, split), Path(out)
-    if out.exists() and any(not path.name.endswith("_pred_labelIds.png") for path in out.iterdir()):
+    if out.exists() and any(not path.name.endswith(EXPORTED) for path in out.iterdir()):
         raise ValueError(f"{out} holds other files: name a new folder for the predictions")
     part = out.with_name(f".{out.name}.part")
     shutil.rmtree(part, ignore_errors=True)  # what a killed process left
@@ -106,13 +110,22 @@ def export(run, root, split, out, say=print):
         with Progress(len(pairs), 0, say) as progress:
             for pair in pairs:
                 label_ids = ID_OF_TRAIN_ID[run.predict(read_image(pair.image))]
-                Image.fromarray(label_ids).save(part / f"{pair.name}_pred_labelIds.png")
+                Image.fromarray(label_ids).save(part / f"{pair.name}{EXPORTED}")
                 progress.update(1)
         shutil.rmtree(out, ignore_errors=True)
         os.replace(part, out)
     finally:
         shutil.rmtree(part, ignore_errors=True)
     return out
+
+
+def score_export(out, root, split="val"):
+    """`ConfusionMatrix` of exported predictions against the labels' own pixels, as the official script scores them."""
+    confusion = ConfusionMatrix()
+    for pair in scan(root, split):
+        prediction = TRAIN_ID_OF_ID[np.asarray(read_png(Path(out) / f"{pair.name}{EXPORTED}"))]
+        confusion.update(read_labels(pair.label), prediction)
+    return confusion
 
 
 # -- photographs ---------------------------------------------------------------------------------------------------
@@ -143,23 +156,29 @@ class Segmentation:
         return {CLASS_NAMES[i]: float(100 * counts[i] / self.train_ids.size) for i in order}
 
 
-def find_photographs(path):
-    """The photograph `path`, or those in the folder `path`, sorted; FileNotFoundError when there is none."""
-    path = Path(path).expanduser()
+def find_photographs(path=None, run=None):
+    """The photograph `path`, or those in the folder `path`, sorted.
+
+    None looks in the project's `photographs/`, then takes validation images of the data that `run` was trained on.
+    Raises FileNotFoundError when there is none.
+    """
+    own = project_root() / "photographs"
+    if path is None and run is not None and not own.is_dir():
+        return [pair.image for pair in scan(run.data, "val")]
+    path = own if path is None else Path(path).expanduser()
     if path.is_file():
         return [path]
     found = sorted(p for p in path.glob("*") if p.suffix.lower() in PHOTOGRAPHS)
     if not found:
-        endings = " ".join(PHOTOGRAPHS)
-        raise FileNotFoundError(f"no photograph in {path}: looked for files that end in {endings}")
+        raise FileNotFoundError(f"no photograph in {path}: looked for files that end in {' '.join(PHOTOGRAPHS)}")
     return found
 
 
 def read_photograph(path):
     """uint8 RGB `(H, W, 3)`, upright and at most 2048 pixels long; ValueError when it cannot be read."""
     try:
-        with Image.open(path) as image:
-            image = ImageOps.exif_transpose(image).convert("RGB")
+        with path.open("rb") as stream:
+            image = ImageOps.exif_transpose(Image.open(stream)).convert("RGB")
     except (UnidentifiedImageError, OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         reason = "not an image in a format known here" if isinstance(error, UnidentifiedImageError) else error
         raise ValueError(f"{path} cannot be read ({reason}); save it as JPEG or PNG") from None
@@ -177,33 +196,38 @@ def input_size(photograph, trained):
     return tuple(max(32, 8 * round(side * scale / 8)) for side in photograph)
 
 
-def segment(run, path):
-    """`Segmentation` of one photograph."""
-    image = read_photograph(path)
-    return Segmentation(Path(path).stem, image, run.predict(image, input_size(image.shape[:2], run.size)))
+def segment(run, photograph):
+    """`Segmentation` of one photograph, a path."""
+    image = read_photograph(photograph)
+    train_ids = run.predict(image, input_size(image.shape[:2], run.size))
+    return Segmentation(photograph.name.rpartition(".")[0], image, train_ids)
 
 
-def segment_folder(run, path, out, say=print):
-    """Segment every photograph in the folder `path`: `<name>_overlay.jpg` and `shares.csv` (percent) in `out`.
+def segment_all(run, photographs, out, say=print):
+    """Segment the `photographs` (paths) into the folder `out`: `<name>_overlay.jpg`, and `shares.csv` in percent.
 
     A file that cannot be read is named through `say` and left out. Returns the rows of `shares.csv`.
     """
     rows, out = [], Path(out)
-    for photograph in find_photographs(path):
-        try:
-            result = segment(run, photograph)
-        except ValueError as error:
-            say(f"left out: {error}")
-            continue
-        overlay = Image.fromarray(result.overlay())
-        write_atomic(out / f"{photograph.name}_overlay.jpg", lambda p, image=overlay: image.save(p, "JPEG", quality=92))
-        rows.append({"photograph": photograph.name, **dict.fromkeys(CLASS_NAMES, 0.0), **result.shares()})
+    with Progress(len(photographs), 0, say) as progress:
+        for photograph in photographs:
+            try:
+                result = segment(run, photograph)
+                rows.append({"photograph": photograph.name} | result.shares())
+                _save_jpeg(out / f"{photograph.name}_overlay.jpg", result.overlay())
+            except ValueError as error:
+                say(f"left out: {error}")
+            progress.update(1)
     text = io.StringIO()
-    writer = csv.DictWriter(text, ["photograph", *CLASS_NAMES], lineterminator="\n")
+    writer = csv.DictWriter(text, ["photograph", *CLASS_NAMES], restval=0, lineterminator="\n")
     writer.writeheader()
-    writer.writerows({k: v if k == "photograph" else round(v, 3) for k, v in row.items()} for row in rows)
+    writer.writerows({key: round(v, 3) if isinstance(v, float) else v for key, v in row.items()} for row in rows)
     write_text(out / "shares.csv", text.getvalue())
     return rows
+
+
+def _save_jpeg(path, pixels):
+    write_atomic(path, lambda temporary: Image.fromarray(pixels).save(temporary, "JPEG", quality=92))
 
 
 # -- figures -------------------------------------------------------------------------------------------------------
@@ -213,12 +237,12 @@ def segment_folder(run, path, out, say=print):
 def show(segmentation):
     """Photograph, overlay, and the classes found as bars in their colours: legend and shares in one."""
     height, width = segmentation.train_ids.shape
-    fig, axes = figure(0.3 + 2.6 * height / width, 1, 3, width_ratios=(2, 2, 1))
+    shares = {name: percent for name, percent in segmentation.shares().items() if percent >= 0.05}
+    fig, axes = figure(0.3 + max(2.6 * height / width, 0.13 * len(shares)), 1, 3, width_ratios=(2, 2, 1))
     for ax, picture in zip(axes, (segmentation.image, segmentation.overlay()), strict=False):
         ax.imshow(picture, interpolation="antialiased")
         ax.axis("off")
     axes[0].set_title(segmentation.name, loc="left")
-    shares = segmentation.shares()
     colors = [PALETTE[CLASS_NAMES.index(name)] / 255 for name in shares]
     bars = axes[2].barh(list(shares), list(shares.values()), color=colors, edgecolor="0.5", linewidth=0.3)
     axes[2].bar_label(bars, fmt="%.1f", padding=2, fontsize=5.5)

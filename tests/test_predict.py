@@ -1,0 +1,265 @@
+"""Predictions: the official evaluator agrees, photographs keep their shape, and nothing half-written stays."""
+
+import csv
+import itertools
+import os
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from cityscapesscripts.evaluation import evalPixelLevelSemanticLabeling as official
+from PIL import Image
+from small_city import first, save_png, write_city
+from torch.nn import functional as F
+
+from deeplab_lib import checkpoint, predict, toycity
+from deeplab_lib.architectures import make_model
+from deeplab_lib.cityscapes import Cityscapes, read_labels, scan
+from deeplab_lib.labels import CATEGORIES, CLASS_NAMES, ID_OF_TRAIN_ID, PALETTE
+from deeplab_lib.metrics import ConfusionMatrix
+from deeplab_lib.predict import Segmentation, export, load_run, score_export, segment, segment_all
+from deeplab_lib.weights import BGR_CAFFE, RGB_IMAGENET
+
+
+def one_line(error):
+    message = str(error.value)
+    assert "\n" not in message
+    return message
+
+
+def saved_run(folder, data="", normalization=RGB_IMAGENET, stem="DeepLabV2_ce", size=(32, 64)):
+    """The `.best.pt` of a run that has learnt nothing, but decides differently from place to place."""
+    torch.manual_seed(0)
+    model = make_model("deeplabv2_micro")
+    for parameter in model.aspp.parameters():
+        torch.nn.init.normal_(parameter)
+    config = {"model": "deeplabv2_micro", "image_height": size[0], "image_width": size[1], "amp": "off"}
+    config |= {"device": "cpu", "data": str(data)}
+    weights = {"normalization": normalization.name, "stride_in": "1x1"}
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / f"{stem}.best.pt"
+    checkpoint.save(path, {"model": model.state_dict(), "config": config, "weights": weights})
+    return path
+
+
+@pytest.fixture(scope="module")
+def city(tmp_path_factory):
+    return toycity.write(tmp_path_factory.mktemp("data") / "city", train=1, val=4, test=2, size=(64, 128))
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory, city):
+    return load_run(saved_run(tmp_path_factory.mktemp("runs"), city))
+
+
+def official_result(out, root, split="val"):
+    """What `csEvalPixelLevelSemanticLabeling` computes, finding the predictions by their names as it does."""
+    args = official.args
+    args.predictionPath, args.predictionWalk = str(out), None
+    args.evalInstLevelScore, args.JSONOutput, args.quiet = False, False, True
+    truth = [str(path) for path in sorted(root.glob(f"gtFine/{split}/*/*_gtFine_labelIds.png"))]
+    return official.evaluateImgLists([official.getPrediction(args, path) for path in truth], truth, args)
+
+
+def assert_same_scores(confusion, result):
+    ours = dict(zip(CLASS_NAMES, confusion.iou() / 100, strict=True))
+    theirs = {name: result["classScores"][name] for name in CLASS_NAMES}
+    assert ours == pytest.approx(theirs, abs=1e-9, nan_ok=True)
+    assert confusion.miou() / 100 == pytest.approx(result["averageScoreClasses"], abs=1e-9)
+    categories = {name: value / 100 for name, value in confusion.category_iou().items()}
+    theirs = {name: result["categoryScores"]["flat" if name == "ground" else name] for name in CATEGORIES}
+    assert categories == pytest.approx(theirs, abs=1e-9, nan_ok=True)
+
+
+class TestOfficialScores:
+    def test_a_network_on_a_toy_city(self, run, city, tmp_path):
+        out = export(run, city, "val", tmp_path / "out", say=print)
+        assert_same_scores(score_export(out, city), official_result(out, city))
+
+    @pytest.mark.parametrize("right", [0.0, 0.5, 0.9, 1.0])
+    def test_predictions_of_any_quality(self, tmp_path, right):
+        """Random label ids, every class and every void one; the prediction lies in the image's red channel."""
+        rng = np.random.default_rng(int(10 * right))
+        root = write_city(tmp_path / "city", {"val": 3}, size=(48, 96))
+        for pair in scan(root, "val"):
+            blocks = rng.integers(0, 34, (12, 24), dtype=np.uint8).repeat(4, 0).repeat(4, 1)
+            save_png(pair.label, blocks)
+            labels = read_labels(pair.label)
+            guess = np.where((labels < 19) & (rng.random(labels.shape) < right), labels, rng.integers(0, 19, (48, 96)))
+            save_png(pair.image, np.stack([guess.astype(np.uint8)] * 3, axis=2))
+        fake = SimpleNamespace(predict=lambda image: image[..., 0])
+        out = export(fake, root, "val", tmp_path / "out")
+        confusion = score_export(out, root)
+        assert_same_scores(confusion, official_result(out, root))
+        if right == 1.0:
+            assert confusion.miou() == 100.0
+
+    def test_absent_classes_are_left_out_alike(self, tmp_path):
+        root = write_city(tmp_path / "city", {"val": 1}, size=(8, 8))
+        [pair] = scan(root, "val")
+        save_png(pair.label, np.array([[7, 7, 11, 0]] * 8, dtype=np.uint8))
+        save_png(pair.image, np.full((8, 4, 3), (0, 1, 2), dtype=np.uint8))
+        fake = SimpleNamespace(predict=lambda image: np.array([[0, 1, 1, 2]] * 8, dtype=np.uint8))
+        out = export(fake, root, "val", tmp_path / "out")
+        confusion = score_export(out, root)
+        assert_same_scores(confusion, official_result(out, root))
+        assert np.flatnonzero(np.isfinite(confusion.iou())).tolist() == [0, 1, 2]
+        assert confusion.iou()[:3].tolist() == [50.0, 0.0, 0.0]
+
+    def test_neither_batch_size_nor_order_matters(self, run, city):
+        dataset = Cityscapes(city, "val")
+        labels = np.stack([dataset.full_labels(i) for i in range(4)])
+        guesses = np.stack([run.predict(dataset.full(i)[0]) for i in range(4)])
+        whole = ConfusionMatrix().update(labels, guesses).matrix
+        for order in itertools.permutations(range(4)):
+            single, pairs = ConfusionMatrix(), ConfusionMatrix()
+            for i in order:
+                single.update(labels[i], guesses[i])
+            for two in (order[:2], order[2:]):
+                pairs.update(labels[list(two)], guesses[list(two)])
+            assert np.array_equal(single.matrix, whole) and np.array_equal(pairs.matrix, whole)
+
+
+class TestExport:
+    def test_official_names_types_and_values_at_the_images_own_size(self, run, city, tmp_path):
+        out = export(run, city, "test", tmp_path / "out")
+        names = sorted(path.name for path in out.iterdir())
+        assert names == [f"{pair.name}_pred_labelIds.png" for pair in scan(city, "test")]
+        for path in out.iterdir():
+            with Image.open(path) as image:
+                assert (image.mode, image.size) == ("L", (128, 64))
+                assert set(np.unique(image)) <= set(ID_OF_TRAIN_ID[:19])
+
+    def test_logits_are_upsampled_not_decisions(self, run, city):
+        image, _ = Cityscapes(city, "val").full(0)
+        small = np.asarray(Image.fromarray(image).resize((64, 32), Image.Resampling.BILINEAR))
+        with torch.inference_mode():
+            scores = run.model.scores(run.normalization(small)[None])
+            logits = F.interpolate(scores, size=(64, 128), mode="bilinear", align_corners=True)
+        assert np.array_equal(run.predict(image), logits.argmax(1)[0].numpy())
+
+    def test_an_earlier_export_is_replaced_whole(self, run, city, tmp_path):
+        out = export(run, city, "val", tmp_path / "out")
+        (tmp_path / ".out.part").mkdir()  # as a killed process leaves it
+        (tmp_path / ".out.part" / "stale.png").touch()
+        export(run, city, "test", out)
+        assert {path.name[:-18] for path in out.iterdir()} == {pair.name for pair in scan(city, "test")}
+        assert list(tmp_path.iterdir()) == [out]
+
+    def test_a_folder_with_other_files_is_refused_untouched(self, run, city, tmp_path):
+        (tmp_path / "thesis.tex").write_text("precious")
+        with pytest.raises(ValueError, match="holds other files"):
+            export(run, city, "val", tmp_path)
+        assert [path.name for path in tmp_path.iterdir()] == ["thesis.tex"]
+
+    def test_a_truncated_image_leaves_nothing(self, run, tmp_path):
+        root = write_city(tmp_path / "city")
+        path = first(root, "leftImg8bit/val/*/*1_leftImg8bit.png")
+        path.write_bytes(path.read_bytes()[:400])
+        with pytest.raises(ValueError, match="cannot be read as an image") as error:
+            export(run, root, "val", tmp_path / "out")
+        assert str(path) in one_line(error)
+        assert sorted(p.name for p in tmp_path.iterdir()) == ["city"]
+
+
+class TestLoadRun:
+    def test_by_any_of_its_names(self, tmp_path):
+        path = saved_run(tmp_path, normalization=BGR_CAFFE, stem="DeepLabV2_ce07_l03_warnup_lr_0.0002", size=(40, 72))
+        (tmp_path / "DeepLabV2_ce07_l03_warnup_lr_0.0002.json").write_text("{}")
+        stem = tmp_path / "DeepLabV2_ce07_l03_warnup_lr_0.0002"
+        for name in (path, str(path), f"{stem}.json", stem):
+            run = load_run(name)
+            assert (run.stem, run.size, run.normalization) == (stem.name, (40, 72), BGR_CAFFE)
+            assert not run.model.training
+
+    def test_the_latest_run_is_the_default(self, tmp_path, monkeypatch):
+        monkeypatch.setattr(predict, "project_root", lambda: tmp_path)
+        with pytest.raises(FileNotFoundError, match=r"no trained run in .*train one") as error:
+            load_run()
+        one_line(error)
+        os.utime(saved_run(tmp_path / "runs" / "toycity", stem="a"), (2, 2))
+        os.utime(saved_run(tmp_path / "runs" / "cityscapes", stem="b"), (1, 1))
+        assert load_run().stem == "a" and [path.name for path in predict.find_runs()] == ["a.best.pt", "b.best.pt"]
+
+    def test_what_is_no_run_is_refused_in_one_line(self, tmp_path):
+        with pytest.raises(FileNotFoundError, match=r"nothing\.best\.pt") as error:
+            load_run(tmp_path / "nothing")
+        one_line(error)
+        path = saved_run(tmp_path)
+        path.write_bytes(path.read_bytes()[:-100])
+        with pytest.raises(ValueError, match="damaged") as error:
+            load_run(path)
+        one_line(error)
+        checkpoint.save(path, {"model": {"conv1.weight": torch.zeros(1)}, "config": {"model": "deeplabv2_micro"}})
+        with pytest.raises(ValueError, match="holds no run of this kit") as error:
+            load_run(path)
+        assert str(path) in one_line(error)
+
+
+class TestPhotographs:
+    def test_a_portrait_photograph_keeps_its_shape(self):
+        assert predict.input_size((480, 360), (512, 1024)) == (840, 624)
+        assert predict.input_size((1024, 2048), (512, 1024)) == (512, 1024)
+        for photograph in ((3000, 4000), (4000, 3000), (1080, 1920), (100, 100)):
+            h, w = predict.input_size(photograph, (512, 1024))
+            assert h % 8 == w % 8 == 0
+            assert h / w == pytest.approx(photograph[0] / photograph[1], rel=0.02)
+            assert h * w == pytest.approx(512 * 1024, rel=0.02)
+
+    def test_turned_by_its_exif_and_bounded_in_size(self, run, tmp_path):
+        exif = Image.Exif()
+        exif[0x0112] = 6  # the camera was held upright
+        Image.new("RGB", (3000, 1500), (90, 90, 90)).save(tmp_path / "phone.jpg", exif=exif)
+        result = segment(run, tmp_path / "phone.jpg")
+        assert result.image.shape == (2048, 1024, 3) and result.train_ids.shape == (2048, 1024)
+        assert result.name == "phone"
+
+    @pytest.mark.parametrize("mode", ["L", "RGBA", "P", "CMYK"])
+    def test_any_mode_of_picture(self, run, tmp_path, mode):
+        path = tmp_path / f"a.{'jpg' if mode == 'CMYK' else 'png'}"
+        Image.new(mode, (64, 48)).save(path)
+        assert segment(run, path).image.shape == (48, 64, 3)
+
+    def test_overlay_and_shares(self):
+        image = np.full((2, 4, 3), 100, np.uint8)
+        result = Segmentation("a", image, np.array([[0, 0, 0, 13], [0, 0, 10, 13]], np.uint8))
+        assert np.array_equal(result.overlay(0), image)
+        assert np.array_equal(result.overlay(1)[0, 3], PALETTE[13])
+        assert np.array_equal(result.side_by_side(0.5)[:, :2], image[:, :2])
+        assert np.array_equal(result.side_by_side(0.5)[0, 2:], PALETTE[[0, 13]])
+        assert result.shares() == {"road": 62.5, "car": 25.0, "sky": 12.5}
+
+    def test_a_folder_of_them(self, run, tmp_path):
+        folder = tmp_path / "photographs"
+        folder.mkdir()
+        for name in ("b.JPG", "a.png", "c.jpeg"):
+            Image.effect_noise((80, 60), 50).save(folder / name)
+        (folder / "broken.png").write_text("not a picture")
+        (folder / "notes.txt").write_text("passed over")
+        said = []
+        rows = segment_all(run, predict.find_photographs(folder), tmp_path / "out", said.append)
+        assert len(said) == 1 and "broken.png cannot be read" in said[0]
+        assert [row["photograph"] for row in rows] == ["a.png", "b.JPG", "c.jpeg"]
+        with (tmp_path / "out" / "shares.csv").open(newline="") as file:
+            table = list(csv.DictReader(file))
+        assert list(table[0]) == ["photograph", *CLASS_NAMES]
+        assert all(sum(float(row[name]) for name in CLASS_NAMES) == pytest.approx(100, abs=0.01) for row in table)
+        names = sorted(path.name for path in (tmp_path / "out").iterdir())
+        assert names == ["a.png_overlay.jpg", "b.JPG_overlay.jpg", "c.jpeg_overlay.jpg", "shares.csv"]
+
+    def test_where_photographs_are_looked_for(self, run, city, tmp_path, monkeypatch):
+        monkeypatch.setattr(predict, "project_root", lambda: tmp_path)
+        validation = predict.find_photographs(None, run)
+        assert validation == [pair.image for pair in scan(city, "val")]
+        assert predict.find_photographs(str(validation[0])) == validation[:1]
+        (tmp_path / "photographs").mkdir()
+        with pytest.raises(FileNotFoundError, match=r"no photograph in .*\.jpg") as error:
+            predict.find_photographs(None, run)
+        one_line(error)
+
+    def test_figure_and_slider(self, run, city, tmp_path):
+        result = segment(run, scan(city, "val")[0].image)
+        texts = {text.get_text() for text in predict.show(result).axes[2].get_yticklabels()}
+        assert texts == {name for name, percent in result.shares().items() if percent >= 0.05}
+        assert [child.description for child in predict.slider([result]).children[:2]] == ["photograph", "wipe"]
