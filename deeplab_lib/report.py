@@ -16,7 +16,20 @@ import matplotlib.pyplot as plt
 import pandas as pd
 from IPython.display import display
 
-FRONT_MATTER_MIME = "application/vnd.deeplab.report+json"
+from deeplab_lib.export import ReportError, ReportHTML, ReportPDF, export_html, export_pdf, make_report
+from deeplab_lib.manuscript import FRONT_MATTER_MIME
+
+__all__ = [
+    "ReportError",
+    "ReportHTML",
+    "ReportPDF",
+    "export_html",
+    "export_pdf",
+    "figure",
+    "front_matter",
+    "make_report",
+    "table",
+]
 
 
 def front_matter(

@@ -1,0 +1,197 @@
+"""A manuscript set as PDF (pandoc, then Typst) and as one self-contained HTML file (pandoc, MathML).
+
+Both come out of one pandoc document, so they say the same under the same numbers. Nothing is loaded from the
+network, no TeX and no browser is needed, and the same notebook gives the same bytes.
+"""
+
+import base64
+import datetime
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import nbformat
+import pypandoc
+import typst
+
+from deeplab_lib.files import write_atomic
+from deeplab_lib.manuscript import Manuscript
+
+TEMPLATES = Path(__file__).parent / "templates"
+
+
+class ReportError(ValueError):
+    """A notebook that cannot be set; the message says what is wrong and where."""
+
+
+def export_pdf(notebook_path, out, strict=False) -> Path:
+    """Set the notebook (.ipynb) as PDF at `out`; code is left out. `strict` makes every warning an error."""
+    return _export(notebook_path, out, lambda manuscript, folder: pdf(manuscript, folder, strict))
+
+
+def export_html(notebook_path, out, show_code=False, strict=False) -> Path:
+    """Set the notebook (.ipynb) as one HTML file at `out`, with its code if `show_code`."""
+    return _export(notebook_path, out, lambda manuscript, folder: html(manuscript, folder, strict), show_code)
+
+
+def make_report(executed_notebook, folder, strict=False) -> list[Path]:
+    """Write report.html, report.pdf and report-with-code.html into `folder`; the notebook must have been executed."""
+    folder = Path(folder)
+    return [
+        export_html(executed_notebook, folder / "report.html", strict=strict),
+        export_pdf(executed_notebook, folder / "report.pdf", strict=strict),
+        export_html(executed_notebook, folder / "report-with-code.html", show_code=True, strict=strict),
+    ]
+
+
+def _export(notebook_path, out, render, show_code=False):
+    notebook_path, out = Path(notebook_path), Path(out)
+    start = time.perf_counter()
+    manuscript = read_manuscript(notebook_path, show_code)
+    content = render(manuscript, notebook_path.parent)
+    write_atomic(out, lambda temporary: temporary.write_bytes(content))
+    print(f"{out}: {len(content) / 1e6:.1f} MB in {time.perf_counter() - start:.1f} s")
+    return out
+
+
+def read_manuscript(notebook_path, show_code=False):
+    """The manuscript of a notebook file. Raises ReportError if it is missing or no notebook."""
+    path = Path(notebook_path)
+    try:
+        notebook = nbformat.read(path, as_version=4)
+    except FileNotFoundError:
+        raise ReportError(f"no notebook at {path}") from None
+    except Exception as error:
+        raise ReportError(f"{path} is no Jupyter notebook: {str(error).splitlines()[0]}") from error
+    manuscript = Manuscript(notebook, show_code)
+    manuscript.front.setdefault("title", None)
+    manuscript.name = path.stem
+    return manuscript
+
+
+def html(manuscript, folder=".", strict=False) -> bytes:
+    """One HTML page; local pictures of Markdown cells are looked for in `folder`."""
+    font = base64.b64encode((TEMPLATES / "fonts/stix-two-math-subset.woff2").read_bytes()).decode()
+    style = (TEMPLATES / "paper.css").read_text(encoding="utf-8").replace("$math-font$", font)
+    with tempfile.TemporaryDirectory() as scratch:
+        options = ["--to=html5", "--mathml", "--toc", "--toc-depth=2", "--section-divs=false", "--wrap=none"]
+        page = _pandoc(manuscript, folder, scratch, "html", "page.html", options, {"style": style}, strict)
+    return page.encode()
+
+
+def pdf(manuscript, folder=".", strict=False) -> bytes:
+    """A tagged PDF/UA-1 document, also PDF/A-2a where the report has a date."""
+    date = report_date(manuscript.front)
+    variables = {"pdf-date": f"year: {date.year}, month: {date.month}, day: {date.day}"} if date else {}
+    with tempfile.TemporaryDirectory() as scratch:
+        markup = _pandoc(
+            manuscript,
+            folder,
+            scratch,
+            "typst",
+            "paper.typ",
+            ["--to=typst-citations", "--wrap=none"],
+            variables,
+            strict,
+        )
+        source = Path(scratch, "report.typ")
+        source.write_text(markup, encoding="utf-8")
+        try:
+            return typst.compile(
+                str(source),
+                root=scratch,
+                ignore_system_fonts=True,
+                pdf_standards=["ua-1", "a-2a"] if date else ["ua-1"],
+                timestamp=int(date.timestamp()) if date else None,
+            )
+        except typst.TypstError as error:
+            raise ReportError(f"Typst cannot set {manuscript.name}: {error}") from error
+
+
+def report_date(front):
+    """Midnight UTC of the report's date if that is ISO, else SOURCE_DATE_EPOCH, else None."""
+    try:
+        day = datetime.date.fromisoformat(str(front.get("date"))[:10])
+        return datetime.datetime(day.year, day.month, day.day, tzinfo=datetime.timezone.utc)
+    except ValueError:
+        epoch = os.environ.get("SOURCE_DATE_EPOCH")
+        return datetime.datetime.fromtimestamp(int(epoch), datetime.timezone.utc) if epoch else None
+
+
+class _ReportExporter(Exporter):
+    """What both exporters share: `--ReportPDF.strict=True` makes every warning an error."""
+
+    strict = Bool(False, help="Treat every warning (unknown macro, missing reference) as an error.").tag(config=True)
+    show_code = Bool(False, help="Keep the code cells.").tag(config=True)
+
+    def from_notebook_node(self, nb, resources=None, **kw):
+        nb, resources = super().from_notebook_node(nb, resources, **kw)
+        where = resources.get("metadata", {})
+        manuscript = Manuscript(nb, self.show_code)
+        manuscript.name = where.get("name", "notebook")
+        resources["output_extension"] = self.file_extension
+        return self.render(manuscript, where.get("path") or "."), resources
+
+
+class ReportPDF(_ReportExporter):
+    """`jupyter nbconvert --to report-pdf any.ipynb`"""
+
+    export_from_notebook = "Report (PDF)"
+    output_mimetype = "application/pdf"
+
+    @default("file_extension")
+    def _file_extension_default(self):
+        return ".pdf"
+
+    def render(self, manuscript, folder):
+        return pdf(manuscript, folder, self.strict)
+
+
+class ReportHTML(_ReportExporter):
+    """`jupyter nbconvert --to report-html any.ipynb`"""
+
+    export_from_notebook = "Report (HTML)"
+    output_mimetype = "text/html"
+
+    @default("file_extension")
+    def _file_extension_default(self):
+        return ".html"
+
+    def render(self, manuscript, folder):
+        return html(manuscript, folder, self.strict).decode()
+
+
+def _pandoc(manuscript, folder, scratch, language, template, options, variables, strict):
+    """Run pandoc over the manuscript in the folder `scratch`, which also receives its pictures."""
+    scratch = Path(scratch)
+    for name, content in manuscript.pictures.items():
+        (scratch / name).write_bytes(content)
+    front = {key: value for key, value in manuscript.front.items() if value}
+    if bibliography := front.pop("bibliography", None):
+        (scratch / "references.bib").write_text(bibliography, encoding="utf-8")
+        front["bibliography"] = "references.bib"
+    document = {"front": front, "blocks": manuscript.blocks}
+    (scratch / "manuscript.json").write_text(json.dumps(document), encoding="utf-8")
+    (scratch / "variables.json").write_text(json.dumps({"variables": variables}), encoding="utf-8")
+    command = [
+        pypandoc.get_pandoc_path(), "manuscript.json", "--from", str(TEMPLATES / "notebook.lua"), "--standalone",
+        "--template", str(TEMPLATES / template), "--citeproc", "--csl", str(TEMPLATES / "numeric.csl"),
+        "--lua-filter", str(TEMPLATES / f"{language}.lua"), "--defaults", "variables.json",
+        "--metadata", f"pagetitle={front.get('title') or manuscript.name}",
+        f"--resource-path=.{os.pathsep}{Path(folder).resolve()}", *options,
+    ]  # fmt: skip
+    done = subprocess.run(command, cwd=scratch, capture_output=True, encoding="utf-8")
+    if done.returncode:
+        raise ReportError(f"pandoc cannot read {manuscript.name}: {' '.join(done.stderr.split())}")
+    warnings = manuscript.warnings + [
+        line.removeprefix("report: ") for line in done.stderr.splitlines() if line.strip()
+    ]
+    if warnings and strict:
+        raise ReportError(f"{manuscript.name}: " + "; ".join(warnings))
+    for warning in warnings:
+        print(f"{manuscript.name}: {warning}", file=sys.stderr)
+    return done.stdout

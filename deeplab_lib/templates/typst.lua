@@ -1,0 +1,304 @@
+-- The document of notebook.lua as Typst markup. Formulas, tables and floats are written here, because pandoc's own
+-- writer drops alternative text, numbers uncaptioned tables and emits symbols that Typst has renamed.
+
+local function warn(message) io.stderr:write('report: ' .. message .. '\n') end
+
+local PLAIN = pandoc.WriterOptions({ wrap_text = 'none' })
+
+local TABLES = {} -- filled below: the tables in whatever is written
+
+local function typst(blocks)
+  return (pandoc.write(pandoc.Pandoc(pandoc.Blocks(blocks):walk(TABLES)), 'typst-citations', PLAIN):gsub('%s+$', ''))
+end
+local function quoted(text) return '"' .. text:gsub('[\\"]', '\\%0'):gsub('%s+', ' ') .. '"' end
+local function label(id) return id ~= '' and ' <' .. id .. '>' or '' end
+local function raw(text) return pandoc.RawBlock('typst', text) end
+
+-- Formulas ------------------------------------------------------------------------------------------------------
+
+-- `|x|` and `\|x\|` are delimiters only to the eye: pair the bars of one group, so that they hug what they hold.
+local function paired_bars(tex)
+  local groups, pieces, position = { {} }, {}, 1
+  while position <= #tex do
+    local piece = tex:match('^\\left%s*\\?[|%a.()%[%]]', position) or tex:match('^\\right%s*\\?[|%a.()%[%]]', position)
+      or tex:match('^\\[bB]ig%a*%s*\\?[|%a.()%[%]]', position) or tex:match('^\\%a+', position)
+      or tex:match('^\\.', position) or tex:match('^[%z\1-\127\194-\244][\128-\191]*', position)
+    position = position + #piece
+    table.insert(pieces, piece)
+    if piece == '{' or piece == '(' or piece == '&' then table.insert(groups, {}) end
+    if (piece == '}' or piece == ')') and #groups > 1 then table.remove(groups) end
+    if piece == '|' or piece == '\\|' then
+      local open = groups[#groups]
+      if open.at and pieces[open.at] == piece then
+        local bar = piece == '|' and 'vert ' or 'Vert '
+        pieces[open.at], pieces[#pieces] = '\\l' .. bar, '\\r' .. bar
+        open.at = nil
+      else
+        open.at = #pieces
+      end
+    end
+  end
+  return table.concat(pieces)
+end
+
+local LIMITS = { ['arg max'] = true, ['arg min'] = true, ['lim inf'] = true, ['lim sup'] = true }
+
+local function operator(before, name)
+  if before == '(' then return nil end -- upright("IoU"): text inside of a formula
+  return before .. '#math.op(' .. quoted(name) .. (LIMITS[name] and ', limits: true)' or ')') .. ';'
+end
+
+local function repaired(markup)
+  return (markup:gsub('%f[%a]sect%f[^%a]', 'inter') -- \cap
+    :gsub('%.circle%f[^%a]', '.o') -- \odot, \otimes, \ominus
+    :gsub('#h%(0em%)', '#h(0.278em)') -- \;
+    :gsub('#scale%(x: (%d+)%%, y: %d+%%%)%[(\\?.)%]', 'lr(%2, size: #%1%%)') -- \bigl
+    :gsub('(.?)"(%a[%a ]*)"', operator))
+end
+
+local function equation(math)
+  local tex = paired_bars(math.text:gsub('\\&', '\\text{\\&}'):gsub('\\mathbbm%f[%A]', '\\mathbb'))
+  local messages, markup = pandoc.log.silence(function()
+    return typst({ pandoc.Plain({ pandoc.Math('InlineMath', tex) }) })
+  end)
+  if #messages > 0 then
+    return nil, pandoc.utils.stringify(tostring(messages[1]))
+  end
+  return repaired(markup:match('^%$(.*)%$'))
+end
+
+local function formula(math, number, id)
+  local markup, problem = equation(math)
+  if not markup then return pandoc.Code(math.text) end
+  local block = math.mathtype == 'DisplayMath'
+  local options = block and 'block: true, ' or ''
+  if number then options = options .. 'numbering: (..) => "(' .. number .. ')", ' end
+  local body = block and '$ ' .. markup .. ' $' or '$' .. markup .. '$'
+  local text = '#math.equation(' .. options .. 'alt: ' .. quoted(math.text) .. ', ' .. body .. ')'
+  return pandoc.RawInline('typst', text .. (id and label(id) or ';'))
+end
+
+local FORMULAS = {
+  traverse = 'topdown',
+  Span = function(span)
+    if span.classes[1] == 'equation' then
+      return formula(span.content[1], span.attributes.number, span.identifier), false
+    end
+    if span.classes[1] == 'anchor' then return {}, false end
+  end,
+  Math = function(math) return formula(math) end,
+}
+
+-- Tables --------------------------------------------------------------------------------------------------------
+
+local NAMED = { white = 'ffffff', black = '000000', red = 'ff0000', green = '008000', blue = '0000ff', yellow = 'ffff00',
+  gray = '808080', grey = '808080', orange = 'ffa500', lightgreen = '90ee90', lightblue = 'add8e6', pink = 'ffc0cb',
+  lightgray = 'd3d3d3', lightgrey = 'd3d3d3', lightyellow = 'ffffe0', gold = 'ffd700', whitesmoke = 'f5f5f5' }
+
+local function color(css)
+  local r, g, b = css:match('^rgba?%(%s*(%d+)%s*,%s*(%d+)%s*,%s*(%d+)')
+  local hex = css:match('^#(%x+)$') or NAMED[css] or (r and string.format('%02x%02x%02x', r, g, b))
+  return hex and 'rgb("#' .. hex .. '")'
+end
+
+local function style_of(cell)
+  local style = {}
+  for name, value in (cell.attributes.style or ''):gmatch('([%w-]+)%s*:%s*([^;]+)') do
+    style[name:lower()] = value:lower():gsub('%s+$', '')
+  end
+  return style
+end
+
+local function cell_text(cell) return pandoc.utils.stringify(cell.contents) end
+local function is_number(text) return text == '' or text:match('^[–—−+-]?%s*[%d.,±–—−()%[%]%s%%×+-]*$') ~= nil end
+
+-- One cell as a Typst dictionary; the template lays it out, since only Typst knows how wide things are.
+local function cell_markup(cell)
+  local style, content = style_of(cell), typst(cell.contents)
+  local weight = style['font-weight']
+  if weight and (weight:match('bold') or tonumber(weight) and tonumber(weight) >= 600) then
+    content = '#strong[' .. content .. ']'
+  end
+  if style['font-style'] == 'italic' then content = '#emph[' .. content .. ']' end
+  local ink, fill = style.color and color(style.color), color(style['background-color'] or style.background or '')
+  if ink then content = '#text(fill: ' .. ink .. ')[' .. content .. ']' end
+  local fields = { 'body: [' .. content .. ']', 'colspan: ' .. cell.col_span, 'rowspan: ' .. cell.row_span }
+  if fill then table.insert(fields, 'fill: ' .. fill) end
+  return '(' .. table.concat(fields, ', ') .. ')'
+end
+
+local function rows_markup(rows)
+  local lines = {}
+  for _, row in ipairs(rows) do
+    local cells = {}
+    for _, cell in ipairs(row.cells) do table.insert(cells, cell_markup(cell)) end
+    table.insert(lines, '(' .. table.concat(cells, ', ') .. ',)')
+  end
+  return '(' .. table.concat(lines, ',\n') .. (#lines > 0 and ',)' or ')')
+end
+
+-- Longest entry and whether all entries are numbers, column by column (cells that span columns do not count).
+local function columns_of(rows, count)
+  local columns = {}
+  for index = 1, count do columns[index] = { length = 0, numeric = true } end
+  local held = {}
+  for _, row in ipairs(rows) do
+    local index = 1
+    for _, cell in ipairs(row.cells) do
+      while held[index] and held[index] > 0 do
+        held[index], index = held[index] - 1, index + 1
+      end
+      local column, text = columns[index], cell_text(cell)
+      if column and cell.col_span == 1 then
+        column.length = math.max(column.length, utf8.len(text) or #text)
+        column.numeric = column.numeric and is_number(text)
+      end
+      for offset = 0, cell.col_span - 1 do held[index + offset] = cell.row_span - 1 end
+      index = index + cell.col_span
+    end
+  end
+  return columns
+end
+
+-- Characters from which a column is prose, which may be broken into lines: fewer, the wider the table would be.
+local function prose_length(columns)
+  for _, limit in ipairs({ 28, 18, 12 }) do
+    local width = 0
+    for _, column in ipairs(columns) do width = width + math.min(column.length, limit) * 3.6 + 6 end
+    if width < 470 then return limit end
+  end
+  return 12
+end
+
+local function body_rows(tbl)
+  local rows = pandoc.List()
+  for _, body in ipairs(tbl.bodies) do
+    rows:extend(body.head)
+    rows:extend(body.body)
+  end
+  rows:extend(tbl.foot.rows)
+  return rows
+end
+
+local function table_markup(tbl)
+  local body, count = body_rows(tbl), #tbl.colspecs
+  local columns, widths, aligns = columns_of(body, count), {}, {}
+  local limit = prose_length(columns)
+  for index, column in ipairs(columns) do
+    local prose = column.length > limit
+    widths[index] = prose and math.min(column.length, 90) .. 'fr' or 'auto'
+    local given = tbl.colspecs[index][1]
+    aligns[index] = given == 'AlignRight' and 'right' or given == 'AlignCenter' and 'center'
+      or given == 'AlignLeft' and 'left' or (column.numeric and index > 1) and 'right' or 'left'
+  end
+  return '#paper-table(columns: (' .. table.concat(widths, ', ') .. ',), align: (' .. table.concat(aligns, ', ')
+    .. ',),\n header: ' .. rows_markup(tbl.head.rows) .. ',\n body: ' .. rows_markup(body) .. ')'
+end
+
+-- Width in points at 7 pt with turned heads: what will not fit a portrait page goes on a landscape one.
+local function is_too_wide(tbl)
+  local width = 0
+  for _, column in ipairs(columns_of(body_rows(tbl), #tbl.colspecs)) do
+    width = width + math.min(column.length, 12) * 3.5 + 4
+  end
+  return width > 540
+end
+
+-- Floats --------------------------------------------------------------------------------------------------------
+
+local function part(div, class)
+  for _, block in ipairs(div.content) do
+    if block.t == 'Div' and block.classes[1] == class then return block.content end
+  end
+end
+
+local function alternative(div)
+  local alt = div.attributes.alt
+  div:walk({ Image = function(image) alt = alt or pandoc.utils.stringify(image.caption) end })
+  return alt and alt ~= '' and alt or 'Figure'
+end
+
+local function image(element, alt)
+  local width = element.attributes.width or ''
+  width = width:match('^[%d.]+%%$') or width:match('^[%d.]+in$') or width:match('^[%d.]+[pc][tm]$')
+    or tonumber(width) and width * 0.75 .. 'pt' or 'none'
+  alt = alt or pandoc.utils.stringify(element.caption)
+  return pandoc.RawInline('typst', '#picture(' .. quoted(element.src) .. ', width: ' .. width .. ', alt: '
+    .. quoted(alt ~= '' and alt or 'picture') .. ');')
+end
+
+local function float(div)
+  local kind, number = div.classes[2], div.attributes.number
+  local wide, long = false, false
+  div:walk({ Table = function(tbl)
+    wide, long = wide or is_too_wide(tbl), long or #body_rows(tbl) > 24
+  end })
+  local alt = kind == 'fig' and alternative(div) or nil
+  local content = div.content:filter(function(block) return not (block.t == 'Div' and block.classes[1]:match('^[cn]')) end)
+  content = content:walk({ Image = function(element) return image(element, alt) end })
+  local caption, note = part(div, 'caption'), part(div, 'note')
+  local options = { 'kind: ' .. quoted(kind) }
+  if number then table.insert(options, 'number: ' .. quoted(number)) end
+  if caption then table.insert(options, 'caption: [' .. typst(caption) .. ']') end
+  if note then table.insert(options, 'note: [' .. typst(note) .. ']') end
+  if long or wide then table.insert(options, 'fixed: true') end
+  local markup = '#float(' .. table.concat(options, ', ') .. ')[\n' .. typst(content) .. '\n]' .. label(div.identifier)
+  return raw(wide and '#page(flipped: true)[\n' .. markup .. '\n]' or markup)
+end
+
+-- Everything else -----------------------------------------------------------------------------------------------
+
+local function header(element)
+  local number = element.attributes.number
+  local flush = element.level == 1 and '#place.flush()\n' or ''
+  return raw(flush .. '#section(' .. element.level .. ', ' .. (number and quoted(number) or 'none') .. ')['
+    .. typst({ pandoc.Plain(element.content) }) .. ']' .. label(element.identifier))
+end
+
+local function bibliography(div)
+  local entries = pandoc.List()
+  for _, entry in ipairs(div.content) do
+    local mark, text = {}, entry.content
+    text = pandoc.Blocks(text):walk({ Span = function(span)
+      if span.classes[1] == 'csl-left-margin' then mark = span.content return {} end
+    end })
+    entries:insert(raw('#reference[' .. typst({ pandoc.Plain(mark) }) .. '][' .. typst(text) .. ']' .. label(entry.identifier)))
+  end
+  return entries
+end
+
+local REST = {
+  traverse = 'topdown',
+  Div = function(div)
+    if div.identifier == 'refs' then return bibliography(div), false end
+    if div.classes[1] == 'float' then return float(div), false end
+  end,
+  Header = function(element) return header(element), false end,
+  Image = function(element) return image(element) end,
+  CodeBlock = function(block)
+    local language = block.classes[1] ~= 'output' and block.classes[1] or nil
+    return raw('#listing(' .. quoted(block.classes[1] == 'output' and 'output' or 'code') .. ', raw('
+      .. '"' .. block.text:gsub('[\\"]', '\\%0'):gsub('\n', '\\n') .. '", block: true'
+      .. (language and ', lang: ' .. quoted(language) or '') .. '))')
+  end,
+}
+
+function TABLES.Table(tbl) return { raw(table_markup(tbl)) } end
+
+function Pandoc(doc)
+  for key, value in pairs(doc.meta) do
+    if pandoc.utils.type(value) == 'Blocks' or pandoc.utils.type(value) == 'Inlines' then
+      doc.meta[key] = value:walk(FORMULAS)
+    end
+  end
+  for _, key in ipairs({ 'title', 'author', 'keywords', 'scope' }) do
+    local value = doc.meta[key]
+    if value then
+      local list = pandoc.utils.type(value) == 'List' and value or { value }
+      local strings = pandoc.List.map(list, function(item) return pandoc.RawInline('typst', quoted(pandoc.utils.stringify(item))) end)
+      doc.meta[key .. '-text'] = pandoc.MetaList(strings)
+    end
+  end
+  doc.blocks = doc.blocks:walk(FORMULAS):walk(REST):walk(TABLES)
+  return doc
+end
