@@ -17,6 +17,8 @@ from pathlib import Path
 import nbformat
 import pypandoc
 import typst
+from nbconvert.exporters import Exporter
+from traitlets import Bool, default
 
 from deeplab_lib.files import write_atomic
 from deeplab_lib.manuscript import Manuscript
