@@ -1,5 +1,6 @@
 """Every knob of a run in one frozen dataclass, checked before anything is loaded."""
 
+import ast
 import math
 import os
 import re
@@ -265,3 +266,20 @@ def data_folder():
 def slug(text):
     """A text as part of a file name."""
     return re.sub(r"[^A-Za-z0-9.=-]+", "_", text.replace("*", "").replace(" ", "")).strip("_")
+
+
+def from_notebook(namespace):
+    """The `Config` of a notebook's parameters, given its `globals()`.
+
+    A name that stands in the parameters cell, or in the cell papermill injects after it, and is no knob is refused.
+    """
+    cells = [cell for cell in namespace.get("In", ()) if cell.lower().startswith("# parameters")]
+    check_names([name for cell in cells for name in assigned(cell)])
+    return Config(**{item.name: namespace[item.name] for item in fields(Config) if item.name in namespace})
+
+
+def assigned(source):
+    """Names that a cell of plain assignments sets."""
+    for node in ast.parse(source).body:
+        if isinstance(node, ast.Assign):
+            yield from (target.id for target in node.targets if isinstance(target, ast.Name))

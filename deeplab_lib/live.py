@@ -1,0 +1,116 @@
+"""What a notebook shows while a run trains: a progress bar, curves and predictions that update in place.
+
+In text output (papermill's log, a terminal) it is one line an epoch and a heartbeat, however fast the steps are.
+"""
+
+import io
+import time
+
+import numpy as np
+import torch
+from IPython.display import HTML, Image, display
+
+from . import show
+from .summary import expected_seconds
+
+BAR_SECONDS, BEAT_SECONDS = 0.5, 60
+DRAWING_SHARE = 0.03  # of the time, at most, goes into drawing
+
+
+class Live:
+    """Watches a run for `train.fit(config, watch=Live())` and shows how it goes."""
+
+    def __init__(self):
+        self.bar, self.figure, self.samples = None, None, None
+        self.bar_at = self.beat_at = self.drawn_at = 0.0
+        self.drawing = 0.0
+
+    def __call__(self, event, run):
+        getattr(self, f"_{event}")(run)
+
+    def _start(self, run):
+        expected = expected_seconds(run)
+        going = f"continues at epoch {run.epoch}, step {run.step_in_epoch}" if run.step else "starts"
+        print(f"{run.files.stem} {going}; about {duration(expected)} to go on this machine ({run.config.device})")
+        for warning in run.warnings:
+            print(f"note: {warning}")
+        self.started, self.first_step, self.beat_at = time.monotonic(), run.step, time.monotonic()
+        self.bar, self.figure, self.samples = (display(HTML(""), display_id=True) for _ in range(3))
+        if run.history:
+            self._draw(run)
+
+    def _step(self, run):
+        now = time.monotonic()
+        if now - self.bar_at > BAR_SECONDS:
+            self.bar_at = now
+            self.bar.update(HTML(self._bar(run)))
+        if now - self.beat_at > BEAT_SECONDS:
+            self.beat_at = now
+            print(f"  {self._position(run)}")
+
+    _validate = _step
+
+    def _epoch(self, run):
+        row = run.history[-1]
+        print(
+            f"epoch {row['epoch']}/{run.config.epochs}  train loss {row['train_loss']:.4f}  "
+            f"val mIoU {row['val_mIoU']:.2f} %  lr {row['lr']:.2g}  {row['images_per_s']:.1f} images/s  "
+            f"{duration(self._left(run))} left"
+        )
+        self.beat_at = time.monotonic()
+        if run.epoch > run.config.epochs or self.drawing < DRAWING_SHARE * (time.monotonic() - self.started):
+            self._draw(run)
+
+    def _finish(self, run):
+        self.bar.update(HTML(self._bar(run)))
+
+    def _left(self, run):
+        """Seconds to go, from the pace of this session."""
+        done = run.step - self.first_step
+        return (time.monotonic() - self.started - self.drawing) / max(done, 1) * (run.plan.total_steps - run.step)
+
+    def _position(self, run):
+        """Where the run stands and how long it will take, in words."""
+        if run.epoch > run.config.epochs:
+            return f"{run.config.epochs} epochs done"
+        phase = "validating" if run.step_in_epoch == run.steps_per_epoch else f"step {run.step_in_epoch}"
+        pace = (run.step - self.first_step) * run.config.batch_size / max(time.monotonic() - self.started, 1e-9)
+        where = f"epoch {run.epoch}/{run.config.epochs}, {phase} of {run.steps_per_epoch}"
+        return f"{where}, {pace:.1f} images/s, {duration(self._left(run))} left"
+
+    def _bar(self, run):
+        share = run.step / run.plan.total_steps
+        return f'<progress value="{share:.4f}" max="1" style="width:40%"></progress> {self._position(run)}'
+
+    def _draw(self, run):
+        """Redraw the curves, and the predictions on two validation images."""
+        start = time.monotonic()
+        self.figure.update(png(show.curves(run.history, run.config)))
+        self.samples.update(png(self._predictions(run)))
+        self.drawing += time.monotonic() - start
+
+    @torch.inference_mode()
+    def _predictions(self, run):
+        data = run.data.val
+        numbers = np.linspace(0, len(data) - 1, 2).astype(int)
+        images = torch.stack([data[number][0] for number in numbers]).to(run.device)
+        mode = run.model.training
+        scores = (run.model.eval(), run.scores(images))[1]
+        guesses = run.model.upsample(scores, run.config.size).argmax(1).to(torch.uint8).cpu().numpy()
+        run.model.train(mode)
+        return show.predictions(data, [data.pairs[number].name for number in numbers], guesses)
+
+
+def png(figure):
+    """A matplotlib figure as a notebook image."""
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=100)
+    return Image(buffer.getvalue())
+
+
+def duration(seconds):
+    """`45 s`, `12 min` or `3 h 20 min`."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    minutes = round(seconds / 60)
+    return f"{minutes} min" if minutes < 90 else f"{minutes // 60} h {minutes % 60} min"
