@@ -169,7 +169,7 @@ def place_large_guests(rng, street, guests):
     drawings = {"train": things.tram, "truck": things.truck, "bus": things.bus}
     lanes = ["oncoming", "own"] if "train" in guests or rng.random() < 0.5 else ["own", "oncoming"]
     for draw in (draw for name, draw in drawings.items() if name in guests):
-        lane, z = lanes.pop(0), rng.uniform(12, 24)
+        lane, z = lanes.pop(0), rng.uniform(13, 26)
         street.put(draw, street.lane[lane], z, lane == "oncoming")
         street.ahead[lane] = z + 30
 
@@ -302,7 +302,10 @@ def check(root, parameters):
         return False
     if not (root / PARAMETERS_FILE).is_file():
         raise FileExistsError(f"{root} holds other files and no toy city; name a new or empty folder")
-    found = json.loads((root / PARAMETERS_FILE).read_text(encoding="utf-8"))
+    try:
+        found = dict(json.loads((root / PARAMETERS_FILE).read_text(encoding="utf-8")))
+    except (ValueError, TypeError) as error:
+        raise FileExistsError(f"{root / PARAMETERS_FILE} is damaged; delete the folder or name another") from error
     if found != parameters:
         names = [name for name in parameters if found.get(name) != parameters[name]]
         changes = ", ".join(f"{name} {found.get(name)}, not {parameters[name]}" for name in names)
