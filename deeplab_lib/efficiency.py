@@ -1,0 +1,245 @@
+"""What a network costs: parameters, multiply-adds, latency and memory, measured alone and the same way for each.
+
+`python -m deeplab_lib.efficiency --out runs/toycity/efficiency.json` measures the network of the runs beside that file,
+the paper's DeepLabV2 and torchvision's networks at 1024x512.
+"""
+
+import argparse
+import copy
+import functools
+import json
+import os
+import tempfile
+import time
+import warnings
+from pathlib import Path
+
+import numpy as np
+import torch
+from fvcore.nn import FlopCountAnalysis
+from fvcore.nn.jit_handles import conv_flop_count, get_shape
+from torch import nn
+
+from .architectures import TORCHVISION_NETWORKS, make_model
+from .model import count_parameters
+from .recipes import PRESETS
+from .record import device_name, read_json, write_json
+
+WARM_UP, TIMED = 10, 100
+PAPER_SIZE = (512, 1024)
+COMPARED = ("deeplabv2_resnet101", *TORCHVISION_NETWORKS)
+
+
+class ShapeOnlyConvolution(torch.autograd.Function):
+    """A convolution's output shape without its arithmetic, for counting on tensors that hold no data."""
+
+    @staticmethod
+    def forward(context, x, weight, stride, padding, dilation):
+        """Empty `(N, C_out, H', W')` for `x (N, C_in, H, W)` and `weight (C_out, C_in / groups, kh, kw)`."""
+        axes = zip(x.shape[2:], weight.shape[2:], stride, padding, dilation, strict=True)
+        grid = [
+            (int(size) + 2 * pad - gap * (int(kernel) - 1) - 1) // step + 1 for size, kernel, step, pad, gap in axes
+        ]
+        return x.new_empty([int(x.shape[0]), int(weight.shape[0]), *grid])
+
+    @staticmethod
+    def macs(inputs, outputs):
+        """fvcore's own count for a convolution."""
+        return conv_flop_count(get_shape(inputs[0]), get_shape(inputs[1]), get_shape(outputs[0]))
+
+
+def count_macs(model, size):
+    """Multiply-adds of one image of `size` (H, W), upsampling included, as fvcore counts them in eval mode."""
+    return count_operations(model, size)[0]
+
+
+def count_operations(model, size):
+    """Multiply-adds of one image of `size` (H, W), and what is not among them.
+
+    Returns `(macs, uncounted)`, the latter {operator: times} for what fvcore has no rule for (additions, pooling).
+    fvcore traces a whole forward pass, seconds on a CPU; on a copy without data, its convolutions replaced by their
+    shapes, the same trace and the same sum take half a second.
+    """
+    shadow = copy.deepcopy(model).to("meta").eval().requires_grad_(False)
+    for module in shadow.modules():
+        if isinstance(module, nn.Conv2d):
+            module.forward = functools.partial(_convolve_shapes, module)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        analysis = FlopCountAnalysis(shadow, torch.empty(1, 3, *size, device="meta"))
+        analysis.unsupported_ops_warnings(False).uncalled_modules_warnings(False)
+        analysis.set_op_handle(f"prim::PythonOp.{ShapeOnlyConvolution.__name__}", ShapeOnlyConvolution.macs)
+        return int(analysis.total()), dict(analysis.unsupported_ops())
+
+
+def _convolve_shapes(layer, x):
+    return ShapeOnlyConvolution.apply(x, layer.weight, layer.stride, layer.padding, layer.dilation)
+
+
+def synchronizer(device):
+    """A call that returns once `device` has finished everything asked of it."""
+    kind = torch.device(device).type
+    if kind == "cuda":
+        return lambda: torch.cuda.synchronize(device)
+    return torch.mps.synchronize if kind == "mps" else lambda: None
+
+
+def time_runs(run, synchronize, most, seconds, least=1):
+    """Durations in seconds of at least `least` and at most `most` calls of `run`, ending before `seconds` are over."""
+    durations, begun = [], time.perf_counter()
+    while len(durations) < most:
+        expected = time.perf_counter() - begun + (durations[-1] if durations else 0)
+        if len(durations) >= least and expected > seconds:
+            break
+        synchronize()
+        start = time.perf_counter()
+        run()
+        synchronize()
+        durations.append(time.perf_counter() - start)
+    return durations
+
+
+def latency_ms(run, synchronize, budget):
+    """Milliseconds a call of `run`: median, quartiles and number of timed calls, after up to 10 to warm up.
+
+    At most 100 calls, as many as fit into `budget` seconds, at least one.
+    """
+    time_runs(run, synchronize, WARM_UP, budget / 4, least=0)
+    durations = 1000 * np.array(time_runs(run, synchronize, TIMED, budget))
+    q1, median, q3 = np.quantile(durations, (0.25, 0.5, 0.75)).tolist()
+    return {"median": median, "q1": q1, "q3": q3, "n": len(durations)}
+
+
+def peak_memory_mb(model, run, device):
+    """Peak memory in MB that PyTorch's allocator handed out during one call of `run`, the model's own included.
+
+    On a GPU as `max_memory_allocated` says; on a CPU from the profiler's record of every allocation. None elsewhere.
+    """
+    kind = torch.device(device).type
+    if kind == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+        run()
+        return torch.cuda.max_memory_allocated(device) / 2**20
+    if kind != "cpu":
+        run()
+        return None
+    os.environ.setdefault("KINETO_LOG_LEVEL", "5")  # else it complains of a missing GPU
+    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU], profile_memory=True) as profile:
+        run()
+    with tempfile.TemporaryDirectory() as folder:
+        profile.export_chrome_trace(f"{folder}/trace.json")
+        events = json.loads(Path(folder, "trace.json").read_text())["traceEvents"]
+    allocated = max(event["args"]["Total Allocated"] for event in events if event.get("name") == "[memory]")
+    held = sum(tensor.nbytes for tensor in model.state_dict().values())
+    return (held + allocated) / 2**20
+
+
+@torch.inference_mode()
+def macs_per_second(device):
+    """Multiply-adds a second of a typical convolution here: enough to say beforehand how long a network takes."""
+    layer, x = nn.Conv2d(256, 256, 3, padding=1).to(device), torch.zeros(1, 256, 64, 128, device=device)
+    durations = time_runs(lambda: layer(x), synchronizer(device), most=5, seconds=1)
+    return layer.weight.numel() * 64 * 128 / min(durations)
+
+
+def cost_row(name, model, size, device):
+    """What `efficiency.json` says of one network at one size (H, W), except what has to be run: see `add_timings`."""
+    macs, uncounted = count_operations(model, size)
+    total, trainable = count_parameters(model)
+    return {
+        "model": name,
+        "height": size[0],
+        "width": size[1],
+        "device": torch.device(device).type,
+        "device_name": device_name(device),
+        "dtype": "float32",
+        "threads": torch.get_num_threads(),
+        "stride_in": model.stride_in,
+        "parameters": total,
+        "trainable": trainable,
+        "frozen": total - trainable,
+        "macs": macs,
+        "flops": 2 * macs,
+        "uncounted_ops": uncounted,
+        "latency_ms": None,
+        "peak_memory_MB": None,
+        "note": "",
+    }
+
+
+@torch.inference_mode()
+def add_timings(row, model, budget, expected):
+    """Fill in latency and peak memory of one image, or say in the note why not; `expected`: seconds a pass, guessed."""
+    if expected > 2 * budget:
+        row["note"] = f"not timed: an image takes about {expected:.0f} s here, too long for a budget of {budget:g} s"
+        return
+    device = row["device"]
+    model = model.to(device).eval()
+    image = torch.zeros(1, 3, row["height"], row["width"], device=device)
+    # The pass that measures memory comes first, so it warms up too.
+    row["peak_memory_MB"] = peak_memory_mb(model, lambda: model(image), device)
+    row["latency_ms"] = latency_ms(lambda: model(image), synchronizer(device), budget)
+    row["note"] = f"batch 1, one image, transfer excluded; up to {WARM_UP} passes to warm up"
+
+
+def measure(models, sizes, device="auto", budget=5.0, say=print, options=None):
+    """Rows of `efficiency.json` for each named model at the size (H, W) beside it, one at a time, as an iterator.
+
+    budget: seconds of timed passes a model; a pass expected to take longer than twice that is not timed. options:
+    {model: options of `make_model`}. Raises ValueError for an unknown model.
+    """
+    device = ("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device
+    speed = macs_per_second(device)
+    for number, (name, size) in enumerate(zip(models, sizes, strict=True), start=1):
+        model = make_model(name, **(options or {}).get(name, {}))
+        row = cost_row(name, model, size, device)
+        expected = row["macs"] / speed
+        total = 2 * expected + min(max(expected, budget), (WARM_UP + TIMED) * expected)
+        say(f"{number}/{len(models)} {name} {size[1]}x{size[0]}: {row['macs'] / 1e9:.2f} GMACs, about {total:.0f} s")
+        add_timings(row, model, budget, expected)
+        yield row
+
+
+def merge(path, row):
+    """Put `row` into the file of rows at `path`, in place of an earlier one of the same network, size and device."""
+    rows = (read_json(path) or {"rows": []})["rows"]
+    key = ("model", "height", "width", "device", "dtype")
+    rows = [old for old in rows if [old.get(k) for k in key] != [row[k] for k in key]]
+    write_json(path, {"rows": [*rows, row]})
+
+
+def trained_networks(folder, preset):
+    """`(model, (H, W), options)` of the finished runs in `folder`; of `preset`, should there be none."""
+    found = {}
+    for path in sorted(Path(folder).glob("*.json")):
+        run = read_json(path)
+        if config := run.get("config"):
+            size = config["image_height"], config["image_width"]
+            found[config["model"], size] = {"stride_in": run.get("weights", {}).get("stride_in", "1x1")}
+    scale = PRESETS[preset]
+    found = found or {(scale.model, (scale.image_height, scale.image_width)): {}}
+    return [(*network, options) for network, options in found.items()]
+
+
+def main(arguments=None):
+    """The command line: measure and write after every network, so that nothing measured is lost."""
+    parser = argparse.ArgumentParser(prog="python -m deeplab_lib.efficiency", description=__doc__.splitlines()[0])
+    parser.add_argument("--out", required=True, type=Path, help="the JSON file; its folder is where the runs are")
+    parser.add_argument("--preset", default="demo", choices=PRESETS, help="whose network to take if there is no run")
+    parser.add_argument("--budget", default=5.0, type=float, help="seconds of timed passes for each network")
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N")
+    given = parser.parse_args(arguments)
+    networks = trained_networks(given.out.parent, given.preset)
+    networks += [(name, PAPER_SIZE, {}) for name in COMPARED if (name, PAPER_SIZE) not in [n[:2] for n in networks]]
+    models, sizes, _ = zip(*networks, strict=True)
+    own = {name: about for name, _, about in networks if about}
+    for row in measure(models, sizes, given.device, given.budget, options=own):
+        merge(given.out, row)
+        timing = row["latency_ms"]
+        print(
+            f"    {timing['median']:.1f} ms (median of {timing['n']})" if timing else f"    {row['note']}", flush=True
+        )
+
+
+if __name__ == "__main__":
+    main()
