@@ -279,10 +279,8 @@ def write_scene(root, seed, size, split, index):
     picture, label_ids = scene(seed, split, index, size)
     city = CITIES[split][index % len(CITIES[split])]
     name = f"{city}_{index:06d}_000019"
-    for folder, ending, pixels in (
-        ("leftImg8bit", "leftImg8bit", picture),
-        ("gtFine", "gtFine_labelIds", label_ids),
-    ):
+    files = (("leftImg8bit", "leftImg8bit", picture), ("gtFine", "gtFine_labelIds", label_ids))
+    for folder, ending, pixels in files:
         path = Path(root, folder, split, city, f"{name}_{ending}.png")
         path.parent.mkdir(parents=True, exist_ok=True)
         Image.fromarray(pixels).save(path, compress_level=1)  # speed: the sensor's noise leaves little to squeeze
@@ -361,7 +359,7 @@ def write_scenes(root, parameters, workers, progress):
                 bar.update()
         else:
             with ProcessPoolExecutor(workers) as pool:
-                for _ in pool.map(draw, *zip(*jobs, strict=True), chunksize=8):
+                for _ in pool.map(draw, *zip(*jobs, strict=True), chunksize=2):
                     bar.update()
     root.mkdir(exist_ok=True)
     text = json.dumps(parameters, indent=2) + "\n"

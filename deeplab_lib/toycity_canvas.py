@@ -204,6 +204,7 @@ class Canvas:
         self.planes, self.facing, self.variants = [(0, 0, -1, -FAR)], [FRONT], [0.0]
 
     def project(self, point, width, height):
+        """Pixel coordinates, in a picture of width x height, of a point in metres."""
         x, y, z = point
         scale = self.focal / (z if z > NEAR else NEAR)
         return (
@@ -231,15 +232,19 @@ class Canvas:
         self.draw.polygon([self.project(point, self.width, self.height) for point in points], fill=number)
 
     def front(self, x0, x1, y0, y1, z, label, colour, texture="plain", **options):
+        """A rectangle across the street at distance z."""
         self.paint([(x0, y0, z), (x1, y0, z), (x1, y1, z), (x0, y1, z)], label, colour, texture, **options)
 
     def side(self, x, y0, y1, z0, z1, label, colour, texture="plain", **options):
+        """A rectangle along the street, upright, at x."""
         self.paint([(x, y0, z0), (x, y0, z1), (x, y1, z1), (x, y1, z0)], label, colour, texture, **options)
 
     def ground(self, x0, x1, z0, z1, label, colour, texture="plain", y=0.0, **options):
+        """A level rectangle at height y."""
         self.paint([(x0, y, z0), (x1, y, z0), (x1, y, z1), (x0, y, z1)], label, colour, texture, **options)
 
     def disc(self, x, y, z, radius, label, colour, texture="plain", facing=FRONT, corners=12, **options):
+        """A disc around (x, y, z), across the street (`FRONT`) or along it (`SIDE`)."""
         turn = [2 * math.pi * k / corners for k in range(corners)]
         if facing == FRONT:
             points = [(x + radius * math.cos(a), y + radius * math.sin(a), z) for a in turn]

@@ -456,13 +456,9 @@ def tram(canvas, rng, x, z, oncoming):
     _band(canvas, wide, z, 0.25, 1.3, "train", colour, 0, length, 1, 0)
     _band(canvas, wide, z, 1.55, 2.8, "train", GLASS, 0.8, length, 9, 0.3)
     _band(canvas, wide, z, 0.25, 3.4, "train", (62, 62, 66), 8, 9.2, 1, 0)
-    lean = lambda y: z - 0.02 + 0.35 * (y - 0.25) / 3.25  # noqa: E731
-    for x0, x1, y0, y1, tone in (
-        (-1.25, 1.25, 0.25, 1.3, colour),
-        (-1.05, 1.05, 1.5, 2.75, GLASS),
-        (-0.6, 0.6, 2.9, 3.2, DARK),
-    ):
-        face = [(x + x0, y0, lean(y0)), (x + x1, y0, lean(y0)), (x + x1, y1, lean(y1)), (x + x0, y1, lean(y1))]
+    for half, y0, y1, tone in ((1.25, 0.25, 1.3, colour), (1.05, 1.5, 2.75, GLASS), (0.6, 2.9, 3.2, DARK)):
+        low, high = (z - 0.02 + 0.35 * (y - 0.25) / 3.25 for y in (y0, y1))  # the head leans back
+        face = [(x - half, y0, low), (x + half, y0, low), (x + half, y1, high), (x - half, y1, high)]
         canvas.paint(face, "train", tone)
     canvas.front(x - 0.4, x + 0.4, 2.97, 3.13, z - 0.02 + 0.27, "train", (255, 170, 30), glow=True)
     canvas.front(x - 1.0, x + 1.0, 0.05, 0.3, z - 0.02, "train", DARK)
