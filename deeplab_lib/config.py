@@ -68,6 +68,8 @@ class Config:
         for name, value in {**self._defaults(), "out_dir": str(project_root() / "runs" / self.dataset_name)}.items():
             if getattr(self, name) is None:
                 self._set(name, value)
+        if self.schedule and self._same_schedule():
+            self._set("schedule", None)
         self._resolve_machine()
         self._check_together()
 
@@ -82,6 +84,11 @@ class Config:
             raise ValueError(f"no loss {self.loss!r}{did_you_mean(self.loss, RECIPES)}; recipes: {', '.join(RECIPES)}")
         make_loss(self.loss)
         return self.loss
+
+    def _same_schedule(self):
+        """Whether `schedule` names what the loss would be trained on anyway."""
+        own = RECIPES[self.loss if self.loss in RECIPES else "ce"]
+        return all(getattr(own, k) == getattr(self.plan, k) for k in ("lr", "power", "warmup_steps", "changes"))
 
     def _defaults(self):
         """What recipe and preset say of the knobs they set."""

@@ -1,0 +1,38 @@
+# Thin on purpose: each target is a line or two that you could type yourself (README.md, "Without make").
+PYTHON ?= python3
+BIN := .venv/bin
+SNAKEMAKE := $(BIN)/snakemake --snakefile workflow/Snakefile
+
+.PHONY: report setup test torture lab status bench lessons clean
+
+report: .venv/ready  ## eight runs, the analysis, report/report.html and report/report.pdf
+	@$(SNAKEMAKE)
+
+setup: .venv/ready  ## only install
+
+# A PyTorch that is already installed is used, not replaced.
+.venv/ready: pyproject.toml
+	@echo "Installing into .venv (about two minutes; without PyTorch installed, PyPI's build is several GB: see README)"
+	@$(PYTHON) -m venv $$($(PYTHON) -c "import torch, torchvision" 2>/dev/null && echo --system-site-packages) .venv
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable ".[test]"
+	@touch $@
+
+test: .venv/ready  ## everything that proves the kit
+	@$(BIN)/ruff check . && $(BIN)/ruff format --check .
+	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2
+
+torture: .venv/ready  ## the long fault run: fifty kills
+	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m torture
+
+lab: .venv/ready  ## JupyterLab with the notebooks
+	@$(BIN)/jupyter lab --notebook-dir . notebooks/train.ipynb
+
+status:  ## where every run stands
+	@$(BIN)/python -m deeplab_lib.status
+
+bench: .venv/ready  ## speed and memory against plain baselines
+	@$(BIN)/python -m benchmarks
+
+clean:  ## generated files, but not runs/, report/ and data/
+	@rm -rf .snakemake .pytest_cache .ruff_cache build *.egg-info
+	@find . -name __pycache__ -not -path "./.venv/*" -prune -exec rm -rf {} +
