@@ -1,7 +1,5 @@
 """A trained run at work: predictions for the test server, and photographs of one's own."""
 
-import csv
-import io
 import os
 import shutil
 from contextlib import nullcontext
@@ -9,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import torch
 from PIL import Image, ImageOps, UnidentifiedImageError
 
@@ -16,11 +15,13 @@ from . import checkpoint
 from .architectures import make_model
 from .cache import Progress
 from .cityscapes import read_image, read_labels, read_png, resize_image, scan
-from .config import best_amp
+from .config import assigned, best_amp
 from .files import project_root, write_atomic, write_text
 from .labels import CLASS_NAMES, ID_OF_TRAIN_ID, NUM_CLASSES, PALETTE, TRAIN_ID_OF_ID, colorize
+from .losses import did_you_mean
 from .metrics import ConfusionMatrix
 from .plots import figure, styled
+from .show import overlay
 from .weights import NORMALIZATIONS, Normalization
 
 PHOTOGRAPHS = (".jpg", ".jpeg", ".png", ".webp", ".tif", ".tiff", ".bmp")
@@ -28,6 +29,7 @@ LONGEST_SIDE = 2048  # larger photographs are reduced to it: the logits of 12 me
 ENDING = ".best.pt"
 EXPORTED = "_pred_labelIds.png"  # the official scripts look for `<city>_<sequence>_<frame>*.png`
 AMP_TYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
+PARAMETERS = ("run", "photographs", "shown", "out_dir", "data", "split", "device")
 
 
 @dataclass(frozen=True)
@@ -56,6 +58,14 @@ class TrainedRun:
         return self.model.upsample(scores, image.shape[:2]).argmax(1)[0].to(torch.uint8).cpu().numpy()
 
 
+def check_parameters(namespace):
+    """Raise ValueError for a name set in the notebook's parameters cell, or by papermill, that means nothing there."""
+    cells = [cell for cell in namespace.get("In", ()) if cell.lower().startswith("# parameters")]
+    for name in (name for cell in cells for name in assigned(cell)):
+        if name not in PARAMETERS:
+            raise ValueError(f"no parameter {name!r}{did_you_mean(name, PARAMETERS)}; valid: {', '.join(PARAMETERS)}")
+
+
 def find_runs(folder=None):
     """The `.best.pt` files below `folder` (None: the project's `runs/`), the latest first."""
     folder = Path(folder) if folder else project_root() / "runs"
@@ -81,14 +91,13 @@ def load_run(path=None, device="auto"):
         config, weights = state["config"], state["weights"]
         model = make_model(config["model"], stride_in=weights["stride_in"])
         model.load_state_dict(state["model"])
-        normalization = NORMALIZATIONS[weights["normalization"]]
+        size, normalization = (config["image_height"], config["image_width"]), NORMALIZATIONS[weights["normalization"]]
+        data, amp = config["data"], config["amp"] if config["device"] == device else best_amp(device)
     except (KeyError, TypeError, RuntimeError) as error:
         reason = str(error).splitlines()[0]
         raise ValueError(f"{path} holds no run of this kit ({type(error).__name__}: {reason})") from None
-    amp = config["amp"] if config["device"] == device else best_amp(device)
-    size = config["image_height"], config["image_width"]
     model = model.eval().to(device, memory_format=torch.channels_last)
-    return TrainedRun(path.name.removesuffix(ENDING), model, normalization, size, config["data"], device, amp)
+    return TrainedRun(path.name.removesuffix(ENDING), model, normalization, size, data, device, amp)
 
 
 # -- the test server -----------------------------------------------------------------------------------------------
@@ -139,10 +148,9 @@ class Segmentation:
     image: np.ndarray
     train_ids: np.ndarray
 
-    def overlay(self, opacity=0.6):
+    def overlay(self, opacity=0.55):
         """The class colours laid over the photograph, uint8 `(H, W, 3)`; `opacity` from 0 to 1."""
-        mixed = (1 - opacity) * self.image + opacity * colorize(self.train_ids)
-        return mixed.round().astype(np.uint8)
+        return overlay(self.image, self.train_ids, opacity)
 
     def side_by_side(self, cut):
         """The photograph left of column `cut` (a share from 0 to 1), the class colours right of it."""
@@ -159,12 +167,13 @@ class Segmentation:
 def find_photographs(path=None, run=None):
     """The photograph `path`, or those in the folder `path`, sorted.
 
-    None looks in the project's `photographs/`, then takes validation images of the data that `run` was trained on.
+    None looks in the project's `photographs/`, then takes eight validation images of the data `run` was trained on.
     Raises FileNotFoundError when there is none.
     """
     own = project_root() / "photographs"
     if path is None and run is not None and not own.is_dir():
-        return [pair.image for pair in scan(run.data, "val")]
+        pairs = scan(run.data, "val")
+        return [pair.image for pair in pairs[:: -(-len(pairs) // 8)]]
     path = own if path is None else Path(path).expanduser()
     if path.is_file():
         return [path]
@@ -198,6 +207,7 @@ def input_size(photograph, trained):
 
 def segment(run, photograph):
     """`Segmentation` of one photograph, a path."""
+    photograph = Path(photograph) if isinstance(photograph, str) else photograph
     image = read_photograph(photograph)
     train_ids = run.predict(image, input_size(image.shape[:2], run.size))
     return Segmentation(photograph.name.rpartition(".")[0], image, train_ids)
@@ -206,24 +216,22 @@ def segment(run, photograph):
 def segment_all(run, photographs, out, say=print):
     """Segment the `photographs` (paths) into the folder `out`: `<name>_overlay.jpg`, and `shares.csv` in percent.
 
-    A file that cannot be read is named through `say` and left out. Returns the rows of `shares.csv`.
+    A file that cannot be read is named through `say` and left out. Returns the table of `shares.csv`, one row a
+    photograph and one column a class.
     """
-    rows, out = [], Path(out)
+    rows, out = {}, Path(out)
     with Progress(len(photographs), 0, say) as progress:
         for photograph in photographs:
             try:
                 result = segment(run, photograph)
-                rows.append({"photograph": photograph.name} | result.shares())
+                rows[photograph.name] = result.shares()
                 _save_jpeg(out / f"{photograph.name}_overlay.jpg", result.overlay())
             except ValueError as error:
                 say(f"left out: {error}")
             progress.update(1)
-    text = io.StringIO()
-    writer = csv.DictWriter(text, ["photograph", *CLASS_NAMES], restval=0, lineterminator="\n")
-    writer.writeheader()
-    writer.writerows({key: round(v, 3) if isinstance(v, float) else v for key, v in row.items()} for row in rows)
-    write_text(out / "shares.csv", text.getvalue())
-    return rows
+    table = pd.DataFrame(rows.values(), index=rows, columns=CLASS_NAMES).fillna(0.0).rename_axis("photograph")
+    write_text(out / "shares.csv", table.round(3).to_csv(lineterminator="\n"))
+    return table
 
 
 def _save_jpeg(path, pixels):

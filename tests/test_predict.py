@@ -1,11 +1,11 @@
 """Predictions: the official evaluator agrees, photographs keep their shape, and nothing half-written stays."""
 
-import csv
 import itertools
 import os
 from types import SimpleNamespace
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from cityscapesscripts.evaluation import evalPixelLevelSemanticLabeling as official
@@ -238,13 +238,12 @@ class TestPhotographs:
         (folder / "broken.png").write_text("not a picture")
         (folder / "notes.txt").write_text("passed over")
         said = []
-        rows = segment_all(run, predict.find_photographs(folder), tmp_path / "out", said.append)
+        table = segment_all(run, predict.find_photographs(folder), tmp_path / "out", said.append)
         assert len(said) == 1 and "broken.png cannot be read" in said[0]
-        assert [row["photograph"] for row in rows] == ["a.png", "b.JPG", "c.jpeg"]
-        with (tmp_path / "out" / "shares.csv").open(newline="") as file:
-            table = list(csv.DictReader(file))
-        assert list(table[0]) == ["photograph", *CLASS_NAMES]
-        assert all(sum(float(row[name]) for name in CLASS_NAMES) == pytest.approx(100, abs=0.01) for row in table)
+        assert list(table.index) == ["a.png", "b.JPG", "c.jpeg"] and list(table.columns) == list(CLASS_NAMES)
+        assert table.sum(axis=1).tolist() == pytest.approx([100, 100, 100])
+        written = pd.read_csv(tmp_path / "out" / "shares.csv", index_col="photograph")
+        pd.testing.assert_frame_equal(written, table.round(3))
         names = sorted(path.name for path in (tmp_path / "out").iterdir())
         assert names == ["a.png_overlay.jpg", "b.JPG_overlay.jpg", "c.jpeg_overlay.jpg", "shares.csv"]
 
