@@ -21,7 +21,7 @@ from nbconvert.exporters import Exporter
 from traitlets import Bool, default
 
 from deeplab_lib.files import write_atomic
-from deeplab_lib.manuscript import Manuscript
+from deeplab_lib.manuscript import Manuscript, bibtex
 
 TEMPLATES = Path(__file__).parent / "templates"
 
@@ -70,7 +70,6 @@ def read_manuscript(notebook_path, show_code=False):
     except Exception as error:
         raise ReportError(f"{path} is no Jupyter notebook: {str(error).splitlines()[0]}") from error
     manuscript = Manuscript(notebook, show_code)
-    manuscript.front.setdefault("title", None)
     manuscript.name = path.stem
     return manuscript
 
@@ -173,10 +172,10 @@ def _pandoc(manuscript, folder, scratch, language, template, options, variables,
     for name, content in manuscript.pictures.items():
         (scratch / name).write_bytes(content)
     front = {key: value for key, value in manuscript.front.items() if value}
-    if bibliography := front.pop("bibliography", None):
-        (scratch / "references.bib").write_text(bibliography, encoding="utf-8")
+    if sources := front.pop("bibliography", None):
+        (scratch / "references.bib").write_text(bibtex(sources, folder), encoding="utf-8")
         front["bibliography"] = "references.bib"
-    document = {"front": front, "blocks": manuscript.blocks}
+    document = {"name": manuscript.name, "front": front, "blocks": manuscript.blocks}
     (scratch / "manuscript.json").write_text(json.dumps(document), encoding="utf-8")
     (scratch / "variables.json").write_text(json.dumps({"variables": variables}), encoding="utf-8")
     command = [

@@ -7,6 +7,7 @@ cell and output becomes is decided here; how it looks is decided by the template
 import base64
 import hashlib
 import re
+from pathlib import Path
 
 import yaml
 from bs4 import BeautifulSoup
@@ -33,6 +34,7 @@ class Manuscript:
         self.front = _front_matter_of(notebook.metadata)
         for number, cell in enumerate(notebook.cells, 1):
             {"markdown": self._markdown, "raw": self._raw, "code": self._code}[cell.cell_type](cell, number)
+        self.front = _normal_front(self.front)
 
     def _markdown(self, cell, number):
         if HIDE_CELL.isdisjoint(_tags(cell)):
@@ -198,14 +200,42 @@ def _merge_index_names(head):
         rows[-1].decompose()
 
 
+def as_list(value):
+    """None, one thing or several, as a list."""
+    if value is None or value == "":
+        return []
+    return [value] if isinstance(value, (str, Path, dict)) else list(value)
+
+
+def bibtex(sources, folder="."):
+    """BibTeX text of `sources`: BibTeX text, a path to a .bib file in `folder`, or a list of these."""
+    texts = []
+    for source in as_list(sources):
+        if isinstance(source, str) and re.search(r"@\w+\s*\{", source):
+            texts.append(source.strip())
+            continue
+        path = Path(folder, source)
+        if not path.is_file():
+            raise FileNotFoundError(
+                f"no bibliography {str(source)!r} in {path.parent}: give BibTeX text or a .bib file"
+            )
+        texts.append(path.read_text(encoding="utf-8").strip())
+    return "\n\n".join(texts)
+
+
 def _front_matter_of(metadata):
     """Title and authors from the notebook's metadata: nbconvert's own keys, then ours under `report`."""
-    front = {}
-    if "title" in metadata:
-        front["title"] = metadata["title"]
-    if "authors" in metadata:
-        front["author"] = [author["name"] if isinstance(author, dict) else author for author in metadata["authors"]]
-    return front | dict(metadata.get("report", {}))
+    front = {"title": metadata.get("title"), "author": metadata.get("authors")} | dict(metadata.get("report", {}))
+    return {key: value for key, value in front.items() if value is not None}
+
+
+def _normal_front(front):
+    """Lists where several are possible, and plain strings in them: `{"name": ...}` is the person's name."""
+    for key in ("author", "affiliation", "keywords"):
+        if key in front:
+            front[key] = [item.get("name", "") if isinstance(item, dict) else str(item) for item in as_list(front[key])]
+    single = front.keys() & {"title", "subtitle", "date", "abstract", "scope"}
+    return front | {key: str(front[key]) for key in single}
 
 
 def _tags(cell):

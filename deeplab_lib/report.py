@@ -17,7 +17,7 @@ import pandas as pd
 from IPython.display import display
 
 from deeplab_lib.export import ReportError, ReportHTML, ReportPDF, export_html, export_pdf, make_report
-from deeplab_lib.manuscript import FRONT_MATTER_MIME
+from deeplab_lib.manuscript import FRONT_MATTER_MIME, as_list, bibtex
 
 __all__ = [
     "ReportError",
@@ -54,16 +54,16 @@ def front_matter(
     fields = {
         "title": title,
         "subtitle": subtitle,
-        "author": _as_list(author),
-        "affiliation": _as_list(affiliation),
+        "author": as_list(author),
+        "affiliation": as_list(affiliation),
         "date": None if date is None else str(date),
         "abstract": abstract,
         "scope": scope,
-        "keywords": _as_list(keywords),
-        "bibliography": "\n\n".join(_bibtex(source) for source in _as_list(bibliography)),
+        "keywords": as_list(keywords),
+        "bibliography": bibtex(bibliography),
     }
     fields = {key: value for key, value in fields.items() if value}
-    byline = " · ".join([*fields.get("author", []), *fields.get("affiliation", []), *_as_list(date)])
+    byline = " · ".join([*fields.get("author", []), *fields.get("affiliation", []), *as_list(date)])
     lines = [f"# {title}" if title else "", subtitle or "", byline, f"*{scope}*" if scope else "", abstract or ""]
     fallback = "\n\n".join(line for line in lines if line)
     display({FRONT_MATTER_MIME: fields, "text/markdown": fallback, "text/plain": fallback}, raw=True)
@@ -114,24 +114,6 @@ def table(data, label: str | None = None, caption: str | None = None, note: str 
     display({"text/html": html, "text/plain": caption or "table"},
             metadata=_metadata({"label": label, "caption": caption, "note": note}), raw=True)  # fmt: skip
     _show_caption(note)
-
-
-def _as_list(value) -> list:
-    if value is None or value == "":
-        return []
-    return [value] if isinstance(value, (str, Path)) else list(value)
-
-
-def _bibtex(source: str | Path) -> str:
-    """BibTeX text as it is; anything else is the path of a file that holds it."""
-    if isinstance(source, str) and re.search(r"@\w+\s*\{", source):
-        return source.strip()
-    path = Path(source)
-    if not path.is_file():
-        raise FileNotFoundError(
-            f"bibliography {str(source)!r} not found in {Path.cwd()}: give BibTeX text or a .bib file"
-        )
-    return path.read_text(encoding="utf-8").strip()
 
 
 def _check_label(label: str | None, prefix: str) -> None:

@@ -1,8 +1,6 @@
 -- The document of notebook.lua for a browser: MathML with the corrections that browsers need, figures with numbered
 -- captions, pictures inside of the page.
 
-local function warn(message) io.stderr:write('report: ' .. message .. '\n') end
-
 local OPTIONS = pandoc.WriterOptions({ wrap_text = 'none', html_math_method = 'mathml' })
 local MIME = { svg = 'image/svg+xml', png = 'image/png', jpg = 'image/jpeg', jpeg = 'image/jpeg', gif = 'image/gif' }
 
@@ -15,28 +13,51 @@ end
 
 -- \mathbf is upright in TeX; pandoc writes the bold italic letters.
 local function upright_bold(text)
-  return (text:gsub(utf8.charpattern, function(character)
+  return '<mi>' .. text:gsub(utf8.charpattern, function(character)
     local code = utf8.codepoint(character)
     if code >= 0x1D468 and code <= 0x1D49B then return utf8.char(code - 0x68) end
+  end) .. '</mi>'
+end
+
+-- Browsers do not stretch the bar of \overline: a border does.
+local function overlined(mathml)
+  local open, position = {}, 1
+  while true do
+    local first, last, closing = mathml:find('<(/?)mover>', position)
+    if not first then return mathml end
+    position = last + 1
+    if closing == '' then
+      table.insert(open, first)
+    else
+      local start = table.remove(open)
+      local inner = mathml:sub(start, last):match('^<mover>(.*)<mo accent="true">[¯‾]+</mo></mover>$')
+      if inner then
+        local box = '<mrow style="border-top:0.06em solid;padding-top:0.1em">' .. inner .. '</mrow>'
+        mathml = mathml:sub(1, start - 1) .. box .. mathml:sub(last + 1)
+        position = start + #box
+      end
+    end
+  end
+end
+
+-- "log p" needs the thin space that browsers do not put; "log(p)" does not.
+local function spaced_operators(mathml)
+  return (mathml:gsub('<mo>&#8289;</mo></mrow>()', function(position)
+    local rest = mathml:sub(position, position + 80)
+    local tight = rest:match('^</') or rest:match('^<mo') or rest:match('^<mrow><mo') or rest:match('^<m%a+><mo')
+    return '<mo>&#8289;</mo>' .. (tight and '' or '<mspace width="0.17em"></mspace>') .. '</mrow>'
   end))
 end
 
-local function corrected(mathml)
-  return (mathml
-    :gsub('<mi mathvariant="bold%-italic">(.-)</mi>', function(text) return '<mi>' .. upright_bold(text) .. '</mi>' end)
-    :gsub('<mi mathvariant="bold">(.-)</mi>', '<mi>%1</mi>')
-    :gsub('<mo accent="true">¯</mo>', '<mo accent="false" stretchy="true">¯</mo>')
-    :gsub('<mo accent="true">‾</mo>', '<mo accent="false" stretchy="true">‾</mo>'))
-end
-
 local function formula(math)
-  local bold_italic = math.text:match('\\boldsymbol') or math.text:match('\\bm%f[%A]')
-  math.text = math.text:gsub('\\mathbbm%f[%A]', '\\mathbb')
   local messages, markup = pandoc.log.silence(function()
     return pandoc.write(pandoc.Pandoc({ pandoc.Plain({ math }) }), 'html', OPTIONS)
   end)
   if #messages > 0 then return pandoc.Code(math.text) end
-  return pandoc.RawInline('html', bold_italic and markup or corrected(markup))
+  if math.text:match('\\mathbf') then
+    markup = markup:gsub('<mi mathvariant="bold%-italic">(.-)</mi>', upright_bold)
+  end
+  return pandoc.RawInline('html', spaced_operators(overlined(markup)))
 end
 
 local FORMULAS = {
@@ -75,9 +96,10 @@ end
 local function float(div)
   local kind, number, alt = div.classes[2], div.attributes.number, div.attributes.alt
   local caption, note = part(div, 'caption'), part(div, 'note')
-  local out, body = pandoc.Blocks({}), pandoc.Blocks({})
+  local out, body, wide = pandoc.Blocks({}), pandoc.Blocks({}), false
   for _, block in ipairs(div.content) do
     if block.t == 'Table' then
+      wide = #block.colspecs > 12
       body:extend({ raw('<div class="scroll" tabindex="0">'), block, raw('</div>') })
     elseif not (block.t == 'Div' and (block.classes[1] == 'caption' or block.classes[1] == 'note')) then
       body:insert(block)
@@ -90,7 +112,7 @@ local function float(div)
   if caption then text:extend(pandoc.utils.blocks_to_inlines(caption)) end
   local head = #text > 0 and { raw('<figcaption>'), pandoc.Plain(text), raw('</figcaption>') } or {}
   local id = div.identifier ~= '' and ' id="' .. div.identifier .. '"' or ''
-  out:insert(raw('<figure class="' .. kind .. '"' .. id .. '>'))
+  out:insert(raw('<figure class="' .. kind .. (wide and ' wide' or '') .. '"' .. id .. '>'))
   if kind == 'tbl' then out:extend(head) end
   out:extend(body)
   if note then out:insert(pandoc.Div(note, pandoc.Attr('', { 'note' }))) end

@@ -8,6 +8,8 @@ local MARKDOWN = 'markdown+lists_without_preceding_blankline+autolink_bare_uris+
   .. '-native_divs-native_spans-definition_lists-implicit_header_references'
 local HTML = 'html+tex_math_dollars'
 
+local tables = dofile(pandoc.path.join({ pandoc.path.directory(PANDOC_SCRIPT_FILE), 'tables.lua' }))
+
 local ELEMENT = { sub = pandoc.Subscript, sup = pandoc.Superscript, b = pandoc.Strong, strong = pandoc.Strong,
   i = pandoc.Emph, em = pandoc.Emph, u = pandoc.Underline, s = pandoc.Strikeout, del = pandoc.Strikeout }
 local KIND = { fig = 'Figure', tbl = 'Table', eq = 'Equation', sec = 'Section' }
@@ -16,6 +18,21 @@ local function warn(message) io.stderr:write('report: ' .. message .. '\n') end
 
 local function markdown(text) return pandoc.read(text, MARKDOWN).blocks end
 local function inlines(text) return pandoc.utils.blocks_to_inlines(markdown(text), { pandoc.Space() }) end
+
+-- A macro defined in one cell holds in all that follow, as it does on Jupyter's page.
+local macros = ''
+local DEFINITIONS = { '\\%a*newcommand%*?%s*%b{}%s*%b[]%s*%b{}', '\\%a*newcommand%*?%s*%b{}%s*%b{}',
+  '\\DeclareMathOperator%*?%s*%b{}%s*%b{}', '\\def%s*\\%a+%s*%b{}' }
+
+local function with_macros(text)
+  for _, pattern in ipairs(DEFINITIONS) do
+    text = text:gsub(pattern, function(definition)
+      macros = macros .. definition .. '\n'
+      return ''
+    end)
+  end
+  return macros .. '\n' .. text:gsub('%$%$%s*%$%$', '')
+end
 
 local function normal_id(id) return (id:gsub(':', '-')) end
 local function kind_of(id) return id:match('^(%a+)[-:]') end
@@ -34,7 +51,7 @@ local function tex_inline(text)
     end
     return pandoc.Cite({ pandoc.Str(text) }, citations)
   end
-  if not text:match('^\\[%a]*newcommand') and not text:match('^\\def') then
+  if not text:match('^%s*\\%a*newcommand') and not text:match('^%s*\\[dD]e') then
     warn('TeX outside of a formula is left out: ' .. text:gsub('%s+', ' '))
   end
   return {}
@@ -72,7 +89,10 @@ end
 local RAW = {
   RawInline = function(raw) if raw.format == 'tex' then return tex_inline(raw.text) end end,
   RawBlock = function(raw)
-    if raw.format == 'tex' then return pandoc.Para(tex_inline(raw.text)) end
+    if raw.format == 'tex' then
+      local inline = tex_inline(raw.text)
+      return inline.t and pandoc.Para({ inline }) or {}
+    end
     if raw.format == 'html' then return pandoc.read(raw.text, HTML).blocks end
   end,
 }
@@ -124,7 +144,7 @@ local FLOATS = {
 local function cell_blocks(cell)
   local caption, note = cell.caption and inlines(cell.caption), cell.note and inlines(cell.note)
   if cell.kind == 'markdown' then
-    return markdown(cell.text):walk(RAW):walk({ Inlines = html_inlines })
+    return markdown(with_macros(cell.text)):walk(RAW):walk({ Inlines = html_inlines })
   elseif cell.kind == 'html' then
     return pandoc.read(cell.text, HTML).blocks
   elseif cell.kind == 'figure' then
@@ -152,6 +172,58 @@ local function gathered(blocks)
     Table = function(block) return FLOATS.Table(block), false end,
     Div = function(div) if div.classes:includes('float') then return div, false end end,
   }):walk({ Inlines = FLOATS.Inlines })
+end
+
+-- Formulas and columns -------------------------------------------------------------------------------------------
+
+-- `|x|` and `\|x\|` are delimiters only to the eye: pair the bars of one group, so that they hug what they hold.
+local function paired_bars(tex)
+  local groups, pieces, position = { {} }, {}, 1
+  while position <= #tex do
+    local piece = tex:match('^\\left%s*\\?[|%a.()%[%]]', position) or tex:match('^\\right%s*\\?[|%a.()%[%]]', position)
+      or tex:match('^\\[bB]ig%a*%s*\\?[|%a.()%[%]]', position) or tex:match('^\\%a+', position)
+      or tex:match('^\\.', position) or tex:match('^[%z\1-\127\194-\244][\128-\191]*', position)
+    position = position + #piece
+    table.insert(pieces, piece)
+    if piece == '{' or piece == '(' or piece == '&' then table.insert(groups, {}) end
+    if (piece == '}' or piece == ')') and #groups > 1 then table.remove(groups) end
+    if piece == '|' or piece == '\\|' then
+      local open = groups[#groups]
+      if open.at and pieces[open.at] == piece then
+        pieces[open.at] = piece == '|' and '\\left|' or '\\lVert '
+        pieces[#pieces] = piece == '|' and '\\right|' or '\\rVert '
+        open.at = nil
+      else
+        open.at = #pieces
+      end
+    end
+  end
+  return table.concat(pieces)
+end
+
+-- The same formula in the dialect that both writers understand. One that neither can set is named here.
+local function tidy_formula(math)
+  math.text = paired_bars(math.text:gsub('\\&', '\\text{\\&}'):gsub('\\mathbbm%f[%A]', '\\mathbb')
+    :gsub('\\left%s*\\|', '\\lVert '):gsub('\\right%s*\\|', '\\rVert ')
+    :gsub('\\lvert%f[%A]', '\\left|'):gsub('\\rvert%f[%A]', '\\right|'))
+  local problems = pandoc.log.silence(function()
+    return pandoc.write(pandoc.Pandoc({ pandoc.Plain({ math }) }), 'html', { html_math_method = 'mathml' })
+  end)
+  local message = problems[1] and pandoc.json.decode(pandoc.json.encode(problems[1])).message
+  local what = message and (message:match('unexpected ([^\n]+)') or 'a mistake')
+    or math.text:match('\\%a*color%f[%A]')
+  if what then warn('formula with ' .. what .. ', which cannot be set: $' .. math.text:gsub('%s+', ' ') .. '$') end
+  return math
+end
+
+-- Columns of numbers are set flush right, unless the author said otherwise.
+local function align_numbers(tbl)
+  for index, column in ipairs(tables.columns(tbl)) do
+    if tbl.colspecs[index][1] == 'AlignDefault' then
+      tbl.colspecs[index] = { column.numeric and index > 1 and 'AlignRight' or 'AlignLeft', tbl.colspecs[index][2] }
+    end
+  end
+  return tbl
 end
 
 -- Pictures ------------------------------------------------------------------------------------------------------
@@ -291,7 +363,7 @@ local function take_title(blocks, meta)
   for index, block in ipairs(blocks) do
     if block.t == 'Header' and block.level == 1 then first, count = first or index, count + 1 end
   end
-  if count ~= 1 or blocks[1] ~= blocks[first] then return blocks end
+  if count ~= 1 or first ~= 1 then return blocks end
   meta.title = meta.title or pandoc.MetaInlines(blocks[1].content)
   blocks:remove(1)
   return blocks:walk({ Header = function(header) header.level = math.max(1, header.level - 1) return header end })
@@ -307,7 +379,7 @@ local function metadata(front)
       meta[key] = pandoc.List.map(front[key], function(name) return pandoc.MetaInlines({ pandoc.Str(name) }) end)
     end
   end
-  if front.abstract then meta.abstract = pandoc.MetaBlocks(markdown(front.abstract)) end
+  if front.abstract then meta.abstract = pandoc.MetaBlocks(markdown(front.abstract):walk({ Math = tidy_formula })) end
   if front.bibliography then meta.bibliography = front.bibliography end
   meta.lang, meta['link-citations'] = front.lang or 'en', true
   return meta
@@ -324,7 +396,8 @@ function Reader(sources)
   local manuscript = pandoc.json.decode(tostring(sources), false)
   local meta, blocks = metadata(manuscript.front), pandoc.Blocks({})
   for _, cell in ipairs(manuscript.blocks) do blocks:extend(cell_blocks(cell)) end
-  blocks = take_title(gathered(blocks):walk({ Image = local_picture }), meta)
+  blocks = take_title(gathered(blocks):walk({ Image = local_picture, Math = tidy_formula, Table = align_numbers }), meta)
+  meta.title = meta.title or pandoc.MetaInlines({ pandoc.Str(manuscript.name) })
   local targets, known = {}, bibliography_keys(blocks, meta)
   blocks = number_floats(number_headers(blocks, targets), targets)
   blocks = resolve(blocks, targets, known)

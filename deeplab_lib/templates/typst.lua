@@ -1,7 +1,7 @@
 -- The document of notebook.lua as Typst markup. Formulas, tables and floats are written here, because pandoc's own
 -- writer drops alternative text, numbers uncaptioned tables and emits symbols that Typst has renamed.
 
-local function warn(message) io.stderr:write('report: ' .. message .. '\n') end
+local tables = dofile(pandoc.path.join({ pandoc.path.directory(PANDOC_SCRIPT_FILE), 'tables.lua' }))
 
 local PLAIN = pandoc.WriterOptions({ wrap_text = 'none' })
 
@@ -15,31 +15,6 @@ local function label(id) return id ~= '' and ' <' .. id .. '>' or '' end
 local function raw(text) return pandoc.RawBlock('typst', text) end
 
 -- Formulas ------------------------------------------------------------------------------------------------------
-
--- `|x|` and `\|x\|` are delimiters only to the eye: pair the bars of one group, so that they hug what they hold.
-local function paired_bars(tex)
-  local groups, pieces, position = { {} }, {}, 1
-  while position <= #tex do
-    local piece = tex:match('^\\left%s*\\?[|%a.()%[%]]', position) or tex:match('^\\right%s*\\?[|%a.()%[%]]', position)
-      or tex:match('^\\[bB]ig%a*%s*\\?[|%a.()%[%]]', position) or tex:match('^\\%a+', position)
-      or tex:match('^\\.', position) or tex:match('^[%z\1-\127\194-\244][\128-\191]*', position)
-    position = position + #piece
-    table.insert(pieces, piece)
-    if piece == '{' or piece == '(' or piece == '&' then table.insert(groups, {}) end
-    if (piece == '}' or piece == ')') and #groups > 1 then table.remove(groups) end
-    if piece == '|' or piece == '\\|' then
-      local open = groups[#groups]
-      if open.at and pieces[open.at] == piece then
-        local bar = piece == '|' and 'vert ' or 'Vert '
-        pieces[open.at], pieces[#pieces] = '\\l' .. bar, '\\r' .. bar
-        open.at = nil
-      else
-        open.at = #pieces
-      end
-    end
-  end
-  return table.concat(pieces)
-end
 
 local LIMITS = { ['arg max'] = true, ['arg min'] = true, ['lim inf'] = true, ['lim sup'] = true }
 
@@ -57,18 +32,15 @@ local function repaired(markup)
 end
 
 local function equation(math)
-  local tex = paired_bars(math.text:gsub('\\&', '\\text{\\&}'):gsub('\\mathbbm%f[%A]', '\\mathbb'))
   local messages, markup = pandoc.log.silence(function()
-    return typst({ pandoc.Plain({ pandoc.Math('InlineMath', tex) }) })
+    return typst({ pandoc.Plain({ pandoc.Math('InlineMath', math.text) }) })
   end)
-  if #messages > 0 then
-    return nil, pandoc.utils.stringify(tostring(messages[1]))
-  end
+  if #messages > 0 then return nil end
   return repaired(markup:match('^%$(.*)%$'))
 end
 
 local function formula(math, number, id)
-  local markup, problem = equation(math)
+  local markup = equation(math)
   if not markup then return pandoc.Code(math.text) end
   local block = math.mathtype == 'DisplayMath'
   local options = block and 'block: true, ' or ''
@@ -109,9 +81,6 @@ local function style_of(cell)
   return style
 end
 
-local function cell_text(cell) return pandoc.utils.stringify(cell.contents) end
-local function is_number(text) return text == '' or text:match('^[–—−+-]?%s*[%d.,±–—−()%[%]%s%%×+-]*$') ~= nil end
-
 -- One cell as a Typst dictionary; the template lays it out, since only Typst knows how wide things are.
 local function cell_markup(cell)
   local style, content = style_of(cell), typst(cell.contents)
@@ -137,59 +106,37 @@ local function rows_markup(rows)
   return '(' .. table.concat(lines, ',\n') .. (#lines > 0 and ',)' or ')')
 end
 
--- Longest entry and whether all entries are numbers, column by column (cells that span columns do not count).
-local function columns_of(rows, count)
-  local columns = {}
-  for index = 1, count do columns[index] = { length = 0, numeric = true } end
-  local held = {}
-  for _, row in ipairs(rows) do
-    local index = 1
-    for _, cell in ipairs(row.cells) do
-      while held[index] and held[index] > 0 do
-        held[index], index = held[index] - 1, index + 1
-      end
-      local column, text = columns[index], cell_text(cell)
-      if column and cell.col_span == 1 then
-        column.length = math.max(column.length, utf8.len(text) or #text)
-        column.numeric = column.numeric and is_number(text)
-      end
-      for offset = 0, cell.col_span - 1 do held[index + offset] = cell.row_span - 1 end
-      index = index + cell.col_span
-    end
-  end
-  return columns
-end
-
 -- Characters from which a column is prose, which may be broken into lines: fewer, the wider the table would be.
+-- Widths are in points, first at 9 pt, then at 7 pt with turned heads.
 local function prose_length(columns)
-  for _, limit in ipairs({ 28, 18, 12 }) do
+  local function fits(limit, character, gap)
     local width = 0
-    for _, column in ipairs(columns) do width = width + math.min(column.length, limit) * 3.6 + 6 end
-    if width < 470 then return limit end
+    for _, column in ipairs(columns) do width = width + math.min(column.length, limit) * character + gap end
+    return width < 470
+  end
+  if fits(math.huge, 4.4, 10) then return math.huge end
+  for _, limit in ipairs({ 28, 18, 12 }) do
+    if fits(limit, 3.4, 4.4) then return limit end
   end
   return 12
 end
 
-local function body_rows(tbl)
-  local rows = pandoc.List()
-  for _, body in ipairs(tbl.bodies) do
-    rows:extend(body.head)
-    rows:extend(body.body)
+local function has_prose(columns)
+  local limit = prose_length(columns)
+  for _, column in ipairs(columns) do
+    if column.length > limit then return true end
   end
-  rows:extend(tbl.foot.rows)
-  return rows
+  return false
 end
 
 local function table_markup(tbl)
-  local body, count = body_rows(tbl), #tbl.colspecs
-  local columns, widths, aligns = columns_of(body, count), {}, {}
+  local body, columns, widths, aligns = tables.body_rows(tbl), tables.columns(tbl), {}, {}
   local limit = prose_length(columns)
   for index, column in ipairs(columns) do
     local prose = column.length > limit
     widths[index] = prose and math.min(column.length, 90) .. 'fr' or 'auto'
     local given = tbl.colspecs[index][1]
-    aligns[index] = given == 'AlignRight' and 'right' or given == 'AlignCenter' and 'center'
-      or given == 'AlignLeft' and 'left' or (column.numeric and index > 1) and 'right' or 'left'
+    aligns[index] = given == 'AlignRight' and 'right' or given == 'AlignCenter' and 'center' or 'left'
   end
   return '#paper-table(columns: (' .. table.concat(widths, ', ') .. ',), align: (' .. table.concat(aligns, ', ')
     .. ',),\n header: ' .. rows_markup(tbl.head.rows) .. ',\n body: ' .. rows_markup(body) .. ')'
@@ -198,7 +145,7 @@ end
 -- Width in points at 7 pt with turned heads: what will not fit a portrait page goes on a landscape one.
 local function is_too_wide(tbl)
   local width = 0
-  for _, column in ipairs(columns_of(body_rows(tbl), #tbl.colspecs)) do
+  for _, column in ipairs(tables.columns(tbl)) do
     width = width + math.min(column.length, 12) * 3.5 + 4
   end
   return width > 540
@@ -231,7 +178,8 @@ local function float(div)
   local kind, number = div.classes[2], div.attributes.number
   local wide, long = false, false
   div:walk({ Table = function(tbl)
-    wide, long = wide or is_too_wide(tbl), long or #body_rows(tbl) > 24
+    wide = wide or is_too_wide(tbl)
+    long = long or #tables.body_rows(tbl) > 24 or has_prose(tables.columns(tbl)) -- these break across pages instead
   end })
   local alt = kind == 'fig' and alternative(div) or nil
   local content = div.content:filter(function(block) return not (block.t == 'Div' and block.classes[1]:match('^[cn]')) end)
