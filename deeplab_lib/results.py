@@ -83,7 +83,9 @@ class Run:
     @property
     def label(self):
         """The name under which figures show the run: title, and what makes it differ from its recipe."""
-        variant = re.sub(r"schedule_(\w+)", lambda m: f"schedule of {RECIPES[m[1]].title}", self.variant)
+        variant = self.variant
+        if variant.removeprefix("schedule_") in RECIPES:
+            variant = f"schedule of {RECIPES[variant.removeprefix('schedule_')].title}"
         return ", ".join(filter(None, [self.title, variant, f"seed {self.seed}" if self.seed else ""]))
 
     @cached_property
@@ -447,8 +449,13 @@ def methods(runs):
 
 
 def schedule(run):
-    """What `initial lr, power, warm-up, changes` a run was trained with: equal tuples mean one schedule."""
-    plan = RECIPES.get(run.config.get("schedule") or run.recipe or "ce")
-    factor = run.config.get("lr_factor", 1) or 1
-    lr = run.config.get("lr", plan.lr * factor)
-    return round(lr / factor, 12), plan.power, plan.warmup_steps, plan.changes
+    """How a run was trained, apart from its loss, as text: runs with equal texts share a schedule."""
+    plan = RECIPES[run.config.get("schedule") or run.recipe or "ce"]
+    factor = run.config.get("lr_factor") or 1
+    return describe_schedule(plan, run.config.get("lr", plan.lr * factor) / factor)
+
+
+def describe_schedule(plan, lr):
+    """Initial rate (before a preset's factor), power, warm-up and changes of a recipe as text."""
+    changes = [f"epoch {c.epoch}: {c.power} {c.weights} {c.freeze}" for c in plan.changes]
+    return "; ".join([f"lr {lr:g}", f"power {plan.power:g}", f"warm-up {plan.warmup_steps}", *changes])

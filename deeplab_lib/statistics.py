@@ -223,11 +223,6 @@ def all_pairs(methods, measure=MIOU):
     return {(a, b): difference(a, b, measure) for a, b in combinations(methods, 2)}
 
 
-def from_baseline(methods, baseline, measure=MIOU):
-    """`{method: difference from the baseline}` of every other method."""
-    return {method: difference(method, baseline, measure) for method in methods if method != baseline}
-
-
 def ranking(levels, pairs):
     """Order of the methods with ties shown as ties.
 
