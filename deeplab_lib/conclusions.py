@@ -6,7 +6,7 @@ No sentence about results is fixed: each is chosen and filled in from the rankin
 import pandas as pd
 
 from deeplab_lib import prose
-from deeplab_lib.claims import CLASS_CONFIDENCE, CONTRADICTED, SUPPORTED, UNTOLD
+from deeplab_lib.claims import CONTRADICTED, SUPPORTED, UNTOLD
 from deeplab_lib.prose import count, listing, plural
 from deeplab_lib.setting import from_scratch
 
