@@ -38,6 +38,12 @@ def combinations(settings):
                     yield common | {"loss": loss, "seed": seed, "schedule": "ce"}
 
 
+def label(parameters):
+    """A short name of a run for progress lines: its loss, and whatever else was asked of it."""
+    rest = [f"{name} {value}" for name, value in parameters.items() if name in ("seed", "model", "schedule") and value]
+    return ", ".join([parameters["loss"], *rest])
+
+
 def runs_folder(settings):
     """Folder of the study's runs."""
     common = {"data": settings["data"], "preset": settings["preset"], "out_dir": settings["runs"]}

@@ -42,15 +42,14 @@ def execute(name, notebook, executed, parameters):
     out = Named(name)
     executed.parent.mkdir(parents=True, exist_ok=True)
     logging.getLogger("papermill").setLevel(logging.ERROR)
+    quiet = ["--IPKernelApp.log_level=ERROR"]
     try:
         papermill.execute_notebook(
-            notebook,
-            executed,
-            parameters,
+            *(notebook, executed, parameters),
             progress_bar=False,
             stdout_file=out,
             stderr_file=out,
-            request_save_on_cell_execute=True,
+            extra_arguments=quiet,
         )
     except papermill.PapermillExecutionError as error:
         return f"{error.ename}: {error.evalue}"

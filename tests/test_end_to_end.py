@@ -1,0 +1,92 @@
+"""The main job at smoke scale: the graph makes eight runs through train.ipynb, the analysis, HTML and PDF."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from pypdf import PdfReader
+
+from deeplab_lib.recipes import RECIPES
+
+ROOT = Path(__file__).parents[1]
+
+
+def snakemake(folder, *arguments, check=True):
+    """Run the graph at smoke scale with everything it makes under `folder`."""
+    settings = ["preset=smoke", f"runs={folder}/runs", f"report={folder}/report"]
+    command = [sys.executable, "-m", "snakemake", "--snakefile", "workflow/Snakefile", *arguments]
+    environment = os.environ | {
+        "DEEPLAB_DATA": f"{folder}/data",
+        "DEEPLAB_CACHE": f"{folder}/cache",
+        "OMP_NUM_THREADS": "1",
+    }
+    environment.pop("CITYSCAPES_DATASET", None)
+    done = subprocess.run(
+        [*command, "--directory", str(ROOT), "--config", *settings],
+        cwd=ROOT,
+        env=environment,
+        capture_output=True,
+        text=True,
+    )
+    if check and done.returncode:
+        pytest.fail(f"the graph failed:\n{done.stdout[-4000:]}\n{done.stderr[-4000:]}")
+    return done.stdout + done.stderr
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    """A folder with the eight smoke runs and their report."""
+    folder = tmp_path_factory.mktemp("study")
+    output = snakemake(folder)
+    return folder, output
+
+
+def test_every_run_leaves_its_files(made):
+    folder, _ = made
+    for recipe in RECIPES.values():
+        for ending in (".csv", ".json", ".npz", ".pt", ".best.pt", ".ipynb"):
+            assert (folder / "runs" / f"{recipe.stem}{ending}").exists(), recipe.stem + ending
+        table = pd.read_csv(folder / "runs" / f"{recipe.stem}.csv")
+        assert list(table["epoch"]) == [1, 2, 3, 4, 5]
+        summary = json.loads((folder / "runs" / f"{recipe.stem}.json").read_text())
+        assert summary["final"]["val_mIoU"] == pytest.approx(table["val_mIoU"].iloc[-1])
+
+
+def test_csv_has_the_agreed_columns_in_front(made):
+    folder, _ = made
+    columns = list(pd.read_csv(folder / "runs" / "DeepLabV2_ce.csv").columns)
+    classes = [f"class_{i}_{split}" for split in ("train", "val") for i in range(19)]
+    agreed = ["epoch", "lr", "train_loss", "val_loss", "train_mIoU", "val_mIoU", *classes, "Runtime"]
+    assert columns[: len(agreed)] == agreed
+
+
+def test_executed_notebooks_show_pictures_and_no_errors(made):
+    folder, _ = made
+    for path in sorted((folder / "runs").glob("*.ipynb")):
+        outputs = [o for cell in json.loads(path.read_text())["cells"] for o in cell.get("outputs", [])]
+        assert not [o for o in outputs if o["output_type"] == "error"], path.name
+        assert [o for o in outputs if "image/png" in o.get("data", {})], path.name
+
+
+def test_report_is_whole_and_stands_alone(made):
+    folder, _ = made
+    html = (folder / "report" / "report.html").read_text()
+    assert 'src="http' not in html and "url(http" not in html
+    assert len(html) < 8e6
+    reader = PdfReader(folder / "report" / "report.pdf")
+    pages = [page.extract_text() for page in reader.pages]
+    assert all("toy city" in page.lower() and "synthetic" in page.lower() for page in pages)
+    text = " ".join(" ".join(pages).split())
+    for recipe in RECIPES.values():
+        assert recipe.title.split(" (")[0] in text
+
+
+def test_second_call_has_nothing_to_do(made):
+    folder, _ = made
+    before = {path: path.stat().st_mtime_ns for path in (folder / "runs").glob("*.json")}
+    assert "Nothing to be done" in snakemake(folder)
+    assert before == {path: path.stat().st_mtime_ns for path in (folder / "runs").glob("*.json")}
