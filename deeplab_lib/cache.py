@@ -195,15 +195,18 @@ def _grown(path, shape):
 
 
 def _check_space(part, source, done, say):
-    needed = space_needed(len(source.pairs) - done, source.size)
-    free = shutil.disk_usage(part).free
-    h, w = source.size
-    task = f"caching {len(source.pairs) - done:,} images at {w}x{h}"
+    left, (h, w) = len(source.pairs) - done, source.size
+    needed, free = space_needed(left, source.size), shutil.disk_usage(part).free
+    task = f"caching {left:,} images of {part.name.partition('-')[0]} at {w}x{h}"
     if needed > free:
-        amounts = f"needs {needed / 1e9:,.2f} GB, and {free / 1e9:,.2f} GB are free"
+        amounts = f"needs {_amount(needed)}, and {_amount(free)} are free"
         raise ValueError(f"{task} in {part.parent} {amounts}: free some space or set DEEPLAB_CACHE to another disk")
     kept = f", {done:,} are there already" if done else ""
-    say(f"{task}: {needed / 1e9:,.2f} GB in {part.parent} ({free / 1e9:,.0f} GB free{kept})")
+    say(f"{task}: {_amount(needed)} in {part.parent} ({_amount(free)} free{kept})")
+
+
+def _amount(count):
+    return f"{count / 1e9:,.1f} GB" if count >= 1e9 else f"{count / 1e6:,.1f} MB"
 
 
 def _append(part, source, done, say):

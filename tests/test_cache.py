@@ -205,10 +205,10 @@ class TestInterrupted:
 class TestOneLineForWhatIsWrong:
     def test_too_small_a_disk_is_said_first(self, city, folder, monkeypatch):
         usage = namedtuple("usage", "total used free")
-        monkeypatch.setattr(cache.shutil, "disk_usage", lambda path: usage(10**9, 10**9, 1000))
+        monkeypatch.setattr(cache.shutil, "disk_usage", lambda path: usage(10**9, 10**9, 10**6))
         monkeypatch.setattr(Cityscapes, "full", never)
-        with pytest.raises(ValueError, match=r"needs 0\.00 GB, and 0\.00 GB are free: free some space") as error:
-            cached(city, "train", SIZE, folder=folder)
+        with pytest.raises(ValueError, match=r"needs 3\.8 MB, and 1\.0 MB are free: free some space") as error:
+            cached(city, "train", (375, 512), folder=folder)
         assert "\n" not in str(error.value)
         assert [path for path in folder.iterdir() if path.is_dir()] == []
 

@@ -2,10 +2,13 @@
 
 import itertools
 import os
+from pathlib import Path
 from types import SimpleNamespace
 
+import nbformat
 import numpy as np
 import pandas as pd
+import papermill
 import pytest
 import torch
 from cityscapesscripts.evaluation import evalPixelLevelSemanticLabeling as official
@@ -20,6 +23,8 @@ from deeplab_lib.labels import CATEGORIES, CLASS_NAMES, ID_OF_TRAIN_ID, PALETTE
 from deeplab_lib.metrics import ConfusionMatrix
 from deeplab_lib.predict import Segmentation, export, load_run, score_export, segment, segment_all
 from deeplab_lib.weights import BGR_CAFFE, RGB_IMAGENET
+
+NOTEBOOK = Path(__file__).parents[1] / "notebooks" / "predict.ipynb"
 
 
 def one_line(error):
@@ -262,3 +267,26 @@ class TestPhotographs:
         texts = {text.get_text() for text in predict.show(result).axes[2].get_yticklabels()}
         assert texts == {name for name, percent in result.shares().items() if percent >= 0.05}
         assert [child.description for child in predict.slider([result]).children[:2]] == ["photograph", "wipe"]
+
+
+class TestNotebook:
+    def test_runs_from_its_folder_on_validation_images(self, city, tmp_path):
+        path, out = saved_run(tmp_path, city), tmp_path / "executed.ipynb"
+        parameters = {"run": str(path), "out_dir": str(tmp_path / "out"), "split": "val", "shown": 1, "device": "cpu"}
+        papermill.execute_notebook(NOTEBOOK, out, parameters, cwd=NOTEBOOK.parent, progress_bar=False)
+        outputs = [output for cell in nbformat.read(out, 4).cells for output in cell.get("outputs", ())]
+        kinds = [kind for output in outputs for kind in output.get("data", ())]
+        assert kinds.count("image/png") == 1 and "application/vnd.jupyter.widget-view+json" in kinds
+        said = "".join(output.text for output in outputs if output.output_type == "stream")
+        confusion = score_export(tmp_path / "out" / "val_labelIds", city)
+        assert f"mIoU {confusion.miou():.2f} %" in said
+        assert len(list((tmp_path / "out").glob("*_overlay.jpg"))) == 4
+
+    def test_a_misspelt_parameter_is_refused(self):
+        cell = "# Parameters\nphotograph = '/home/me'"
+        with pytest.raises(ValueError, match="no parameter 'photograph', did you mean 'photographs'") as error:
+            predict.check_parameters({"In": ["", cell]})
+        one_line(error)
+        source = nbformat.read(NOTEBOOK, 4).cells[1].source
+        predict.check_parameters({"In": [source]})
+        assert all(f"\n{name} = " in source for name in predict.PARAMETERS)
