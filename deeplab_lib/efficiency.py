@@ -16,14 +16,17 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from fvcore.nn import FlopCountAnalysis
-from fvcore.nn.jit_handles import conv_flop_count, get_shape
 from torch import nn
 
 from .architectures import TORCHVISION_NETWORKS, make_model
 from .model import count_parameters
 from .recipes import PRESETS
 from .record import device_name, read_json, write_json
+
+with warnings.catch_warnings():
+    warnings.simplefilter("ignore")  # on import it compiles a loss in a way that newer PyTorch deprecates
+    from fvcore.nn import FlopCountAnalysis
+    from fvcore.nn.jit_handles import conv_flop_count, get_shape
 
 WARM_UP, TIMED = 10, 100
 PAPER_SIZE = (512, 1024)
@@ -128,15 +131,15 @@ def peak_memory_mb(model, run, device):
     if kind != "cpu":
         run()
         return None
-    os.environ.setdefault("KINETO_LOG_LEVEL", "5")  # else it complains of a missing GPU
+    os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # else it complains of a missing GPU
     with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU], profile_memory=True) as profile:
         run()
     with tempfile.TemporaryDirectory() as folder:
         profile.export_chrome_trace(f"{folder}/trace.json")
         events = json.loads(Path(folder, "trace.json").read_text())["traceEvents"]
-    allocated = max(event["args"]["Total Allocated"] for event in events if event.get("name") == "[memory]")
+    sums = (event["args"]["Total Allocated"] for event in events if event.get("name") == "[memory]")
     held = sum(tensor.nbytes for tensor in model.state_dict().values())
-    return (held + allocated) / 2**20
+    return (held + max(sums, default=0)) / 2**20
 
 
 @torch.inference_mode()
