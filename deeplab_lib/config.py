@@ -189,7 +189,7 @@ class Config:
         """The `PolyLR` of this run; a recipe's own warm-up shrinks with the length of the training, except on paper."""
         total = self.epochs * steps_per_epoch
         share = 1 if self.preset == "paper" else total / PAPER_STEPS
-        warmup = self.scale.warmup_steps + round(self.plan.warmup_steps * share)
+        warmup = round(self.scale.warmup * total) + round(self.plan.warmup_steps * share)
         weights = make_loss(self.expression).weights
         return PolyLR(self.lr, total, self.plan.power, warmup, weights, self.plan.changes)
 
@@ -201,7 +201,7 @@ class Config:
         """The knobs that change the numbers, and what recipe and preset add to them."""
         knobs = {item.name: getattr(self, item.name) for item in fields(self) if item.metadata["result"]}
         extra = {"power": self.plan.power, "changes": [asdict(change) for change in self.plan.changes]}
-        return knobs | extra | {"warmup": [self.plan.warmup_steps, self.scale.warmup_steps], "preset": self.preset}
+        return knobs | extra | {"warmup": [self.plan.warmup_steps, self.scale.warmup], "preset": self.preset}
 
     def describe(self):
         """The resolved configuration as readable lines."""

@@ -133,7 +133,7 @@ RECIPES = {
 
 @dataclass(frozen=True)
 class Preset:
-    """A scale. `lr_factor` multiplies every recipe's rate, `warmup_steps` comes on top of a recipe's own warm-up.
+    """A scale. `lr_factor` multiplies every recipe's rate; `warmup` is a share of all steps, on top of a recipe's own.
 
     toycity: scenes (train, val) of the built-in toy city, written at `toycity_size` (H, W).
     """
@@ -144,15 +144,15 @@ class Preset:
     epochs: int
     batch_size: int
     lr_factor: float
-    warmup_steps: int
+    warmup: float
     toycity: tuple
     toycity_size: tuple
 
 
 PRESETS = {
-    "paper": Preset("deeplabv2_resnet101", 512, 1024, 50, 2, 1.0, 0, (400, 120), (1024, 2048)),
+    "paper": Preset("deeplabv2_resnet101", 512, 1024, 50, 2, 1.0, 0.0, (400, 120), (1024, 2048)),
     # From scratch in a thousand steps the study's rates are too low and the head's first steps too wild: ten times the
     # rate and a common warm-up mend both, alike for every recipe.
-    "demo": Preset("deeplabv2_mini", 128, 256, 10, 4, 10.0, 100, (400, 120), (128, 256)),
-    "smoke": Preset("deeplabv2_micro", 32, 64, 5, 2, 10.0, 5, (20, 8), (64, 128)),
+    "demo": Preset("deeplabv2_mini", 128, 256, 10, 4, 10.0, 0.1, (400, 120), (128, 256)),
+    "smoke": Preset("deeplabv2_micro", 32, 64, 5, 2, 10.0, 0.1, (20, 8), (64, 128)),
 }

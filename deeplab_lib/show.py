@@ -128,9 +128,9 @@ def predictions(dataset, names, guesses, count=4):
     axes = fig.subplots(len(chosen), 4, squeeze=False)
     for row, number in zip(axes, chosen, strict=True):
         image, labels = dataset.raw(place[str(names[number])])
-        wrong = np.where((guesses[number] != labels) & (labels != IGNORE_INDEX), 0, 255)
+        errors = np.where(labels == IGNORE_INDEX, 200, np.where(guesses[number] == labels, 255, 0)).astype(np.uint8)
         picture(row[0], image, str(names[number]))
         picture(row[1], colorize(labels), "ground truth")
         picture(row[2], colorize(guesses[number]), "prediction")
-        picture(row[3], np.repeat(wrong[..., None], 3, axis=2).astype(np.uint8), "errors (black)")
+        picture(row[3], np.repeat(errors[..., None], 3, axis=2), "errors (black), void (grey)")
     return fig
