@@ -22,7 +22,6 @@ import math
 from dataclasses import dataclass, field, replace
 
 import numpy as np
-import pandas as pd
 
 from deeplab_lib.evidence import RARE, RARE_SHARE, Evidence
 from deeplab_lib.labels import CLASS_NAMES
@@ -546,22 +545,3 @@ def _together(findings):
     if CONTRADICTED in verdicts:
         return CONTRADICTED
     return SUPPORTED if verdicts == {SUPPORTED} else UNTOLD
-
-
-def claims_table(verdicts, numbers):
-    """The claims as rows of text: claim, rule, verdict, evidence; numbers are registered under `claims.<source>.`."""
-    rows = {}
-    for verdict in verdicts:
-        sentences = [
-            f"{finding.part} ({finding.scope}{', confounded' if finding.confounded else ''}): {finding.verdict}; "
-            + finding.sentence(numbers, f"claims.{verdict.source}.{verdict.claim.key}.{number}")
-            for number, finding in enumerate(verdict.findings, start=1)
-        ]
-        verdict_text = verdict.verdict + (" (confounded)" if verdict.confounded else "")
-        rows[verdict.claim.key] = {
-            "claim": verdict.claim.text,
-            "rule": verdict.claim.rule,
-            "verdict": verdict_text,
-            "evidence": ". ".join(sentences) or "no run to judge it on",
-        }
-    return pd.DataFrame.from_dict(rows, orient="index")
