@@ -61,6 +61,7 @@ FORMATS = (
     Format("public DeepLab backbone", r"layer4\.", BGR_CAFFE, "1x1"),
 )
 NESTED = ("state_dict", "model", "model_state_dict")  # where checkpoints keep the tensors
+COUNTER = "num_batches_tracked"
 HEADS = ("aspp.", "classifier.")
 COURSE_FILES = "DeepLab_resnet_pretrained*.pth"
 # V1, as torchvision's own segmentation networks are built on.
@@ -123,7 +124,7 @@ def load_pretrained(model, path, minimum=0.99):
     """
     path = Path(path)
     weights, kind = read_weights(path)
-    own = {key: value for key, value in model.state_dict().items() if not key.endswith("num_batches_tracked")}
+    own = {key: value for key, value in model.state_dict().items() if not key.endswith(COUNTER)}
     if hasattr(model, "backbone"):
         weights = {key if key.startswith(HEADS) else f"backbone.{key}": value for key, value in weights.items()}
         _check_layout(path, kind, type(model).__name__)
@@ -155,7 +156,7 @@ def _check_match(path, kind, backbone, missing, unexpected, minimum):
     if matched < minimum * len(backbone):
         raise ValueError(
             f"{path} ({kind.name}) fills {matched} of the backbone's {len(backbone)} tensors, fewer than "
-            f"{minimum:.0%}; missing or of another shape: {', '.join(missing[:3])} ..."
+            f"{minimum:.0%}; missing or of another shape: {', '.join(missing[:3])}{' ...' * (len(missing) > 3)}"
         )
     foreign = [key for key in unexpected if re.match(r"(backbone\.)?(layer[1-4]|\d+)\.", key)]
     if foreign:
@@ -195,7 +196,9 @@ def read_weights(path):
         kind = replace(kind, normalization=normalization, stride_in=settings["stride_in"])
     head = "layer6" if any("layer6.conv2d_list." in key for key in tensors) else "layer5"
     renames = ((r"^(Scale|backbone|features)\.", ""), (rf"^{head}\.conv2d_list\.", "aspp.branches."))
-    return {_rename(key, renames): value for key, value in tensors.items()}, kind
+    # The counters of old batch norms are absent from some files and used by no network here.
+    counted = {key: value for key, value in tensors.items() if not key.endswith(COUNTER)}
+    return {_rename(key, renames): value for key, value in counted.items()}, kind
 
 
 def _rename(key, renames):
