@@ -1,0 +1,48 @@
+"""What all tests share: one thread, repeatable examples, folders of their own, and a smoke-scale toy city."""
+
+import os
+
+os.environ["OMP_NUM_THREADS"] = "1"  # before torch is imported; the processes that tests start inherit it
+
+import pytest
+import torch
+from hypothesis import settings
+
+torch.set_num_threads(1)
+settings.register_profile("kit", deadline=None, derandomize=True, max_examples=50)
+settings.load_profile("kit")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def own_folders(tmp_path_factory):
+    """Send toy cities and caches to a temporary folder; no data set of the user's is picked up."""
+    folder = tmp_path_factory.mktemp("kit")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("DEEPLAB_DATA", str(folder / "data"))
+        patch.setenv("DEEPLAB_CACHE", str(folder / "cache"))
+        patch.delenv("CITYSCAPES_DATASET", raising=False)
+        patch.delenv("DEEPLAB_PRETRAINED", raising=False)
+        yield folder
+
+
+@pytest.fixture(scope="session")
+def smoke_city(own_folders):
+    """The toy city of the smoke preset, written once, its cache filled; returns its root."""
+    from deeplab_lib.config import Config
+    from deeplab_lib.data import prepare_data
+    from deeplab_lib.weights import RGB_IMAGENET
+
+    config = Config(preset="smoke")
+    prepare_data(config, RGB_IMAGENET)
+    return config.data
+
+
+@pytest.fixture
+def smoke(smoke_city, tmp_path):
+    """Makes a smoke-scale `Config` whose files go to the test's own folder: `smoke(loss="ce_focal", ...)`."""
+    from deeplab_lib.config import Config
+
+    def make(**knobs):
+        return Config(**({"preset": "smoke", "out_dir": str(tmp_path / "runs"), "device": "cpu", "amp": "off"} | knobs))
+
+    return make

@@ -1,0 +1,260 @@
+"""DeepLabV2: its exact size, its grid, its four branches, and what frozen means."""
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import nn
+from torch.nn import functional as F
+
+from deeplab_lib.model import FREEZABLE, STAGES, DeepLabV2, count_parameters, subsample_labels
+from deeplab_lib.train import make_optimizer
+
+
+def micro(**options):
+    torch.manual_seed(0)
+    return DeepLabV2(**({"num_classes": 5, "blocks": (1, 2, 1, 1), "width": 2} | options))
+
+
+def convolutions(module):
+    return [m for m in module.modules() if isinstance(m, nn.Conv2d)]
+
+
+def take_steps(model, count=10, lr=0.1):
+    """Train on noise, with momentum and weight decay, as the training loop does."""
+    optimizer = make_optimizer(model, lr)
+    model.train()
+    for _ in range(count):
+        F.cross_entropy(model.scores(torch.randn(2, 3, 32, 32)), torch.randint(0, 5, (2, 5, 5))).backward()
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+    return optimizer
+
+
+def state(model, prefix=""):
+    return {k: v.clone() for k, v in model.state_dict().items() if k.startswith(prefix)}
+
+
+def same(before, after):
+    return [torch.equal(before[key], after[key]) for key in before]
+
+
+# -- the network of the study ------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def full():
+    with torch.device("meta"):
+        return DeepLabV2()
+
+
+def test_parameters_of_the_full_network(full):
+    assert count_parameters(full) == (43_901_068, 43_795_724)  # the second is the study's "parameters"
+    affine = sum(p.numel() for m in full.modules() if isinstance(m, nn.BatchNorm2d) for p in m.parameters())
+    assert affine == 105_344
+
+
+@pytest.mark.parametrize(
+    ("names", "trainable"),
+    [
+        ((*STAGES, "bn1"), 1_410_316),  # conv1 and ASPP
+        (("layer3", "layer4"), 2_835_724),  # the count in the study's table
+        (FREEZABLE, 1_400_908),  # ASPP: 4 x (2048 x 19 x 9 + 19)
+        ((), 43_795_724),
+    ],
+)
+def test_parameters_left_after_freezing(full, names, trainable):
+    full.freeze(names)
+    assert count_parameters(full)[1] == trainable
+
+
+def test_parameter_groups_are_all_that_trains_each_once(full):
+    full.freeze(())
+    groups = [*full.backbone_parameters(), *full.aspp_parameters()]
+    assert len({id(p) for p in groups}) == len(groups)
+    assert {id(p) for p in groups} == {id(p) for p in full.parameters() if p.requires_grad}
+    assert sum(p.numel() for p in full.aspp_parameters()) == 1_400_908
+
+
+def test_features_and_logits_of_the_full_network(full):
+    images = torch.empty(1, 3, 512, 1024, device="meta")
+    assert full.features(images).shape == (1, 2048, 65, 129)
+    assert full.scores(images).shape == (1, 19, 65, 129)
+    assert full(images).shape == (1, 19, 512, 1024)
+
+
+def test_strides_and_dilations(full):
+    for stage, dilation, stride in zip(STAGES, (1, 1, 2, 4), (1, 2, 1, 1), strict=True):
+        blocks = full.get_submodule(stage)
+        assert {block.conv2.dilation for block in blocks} == {(dilation, dilation)}
+        assert [block.conv1.stride[0] for block in blocks] == [stride] + [1] * (len(blocks) - 1)
+        assert {block.conv2.stride for block in blocks} == {(1, 1)}
+    assert [c.dilation[0] for c in full.aspp.branches] == [c.padding[0] for c in full.aspp.branches] == [6, 12, 18, 24]
+
+
+def test_torchvisions_stride_layout():
+    block = micro(stride_in="3x3").layer2[0]
+    assert (block.conv1.stride, block.conv2.stride) == ((1, 1), (2, 2))
+
+
+@pytest.mark.parametrize("knob", [{"stride_in": "5x5"}, {"bn": "frozen"}])
+def test_unknown_options_are_refused(knob):
+    with pytest.raises(ValueError, match="valid:"):
+        DeepLabV2(**knob)
+
+
+# -- the grid ----------------------------------------------------------------------------------------------------------
+
+
+def corner_cells(pixels):
+    """Cells of the 1/8 grid along one side: a halving of the convolution, of the pool (up), of stage 2."""
+    half = (pixels + 2 * 3 - 7) // 2 + 1
+    quarter = -(-(half + 2 - 3) // 2) + 1
+    return (quarter - 1) // 2 + 1
+
+
+with torch.device("meta"):
+    SHAPES = DeepLabV2(blocks=(1, 1, 1, 1), width=1)
+
+
+@given(st.integers(17, 200), st.integers(17, 200))
+def test_grid_of_any_input_size(height, width):
+    images = torch.empty(1, 3, height, width, device="meta")
+    scores = SHAPES.scores(images)
+    assert scores.shape[-2:] == (corner_cells(height), corner_cells(width))
+    assert SHAPES.upsample(scores, (height, width)).shape == (1, 19, height, width)
+
+
+@pytest.mark.parametrize(("pixels", "cells"), [(512, 65), (1024, 129), (256, 33), (128, 17), (64, 9), (32, 5), (33, 5)])
+def test_a_cell_every_eight_pixels_from_corner_to_corner(pixels, cells):
+    assert corner_cells(pixels) == cells
+    assert 8 * (cells - 1) in (pixels, pixels - 1)
+
+
+@given(st.integers(17, 120), st.integers(17, 120), st.integers(1, 3))
+def test_labels_are_subsampled_where_the_features_sit(height, width, count):
+    rows, columns = torch.arange(height)[:, None], torch.arange(width)
+    labels = (1000 * rows + columns).expand(count, -1, -1)
+    size = corner_cells(height), corner_cells(width)
+    expected = [[1000 * min(8 * i, height - 1) + min(8 * j, width - 1) for j in range(size[1])] for i in range(size[0])]
+    assert subsample_labels(labels, size).tolist() == [expected] * count
+
+
+def test_a_feature_responds_to_the_pixel_its_label_is_taken_from():
+    """The centre of a cell's receptive field, seen in the gradient, is pixel 8 i."""
+    model = micro(blocks=(1, 1, 1, 1)).eval()
+    for part in convolutions(model):
+        nn.init.constant_(part.weight, 1.0)  # no cancellation: the gradient shows the field itself
+    images = torch.ones(1, 3, 129, 129, requires_grad=True)
+    model.layer2(model.layer1(model.maxpool(model.relu(model.bn1(model.conv1(images))))))[0, 0, 8, 8].backward()
+    reached = images.grad[0].sum(0).nonzero()
+    assert torch.allclose(reached.float().mean(0), torch.tensor(64.0), atol=4)
+    assert reached.min() <= 64 <= reached.max()
+
+
+def test_upsampling_keeps_the_corners():
+    scores = torch.randn(1, 2, 5, 9)
+    up = micro().upsample(scores, (33, 65))
+    assert torch.allclose(up[:, :, ::8, ::8], scores, atol=1e-5)
+
+
+# -- the pyramid -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("branch", range(4))
+def test_every_branch_acts(branch):
+    model, images = micro(), torch.randn(2, 3, 64, 64)
+    model.eval()
+    before = model(images)
+    before.square().mean().backward()
+    assert model.aspp.branches[branch].weight.grad.abs().max() > 0
+    with torch.no_grad():
+        model.aspp.branches[branch].weight.zero_()
+    assert not torch.allclose(model(images), before)
+
+
+def test_branches_are_summed():
+    model, x = micro().eval(), torch.randn(1, 64, 9, 9)
+    assert torch.allclose(model.aspp(x), torch.stack([branch(x) for branch in model.aspp.branches]).sum(0), atol=1e-6)
+
+
+# -- batch norm and freezing -------------------------------------------------------------------------------------------
+
+
+def statistics(model):
+    return {k: v for k, v in state(model).items() if "running" in k or "num_batches" in k}
+
+
+def test_batch_norm_scale_and_shift_never_train():
+    model = micro()
+    affine = {name for name, p in model.named_parameters() if not p.requires_grad}
+    before = state(model)
+    take_steps(model)
+    assert affine == {
+        name
+        for name, _ in model.named_parameters()
+        if ".bn" in name or name.startswith("bn1") or "downsample.1" in name
+    }
+    assert all(torch.equal(before[name], model.state_dict()[name]) for name in affine)
+
+
+def test_statistics_follow_the_batches_or_are_held():
+    for bn, held in (("train", False), ("eval", True)):
+        model = micro(bn=bn)
+        before = statistics(model)
+        take_steps(model)
+        assert set(same(before, statistics(model))) == {held}, bn
+
+
+@given(st.lists(st.sampled_from(FREEZABLE), unique=True), st.sampled_from(("train", "eval")))
+def test_batch_norm_modes_hold_after_every_call_of_train(names, bn):
+    model = micro(bn=bn)
+    model.freeze(names)
+    for mode in (True, False, True):
+        model.train(mode)
+        for name, module in model.named_modules():
+            if isinstance(module, nn.BatchNorm2d):
+                frozen = bn == "eval" or name.split(".")[0] in names
+                assert module.training == (mode and not frozen), name
+
+
+@pytest.mark.parametrize("names", [("layer3", "layer4"), (*STAGES, "bn1"), ("conv1",)])
+def test_frozen_weights_and_statistics_do_not_move_by_one_bit(names):
+    """With momentum from before the freeze and weight decay on."""
+    model = micro()
+    optimizer = take_steps(model, 3)
+    model.freeze(names)
+    frozen = {k: v for k, v in state(model).items() if k.split(".")[0] in names}
+    free = {k: v for k, v in state(model, "aspp").items()}
+    for _ in range(10):
+        model.train()
+        F.cross_entropy(model.scores(torch.randn(2, 3, 32, 32)), torch.randint(0, 5, (2, 5, 5))).backward()
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+    assert frozen and all(same(frozen, model.state_dict()))
+    assert not any(same(free, model.state_dict()))
+
+
+def test_a_freeze_drops_gradients_and_a_thaw_restores_training():
+    model = micro()
+    model.scores(torch.randn(2, 3, 32, 32)).mean().backward()
+    model.freeze(("layer1",))
+    assert all(p.grad is None for p in model.layer1.parameters())
+    model.freeze(())
+    before = state(model, "layer1")
+    take_steps(model, 1)
+    moved = [name for name, equal in zip(before, same(before, model.state_dict()), strict=True) if not equal]
+    assert "layer1.0.conv1.weight" in moved
+
+
+def test_a_freeze_replaces_the_earlier_one():
+    model = micro()
+    model.freeze(("layer1",))
+    model.freeze(("layer2",))
+    assert model.layer1[0].conv1.weight.requires_grad
+    assert not model.layer2[0].conv1.weight.requires_grad
+
+
+def test_an_unknown_part_is_refused():
+    with pytest.raises(ValueError, match="cannot freeze 'layer5'; parts: conv1, bn1, layer1"):
+        micro().freeze(("layer1", "layer5"))

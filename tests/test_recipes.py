@@ -1,0 +1,61 @@
+"""The eight runs as the study has them, and the scales they are made at."""
+
+import re
+
+import pytest
+
+from deeplab_lib.losses import make_loss
+from deeplab_lib.recipes import ALL_STAGES, PRESETS, RECIPES, Change
+
+# number, key, stem, {term: weight}, rate, power, warm-up, changes (epoch, power, weights, frozen)
+STUDY = [
+    (1, "ce", "DeepLabV2_ce", {"ce": 1}, 0.001, 0.9, 0, ()),
+    (2, "ce_tversky", "DeepLabV2_ce07_tv03", {"ce": 0.7, "tversky": 0.3}, 0.001, 0.9, 0, ()),
+    (3, "ce_lovasz", "DeepLabV2_ce05_lv05", {"ce": 0.5, "lovasz": 0.5}, 0.001, 0.9, 0, ()),
+    (4, "ce_dice", "DeepLabV2_cv07_di03", {"ce": 0.7, "dice": 0.3}, 0.001, 0.9, 0, ()),
+    (5, "ce_lovasz_warmup", "DeepLabV2_ce07_l03_warnup_lr_0.0002", {"ce": 0.7, "lovasz": 0.3}, 0.0002, 0.9, 500,
+     ((29, 1.2, None, ()), (46, 2.0, {"ce": 0.5, "lovasz": 0.5}, ALL_STAGES), (47, 1.2, None, ()))),
+    (6, "ce_focal", "DeepLabV2_ce05_f05_warnup_lr_0.0003", {"ce": 0.5, "focal": 0.5}, 0.0003, 0.9, 500,
+     ((31, 1.0, None, ()), (44, None, None, ALL_STAGES))),
+    (7, "ce_lovasz_dice", "DeepLabV2_ce05_l0.25_di0.25_no_warnup_lr_0.0002",
+     {"ce": 0.5, "lovasz": 0.25, "dice": 0.25}, 0.0002, 1.1, 0, ()),
+    (8, "ce_lovasz_focal", "DeepLabV2_ce06_l0.2_fo0.2_no_warnup_lr_0.0001",
+     {"ce": 0.6, "lovasz": 0.2, "focal": 0.2}, 0.0001, 0.9, 0, ()),
+]  # fmt: skip
+
+
+def test_there_are_eight_in_the_studys_order():
+    assert list(RECIPES) == [key for _, key, *_ in STUDY]
+
+
+@pytest.mark.parametrize(("number", "key", "stem", "weights", "lr", "power", "warmup", "changes"), STUDY)
+def test_recipe(number, key, stem, weights, lr, power, warmup, changes):
+    recipe = RECIPES[key]
+    assert (recipe.key, recipe.stem, recipe.lr, recipe.power, recipe.warmup_steps) == (key, stem, lr, power, warmup)
+    assert make_loss(recipe.loss).weights == weights
+    assert recipe.changes == tuple(Change(*change) for change in changes)
+    assert recipe.title and len(recipe.motivation) > 40
+
+
+def test_loss_options_of_the_study():
+    tversky = make_loss(RECIPES["ce_tversky"].loss).losses["tversky"]
+    assert (tversky.alpha, tversky.beta) == (0.3, 0.7)
+    assert {make_loss(RECIPES[key].loss).losses["focal"].gamma for key in ("ce_focal", "ce_lovasz_focal")} == {2.0}
+
+
+def test_frozen_parts_are_those_of_the_studys_text():
+    assert set(ALL_STAGES) == {"layer1", "layer2", "layer3", "layer4", "bn1"}
+
+
+def test_names_are_told_apart_without_regard_to_case_and_serve_as_file_names():
+    for names in ([r.stem for r in RECIPES.values()], [r.title for r in RECIPES.values()]):
+        assert len({name.lower() for name in names}) == 8
+    assert all(re.fullmatch(r"[\w.-]+", recipe.stem) for recipe in RECIPES.values())
+
+
+def test_the_paper_preset_is_the_study():
+    paper = PRESETS["paper"]
+    assert (paper.model, paper.image_height, paper.image_width, paper.epochs, paper.batch_size) == (
+        "deeplabv2_resnet101", 512, 1024, 50, 2,
+    )  # fmt: skip
+    assert (paper.lr_factor, paper.warmup_steps) == (1, 0)
