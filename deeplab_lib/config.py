@@ -51,7 +51,7 @@ class Config:
     device: str = knob("auto", str, "auto, cpu, cuda, cuda:N or mps")
     amp: str = knob("auto", str, "mixed precision", choices=("auto", "bf16", "fp16", "off"))
     gpus: int = knob(1, int, "processes (devices) in this run", low=1, high=64)
-    workers: int = knob(None, int, "loader processes; None: by core count", low=0, high=256)
+    workers: int = knob(None, int, "loader processes a device; None: by core count", low=0, high=256)
     compile: bool = knob(False, bool, "torch.compile the network")
     deterministic: bool = knob(False, bool, "deterministic GPU kernels only")
     checkpoint_minutes: float = knob(5.0, float, "longest time between checkpoints", low=0, high=1e6)
@@ -110,11 +110,27 @@ class Config:
             raise ValueError(f"device is {self.device!r}; valid: auto, cpu, cuda, cuda:N, mps")
         if self.device.startswith("cuda") and not torch.cuda.is_available():
             raise ValueError(f"device is {self.device!r}, but this PyTorch sees no GPU; use device=cpu or auto")
+        if self.gpus > 1:
+            self._check_processes()
         if self.amp == "auto":
             self._set("amp", best_amp(self.device))
         if self.workers is None:
             # Two processes may share a machine's cores, and a cached image costs a millisecond: few workers suffice.
             self._set("workers", 0 if self.device == "cpu" else min(4, os.cpu_count() or 1))
+
+    def _check_processes(self):
+        """Several processes want a device each, and batch norm that follows the batches wants GPUs."""
+        if self.device not in ("cuda", "cpu"):
+            raise ValueError(f"gpus is {self.gpus}, but device is {self.device!r}; several processes need cuda or cpu")
+        if self.device == "cuda" and self.gpus > torch.cuda.device_count():
+            raise ValueError(
+                f"gpus is {self.gpus}, but PyTorch sees {torch.cuda.device_count()} (CUDA_VISIBLE_DEVICES?)"
+            )
+        if self.device == "cpu" and self.bn == "train":
+            raise ValueError(
+                f"gpus is {self.gpus} on the CPU, where batch norm cannot follow a batch spread over processes; "
+                "use bn=eval or gpus=1"
+            )
 
     def _check_together(self):
         if self.batch_size % (self.accumulate * self.gpus):

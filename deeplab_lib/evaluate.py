@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import torch
 
+from . import distributed
 from .metrics import boundary_f, confusion_per_image
 
 KEPT_PREDICTIONS = 64
@@ -31,37 +32,46 @@ def evaluate(run, full=False):
     """Evaluate `run.model` on `run.data.val` in batches of the training's size; see `Evaluation`.
 
     Logits are upsampled to the labels, never the labels resized. The loss terms are computed as in training, on the
-    grid, batch by batch, and averaged over the images.
+    grid, batch by batch, and averaged over the images. Several processes share the batches; all get the whole result.
     """
-    model, size = run.model.eval(), run.config.size
-    count = len(run.data.val)
-    kept = sorted(set(np.linspace(0, count - 1, min(count, KEPT_PREDICTIONS)).astype(int).tolist())) if full else []
-    confusion, boundary, native, predictions, losses = [], [], 0, [], 0.0
-    for indices, images, labels in run.loader(run.data.val, run.validation_batches()):
+    model, batches, count = run.model.eval(), run.validation_batches(), len(run.data.val)
+    kept = np.linspace(0, count - 1, min(count, KEPT_PREDICTIONS)).astype(int).tolist() if full else []
+    results = []
+    for indices, images, labels in run.loader(run.data.val, distributed.deal(batches)):
         scores = run.scores(images)
         terms = run.validation_loss.terms(scores, model.subsample(labels, scores.shape[-2:]))
-        losses = losses + torch.stack(list(terms.values())).double() * len(indices)
-        guess = model.upsample(scores, size).argmax(1)
-        confusion.append(confusion_per_image(labels, guess))
+        guess = model.upsample(scores, run.config.size).argmax(1)
+        result = {"losses": torch.stack(list(terms.values())).double() * len(indices)}
+        result["confusion"] = confusion_per_image(labels, guess)
         if full:
-            boundary.append(boundary_f(labels, guess))
-            predictions += [guess[i].to(torch.uint8).cpu().numpy() for i, index in enumerate(indices) if index in kept]
-            native = native + native_confusion(run, scores, indices)
+            result["boundary"] = boundary_f(labels, guess).float()
+            result["predictions"] = guess[[i for i, index in enumerate(indices) if index in kept]].byte().cpu()
+            result["native"] = native_confusion(run, scores, indices)
+        results.append(result)
         run.watch("validate", run)
-        run.stop.check()
-    result = Evaluation(torch.cat(confusion).cpu().numpy(), dict(zip(terms, (losses / count).tolist(), strict=True)))
-    if full:
-        result.native = native.cpu().numpy() if run.data.native else None
-        result.boundary = torch.cat(boundary).float().cpu().numpy()
-        result.predictions, result.kept = np.stack(predictions), kept
-    return result
+        distributed.agree(run.stop).check()
+    results = [{name: value.cpu() for name, value in result.items()} for result in results]
+    return summed_up(distributed.collect(results, len(batches)), list(terms), count, kept, run.data.native)
+
+
+def summed_up(results, names, count, kept, native):
+    """The `Evaluation` of `count` images from the results of their batches, in order."""
+    losses = sum(result["losses"] for result in results) / count
+    whole = {
+        name: torch.cat([result[name] for result in results]).numpy()
+        for name in ("confusion", "boundary", "predictions")
+        if name in results[0]
+    }
+    if native and "native" in results[0]:
+        whole["native"] = sum(result["native"] for result in results).numpy()
+    return Evaluation(losses=dict(zip(names, losses.tolist(), strict=True)), kept=kept, **whole)
 
 
 def native_confusion(run, scores, indices):
     """Confusion `(C, C)` of the batch at the labels' own size; 0 where that is the input size."""
+    total = torch.zeros((), dtype=torch.int64)
     if not run.data.native:
-        return 0
-    total = 0
+        return total
     for score, index in zip(scores, indices, strict=True):
         labels = torch.from_numpy(run.data.val.full_labels(index)).to(score.device)[None]
         guess = run.model.upsample(score[None], labels.shape[-2:]).argmax(1)

@@ -21,17 +21,17 @@ class StopAsked(Exception):
 class Stop:
     """Turns the stop button (SIGINT) and a cluster's SIGTERM, SIGHUP or SIGUSR1 into a request that `check` obeys.
 
-    The step at hand is finished first. A second SIGINT interrupts at once.
+    The step at hand is finished first. A second SIGINT interrupts at once, unless `patient`.
     """
 
-    def __init__(self):
-        self.asked = None
+    def __init__(self, patient=False):
+        self.asked, self.patient = None, patient
 
     @classmethod
     @contextmanager
-    def listening(cls):
+    def listening(cls, patient=False):
         """A `Stop` that listens while the block runs; the signals' earlier handlers are put back after it."""
-        stop = cls()
+        stop = cls(patient)
         if threading.current_thread() is not threading.main_thread():
             yield stop  # only the main thread may handle signals
             return
@@ -43,7 +43,7 @@ class Stop:
                 signal.signal(number, handler)
 
     def _on_signal(self, number, frame):
-        if self.asked and number == signal.SIGINT:
+        if self.asked and number == signal.SIGINT and not self.patient:
             raise KeyboardInterrupt
         self.asked = signal.Signals(number).name
 

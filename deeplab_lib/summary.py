@@ -97,10 +97,12 @@ def final(run):
 
 def expected_seconds(run):
     """Seconds that the rest of the run should take on this machine, from three steps of a copy of its network."""
-    micro = run.config.batch_size // run.config.accumulate
+    processes = run.config.gpus
+    micro = run.config.batch_size // run.config.accumulate // processes
     images = torch.randn(micro, 3, *run.config.size, device=run.device).to(memory_format=torch.channels_last)
     trial = copy.copy(run)
-    trial.model = copy.deepcopy(run.model).train()
+    # In eval mode, for batch norm that is synchronised over processes would wait for the others here.
+    trial.model = copy.deepcopy(run.model).eval()
     seconds = []
     for _ in range(3):
         start = time.monotonic()
@@ -108,7 +110,7 @@ def expected_seconds(run):
         if run.device.type == "cuda":
             torch.cuda.synchronize(run.device)
         seconds.append(time.monotonic() - start)
-    per_image = min(seconds) / micro
+    per_image = min(seconds) / micro / processes
     validation = len(run.data.val) * per_image / 3  # a forward pass is about a third of a step
     epoch = run.steps_per_epoch * run.config.batch_size * per_image + validation
     return epoch * (run.config.epochs - (run.step / run.steps_per_epoch))

@@ -12,10 +12,11 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from . import checkpoint, record, weights
+from . import checkpoint, distributed, record, weights
 from .architectures import make_model
 from .checkpoint import RunFiles
 from .data import prepare_data
+from .distributed import first_only
 from .evaluate import evaluate
 from .files import file_sha256
 from .losses import CrossEntropyLoss, WeightedLoss, make_loss
@@ -28,10 +29,15 @@ MOMENTUM, WEIGHT_DECAY, HEAD_FACTOR = 0.9, 5e-4, 10
 AMP_TYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 
-def fit(config, watch=lambda event, run: None):
+def quiet(event, run):
+    """Show nothing."""
+
+
+def fit(config, watch=quiet):
     """Train the run of `config`, or continue it, or find it finished; returns the path of its JSON.
 
-    watch: called as `watch(event, run)`, event being "start", "step", "validate", "epoch" or "finish".
+    watch: called as `watch(event, run)`, event being "start", "step", "validate", "epoch" or "finish"; with several
+    processes in the first of them, whither it is pickled.
     Raises ValueError for wrong input before anything is trained and RunStopped when the run is cut short.
     """
     files = RunFiles(Path(config.out_dir), config.stem)
@@ -43,22 +49,30 @@ def fit(config, watch=lambda event, run: None):
         identity = identify(config, data, pretrained)
         summary = record.read_json(files.path(".json"))
         if summary is None:
-            run = Run(config, files, data, pretrained, identity, stop, watch)
-            with run.told():
-                run.restore()
-                run.train()
-                run.finish()
+            distributed.launch(config, train_run, (config, files, data, pretrained, identity, watch), stop)
         else:
             refuse_changes(files, summary["identity"], identity)
     return files.path(".json")
 
 
-class Run:
-    """A run in progress: what it is made of, where it stands, and the loop."""
+def train_run(*parts):
+    """Make a `Run` of its parts and bring it to its end: what every process of a run does."""
+    run = Run(*parts)
+    with run.told():
+        run.restore()
+        run.train()
+        run.finish()
 
-    def __init__(self, config, files, data, pretrained, identity, stop, watch):
+
+class Run:
+    """A run in progress: what it is made of, where it stands, and the loop.
+
+    With several processes each has one, alike in all but the images it computes on; the first writes and shows.
+    """
+
+    def __init__(self, config, files, data, pretrained, identity, watch, stop):
         self.config, self.files, self.data, self.identity = config, files, data, identity
-        self.pretrained, self.stop, self.watch = pretrained, stop, watch
+        self.pretrained, self.stop, self.watch = pretrained, stop, first_only(watch)
         self.device = torch.device(config.device)
         self.loss, self.validation_loss = make_loss(config.expression), with_ce(make_loss(config.expression))
         self.steps_per_epoch = len(data.train) // config.batch_size
@@ -67,6 +81,7 @@ class Run:
             torch.manual_seed(key(config.seed, "weights"))
             self.model = make_model(config.model, stride_in=pretrained.stride_in, bn=config.bn)
         self.weights = weights.load_pretrained(self.model, pretrained.path) if pretrained.path else None
+        self.model = distributed.synchronize_batch_norm(self.model)
         self.model.to(self.device, memory_format=torch.channels_last)
         self.optimizer = make_optimizer(self.model, config.lr)
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=config.amp == "fp16")
@@ -89,14 +104,14 @@ class Run:
         """Train from the current position to the end of the epoch."""
         self.model.train()
         batches = self.training_batches()[self.step_in_epoch :]
-        for indices, images, labels in self.loader(self.data.train, batches):
+        for indices, images, labels in self.loader(self.data.train, batches, self.own_share):
             self.follow_plan()
             self.optimize(images, labels, indices)
             self.step_in_epoch += 1
             self.watch("step", self)
             if time.monotonic() - self.saved_at > 60 * self.config.checkpoint_minutes:
                 self.save()
-            self.stop.check()
+            distributed.agree(self.stop).check()
         self.training_seconds = self.elapsed()
 
     def follow_plan(self):
@@ -108,12 +123,16 @@ class Run:
             self.model.freeze(self.plan.frozen(self.step))
 
     def optimize(self, images, labels, indices):
-        """One optimiser step on a batch, in `accumulate` parts weighted by their valid pixels."""
+        """One optimiser step on a batch, in `accumulate` parts weighted by their valid pixels.
+
+        images, labels: this process's share of the batch `indices`; the loss is that of the whole batch.
+        """
         parts, targets, terms = self.config.accumulate, None, 0.0
         for i, part in enumerate(images.chunk(parts)):
-            scores = self.scores(part)
+            scores = distributed.gather(self.scores(part))
             if targets is None:
-                targets = self.model.subsample(labels, scores.shape[-2:]).chunk(parts)
+                own = self.model.subsample(labels, scores.shape[-2:]).chunk(parts)
+                targets = [distributed.gather(target) for target in own]
                 valid = torch.stack([(target != 255).sum() for target in targets])
                 shares = valid / valid.sum().clamp(min=1)
             raw = {name: term * shares[i] for name, term in self.loss.terms(scores, targets[i]).items()}
@@ -121,6 +140,7 @@ class Run:
             terms = terms + torch.stack(list(raw.values())).detach()
             self.confusion.update(targets[i], scores.detach().argmax(1))
         self.check_finite(terms, indices)
+        distributed.sum_gradients(self.model)
         self.scaler.step(self.optimizer)
         self.scaler.update()
         self.optimizer.zero_grad(set_to_none=True)
@@ -132,12 +152,12 @@ class Run:
         self.history.append(row)
         if row["val_mIoU"] > self.best["val_mIoU"]:
             self.best = {"epoch": self.epoch, "val_mIoU": row["val_mIoU"]}
-            checkpoint.save(self.files.path(".best.pt"), best_state(self))
+            self.save_best()
         if self.epoch == self.config.epochs:
-            write_npz(self)
+            first_only(write_npz)(self)
         self.start_epoch(self.epoch + 1)
         self.save()
-        record.write_csv(self.files.path(".csv"), self.history)
+        self.write_csv()
 
     # -- pieces of the loop --------------------------------------------------------------------------------------
 
@@ -177,10 +197,15 @@ class Run:
         size, count = self.config.batch_size // self.config.accumulate, len(self.data.val)
         return [list(range(first, min(first + size, count))) for first in range(0, count, size)]
 
-    def loader(self, dataset, batches):
-        """Yield `(numbers, images, labels)` on the device for each batch of image numbers."""
+    def own_share(self, numbers):
+        """The image numbers of a training batch that this process computes on."""
+        return distributed.share(numbers, self.config.accumulate)
+
+    def loader(self, dataset, batches, chosen=list):
+        """Yield `(numbers, images, labels)` of each batch of image numbers, tensors of `chosen(numbers)` on the device."""
         cuda, workers = self.device.type == "cuda", self.config.workers
-        loader = torch.utils.data.DataLoader(dataset, batch_sampler=batches, num_workers=workers, pin_memory=cuda)
+        sampler = [chosen(numbers) for numbers in batches]
+        loader = torch.utils.data.DataLoader(dataset, batch_sampler=sampler, num_workers=workers, pin_memory=cuda)
         for numbers, (images, labels) in zip(batches, loader, strict=True):
             images = images.to(self.device, memory_format=torch.channels_last, non_blocking=cuda)
             yield numbers, images, labels.to(self.device, non_blocking=cuda)
@@ -221,6 +246,7 @@ class Run:
 
     # -- state on disk -------------------------------------------------------------------------------------------
 
+    @first_only
     def save(self, reason="running"):
         """Write the checkpoint: everything a later session needs to go on exactly from here."""
         self.sessions[-1] |= {"ended": record.now(), "reason": reason}
@@ -230,6 +256,17 @@ class Run:
         state["position"] |= {"tally": self.tally.cpu(), "confusion": self.confusion.counts.cpu()}
         checkpoint.save(self.files.path(".pt"), state, keep=self.files.path(".previous.pt"))
         self.saved_at = time.monotonic()
+
+    @first_only
+    def save_best(self):
+        """Write the best weights so far."""
+        checkpoint.save(self.files.path(".best.pt"), best_state(self))
+
+    @first_only
+    def write_csv(self):
+        """Write the CSV, which always is the whole history."""
+        if self.history:
+            record.write_csv(self.files.path(".csv"), self.history)
 
     def restore(self):
         """Go back to the newest good checkpoint, if there is one; raises ValueError if it is of another run."""
@@ -246,8 +283,7 @@ class Run:
             self.start_epoch(**state["position"])
             self.note_continuation()
         self.sessions.append(record.session(self.config, self.epoch))
-        if self.history:
-            record.write_csv(self.files.path(".csv"), self.history)
+        self.write_csv()
 
     def note_continuation(self):
         """Mark a session that was killed as such, and warn of changed code."""
@@ -270,6 +306,7 @@ class Run:
             yield
         except StopAsked as asked:
             self.save(reason=f"interrupted by {asked}")
+            distributed.wait()
             raise RunStopped(
                 f"stopped by {asked} at {where()}; {self.last_good()}; the same command continues"
             ) from None
@@ -286,6 +323,7 @@ class Run:
                 f"{self.last_good()}; make room or give another out_dir, then the same command continues"
             ) from None
 
+    @first_only
     def finish(self):
         """Write the summary JSON, last and once: its presence says that the run is complete."""
         self.save(reason="finished")
