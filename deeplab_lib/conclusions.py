@@ -8,7 +8,7 @@ import pandas as pd
 from deeplab_lib import prose
 from deeplab_lib.claims import CONTRADICTED, SUPPORTED, UNTOLD
 from deeplab_lib.prose import count, listing, plural
-from deeplab_lib.setting import from_scratch
+from deeplab_lib.setting import from_scratch, scope
 
 
 def verdict_table(verdicts, published=()):
@@ -17,7 +17,7 @@ def verdict_table(verdicts, published=()):
     rows = {
         f"({verdict.claim.key})": {
             "claim of the study": verdict.claim.text,
-            "these runs": verdict.verdict + (" †" if verdict.confounded and verdict.verdict != UNTOLD else ""),
+            "these runs": verdict.verdict + _mark(verdict),
             "published figures": there.get(verdict.claim.key, "–"),
         }
         for verdict in verdicts
@@ -34,9 +34,23 @@ def verdict_details(verdicts, numbers):
         for i, finding in enumerate(verdict.findings):
             where = f" ({finding.scope}{', confounded' if finding.confounded else ''})" if finding.scope else ""
             sentence = finding.sentence(numbers, f"claims.{claim.key}.{i}")
-            lines.append(f"- {finding.part}{where}: {sentence}. *{finding.verdict.capitalize()}.*")
+            lines.append(
+                f"- {finding.part[0].upper()}{finding.part[1:]}{where}: {sentence}. *{finding.verdict.capitalize()}.*"
+            )
         lines += [] if verdict.findings else ["- There is no run that this could be tested on."]
         paragraphs.append(lines[0] + "\n\n" + "\n".join(lines[1:]))
+    return "\n\n".join(paragraphs)
+
+
+def audit_details(findings, numbers):
+    """Every point of the audit: what is printed, what comes out, and what this kit does about it, as Markdown."""
+    paragraphs = []
+    for finding in findings:
+        row = finding.row(numbers)
+        paragraphs.append(
+            f"**{row['topic']}.** *Printed*: {row['printed']}. *Computed*: {row['computed']}. "
+            f"*Here*: this kit {row['what the kit does']}."
+        )
     return "\n\n".join(paragraphs)
 
 
@@ -44,7 +58,11 @@ def tally(verdicts):
     """How many claims fared how, in a sentence that names them."""
     groups = {name: [v.claim.key for v in verdicts if v.verdict == name] for name in (SUPPORTED, CONTRADICTED, UNTOLD)}
     words = {SUPPORTED: "supported", CONTRADICTED: "contradicted", UNTOLD: "left open"}
-    parts = [f"{count(len(keys))} {words[name]} ({listing(keys)})" for name, keys in groups.items() if keys]
+    parts = [
+        f"{count(len(keys))} {'is' if len(keys) == 1 else 'are'} {words[name]} ({listing(keys)})"
+        for name, keys in groups.items()
+        if keys
+    ]
     return f"Of the study's {plural(len(verdicts), 'claim')}, {listing(parts)}."
 
 
@@ -52,10 +70,10 @@ def abstract(study, evidence, ranks, versus, verdicts, titles, numbers):
     """The report in a paragraph."""
     epochs = study.scope.epochs
     text = (
-        f"DeepLabV2 was trained under {plural(len(evidence.recipes), 'loss configuration')} that mix cross-entropy with "
-        f"Focal, Tversky, Dice and Lovász-Softmax losses ({study.scope})"
+        f"DeepLabV2 was trained under {plural(len(evidence.recipes), 'loss configuration')} that mix cross-entropy "
+        f"with Focal, Tversky, Dice and Lovász-Softmax losses ({scope(study)})"
         if len(evidence.recipes) > 1
-        else f"This report covers {plural(len(study.runs), 'run')} of DeepLabV2 ({study.scope})"
+        else f"This report covers {plural(len(study.runs), 'run')} of DeepLabV2 ({scope(study)})"
     )
     text += ", and every difference between the runs was held against the uncertainty of the validation images. "
     if len(ranks) > 1:
@@ -101,8 +119,13 @@ def conclusions(study, evidence, ranks, versus, verdicts, titles, numbers):
 
 
 def _claims(verdicts):
-    words = [f"({v.claim.key}) {v.claim.text.rstrip('.')}{' †' if v.confounded else ''}" for v in verdicts]
+    words = [f"({v.claim.key}) {v.claim.text.rstrip('.')}{_mark(v)}" for v in verdicts]
     return "; ".join(words) + "."
+
+
+def _mark(verdict):
+    """A dagger for a verdict that was reached across schedules."""
+    return " †" if verdict.confounded and verdict.verdict != UNTOLD else ""
 
 
 def _outlook(study, evidence):
@@ -128,8 +151,8 @@ def limitations(study, evidence):
         items.append("The scenes are synthetic; nothing follows for photographs.")
     if study.scope.preset and study.scope.preset != "paper":
         items.append(
-            f"The scale is that of the preset `{study.scope.preset}`, not that of the study: another network, another image "
-            "size, fewer steps. Losses may compare differently there."
+            f"The scale is that of the preset `{study.scope.preset}`, not that of the study: another network, another "
+            "image size, fewer steps. Losses may compare differently there."
         )
     if note := from_scratch(study.runs):
         items.append(note)

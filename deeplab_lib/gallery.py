@@ -1,9 +1,15 @@
-"""The report's figures on display: each signed with what it shows, and what cannot be drawn named instead."""
+"""What the analysis notebook shows: figures signed with their scope, tables as printed, and what cannot be shown."""
 
-from IPython.display import Markdown, display
+import html
+import re
+
+from IPython.display import HTML, Markdown, display
 
 from deeplab_lib import report
+from deeplab_lib.config import assigned
+from deeplab_lib.losses import did_you_mean
 from deeplab_lib.plots import Missing, sign
+from deeplab_lib.results import methods
 
 
 class Gallery:
@@ -13,13 +19,65 @@ class Gallery:
         self.scope, self.shown, self.missing = scope, [], {}
 
     def show(self, label, caption, draw, *args, alt=None, vector=True, **kwargs):
-        """Display `draw(*args, **kwargs)` as `fig-<label>`; where it raises `Missing`, say so. True if it was drawn."""
+        """Display `draw(*args, **kwargs)` as `fig-<label>`; where it raises `Missing`, say so."""
         try:
             figure = sign(draw(*args, **kwargs), self.scope)
+            figure.draw_without_rendering()
+            figure.set_layout_engine("none")  # laid out once, for SVG and PNG alike
         except Missing as reason:
-            self.missing[label] = str(reason)
-            display(Markdown(f"*A figure is left out ({label.replace('-', ' ')}): {reason}.*"))
-            return False
-        report.figure(figure, f"fig-{label}", caption, alt or caption, vector=vector)
-        self.shown.append(label)
-        return True
+            self.leave_out(label, reason)
+        else:
+            report.figure(figure, f"fig-{label}", caption, alt or caption, vector=vector)
+            self.shown.append(label)
+
+    def say(self, text, lead=""):
+        """Display a paragraph; `lead`, a sentence that points at figures, comes first if all of them are there."""
+        pointed = re.findall(r"@fig-([\w-]*\w)", lead)
+        text = f"{lead} {text}".strip() if set(pointed) <= set(self.shown) else text
+        if text:
+            display(Markdown(text))
+
+    def leave_out(self, label, reason):
+        """Say in place of a figure why it is not there."""
+        self.missing[label] = str(reason)
+        display(Markdown(f"*The figure “{label.replace('-', ' ')}” is left out: {reason}.*"))
+
+
+def warn(text):
+    """Display a warning in a red box; nothing when `text` is empty."""
+    if text:
+        style = "color:#8c1d18; background-color:#fdecea; padding:0.6em; text-align:left"
+        box = f'<table><tbody><tr><td style="{style}"><b>Note.</b> {html.escape(text)}</td></tr></tbody></table>'
+        display(HTML(box))
+
+
+def check_parameters(namespace, valid):
+    """Refuse a papermill parameter that the notebook does not have; `namespace` is its `globals()`."""
+    cells = [cell for cell in namespace.get("In", ()) if cell.lower().startswith("# parameters")]
+    for name in (name for cell in cells for name in assigned(cell)):
+        if name not in valid:
+            raise ValueError(f"no parameter {name!r}{did_you_mean(name, valid)}; parameters: {', '.join(valid)}")
+
+
+def newest(runs):
+    """The day, YYYY-MM-DD, on which the last of the runs ended; None when no record says."""
+    return max(((run.record or {}).get("ended") or "" for run in runs), default="")[:10] or None
+
+
+def drawn_runs(study):
+    """The runs that figures show, one seed of each: the recipes as they are, unfinished ones included.
+
+    Where a folder holds no recipe at all, every run is shown.
+    """
+    plain = [run for run in study.runs if run.recipe and not run.variant]
+    return [seeds[0] for seeds in methods(plain or study.runs).values()]
+
+
+def printed(numbers, prefix, frame, columns, titles):
+    """The columns of `frame` as they are printed and registered under `prefix`: `columns` maps each to (head, format).
+
+    Rows are named by `titles` (run or method to label). Columns without any value are left out.
+    """
+    columns = {name: column for name, column in columns.items() if name in frame and frame[name].notna().any()}
+    texts = numbers.table(prefix, frame[list(columns)], {name: form for name, (_, form) in columns.items()})
+    return texts.rename(columns={name: head for name, (head, _) in columns.items()}, index=titles)

@@ -4,6 +4,7 @@ import numpy as np
 from matplotlib.colors import TwoSlopeNorm
 from matplotlib.patches import Rectangle
 
+from deeplab_lib.cityscapes import Cityscapes
 from deeplab_lib.labels import CLASS_NAMES, IGNORE_INDEX, NUM_CLASSES, PALETTE, colorize
 from deeplab_lib.metrics import iou as class_iou
 from deeplab_lib.plots import Missing, figure, styled
@@ -129,39 +130,50 @@ def errors(predicted, labels):
 
 
 @styled
-def predictions(scene, predicted, titles):
-    """One scene: photograph, ground truth, where the runs agree; then every run's prediction over its error map.
+def predictions(image, labels, predicted, titles):
+    """One scene: photograph, ground truth, where runs are wrong; then every run's prediction over its error map.
 
-    `scene` has image (H, W, 3) uint8 and labels (H, W) train ids; `predicted` maps runs to train ids (H, W).
+    `image` is (H, W, 3) uint8, `labels` (H, W) train ids; `predicted` maps runs to train ids (H, W).
     """
     runs = list(predicted)
     rows = 1 + 2 * -(-len(runs) // 4)
-    height, width = scene.labels.shape
-    each = 6.1 / 4 * height / width
-    fig, axes = figure(0.25 + rows * each + 0.17 * (rows // 2 + 1) + 0.3, rows, 4, squeeze=False)
-    fig.get_layout_engine().set(w_pad=0.01, h_pad=0.01, wspace=0.01, hspace=0.01)
+    height, width = labels.shape
+    each = 5.4 / 4 * height / width
+    fig, axes = figure(0.2 + rows * each + 0.16 * (rows // 2 + 1), rows, 4, width=5.5, squeeze=False)
+    fig.get_layout_engine().set(w_pad=0.01, h_pad=0.02, wspace=0.01, hspace=0.0)
     for ax in axes.flat:
         ax.axis("off")
-    wrong = np.mean([p != scene.labels for p in predicted.values()], axis=0)
-    wrong[scene.labels == IGNORE_INDEX] = np.nan
-    for ax, picture, title in zip(
-        axes[0], (scene.image, colorize(scene.labels)), ("image", "ground truth"), strict=False
-    ):
+    wrong = np.mean([p != labels for p in predicted.values()], axis=0)
+    wrong[labels == IGNORE_INDEX] = np.nan
+    for ax, picture, title in zip(axes[0], (image, colorize(labels)), ("image", "ground truth"), strict=False):
         _show(ax, picture, title)
     _show(axes[0, 2], np.ma.masked_invalid(wrong), "share of runs that are wrong", cmap="Greys", vmin=0, vmax=1)
     for place, run in enumerate(runs):
         row, column = 1 + 2 * (place // 4), place % 4
-        valid = scene.labels != IGNORE_INDEX
-        right = 100 * (predicted[run] == scene.labels)[valid].mean() if valid.any() else np.nan
+        valid = labels != IGNORE_INDEX
+        right = 100 * (predicted[run] == labels)[valid].mean() if valid.any() else np.nan
         _show(axes[row, column], colorize(predicted[run]), f"{titles[run]}: {right:.1f} %")
-        _show(axes[row + 1, column], errors(predicted[run], scene.labels))
-    _legend(axes[0, 3], np.union1d(np.unique(scene.labels), np.unique(list(predicted.values()))))
+        _show(axes[row + 1, column], errors(predicted[run], labels))
+    _legend(axes[0, 3], np.union1d(np.unique(labels), np.unique(list(predicted.values()))))
     return fig
+
+
+def predicted_scene(runs, name, titles):
+    """`predictions` of the image `name`, read from the data set that the runs were trained on."""
+    predicted = {run.stem: prediction(run.arrays, name) for run in runs if "predictions" in run.arrays}
+    stem = next(iter(predicted))
+    root = next(run.config.get("data") for run in runs if run.stem == stem)
+    try:
+        data = Cityscapes(root, "val", predicted[stem].shape)
+        image, labels = data.raw([pair.name for pair in data.pairs].index(name))
+    except (TypeError, ValueError, OSError):
+        raise Missing(f"the validation images are no longer at {root}") from None
+    return predictions(image, labels, predicted, titles)
 
 
 def _show(ax, picture, title="", **colors):
     ax.imshow(picture, aspect="auto", **colors)
-    ax.set_title(title, fontsize=6.5, pad=2)
+    ax.set_title(title, fontsize=5.8, pad=2)
 
 
 def _legend(ax, present):
@@ -169,7 +181,7 @@ def _legend(ax, present):
     present = [train_id for train_id in present if train_id < NUM_CLASSES]
     for place, train_id in enumerate(present):
         row, column = divmod(place, 3)
-        x, y = column / 3, 0.95 - row / 6.5
+        x, y = column / 3, 0.94 - row / 6.7
         ax.add_patch(Rectangle((x, y - 0.05), 0.04, 0.1, color=PALETTE[train_id] / 255))
-        ax.text(x + 0.055, y, CLASS_NAMES[train_id], fontsize=5.5, va="center")
+        ax.text(x + 0.055, y, CLASS_NAMES[train_id], fontsize=4.8, va="center")
     ax.set(xlim=(0, 1), ylim=(0, 1))

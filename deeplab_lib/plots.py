@@ -10,9 +10,12 @@ from typing import NamedTuple
 
 import matplotlib as mpl
 import numpy as np
+import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
+
+from deeplab_lib.tables import efficiency_of
 
 WIDTH = 6.3  # inches: the text width of an A4 page, so that 8 pt here are 8 pt on paper
 
@@ -58,14 +61,14 @@ class Look(NamedTuple):
     """How one run is drawn in every figure: colour, dash pattern, marker."""
 
     color: str
-    dash: tuple
+    dash: str | tuple
     marker: str
 
 
 # Lightness rises by about 8 (CIE L*) from one colour to the next, so the eight stay apart in greyscale; hues were
 # chosen to stay apart under protanopia, deuteranopia and tritanopia too. Dashes and markers say it a third time.
 LOOKS = {
-    "ce": Look("#1b1b1b", (0, ()), "o"),
+    "ce": Look("#1b1b1b", "-", "o"),
     "ce_tversky": Look("#72270f", (0, (5, 1.2)), "s"),
     "ce_lovasz": Look("#703897", (0, (1.2, 1)), "^"),
     "ce_dice": Look("#4851ea", (0, (5, 1.2, 1.2, 1.2)), "D"),
@@ -94,9 +97,9 @@ def looks(runs):
     return {run.stem: LOOKS.get(run.recipe) or next(strangers) for run in runs}
 
 
-def figure(height, rows=1, columns=1, **subplots):
+def figure(height, rows=1, columns=1, width=WIDTH, **subplots):
     """A figure of the report's width, `height` inches high, and its axes."""
-    fig = Figure(figsize=(WIDTH, height), layout="constrained")
+    fig = Figure(figsize=(width, height), layout="constrained")
     return fig, fig.subplots(rows, columns, **subplots)
 
 
@@ -256,11 +259,11 @@ def _annotate(ax, run):
     ax.text(0, 1.02, "\n".join(words), transform=ax.transAxes, fontsize=5.5, va="bottom")
 
 
-def _bars(ax, names, values, drawn, form, spans=None):
+def _bars(ax, names, values, colors, form, spans=None):
     """Horizontal bars, first name on top, each with its value; `spans` (n, 2) are intervals drawn as whiskers."""
     values = np.asarray(values, dtype=float)
     places = np.arange(len(names))
-    ax.barh(places, values, color=[look.color for look in drawn], height=0.68)
+    ax.barh(places, values, color=colors, height=0.68)
     ends = values if spans is None else np.fmax(values, np.asarray(spans)[:, 1])
     if spans is not None:
         ax.hlines(places, *np.asarray(spans).T, color="white", linewidth=2.4)
@@ -283,14 +286,14 @@ def durations(runs):
     """Total duration of every run, and the mean time of one of its epochs with the standard deviation between them."""
     parts = _each(runs, "Runtime")
     fig, (left, right) = figure(0.6 + 0.22 * max(len(parts), 3), 1, 2, sharey=True)
-    drawn, names = [look for look, _, _ in parts], [state(run) for _, run, _ in parts]
+    colors, names = [look.color for look, _, _ in parts], [state(run) for _, run, _ in parts]
     total = np.array([table["Runtime"].sum() for _, _, table in parts])
     mean = np.array([table["Runtime"].mean() for _, _, table in parts])
     deviation = np.array([np.std(table["Runtime"], ddof=len(table) > 1) for _, _, table in parts])
     seconds, unit = duration_unit(total.max())
-    _bars(left, names, total / seconds, drawn, ".1f")
+    _bars(left, names, total / seconds, colors, ".1f")
     left.set_xlabel(f"all epochs ({unit})")
-    _bars(right, names, mean, drawn, ".1f", np.stack([mean - deviation, mean + deviation], 1))
+    _bars(right, names, mean, colors, ".1f", np.stack([mean - deviation, mean + deviation], 1))
     right.set_xlabel("mean of an epoch ± standard deviation (s)")
     return fig
 
@@ -349,19 +352,25 @@ def iou_against_frequency(iou, share, runs):
 
 
 @styled
-def boundary(table, runs):
-    """Boundary F-score of every run as bars; `table` is indexed by run: boundary_f, low, high, in percent."""
-    table = table.dropna(subset=["boundary_f"])
+def boundary(table):
+    """Boundary F-score as bars; `table` has name, color, estimate, low, high (percent)."""
+    table = table.dropna(subset=["estimate"])
     if table.empty:
         raise Missing("no run has boundary F-scores (.npz)")
-    look, titles = looks(runs), {run.stem: run.label for run in runs}
     fig, ax = figure(0.6 + 0.22 * max(len(table), 3))
-    spans = table[["low", "high"]].to_numpy(dtype=float)
-    _bars(
-        ax, [titles[run] for run in table.index], table["boundary_f"], [look[run] for run in table.index], ".1f", spans
-    )
-    ax.set_xlabel("boundary F-score (%), mean over validation images with its 95 % interval")
+    _bars(ax, table["name"], table["estimate"], table["color"], ".1f", table[["low", "high"]].to_numpy(dtype=float))
+    ax.set_xlabel("boundary F-score (%), mean over the validation images")
     return fig
+
+
+def with_looks(table, runs):
+    """A table of methods with name, color and marker of each row, and `value`, `ties` as figures call them."""
+    look = {run.method: (run.label, looks(runs)[run.stem]) for run in runs}
+    rows = table[[method in look for method in table.index]].rename(columns={"value": "estimate", "ties": "tie"})
+    rows["name"] = [look[method][0] for method in rows.index]
+    rows["color"] = [look[method][1].color for method in rows.index]
+    rows["marker"] = [look[method][1].marker for method in rows.index]
+    return rows
 
 
 @styled
@@ -371,14 +380,15 @@ def forest(table, label):
     Rows with `decided` false (their interval holds zero) are drawn hollow.
     """
     if table.empty:
-        raise Missing("no pair of runs with per-image confusion matrices (.npz) to compare")
+        raise Missing("no two finished runs to compare")
     fig, ax = figure(0.65 + 0.22 * max(len(table), 2))
     ax.axvline(0, color="0.3", linewidth=0.8)
     for place, row in enumerate(table.to_dict("records")):
         color, filled = row.get("color", "0.2"), row.get("decided", row["low"] > 0 or row["high"] < 0)
         ax.plot([row["low"], row["high"]], [place, place], color=color, linewidth=1.6, solid_capstyle="butt")
         ax.plot(row["estimate"], place, row.get("marker", "o"), color=color, mfc=color if filled else "white", ms=5)
-        text = f"{row['estimate']:+.2f}  [{row['low']:+.2f}, {row['high']:+.2f}]".replace("-", "−")
+        span = f"  [{row['low']:+.2f}, {row['high']:+.2f}]" if np.isfinite(row["low"]) else "  no interval"
+        text = f"{row['estimate']:+.2f}{span}".replace("-", "−")
         ax.text(1.02, place, text, transform=ax.get_yaxis_transform(), va="center", fontsize=7)
     ax.set_yticks(range(len(table)), table["name"])
     ax.set_ylim(len(table) - 0.4, -0.6)
@@ -447,6 +457,8 @@ def accuracy_against_cost(table):
     measured = [column for column in COSTS if column in table and table[column].notna().any()]
     if not measured:
         raise Missing("no cost was measured: neither efficiency.json nor the runs' own counts are there")
+    if len(table) > 1 and all(table[column].nunique() == 1 for column in measured):
+        raise Missing("all runs share one network, so cost tells none of them apart; train another (-p model ...)")
     fig, axes = figure(3.1, 1, len(measured), sharey=True, squeeze=False)
     for ax, column in zip(axes[0], measured, strict=True):
         costs = table.dropna(subset=[column])
@@ -465,3 +477,35 @@ def accuracy_against_cost(table):
     axes[0, 0].set_ylabel("validation mIoU (%)")
     fig.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=4, handlelength=1)
     return fig
+
+
+def cost_points(runs, efficiency):
+    """The table of `accuracy_against_cost`: every finished run at its cost, then what was measured and not trained.
+
+    `efficiency` is the frame of `tables.read_efficiency`; of each model the rows at the runs' image size count.
+    """
+    look, rows = looks(runs), []
+    finished = [run for run in runs if run.finished and run.config]
+    for run in finished:
+        measured, record = efficiency_of(run, efficiency), run.record
+        macs = record.get("macs") or measured.get("macs")
+        parameters = record.get("parameters", {}).get("total")
+        rows.append(
+            {
+                "name": run.label,
+                "mIoU": run.final_val_mIoU,
+                "color": look[run.stem].color,
+                "marker": look[run.stem].marker,
+                "gmacs": macs / 1e9 if macs else np.nan,
+                "latency_ms": (measured.get("latency_ms") or {}).get("median", np.nan),
+                "parameters_m": parameters / 1e6 if parameters else np.nan,
+            }
+        )
+    sizes = {(run.config["image_height"], run.config["image_width"]) for run in finished}
+    trained = {run.config["model"] for run in finished}
+    for row in efficiency.to_dict("records"):
+        if row["model"] not in trained and (row["height"], row["width"]) in sizes:
+            latency = row["latency_ms"].get("median") if isinstance(row["latency_ms"], dict) else np.nan
+            cost = {"gmacs": row["macs"] / 1e9, "latency_ms": latency, "parameters_m": row["parameters"] / 1e6}
+            rows.append({"name": row["model"], "mIoU": np.nan, "color": "0.4", "marker": "o"} | cost)
+    return pd.DataFrame(rows)

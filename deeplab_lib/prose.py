@@ -11,6 +11,7 @@ import pandas as pd
 from deeplab_lib.labels import CLASS_NAMES
 from deeplab_lib.pictures import image_scores
 from deeplab_lib.plots import changes, duration_unit
+from deeplab_lib.tables import seeds_table
 
 _WORDS = ("none", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve")
 
@@ -43,11 +44,13 @@ def _final(runs, column):
     return {label: values.iloc[-1] for label, values in columns.items() if len(values)}
 
 
-def _ends(values, numbers, key, fmt, unit=""):
+def _ends(values, numbers, key, fmt, unit="", between=" to "):
     """The lowest and the highest of {name: value} as "4.1 (CE) to 5.0 (CE + Dice)"."""
     low, high = min(values, key=values.get), max(values, key=values.get)
     texts = [numbers.put(f"reading.{key}.{end}", values[name], fmt) for end, name in (("low", low), ("high", high))]
-    return f"{texts[0]}{unit} ({low}) to {texts[1]}{unit} ({high})"
+    if texts[0] == texts[1]:
+        return f"{texts[0]}{unit}" + (" (all runs)" if len(values) > 1 else f" ({low})")
+    return f"{texts[0]}{unit} ({low}){between}{texts[1]}{unit} ({high})"
 
 
 def unfinished(runs, numbers):
@@ -128,7 +131,7 @@ def cross_entropy(runs, numbers):
         return ""
     both = [label for label in ce if label in own]
     rank = rank_correlation(pd.Series(ce)[both], pd.Series(own)[both])
-    text = f"At the end of training, validation cross-entropy lies between {_ends(ce, numbers, 'val_ce', '.3f')}. "
+    text = f"At the end of training, validation cross-entropy is {_ends(ce, numbers, 'val_ce', '.3f')}. "
     if np.isfinite(rank):
         agree = "much the same order" if rank > 0.7 else "another order" if rank < 0.3 else "a partly different order"
         text += (
@@ -146,9 +149,10 @@ def training_mious(runs, numbers):
     if not train or not gaps:
         return ""
     return (
-        f"Training mIoU ends at {_ends(train, numbers, 'train_mIoU', '.1f', ' %')}. Training exceeds validation by "
-        f"{_ends(gaps, numbers, 'gap', '.1f')} points; the two are counted differently (on the logits' grid while the "
-        "weights still change, against full size after the epoch), so a small gap of either sign means little."
+        f"Training mIoU ends at {_ends(train, numbers, 'train_mIoU', '.1f', ' %')}. Its "
+        f"difference from validation mIoU is {_ends(gaps, numbers, 'gap', signed)} points; the two are counted "
+        "differently (on the logits' grid while the weights still change, and at full size after the epoch), so that a "
+        "small difference of either sign means little."
     )
 
 
@@ -164,7 +168,9 @@ def validation_mious(runs, numbers):
         reached = values.index[values >= 0.9 * final.get(run.label, np.inf)]
         if len(reached):
             early[run.label] = run.table["epoch"].loc[reached[0]]
-    text += f"Nine tenths of its own final value a run reached after {_ends(early, numbers, 'early', '.0f')} epochs. "
+    text += (
+        f"A run reached nine tenths of its own final value after {_ends(early, numbers, 'early', '.0f', ' epochs')}. "
+    )
     lost = {run.label: run.best[1] - run.final_val_mIoU for run in runs if run.label in final}
     late = [label for label, value in lost.items() if value > 1]
     if late:
@@ -204,8 +210,8 @@ def sessions(run):
     return (run.record or {}).get("sessions", [])
 
 
-def classes(iou, titles, baseline, numbers):
-    """The best and the hardest classes, and where the runs differ most; `iou` is a table run x class in percent."""
+def classes(iou, titles, baseline, decided, numbers):
+    """The best and the hardest classes, and where the runs differ; `iou` (percent) and `decided` are run x class."""
     mean = iou.mean().dropna().sort_values(ascending=False)
     if mean.empty:
         return ""
@@ -228,12 +234,12 @@ def classes(iou, titles, baseline, numbers):
         text += f"The runs lie furthest apart on {spread.index[0]}, by {apart} points. "
     if baseline in iou.index and len(iou) > 1:
         others = iou.drop(index=baseline) - iou.loc[baseline]
-        better = int((others > 0).sum(axis=None))
-        cells = int(others.notna().sum(axis=None))
+        known, gains = int(others.notna().sum(axis=None)), int((others > 0).sum(axis=None))
         text += (
-            f"Of the {numbers.put('reading.classes.cells', cells, 'd')} differences from {titles[baseline]}, "
-            f"{numbers.put('reading.classes.better', better, 'd')} are gains; those in bold are larger than the images "
-            "alone can explain."
+            f"Of the {numbers.put('reading.classes.cells', known, 'd')} differences from {titles[baseline]}, "
+            f"{numbers.put('reading.classes.gains', gains, 'd')} are gains; "
+            f"{numbers.put('reading.classes.decided', int(decided.sum(axis=None)), 'd')} are larger than the choice of "
+            "images explains."
         )
     return text.strip()
 
@@ -287,8 +293,8 @@ def images(roles, arrays, numbers):
 
 
 def boundaries(table, titles, numbers):
-    """The range of the boundary F-score; `table` as `plots.boundary` takes it."""
-    values = table["boundary_f"].dropna()
+    """The range of the boundary F-score; `table` is that of `Evidence.levels`."""
+    values = table["estimate"].dropna()
     if values.empty:
         return ""
     ends = _ends({titles[run]: value for run, value in values.items()}, numbers, "boundary", ".1f", " %")
@@ -296,3 +302,113 @@ def boundaries(table, titles, numbers):
         f"The boundary F-score runs from {ends}; "
         "intervals that overlap widely say that the images cannot tell these runs apart."
     )
+
+
+def ranking(table, titles, numbers):
+    """Who leads, and who cannot be told apart from the leader: `table` as `statistics.ranking` gives it."""
+    if len(table) < 2:
+        return ""
+    first = table["ties"].iloc[0][0]
+    leaders = [method for method in table.index if first in table["ties"][method]]
+    top = numbers.put(f"reading.ranking.{leaders[0]}", table["value"].iloc[0], ".2f")
+    named = f"{titles[leaders[0]]} has the highest final mIoU, {top} %"
+    last = titles[table.index[-1]]
+    if len(leaders) == len(table):
+        return f"{named}, but no two of the {count(len(table))} runs can be told apart: all share one rank."
+    if len(leaders) == 1:
+        text = f"{named}, and is told apart from every other run. "
+    else:
+        others = listing(titles[method] for method in leaders[1:])
+        text = f"{named}, but shares the first rank with {others}, from which these images cannot tell it apart. "
+    ranks = numbers.put("reading.ranking.last", table["best"].iloc[-1], "d"), f"{len(table)}"
+    place = f"is last of all {ranks[1]}" if ranks[0] == ranks[1] else f"may hold any rank from {ranks[0]} to {ranks[1]}"
+    return text + f"The lowest value is that of {last}, which {place}."
+
+
+def differences(table, titles, evidence, numbers):
+    """Which runs differ from the baseline, and which of these comparisons are confounded by the schedule.
+
+    `table` (estimate, low, high by method) is that of `evidence.from_baseline()`.
+    """
+    told, reference = table.dropna(subset=["low", "high"]), titles[evidence.baseline.name]
+    if told.empty:
+        return "Without per-image confusion matrices these differences have no intervals, and none of them is judged."
+
+    def named(rows, key):
+        return listing(
+            f"{titles[method]} ({numbers.put(f'reading.{key}.{method}', row.estimate, signed)})"
+            for method, row in rows.iterrows()
+        )
+
+    above, below = told[told["low"] > 0], told[told["high"] < 0]
+    within = told.drop(index=[*above.index, *below.index])
+    parts = [f"{named(above, 'above')} {_be(above)} better than {reference}"] if len(above) else []
+    parts += [f"{named(below, 'below')} {_be(below)} worse than {reference}"] if len(below) else []
+    parts += [f"{named(within, 'within')} cannot be told from {reference}"] if len(within) else []
+    text = "In points of mIoU, " + "; ".join(parts) + ". "
+    alike = {method.name for method in evidence.same_schedule}
+    other = [titles[method] for method in table.index if method not in alike]
+    if other:
+        text += (
+            f"Only comparisons within one schedule speak of the loss. Those with {listing(other)} are *confounded*: "
+            "learning rate, warm-up, power or freezing differ along with the loss, and the difference belongs to all "
+            "of them together. "
+        )
+    if any(method.variant == "schedule_ce" for method in evidence.methods):
+        text += "The control, every loss on the schedule of the CE run, is among the runs of @tbl-ablations."
+    return text.strip()
+
+
+def seeds(evidence, study, numbers):
+    """How many seeds there are, and what that leaves uncovered."""
+    found = sorted(set(evidence.seeds.values()))
+    if not found:
+        return ""
+    if found == [1]:
+        return (
+            "Every run was made with one seed. The intervals cover the choice of validation images and nothing else: "
+            "how much a second training of the same configuration would differ, from other first weights and another "
+            "order of the images, is not known here. Differences that look decided below may still be luck of the seed."
+        )
+    table = seeds_table(study.recipes)
+    spread = {method: row.sd for method, row in table.iterrows() if row.sd == row.sd}
+    named = {table["method"][method]: value for method, value in spread.items()}
+    counted = f"{found[0]}" if len(found) == 1 else f"{found[0]} to {found[-1]}"
+    return (
+        f"Each configuration was trained with {counted} seeds. Their standard deviation in mIoU runs from "
+        f"{_ends(named, numbers, 'seeds.sd', '.2f')} points; values are means over seeds, and the variance between "
+        "seeds, pooled over the configurations, enters every interval below."
+    )
+
+
+def signed(value):
+    """A difference with its sign, as it is printed."""
+    return f"{value:+.2f}".replace("-", "−")
+
+
+def told_apart(table, titles, evidence):
+    """In a sentence without numbers, which runs lie above and below the baseline."""
+    reference = titles[evidence.baseline.name]
+    above = [titles[method] for method in table.index if table.low[method] > 0]
+    below = [titles[method] for method in table.index if table.high[method] < 0]
+    parts = [f"{listing(above)} above it"] if above else []
+    parts += [f"{listing(below)} below it"] if below else []
+    rest = len(table) - len(above) - len(below)
+    if not parts:
+        return f"No run can be told from plain cross-entropy ({reference})."
+    tail = f"; {plural(rest, 'other')} cannot be told from it" if rest else ""
+    return f"Against plain cross-entropy ({reference}), {' and '.join(parts)}{tail}."
+
+
+def decided_classes(differences, iou, runs):
+    """Which differences from CE are told apart, as booleans shaped like `iou` (run x class)."""
+    stems = {run.method: run.stem for run in runs}
+    decided = pd.DataFrame(False, iou.index, iou.columns)
+    for (method, name), row in differences.iterrows():
+        if method in stems and (row.low > 0 or row.high < 0):
+            decided.loc[stems[method], name] = True
+    return decided
+
+
+def _be(rows):
+    return "is" if len(rows) == 1 else "are"
