@@ -1,9 +1,9 @@
 """The state of a run on disk: written whole, checked by hash, the previous one kept, loaded without running code."""
 
+import glob
 import hashlib
 import io
 import os
-import pickle
 import socket
 import time
 from contextlib import contextmanager
@@ -15,6 +15,7 @@ import torch
 
 from .files import remove, write_atomic
 
+WRITTEN = (".json", ".csv", ".npz", ".pt", ".previous.pt", ".best.pt", ".damaged.pt")  # what a run leaves behind
 SEAL = b"sha256:"  # stands, with the digest of all before it, at the very end of a checkpoint file
 
 
@@ -26,19 +27,29 @@ class RunFiles:
     stem: str
 
     def path(self, ending):
-        """`<folder>/<stem><ending>`; endings: .csv .json .npz .pt .previous.pt .best.pt .lock .ipynb"""
+        """`<folder>/<stem><ending>`; endings: those of `WRITTEN`, .lock, .holder and .ipynb."""
         return self.folder / f"{self.stem}{ending}"
 
     def move_aside(self):
         """Rename the run's files to `<stem>.old<N>...`; nothing is deleted. Returns the new stem, or None."""
-        endings = (".json", ".csv", ".npz", ".pt", ".previous.pt", ".best.pt")
-        found = [ending for ending in endings if self.path(ending).exists()]
+        found = [ending for ending in WRITTEN if self.path(ending).exists()]
         number = 1
         while any(self.folder.glob(f"{self.stem}.old{number}.*")):
             number += 1
         for ending in found:
             os.replace(self.path(ending), self.folder / f"{self.stem}.old{number}{ending}")
         return f"{self.stem}.old{number}" if found else None
+
+    def keep_damaged(self):
+        """Rename a damaged checkpoint to `<stem>.damaged.pt`, so that it cannot replace the good previous one."""
+        if self.path(".pt").exists():
+            os.replace(self.path(".pt"), self.path(".damaged.pt"))
+
+    def sweep(self):
+        """Delete the temporary files that a killed process left; only for the holder of the run's lock."""
+        for ending in WRITTEN:
+            for temporary in self.folder.glob(f".{glob.escape(self.stem + ending)}.*.tmp"):
+                remove(temporary)
 
 
 def save(path, state, keep=None):
@@ -77,8 +88,8 @@ def load(path, device="cpu"):
         raise ValueError(f"checkpoint {path} is damaged: its content does not match its hash")
     try:
         return torch.load(io.BytesIO(body), map_location=device, weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, KeyError, TypeError) as error:
-        first = str(error).splitlines()[0][:120]
+    except Exception as error:  # the reader's errors have no common type
+        first = (str(error).splitlines() or [type(error).__name__])[0][:120]
         raise ValueError(f"checkpoint {path} holds more than tensors and plain values; not loaded ({first})") from None
 
 
@@ -99,14 +110,13 @@ def run_lock(files, patience=None, say=print):
     """Hold the run for this process; a second process waits, saying who holds it.
 
     The lock is the operating system's: it falls with its process, however that ends. `patience`: seconds to wait
-    (None: $DEEPLAB_LOCK_SECONDS, else for ever), then TimeoutError.
+    (None: $DEEPLAB_LOCK_SECONDS, else for ever), then TimeoutError. Raises ValueError where nothing can be written.
     """
-    path = files.path(".lock")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    holder = path.with_suffix(".holder")
+    path, holder = files.path(".lock"), files.path(".holder")
     patience = float(os.environ.get("DEEPLAB_LOCK_SECONDS", -1)) if patience is None else patience
     lock = filelock.FileLock(path)
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
         lock.acquire(timeout=0)
     except filelock.Timeout:
         who = holder.read_text() if holder.exists() else "another process"
@@ -115,7 +125,10 @@ def run_lock(files, patience=None, say=print):
             lock.acquire(timeout=patience, poll_interval=0.5)
         except filelock.Timeout:
             raise TimeoutError(f"{files.stem} is still held by {who} after {patience:g} s; try again later") from None
+    except OSError as error:
+        raise ValueError(f"cannot write in {path.parent} ({error.strerror}); give another out_dir") from None
     try:
+        files.sweep()
         holder.write_text(f"process {os.getpid()} on {socket.gethostname()} since {time.strftime('%Y-%m-%d %H:%M')}")
         yield
     finally:
