@@ -58,4 +58,4 @@ def test_the_paper_preset_is_the_study():
     assert (paper.model, paper.image_height, paper.image_width, paper.epochs, paper.batch_size) == (
         "deeplabv2_resnet101", 512, 1024, 50, 2,
     )  # fmt: skip
-    assert (paper.lr_factor, paper.warmup_steps) == (1, 0)
+    assert (paper.lr_factor, paper.warmup) == (1, 0)
