@@ -202,7 +202,7 @@ class Run:
         return distributed.share(numbers, self.config.accumulate)
 
     def loader(self, dataset, batches, chosen=list):
-        """Yield `(numbers, images, labels)` of each batch of image numbers, tensors of `chosen(numbers)` on the device."""
+        """Yield `(numbers, images, labels)` per batch of image numbers: on the device, the images of `chosen(numbers)`."""
         cuda, workers = self.device.type == "cuda", self.config.workers
         sampler = [chosen(numbers) for numbers in batches]
         loader = torch.utils.data.DataLoader(dataset, batch_sampler=sampler, num_workers=workers, pin_memory=cuda)
