@@ -47,9 +47,12 @@ def write_json(path, content):
 
 
 def read_json(path):
-    """Content of a JSON file, None if there is no file; ValueError naming a file that is not JSON."""
+    """The object in a JSON file, None if there is no file; ValueError naming a file that is not JSON."""
     try:
-        return json.loads(Path(path).read_text(encoding="utf-8"))
+        content = json.loads(Path(path).read_text(encoding="utf-8"))
+        if not isinstance(content, dict):
+            raise ValueError("no object at its top")
+        return content
     except FileNotFoundError:
         return None
     except ValueError as error:

@@ -67,11 +67,11 @@ def is_disk_trouble(error):
 
 def memory_advice(config):
     """What to try when memory ran out, from the configuration at hand."""
-    micro = config.batch_size // config.accumulate
+    micro = config.batch_size // (config.accumulate * config.gpus)
     if micro > 1:
-        steps = config.accumulate * 2
+        steps = config.accumulate * next(parts for parts in range(2, micro + 1) if micro % parts == 0)
         return (
             f"try accumulate={steps} (the same batch of {config.batch_size} in {steps} parts) or a smaller batch_size"
         )
-    height, width = config.image_height // 2, config.image_width // 2
+    height, width = max(32, config.image_height // 2), max(32, config.image_width // 2)
     return f"try image_height={height} and image_width={width}, or a smaller model than {config.model}"

@@ -35,6 +35,15 @@ def write_npz(run):
     write_atomic(run.files.path(".npz"), write)
 
 
+def readable_npz(run):
+    """Whether the per-image results are on disk, whole."""
+    try:
+        with np.load(run.files.path(".npz")) as stored:
+            return all(len(stored[name]) for name in stored.files)
+    except Exception:  # a damaged archive fails in many ways
+        return False
+
+
 def summarize(run):
     """The run's summary, for its JSON; `runs/README.md` explains the keys."""
     config, plan = run.config, run.config.plan

@@ -23,7 +23,7 @@ from .losses import CrossEntropyLoss, WeightedLoss, make_loss
 from .metrics import ConfusionMatrix
 from .model import count_parameters
 from .safety import RunStopped, Stop, StopAsked, is_disk_trouble, is_out_of_memory, memory_advice
-from .summary import best_state, summarize, write_npz
+from .summary import best_state, readable_npz, summarize, write_npz
 
 MOMENTUM, WEIGHT_DECAY, HEAD_FACTOR = 0.9, 5e-4, 10
 AMP_TYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
@@ -41,7 +41,7 @@ def fit(config, watch=quiet):
     Raises ValueError for wrong input before anything is trained and RunStopped when the run is cut short.
     """
     files = RunFiles(Path(config.out_dir), config.stem)
-    with checkpoint.run_lock(files), Stop.listening() as stop:
+    with checkpoint.run_lock(files):
         if not config.resume:
             files.move_aside()
         pretrained = weights.resolve(config.pretrained, config.model)
@@ -49,9 +49,10 @@ def fit(config, watch=quiet):
         identity = identify(config, data, pretrained)
         summary = record.read_json(files.path(".json"))
         if summary is None:
-            distributed.launch(config, train_run, (config, files, data, pretrained, identity, watch), stop)
+            with Stop.listening() as stop:
+                distributed.launch(config, train_run, (config, files, data, pretrained, identity, watch), stop)
         else:
-            refuse_changes(files, summary["identity"], identity)
+            refuse_changes(files, summary.get("identity", {}), identity)
     return files.path(".json")
 
 
@@ -99,13 +100,16 @@ class Run:
             self.evaluation = evaluate(self, full=self.epoch == self.config.epochs)
             self.close_epoch()
             self.watch("epoch", self)
+        if not readable_npz(self):  # lost between the last epoch and the summary
+            self.evaluation = evaluate(self, full=True)
+            first_only(write_npz)(self)
 
     def train_epoch(self):
         """Train from the current position to the end of the epoch."""
         self.model.train()
         batches = self.training_batches()[self.step_in_epoch :]
         for indices, images, labels in self.loader(self.data.train, batches, self.own_share):
-            self.follow_plan()
+            self.follow_plan(self.step)
             self.optimize(images, labels, indices)
             self.step_in_epoch += 1
             self.watch("step", self)
@@ -114,13 +118,14 @@ class Run:
             distributed.agree(self.stop).check()
         self.training_seconds = self.elapsed()
 
-    def follow_plan(self):
-        """Set learning rate, loss weights and frozen parts to what the plan says of this step."""
+    def follow_plan(self, step):
+        """Set learning rate, loss weights, frozen parts and the seed of dropout to what belongs to `step`."""
         for group in self.optimizer.param_groups:
-            group["lr"] = self.plan.lr(self.step) * group["factor"]
-        self.loss.weights = self.plan.weights(self.step)
-        if self.model.frozen != self.plan.frozen(self.step):
-            self.model.freeze(self.plan.frozen(self.step))
+            group["lr"] = self.plan.lr(step) * group["factor"]
+        self.loss.weights = self.plan.weights(step)
+        if self.model.frozen != self.plan.frozen(step):
+            self.model.freeze(self.plan.frozen(step))
+        torch.manual_seed(key(self.config.seed, "step", step))
 
     def optimize(self, images, labels, indices):
         """One optimiser step on a batch, in `accumulate` parts weighted by their valid pixels.
@@ -274,6 +279,8 @@ class Run:
         if problems:
             went_on = "continuing from the previous checkpoint" if state else "starting over"
             self.warnings += [f"{problem}; {went_on}" for problem in problems]
+            if state:
+                first_only(self.files.keep_damaged)()
         if state:
             refuse_changes(self.files, state["identity"], self.identity)
             for name in ("model", "optimizer", "scaler"):
@@ -281,7 +288,11 @@ class Run:
             self.history, self.sessions, self.best = state["history"], state["sessions"], state["best"]
             self.warnings = state["warnings"] + self.warnings
             self.start_epoch(**state["position"])
+            # There may be no step left in this epoch, or at all, to set what validation and summary report.
+            self.follow_plan(max(self.step - 1, 0))
             self.note_continuation()
+        elif (problems or self.files.path(".csv").exists()) and (aside := first_only(self.files.move_aside)()):
+            self.warnings.append(f"files of {self.files.stem} without a usable checkpoint are kept as {aside}.*")
         self.sessions.append(record.session(self.config, self.epoch))
         self.write_csv()
 
@@ -303,13 +314,14 @@ class Run:
         """Turn what ends a run early into one `RunStopped` that says what to do."""
         where = lambda: f"epoch {self.epoch}, step {self.step_in_epoch}"  # noqa: E731
         try:
-            yield
-        except StopAsked as asked:
-            self.save(reason=f"interrupted by {asked}")
-            distributed.wait()
-            raise RunStopped(
-                f"stopped by {asked} at {where()}; {self.last_good()}; the same command continues"
-            ) from None
+            try:
+                yield
+            except StopAsked as asked:
+                self.save(reason=f"interrupted by {asked}")
+                distributed.wait()
+                raise RunStopped(
+                    f"stopped by {asked} at {where()}; {self.last_good()}; the same command continues"
+                ) from None
         except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
             if not is_out_of_memory(error):
                 raise
@@ -319,7 +331,7 @@ class Run:
             if not is_disk_trouble(error):
                 raise
             raise RunStopped(
-                f"cannot write {error.filename or self.files.folder} ({error.strerror}) at {where()}; "
+                f"cannot use {error.filename or self.files.folder} ({error.strerror}) at {where()}; "
                 f"{self.last_good()}; make room or give another out_dir, then the same command continues"
             ) from None
 
