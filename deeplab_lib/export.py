@@ -110,7 +110,9 @@ def pdf(manuscript, folder=".", strict=False) -> bytes:
                 timestamp=int(date.timestamp()) if date else None,
             )
         except typst.TypstError as error:
-            raise ReportError(f"Typst cannot set {manuscript.name}: {error}") from error
+            line = re.search(r"^\d+ │ (.*)", error.diagnostic, re.MULTILINE)
+            where = f" in: {line[1].strip()[:300]}" if line else ""
+            raise ReportError(f"Typst cannot set {manuscript.name}: {error}{where}") from error
 
 
 def report_date(front):

@@ -175,7 +175,7 @@ def styled_table(html):
         for selectors, rules in re.findall(r"([^{}]+)\{([^{}]*)\}", text):
             try:
                 elements = soup.select(selectors.strip())
-            except SelectorSyntaxError:
+            except (SelectorSyntaxError, NotImplementedError):
                 continue
             for element in elements:
                 element["style"] = element.get("style", "") + "".join(rules.split("\n")).strip()

@@ -18,6 +18,14 @@ local function raw(text) return pandoc.RawBlock('typst', text) end
 
 local LIMITS = { ['arg max'] = true, ['arg min'] = true, ['lim inf'] = true, ['lim sup'] = true }
 
+local BRACKETS = { ['('] = 'paren.l', [')'] = 'paren.r', ['['] = 'bracket.l', [']'] = 'bracket.r', ['{'] = 'brace.l',
+  ['}'] = 'brace.r', ['|'] = 'bar.v' }
+
+local function big(percent, bracket)
+  bracket = bracket:gsub('^\\', '')
+  return 'lr(' .. (BRACKETS[bracket] or bracket) .. ', size: #' .. percent .. '%)'
+end
+
 local function operator(before, name)
   if before == '(' then return nil end -- upright("IoU"): text inside of a formula
   return before .. '#math.op(' .. quoted(name) .. (LIMITS[name] and ', limits: true)' or ')') .. ';'
@@ -27,7 +35,7 @@ local function repaired(markup)
   return (markup:gsub('%f[%a]sect%f[^%a]', 'inter') -- \cap
     :gsub('%.circle%f[^%a]', '.o') -- \odot, \otimes, \ominus
     :gsub('#h%(0em%)', '#h(0.278em)') -- \;
-    :gsub('#scale%(x: (%d+)%%, y: %d+%%%)%[(\\?.)%]', 'lr(%2, size: #%1%%)') -- \bigl
+    :gsub('#scale%(x: (%d+)%%, y: %d+%%%)%[(\\?[^%]]+)%]', big):gsub('#scale%(x: (%d+)%%, y: %d+%%%)%[(\\?%])%]', big) -- \bigl
     :gsub('(.?)"(%a[%a ]*)"', operator))
 end
 
