@@ -1,0 +1,566 @@
+"""Checks of the lessons' exercises: `check_dice(my_dice)` prints whether the answer is right or what went wrong.
+
+Every exercise is one function that solves it and can also make the usual mistakes, each behind a keyword of its own. An
+answer is run on crafted cases and compared with the solution, then with every mistake and every two of them together:
+what matches is named. An answer that matches nothing is told the first case on which it differs.
+"""
+
+import copy
+from itertools import combinations
+
+import numpy as np
+import torch
+from torch.nn import functional as F
+
+from .labels import CATEGORIES, IGNORE_INDEX, LABELS
+from .model import subsample_labels
+
+UNANSWERED = "Not answered yet. Replace the dots by your code and run this cell again."
+
+
+class Exercise:
+    """A check: call it with the student's function, and it prints the verdict.
+
+    solution: function of a case that takes mistakes as keywords. cases: {name: arguments}. mistakes: {keyword: what to
+    tell}. praise: what to tell of a right answer. gradient: whether the result must let gradients through.
+    """
+
+    def __init__(self, solution, cases, mistakes, praise, gradient=False):
+        self.solution, self.cases, self.mistakes, self.praise = solution, cases, mistakes, praise
+        self.gradient = gradient
+
+    def __call__(self, answer):
+        print(self.judge(answer))
+
+    def judge(self, answer):
+        """The verdict on the function `answer`, as text that begins with "Right", "Not yet" or "Not answered"."""
+        given = {}
+        for name, case in self.cases.items():
+            try:
+                given[name] = None if answer is None else answer(*copy.deepcopy(case))
+            except Exception as error:
+                return f"Not yet: on {name} your function stops with {type(error).__name__}: {error}"
+            if given[name] is None or given[name] is ...:
+                return f"Not yet: on {name} your function returns nothing." if len(given) > 1 else UNANSWERED
+        wrong = [name for name in given if not same(given[name], self.solution(*self.cases[name]))]
+        if not wrong:
+            return self._right(given)
+        return self._named(given) or self._unnamed(given, wrong)
+
+    def _right(self, given):
+        if self.gradient and not all(getattr(value, "requires_grad", False) for value in given.values()):
+            return (
+                "Not yet: the values are right, but no gradient flows back from them. "
+                "Stay with torch operations: no .item(), .detach() or numpy."
+            )
+        return f"Right. {self.praise}"
+
+    def _named(self, given):
+        """What to tell of the mistake, or the two mistakes, that explain every value given; None if none does."""
+        for made in [(one,) for one in self.mistakes] + list(combinations(self.mistakes, 2)):
+            flags = dict.fromkeys(made, True)
+            if all(same(given[name], self.solution(*case, **flags)) for name, case in self.cases.items()):
+                return "Not yet: " + " Besides, ".join(self.mistakes[one] for one in made)
+        return None
+
+    def _unnamed(self, given, wrong):
+        fine = [name for name in given if name not in wrong]
+        start = f"right on {', '.join(fine)}, but " if fine else ""
+        want = self.solution(*self.cases[wrong[0]])
+        return f"Not yet: {start}on {wrong[0]} you return {brief(given[wrong[0]])}; expected {brief(want)}."
+
+
+def same(value, wanted):
+    """Whether two numbers or arrays agree in shape and, up to rounding, in value; NaN agrees with NaN."""
+    try:
+        a, b = (np.asarray(x.detach() if torch.is_tensor(x) else x, dtype=np.float64) for x in (value, wanted))
+    except (TypeError, ValueError):
+        return False
+    return a.shape == b.shape and np.allclose(a, b, rtol=1e-4, atol=1e-9, equal_nan=True)
+
+
+def brief(value):
+    """A value in a few words: numbers in full, arrays with their shape and beginning."""
+    array = np.asarray(value.detach() if torch.is_tensor(value) else value)
+    if array.dtype.kind not in "biuf":
+        return f"a {type(value).__name__}"
+    if array.ndim == 0:
+        return f"{array[()]:.6g}"
+    numbers = ", ".join(f"{x:.4g}" for x in array.ravel()[:6])
+    return f"{numbers}{', ...' if array.size > 6 else ''} (shape {array.shape})"
+
+
+# Lesson 1: labels and metrics.
+
+
+def train_ids(ids, wraps=False, keeps_plate=False, void_is_road=False, shifts=False, categories=False):
+    """Train ids of label ids `(H, W)`, void 255."""
+    table = {label.id: label.train_id for label in LABELS}
+    if shifts:
+        table = {i: i - 7 if t != IGNORE_INDEX else t for i, t in table.items()}
+    if categories:
+        table = {x.id: CATEGORIES.index(x.category) if x.category in CATEGORIES else IGNORE_INDEX for x in LABELS}
+    if wraps:
+        table[-1] = table[33]
+    if keeps_plate:
+        table[-1] = -1
+    if void_is_road:
+        table = {i: 0 if t == IGNORE_INDEX else t for i, t in table.items()}
+    return np.vectorize(table.get, otypes=[int])(np.asarray(ids))
+
+
+check_train_ids = Exercise(
+    train_ids,
+    {
+        "the 19 evaluated classes": (np.array([[label.id for label in LABELS if label.train_id != IGNORE_INDEX]]),),
+        "all labels but the licence plate": (np.arange(34).reshape(2, 17),),
+        "a map with a licence plate (-1)": (np.array([[26, -1, 26], [7, 7, 33]]),),
+    },
+    {
+        "wraps": "the licence plate has become a bicycle. Its id is -1, and table[-1] reads a table's last entry. "
+        "Give -1 an entry of its own, or make room for it: 256 entries, and ids % 256.",
+        "keeps_plate": "the licence plate keeps its -1. It is void, so it must become 255 like every other void label.",
+        "void_is_road": "void has become 0, and 0 is road: the network would learn that its own bonnet is a street. "
+        "Fill the table with 255 before you enter the 19 classes.",
+        "shifts": "you subtract 7. That is right for road and sidewalk, but parking and rail track (ids 9 and 10) are "
+        "void, so everything behind them moves. Use label.train_id.",
+        "categories": "these are the numbers of the 7 categories. The train id is another column: label.train_id.",
+    },
+    "A table is both the fastest and the safest way: one look-up a pixel, and an id that is no label can be caught.",
+)
+
+
+def class_iou(
+    matrix,
+    absent_is_zero=False,
+    absent_is_full=False,
+    counts_twice=False,
+    only_recall=False,
+    only_precision=False,
+    fraction=False,
+):
+    """IoU in percent of every class of a confusion matrix `(C, C)`, row = label, column = prediction."""
+    matrix = np.asarray(matrix, dtype=float)
+    hits, labelled, predicted = np.diag(matrix), matrix.sum(1), matrix.sum(0)
+    union = labelled + predicted - hits * (not counts_twice)
+    union = labelled if only_recall else predicted if only_precision else union
+    absent = 0.0 if absent_is_zero else 100.0 if absent_is_full else np.nan
+    with np.errstate(invalid="ignore", divide="ignore"):
+        values = 100 * hits / union
+    values[(labelled + predicted) == 0] = absent
+    return values / 100 if fraction else values
+
+
+_CROWD = np.array([[50, 3, 2, 0], [4, 20, 6, 0], [1, 0, 9, 5], [2, 0, 0, 7]])
+_ABSENT = np.array([[50, 3, 0, 0], [4, 20, 0, 1], [0, 0, 0, 0], [0, 0, 0, 0]])
+check_iou = Exercise(
+    class_iou,
+    {
+        "four classes": (_CROWD,),
+        "a class that is neither labelled nor predicted, and one that is only predicted": (_ABSENT,),
+    },
+    {
+        "absent_is_zero": "a class that is neither labelled nor predicted gets 0. Nothing was missed and nothing "
+        "claimed wrongly: 0/0 has no value. Use NaN and leave it out of the mean.",
+        "absent_is_full": "a class that is neither labelled nor predicted gets 100. It would raise the mean for "
+        "nothing: 0/0 has no value. Use NaN and leave it out of the mean.",
+        "counts_twice": "the union is too large. Row sum plus column sum holds the hits twice: subtract them once.",
+        "only_recall": "this is recall: hits over what is labelled. IoU also pays for what is claimed wrongly: the "
+        "union has the column in it too.",
+        "only_precision": "this is precision: hits over what is predicted. IoU also pays for what is missed: the union "
+        "has the row in it too.",
+        "fraction": "these are fractions; the kit counts in percent. Multiply by 100.",
+    },
+    "Row, column, minus what they share: three sums are the whole metric.",
+)
+
+
+def dataset_miou(
+    labels, predictions, num_classes, per_image=False, counts_void=False, absent_is_zero=False, nan_spoils=False
+):
+    """mIoU in percent over all images: `labels` and `predictions` `(N, H, W)`, void 255."""
+    rows = np.where(labels == IGNORE_INDEX, num_classes, labels)  # void is the last row
+    cells = (rows * (num_classes + 1) + predictions).reshape(len(labels), -1)
+    counts = np.array([np.bincount(image, minlength=(num_classes + 1) ** 2) for image in cells])
+    matrices = counts.reshape(-1, num_classes + 1, num_classes + 1)
+    matrices = matrices if per_image else matrices.sum(0, keepdims=True)
+    hits = np.diagonal(matrices, axis1=1, axis2=2)[:, :num_classes]
+    labelled = matrices[:, :num_classes].sum(2)
+    predicted = matrices[:, : num_classes + counts_void, :num_classes].sum(1)
+    with np.errstate(invalid="ignore"):
+        values = 100 * hits / (labelled + predicted - hits)
+    values = np.nan_to_num(values) if absent_is_zero else values
+    return float(np.mean((np.mean if nan_spoils else np.nanmean)(values, axis=1)))
+
+
+_TRUTH = np.array([[[0, 0, 0, 1], [0, 0, 1, 1]], [[0, 2, 2, 2], [0, 0, 0, 1]]])
+_GUESS = np.array([[[0, 0, 1, 1], [0, 0, 1, 0]], [[0, 2, 0, 0], [0, 1, 0, 1]]])
+_VOID = np.where(np.arange(16).reshape(2, 2, 4) % 5 == 1, IGNORE_INDEX, _TRUTH)
+check_miou = Exercise(
+    dataset_miou,
+    {
+        "one image": (_TRUTH[1:], _GUESS[1:], 3),
+        "two images": (_TRUTH, _GUESS, 3),
+        "two images with void": (_VOID, _GUESS, 3),
+        "two images in which the last class never occurs": (_VOID, _GUESS, 4),
+    },
+    {
+        "per_image": "you average over images. A class that one image holds a speck of then counts as much as a full "
+        "street of it. Add up the confusion matrices of all images and divide once, at the end.",
+        "counts_void": "what is predicted on void counts as an error. Nobody knows the right answer there: leave void "
+        "pixels out of labels and predictions alike.",
+        "absent_is_zero": "a class that never occurs enters the mean as 0. Leave it out: np.nanmean.",
+        "nan_spoils": "one class that never occurs (0/0) makes the whole mean NaN. Leave it out: np.nanmean.",
+    },
+    "Accumulate, then divide: the result depends neither on the batch size nor on the order of the images.",
+)
+
+
+def grid_labels(labels, size, slices=False, centres=False, nearest=False, stretches=False):
+    """Labels `(H, W)` at the pixels on which the cells of a grid `(h, w)` sit: 0, 8, 16 ..., clamped to the border."""
+    if slices:
+        return labels[::8, ::8]
+    if nearest:
+        return F.interpolate(labels[None, None].float(), size=size, mode="nearest")[0, 0].long()
+    if centres or stretches:
+        rows, columns = (
+            torch.arange(cells) * 8 + 4 if centres else torch.linspace(0, pixels - 1, cells).round().long()
+            for cells, pixels in zip(size, labels.shape, strict=True)
+        )
+        return labels[rows.clamp(max=labels.shape[0] - 1)][:, columns.clamp(max=labels.shape[1] - 1)]
+    return subsample_labels(labels, size)
+
+
+def _numbered(height, width):
+    return torch.arange(height)[:, None] * 1000 + torch.arange(width)
+
+
+check_subsample = Exercise(
+    grid_labels,
+    {
+        "a map of 33x41 pixels on a grid of 5x6": (_numbered(33, 41), (5, 6)),
+        "a map of 64x128 pixels on a grid of 9x17": (_numbered(64, 128), (9, 17)),
+    },
+    {
+        "slices": "labels[::8, ::8] ends a row and a column too early when the size is a multiple of 8: 64 pixels give "
+        "8 rows, and the grid has 9. The last cell sits on the border pixel: min(8 i, H - 1).",
+        "centres": "you sample the middle of 8x8 blocks (8 i + 4). The features are centred on the blocks' first "
+        "pixels: 8 i.",
+        "nearest": "interpolate(mode='nearest') spreads the cells evenly over the picture (i H/h), but the features "
+        "sit every 8 pixels. The error grows along the axis, to 7 pixels at its end: use min(8 i, H - 1).",
+        "stretches": "you spread the cells from the first to the last pixel. Nearly right, but 8 cells then cover "
+        "one pixel less than 64: the features sit exactly every 8 pixels, and only the last is clamped to the border.",
+    },
+    "Labels and features now mean the same pixel, in every corner.",
+)
+
+
+# Lesson 2: the network.
+
+
+def dilated_convolution(signal, kernel, dilation, flips=False, not_dilated=False, one_too_wide=False, pads=False):
+    """Convolution of a 1-D signal as networks compute it, unpadded: sum over k of kernel[k] signal[i + k dilation]."""
+    gap = 1 if not_dilated else dilation + one_too_wide
+    kernel = kernel.flip(0) if flips else kernel
+    padding = gap * (len(kernel) - 1) // 2 if pads else 0
+    return F.conv1d(signal[None, None], kernel[None, None], dilation=gap, padding=padding)[0, 0]
+
+
+_SIGNAL = torch.tensor([1.0, 4, 2, 8, 5, 7, 1, 3, 9, 6, 2, 5, 1, 8, 3, 3, 7, 0, 4, 6])
+check_dilated = Exercise(
+    dilated_convolution,
+    {
+        "dilation 1": (_SIGNAL, torch.tensor([1.0, 2, -1]), 1),
+        "dilation 2": (_SIGNAL, torch.tensor([1.0, 2, -1]), 2),
+        "dilation 3 and a kernel of 5": (_SIGNAL, torch.tensor([1.0, 0, 2, -1, 3]), 3),
+    },
+    {
+        "flips": "the kernel runs backwards. Mathematics flips it; networks do not (theirs is a correlation): the "
+        "first weight meets the first tap.",
+        "not_dilated": "the dilation has no effect: the taps stand side by side. Tap k reads signal[i + k * dilation].",
+        "one_too_wide": "the taps stand dilation + 1 apart. Dilation 1 is the ordinary convolution: tap k reads "
+        "signal[i + k * dilation].",
+        "pads": "the result is as long as the signal: you pad. Here only those positions count at which every tap lies "
+        "inside: len(signal) - dilation * (len(kernel) - 1) of them.",
+    },
+    "The same weights reach further: a wider view for not one parameter more.",
+)
+
+
+def receptive_field(layers, whole_kernel=False, no_stride=False, no_dilation=False, stride_first=False):
+    """Receptive field in pixels of a stack of layers `(kernel, stride, dilation)`, from the input on."""
+    field, jump = 1, 1
+    for kernel, stride, dilation in layers:
+        step = jump * stride if stride_first else jump
+        field += (kernel - (not whole_kernel)) * (1 if no_dilation else dilation) * step
+        jump *= 1 if no_stride else stride
+    return field
+
+
+check_receptive_field = Exercise(
+    receptive_field,
+    {
+        "one 3x3 convolution": ([(3, 1, 1)],),
+        "two 3x3 convolutions": ([(3, 1, 1), (3, 1, 1)],),
+        "one with dilation 4": ([(3, 1, 4)],),
+        "a stride of 2 before a 3x3": ([(7, 2, 1), (3, 1, 1)],),
+        "the stem, a stride in a 1x1, dilation": ([(7, 2, 1), (3, 2, 1), (1, 2, 1), (3, 1, 2), (3, 1, 12)],),
+    },
+    {
+        "whole_kernel": "every layer adds its whole kernel. A single pixel already sees itself: a kernel of k adds "
+        "k - 1 (times dilation and jump).",
+        "no_stride": "strides have no effect. Behind a stride of 2, neighbours lie twice as far apart in the input: "
+        "keep a jump and multiply it by the stride.",
+        "no_dilation": "dilation has no effect. The outer taps of a 3x3 with dilation d lie 2 d apart: (k - 1) * d.",
+        "stride_first": "a layer's own stride widens its own view. Its taps still stand on the finer grid in front of "
+        "it: add first, multiply the jump afterwards.",
+    },
+    "Two numbers to carry, field and jump, are enough for any stack of layers.",
+)
+
+
+def convolution_macs(
+    in_channels,
+    out_channels,
+    kernel,
+    stride,
+    height,
+    width,
+    counts_flops=False,
+    kernel_once=False,
+    one_input=False,
+    parameters=False,
+    no_stride=False,
+):
+    """Multiply-adds of a square convolution, padded so that only its stride changes the size of the input."""
+    stride = 1 if no_stride else stride
+    cells = 1 if parameters else -(-height // stride) * -(-width // stride)
+    taps = kernel if kernel_once else kernel**2
+    return (1 + counts_flops) * cells * taps * out_channels * (1 if one_input else in_channels)
+
+
+check_macs = Exercise(
+    convolution_macs,
+    {
+        "a 1x1 convolution": (256, 64, 1, 1, 65, 129),
+        "a 3x3 convolution": (64, 32, 3, 1, 65, 129),
+        "the stem, with its stride of 2": (3, 64, 7, 2, 512, 1024),
+        "an odd size under a stride of 2": (16, 32, 3, 2, 129, 257),
+    },
+    {
+        "counts_flops": "you count a multiplication and an addition apart: these are FLOPs, twice the multiply-adds.",
+        "kernel_once": "the kernel has two sides: a k x k window holds k * k taps.",
+        "one_input": "every output channel reads every input channel: multiply by in_channels too.",
+        "parameters": "these are the parameters. Each of them is used once at every place of the output grid.",
+        "no_stride": "the stride has no effect. What counts are the places of the output: the input's size "
+        "divided by the stride, rounded up.",
+    },
+    "Output cells x taps x input channels x output channels: parameters ignore the picture's size, work does not.",
+)
+
+
+# Lesson 3: losses and the schedule. A batch is `logits (N, C, h, w)` and `labels (N, h, w)`.
+
+
+def _flat(logits, labels, void_is_road=False):
+    """Softmax `(C, P)`, one-hot labels `(C, P)` and which pixels are valid `(P,)`."""
+    classes = logits.shape[1]
+    p = logits.softmax(1).transpose(0, 1).reshape(classes, -1)
+    labels = labels.reshape(-1)
+    labels = labels.where(labels != IGNORE_INDEX, 0) if void_is_road else labels  # then nothing is void
+    return p, (labels == torch.arange(classes)[:, None]).float(), labels != IGNORE_INDEX
+
+
+def tversky(
+    logits,
+    labels,
+    alpha,
+    beta,
+    forgets_void=False,
+    void_is_road=False,
+    all_classes=False,
+    absent_are_perfect=False,
+    swapped=False,
+    squared=False,
+    index=False,
+    per_image=False,
+    hard=False,
+):
+    """Tversky loss; see `losses.TverskyLoss`."""
+    flags = {"forgets_void": forgets_void, "void_is_road": void_is_road, "all_classes": all_classes, "hard": hard}
+    flags |= {"absent_are_perfect": absent_are_perfect, "swapped": swapped, "squared": squared, "index": index}
+    if per_image:
+        pairs = zip(logits.split(1), labels.split(1), strict=True)
+        return torch.stack([tversky(*pair, alpha, beta, **flags) for pair in pairs]).mean()
+    p, onehot, valid = _flat(logits, labels, void_is_road)
+    p = F.one_hot(p.argmax(0), len(p)).T.float() if hard else p
+    p = p if forgets_void else p * valid
+    hits, claimed, labelled = (p * onehot).sum(1), (p**2 if squared else p).sum(1), onehot.sum(1)
+    alpha, beta = (beta, alpha) if swapped else (alpha, beta)
+    scores = hits / (hits + alpha * (claimed - hits) + beta * (labelled - hits))
+    present = onehot.any(1)
+    if absent_are_perfect:
+        scores = scores.where(present, 1)
+    mean = scores.mean() if all_classes or absent_are_perfect else scores[present].mean()
+    return mean if index else 1 - mean
+
+
+def dice(logits, labels, **flags):
+    """Dice loss; see `losses.DiceLoss`."""
+    return tversky(logits, labels, 0.5, 0.5, **flags)
+
+
+def focal(
+    logits,
+    labels,
+    gamma,
+    on_p=False,
+    on_log=False,
+    no_power=False,
+    forgets_void=False,
+    void_is_road=False,
+    adds_up=False,
+):
+    """Focal loss; see `losses.FocalLoss`."""
+    p, onehot, valid = _flat(logits, labels, void_is_road)
+    p_true = (p * onehot).sum(0).where(valid, 1)
+    surprise = -p_true.log()
+    base = p_true if on_p else surprise if on_log else 1 - p_true
+    each = (base * gamma if no_power else base**gamma) * surprise
+    return each.sum() / (1 if adds_up else valid.numel() if forgets_void else valid.sum())
+
+
+def lovasz(errors, foreground, unsorted=False, upwards=False, sorts_alone=False, no_growth=False, no_first=False):
+    """Lovasz extension of one class's Jaccard loss, of `errors (P,)` and `foreground (P,)` bool."""
+    order = torch.arange(len(errors)) if unsorted else errors.argsort(descending=not upwards)
+    truth = (foreground if sorts_alone else foreground[order]).float()
+    misses = (1 - truth).cumsum(0)
+    jaccard = 1 - (truth.sum() - truth.cumsum(0)) / (truth.sum() + misses)
+    growth = jaccard.diff(prepend=jaccard.new_zeros(1))
+    if no_growth:
+        growth = jaccard
+    if no_first:
+        growth = torch.cat([growth.new_zeros(1), growth[1:]])
+    return errors[order] @ growth
+
+
+def poly(step, total_steps, base_lr, power, inside=False, around=False, no_power=False, rises=False):
+    """Learning rate of the poly schedule at `step`."""
+    done = step / total_steps
+    if inside:
+        return base_lr * (1 - done**power)
+    if around:
+        return (base_lr * (1 - done)) ** power
+    return base_lr * (done if rises else 1 - done) ** (1 if no_power else power)
+
+
+def _batch(classes, void=False, seed=0):
+    """A batch of 2 images whose labels run over `classes` of 5, the last one in the second image only."""
+    generator = torch.Generator().manual_seed(seed)
+    logits = (2 * torch.randn(2, 5, 4, 6, generator=generator)).requires_grad_()
+    labels = torch.randint(classes - 1, (2, 4, 6), generator=generator)
+    labels[1, :2, :3] = classes - 1
+    if void:
+        labels[:, 3] = IGNORE_INDEX
+    return logits, labels
+
+
+_BATCHES = {
+    "a batch without void": _batch(5),
+    "a batch with void": _batch(5, void=True, seed=1),
+    "a batch in which two classes are absent": _batch(3, seed=2),
+    "a batch with void and absent classes": _batch(3, void=True, seed=3),
+}
+_REGION_MISTAKES = {
+    "forgets_void": "the sums still hold the probabilities on void pixels. Set p to 0 there, for every class: void "
+    "takes part neither in the labels nor in the predictions.",
+    "void_is_road": "void has become class 0, perhaps by a clamp or a remainder for one_hot's sake. Set both the "
+    "one-hot labels and p to 0 where labels == 255.",
+    "all_classes": "you average over all classes. A class that no label shows has no overlap to win: its loss is 1 "
+    "whatever the network does. Take the mean over the classes present in the labels.",
+    "absent_are_perfect": "absent classes enter the mean with a loss of 0, perhaps by a smoothing term. They dilute "
+    "the loss, more in one batch than in another. Take the mean over the classes present in the labels.",
+    "squared": "the probabilities in the denominator are squared. That is Milletari's first form; the study's is "
+    "|P| + |G|, with p itself.",
+    "index": "this is the overlap, which should grow. A loss should shrink: return 1 minus it.",
+    "per_image": "you compute one loss an image and average. The sums run over all pixels of the batch at once.",
+    "hard": "you count decisions (argmax). They do not change with a small step, so no gradient comes of them: sum the "
+    "probabilities.",
+}
+check_dice = Exercise(
+    dice,
+    _BATCHES,
+    _REGION_MISTAKES,
+    "Void is nowhere, absent classes are left out, and a small class weighs as much as a large one.",
+    gradient=True,
+)
+check_tversky = Exercise(
+    tversky,
+    {name: (*batch, 0.3, 0.7) for name, batch in _BATCHES.items()}
+    | {"alpha 0.9 and beta 0.2": (*_BATCHES["a batch with void"], 0.9, 0.2)},
+    {
+        "swapped": "alpha and beta are swapped. Alpha weighs what is claimed wrongly (false positives), beta what is "
+        "missed (false negatives).",
+        **_REGION_MISTAKES,
+    },
+    "One formula for a whole family: 0.5 and 0.5 is Dice, 1 and 1 is the IoU itself.",
+    gradient=True,
+)
+check_focal = Exercise(
+    focal,
+    {f"{name}, gamma {gamma:g}": (*batch, gamma) for name, batch in _BATCHES.items() for gamma in (2.0, 0.5)}
+    | {"gamma 0, where focal is cross-entropy": (*_BATCHES["a batch with void"], 0.0)},
+    {
+        "on_p": "the power sits on p. It must sit on the miss, 1 - p: pixels that are right already (p near 1) are to "
+        "be turned down, not up.",
+        "on_log": "the power sits on -log p. It must sit on the miss, 1 - p, in front of the logarithm.",
+        "no_power": "you multiply by gamma; it is an exponent: (1 - p) ** gamma.",
+        "forgets_void": "the mean divides by all pixels, void included, so the loss shrinks where a picture has much "
+        "void. Divide by the number of valid pixels.",
+        "void_is_road": "void has become class 0, and the network is punished there. Leave pixels with label 255 out.",
+        "adds_up": "this is the sum over the pixels; take the mean over the valid ones.",
+    },
+    "With gamma 0 it is cross-entropy; every step up turns the easy pixels further down.",
+    gradient=True,
+)
+_ERRORS = torch.tensor([0.1, 0.8, 0.3, 0.9, 0.2, 0.6, 0.4, 0.7])
+_FOREGROUND = torch.tensor([1, 0, 1, 1, 0, 0, 1, 0], dtype=torch.bool)
+check_lovasz = Exercise(
+    lovasz,
+    {
+        "eight pixels": (_ERRORS.clone().requires_grad_(), _FOREGROUND),
+        "another foreground": (_ERRORS.clone().requires_grad_(), ~_FOREGROUND),
+        "three pixels": (torch.tensor([0.25, 0.5, 0.75], requires_grad=True), torch.tensor([True, False, True])),
+    },
+    {
+        "unsorted": "the errors are not sorted, so the weights depend on where a pixel stands in the picture. "
+        "Sort downwards first: the worst pixel joins the mistakes first.",
+        "upwards": "the errors are sorted upwards. The worst pixel comes first: sort downwards.",
+        "sorts_alone": "the errors are sorted, the foreground is not: each error meets another pixel's truth. Take the "
+        "order from the errors and apply it to both.",
+        "no_growth": "each error is weighted by the Jaccard loss reached so far. Its weight is by how much the loss "
+        "grows with this pixel: the difference from the value before.",
+        "no_first": "the first, worst pixel has no weight. Without any mistake the Jaccard loss is 0, so its growth is "
+        "the first value itself.",
+    },
+    "Sorted errors against the growth of the Jaccard loss: the IoU, made smooth.",
+    gradient=True,
+)
+check_poly = Exercise(
+    poly,
+    {
+        "the first step": (0, 1000, 0.001, 0.9),
+        "half-way": (500, 1000, 0.001, 0.9),
+        "half-way with power 2": (500, 1000, 0.001, 2.0),
+        "near the end": (990, 1000, 0.01, 1.2),
+        "the very end": (1000, 1000, 0.01, 0.9),
+    },
+    {
+        "inside": "the exponent sits on t/T. It belongs outside the bracket: (1 - t/T) ** power.",
+        "around": "the exponent takes the base rate with it. It belongs to the bracket alone: "
+        "base_lr * (1 - t/T) ** power.",
+        "no_power": "the power has no effect: this is the straight line. (1 - t/T) ** power.",
+        "rises": "the rate rises from 0. It falls with what remains: 1 - t/T.",
+    },
+    "The rate depends on the step alone, so a resumed run finds it again without having stored it.",
+)
