@@ -8,6 +8,7 @@ import base64
 import datetime
 import json
 import os
+import re
 import subprocess
 import sys
 import tempfile

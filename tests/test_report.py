@@ -551,6 +551,11 @@ class TestAnyNotebook:
         page, resources = get_exporter("report-html")().from_filename(str(tmp_path / "any.ipynb"))
         assert "My homework" in page and resources["output_extension"] == ".html"
 
+    def test_what_typst_refuses_is_quoted(self):
+        with pytest.raises(report.ReportError, match="unknown variable: nonsense in: #nonsense") as error:
+            pdf_of("```{=typst}\n#nonsense\n```")
+        assert "\n" not in str(error.value)
+
     def test_errors_are_one_line_and_leave_no_file(self, tmp_path):
         (tmp_path / "bad.ipynb").write_text("no json")
         for name in ("bad.ipynb", "missing.ipynb"):
