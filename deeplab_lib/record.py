@@ -56,7 +56,9 @@ def read_json(path):
     except FileNotFoundError:
         return None
     except ValueError as error:
-        raise ValueError(f"{path} is not a readable JSON file ({error}); move it away, and the same command writes it anew") from None
+        raise ValueError(
+            f"{path} is not a readable JSON file ({error}); move it away, and the same command writes it anew"
+        ) from None
 
 
 def plain(value):
