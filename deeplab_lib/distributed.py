@@ -176,9 +176,15 @@ def launch(config, function, args, stop):
         try:
             elastic_launch(setting, work)(folder, config.device, threads, function, args, stop.asked)
         except ChildFailedError as ended:
-            raise_cause(folder, config.gpus, killed_by(ended))
+            raise_cause(folder, config.gpus, last_words(folder, ended))
         except SignalException as ended:
             raise_cause(folder, config.gpus, f"stopped by {signal.Signals(ended.sigval).name}")
+
+
+def check_guarded():
+    """Refuse to train while a new process is only loading its parent's script: it would wait for the run's lock."""
+    if getattr(multiprocessing.current_process(), "_inheriting", False):
+        raise RuntimeError('a script that trains must guard its call of fit: put it under if __name__ == "__main__":')
 
 
 def work(folder, device, threads, function, args, asked):
@@ -238,12 +244,14 @@ class ProcessTraceback(Exception):
     """Carries the traceback of another process, so that it is shown with the error."""
 
 
-def killed_by(failed):
+def last_words(folder, failed):
     """Which process ended without a word, and how, as far as the launcher knows."""
-    for number, failure in failed.failures.items():
-        if failure.exitcode < 0:
-            name = signal.Signals(-failure.exitcode).name
-            return f"process {number} of the run was killed by {name} (SIGKILL: most often memory was short)"
+    number, failure = next(iter(failed.failures.items()))
+    if failure.exitcode < 0:
+        name = signal.Signals(-failure.exitcode).name
+        return f"process {number} of the run was killed by {name} (by SIGKILL most often because memory was short)"
+    if not Path(folder, f"{number}.error").exists():
+        return f"process {number} of the run could not start (exit code {failure.exitcode}); its message stands above"
     return "a process of the run was killed (most often because memory was short)"
 
 

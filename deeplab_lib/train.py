@@ -40,6 +40,7 @@ def fit(config, watch=quiet):
     processes in the first of them, whither it is pickled.
     Raises ValueError for wrong input before anything is trained and RunStopped when the run is cut short.
     """
+    distributed.check_guarded()
     files = RunFiles(Path(config.out_dir), config.stem)
     with checkpoint.run_lock(files):
         if not config.resume:
@@ -202,7 +203,7 @@ class Run:
         size, count = self.config.batch_size // self.config.accumulate, len(self.data.val)
         return [list(range(first, min(first + size, count))) for first in range(0, count, size)]
 
-    def own_share(self, numbers):
+        """Yield `(numbers, images, labels)` per batch of image numbers, on the device; images of `chosen(numbers)`."""
         """The image numbers of a training batch that this process computes on."""
         return distributed.share(numbers, self.config.accumulate)
 
