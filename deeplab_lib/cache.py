@@ -143,10 +143,10 @@ def _fill(source, finished, digest, say):
             sync(path)
         os.replace(part, finished)
     except OSError as error:
+        if error.errno != errno.ENOSPC:  # a drive that blinks: what is there stays for the next attempt
+            raise
         shutil.rmtree(part, ignore_errors=True)
-        if error.errno == errno.ENOSPC:
-            raise ValueError(f"the disk of {finished.parent} is full: free some space or set DEEPLAB_CACHE") from None
-        raise
+        raise ValueError(f"the disk of {finished.parent} is full: free some space or set DEEPLAB_CACHE") from None
     except ValueError:  # a damaged file; once mended, the data set has another fingerprint and this part no use
         shutil.rmtree(part, ignore_errors=True)
         raise

@@ -19,6 +19,7 @@ import numpy as np
 import torch
 from PIL import Image
 
+from .files import project_root
 from .labels import IGNORE_INDEX, NUM_CLASSES, TRAIN_ID_OF_ID
 from .weights import RGB_IMAGENET
 from .zips import ARCHIVES, Member, city_of, list_files, size_of
@@ -58,9 +59,20 @@ class DatasetInfo(NamedTuple):
 
 
 def data_root(data=None):
-    """The data set's root: `data`, else `$CITYSCAPES_DATASET` (as in cityscapesScripts), else None."""
+    """The data set's root: `data`, else `$CITYSCAPES_DATASET` (as in cityscapesScripts), else None.
+
+    A relative path is looked for in the current folder, then in the project's.
+    """
     data = data or os.environ.get("CITYSCAPES_DATASET")
-    return Path(data).expanduser().resolve() if data else None
+    if not data:
+        return None
+    here, home = absolute(data), project_root() / data
+    return home if home.exists() and not here.exists() else here
+
+
+def absolute(path):
+    """An absolute path that keeps symbolic links: the link's name is the one that its owner chose."""
+    return Path(os.path.abspath(Path(path).expanduser()))
 
 
 def scan(root, split, labels="auto"):
@@ -124,8 +136,7 @@ def _nothing_found(root, split):
 
 def image_size(file):
     """`(height, width)` from a PNG file's header, without decoding it."""
-    with file.open("rb") as stream:
-        head = stream.read(24)
+    head = read_bytes(file, 24)
     if len(head) < 24 or head[:8] != b"\x89PNG\r\n\x1a\n":
         raise ValueError(f"{file} is not a PNG file; copy or download it again")
     width, height = struct.unpack(">II", head[16:24])
@@ -138,12 +149,15 @@ def check(root, splits=("train", "val"), labels="auto"):
     repeated = [name for name, count in Counter(pair.name for pair in everything).items() if count > 1]
     if repeated:
         raise ValueError(f"{repeated[0]} is in more than one of the splits {', '.join(splits)} of {root}; remove one")
-    with ThreadPoolExecutor(8) as pool:  # on a network drive each header costs a round trip
-        list(pool.map(_check_sizes, [pair for pair in everything if pair.label is not None]))
+    labelled = [pair for pair in everything if pair.label is not None]
+    # On a network drive a header costs a round trip: several at once, and in archives, which cannot lose a file on the
+    # way, only some. Whatever is read later is compared again.
+    zipped = any(isinstance(pair.image, Member) for pair in labelled[:1])
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(lambda pair: _check_sizes(pair, *map(image_size, pair[1:3])), labelled[:: 50 if zipped else 1]))
 
 
-def _check_sizes(pair):
-    image, label = image_size(pair.image), image_size(pair.label)
+def _check_sizes(pair, image, label):
     if image != label:
         sizes = f"{pair.image} is {image[1]}x{image[0]} and {pair.label} is {label[1]}x{label[0]}"
         raise ValueError(f"image and label differ in size (width x height): {sizes}")
@@ -160,7 +174,7 @@ def fingerprint(pairs):
 
 def describe(root, labels="auto"):
     """`DatasetInfo` of the data under `root`: name, counts, label size, fingerprint of train and val."""
-    root = Path(root).expanduser().resolve()
+    root = absolute(root)
     pairs = {split: scan(root, split, labels) for split in ("train", "val")}
     counts = {split: len(found) for split, found in pairs.items()}
     counts["test"] = sum("_leftImg8bit." in file.name for file in list_files(root, "leftImg8bit/test"))
@@ -181,12 +195,22 @@ def _subset(counts, cities):
     return ", ".join(missing) or None
 
 
+def read_bytes(file, count=-1):
+    """The first `count` bytes of a `Path` or `Member`; `ValueError` with its name when an archive is damaged there."""
+    try:
+        with file.open("rb") as stream:
+            return stream.read(count)
+    except (zipfile.BadZipFile, zlib.error, EOFError) as error:
+        raise ValueError(f"{file} cannot be read ({error}); download the archive again") from None
+
+
 def read_png(file):
     """Decode a PNG; `ValueError` with the file's name when it is truncated or damaged."""
+    content = read_bytes(file)
     try:
-        image = Image.open(io.BytesIO(file.read_bytes()))
+        image = Image.open(io.BytesIO(content))
         image.load()
-    except (OSError, SyntaxError, EOFError, struct.error, zlib.error, zipfile.BadZipFile) as error:
+    except (OSError, SyntaxError, ValueError, struct.error, zlib.error) as error:
         raise ValueError(f"{file} cannot be read as an image ({error}); copy or download it again") from None
     return image
 
@@ -253,7 +277,9 @@ class Cityscapes(torch.utils.data.Dataset):
         image = read_image(pair.image)
         if pair.label is None:
             return image, np.full(image.shape[:2], IGNORE_INDEX, np.uint8)
-        return image, self.full_labels(index)
+        labels = self.full_labels(index)
+        _check_sizes(pair, image.shape[:2], labels.shape)
+        return image, labels
 
     def full_labels(self, index):
         """Train ids uint8 `(H, W)` at the label file's own size."""

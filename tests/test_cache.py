@@ -190,6 +190,23 @@ class TestInterrupted:
         assert sorted(read) == list(range(kept, 5))
         assert same(dataset, Cityscapes(city, "train", SIZE))
 
+    def test_a_drive_that_blinks_costs_nothing_done(self, city, folder, monkeypatch):
+        full = Cityscapes.full
+
+        def blink(self, index):
+            if index == 3:
+                raise OSError(5, "Input/output error", str(self.pairs[index].image))
+            return full(self, index)
+
+        monkeypatch.setattr(cache, "CHUNK", 1)
+        monkeypatch.setattr(Cityscapes, "full", blink)
+        with pytest.raises(OSError, match="Input/output error"):
+            cached(city, "train", SIZE, folder=folder)
+        read = []
+        monkeypatch.setattr(Cityscapes, "full", lambda self, index: (read.append(index), full(self, index))[1])
+        cached(city, "train", SIZE, folder=folder)
+        assert read == [3, 4]
+
     def test_two_processes_make_one_cache(self, city, folder, monkeypatch):
         other = start(city, folder, 0.2)
         while other.stdout.readline() != "read 0\n":

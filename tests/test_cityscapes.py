@@ -183,6 +183,19 @@ class TestDescription:
         monkeypatch.delenv("CITYSCAPES_DATASET")
         assert data_root() is None
 
+    def test_a_relative_root_may_start_from_the_project(self, tmp_path, monkeypatch):
+        (tmp_path / "home" / "data" / "city").mkdir(parents=True)
+        monkeypatch.setattr(cityscapes, "project_root", lambda: tmp_path / "home")
+        monkeypatch.chdir(tmp_path)
+        assert data_root("data/city") == tmp_path / "home" / "data" / "city"
+        assert data_root("nowhere") == tmp_path / "nowhere"
+        (tmp_path / "data" / "city").mkdir(parents=True)
+        assert data_root("data/city") == tmp_path / "data" / "city"
+
+    def test_a_link_is_known_by_its_own_name(self, city, tmp_path):
+        (tmp_path / "Cityscapes").symlink_to(city)
+        assert describe(data_root(tmp_path / "Cityscapes")).name == "cityscapes"
+
 
 class TestOneLineForWhatIsWrong:
     def test_good_data_passes(self, either):
@@ -239,6 +252,8 @@ class TestOneLineForWhatIsWrong:
         with pytest.raises(ValueError, match="differ in size") as error:
             check(city)
         assert f"{label} is 20x8" in one_line(error) and "is 32x16" in one_line(error)
+        with pytest.raises(ValueError, match="differ in size"):
+            Cityscapes(city, "train", (8, 16))[0]
 
     def test_an_unknown_split_or_label_source(self, city):
         with pytest.raises(ValueError, match="one of train, val"):
@@ -319,6 +334,11 @@ class TestDownloads:
         path.write_bytes(content)
         with pytest.raises(ValueError, match=r"ulm_000000_000000_leftImg8bit\.png cannot be read") as error:
             Cityscapes(path.parent, "train")[0]
+        assert str(path) in one_line(error)
+        content[info.header_offset : info.header_offset + 400] = bytes(400)
+        path.write_bytes(content)
+        with pytest.raises(ValueError, match=r"leftImg8bit\.png cannot be read") as error:
+            check(path.parent)
         assert str(path) in one_line(error)
 
     def test_folders_win_over_archives(self, city):
