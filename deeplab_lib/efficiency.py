@@ -64,7 +64,8 @@ def count_operations(model, size):
     fvcore traces a whole forward pass, seconds on a CPU; on a copy without data, its convolutions replaced by their
     shapes, the same trace and the same sum take half a second.
     """
-    shadow = copy.deepcopy(model).to("meta").eval().requires_grad_(False)
+    tensors = [*model.parameters(), *model.buffers()]
+    shadow = copy.deepcopy(model, {id(tensor): tensor.detach().to("meta") for tensor in tensors}).eval()
     for module in shadow.modules():
         if isinstance(module, nn.Conv2d):
             module.forward = functools.partial(_convolve_shapes, module)
@@ -197,12 +198,13 @@ def measure(models, sizes, device="auto", budget=4.0, say=print, options=None):
     """Rows of `efficiency.json` for each named model at the size (H, W) beside it, one at a time, as an iterator.
 
     budget: seconds of timed passes a model; a pass expected to take longer than twice that is not timed. options:
-    {model: options of `make_model`}. Raises ValueError for an unknown model.
+    those of `make_model` for each. Raises ValueError for an unknown model.
     """
+    options = options or [{}] * len(models)
     device = ("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device
     speed = macs_per_second(device)
-    for number, (name, size) in enumerate(zip(models, sizes, strict=True), start=1):
-        model = make_model(name, **(options or {}).get(name, {}))
+    for number, (name, size, about) in enumerate(zip(models, sizes, options, strict=True), start=1):
+        model = make_model(name, **about)
         row = cost_row(name, model, size, device)
         expected = row["macs"] / speed
         total = min(1.25 * max(expected, budget), (WARM_UP + TIMED) * expected) + 2
@@ -224,7 +226,7 @@ def trained_networks(folder, preset):
     found = {}
     for path in sorted(Path(folder).glob("*.json")):
         run = read_json(path)
-        if config := run.get("config"):
+        if config := isinstance(run, dict) and run.get("config"):
             size = config["image_height"], config["image_width"]
             found[config["model"], size] = {"stride_in": run.get("weights", {}).get("stride_in", "1x1")}
     scale = PRESETS[preset]
@@ -242,9 +244,8 @@ def main(arguments=None):
     given = parser.parse_args(arguments)
     networks = trained_networks(given.out.parent, given.preset)
     networks += [(name, PAPER_SIZE, {}) for name in COMPARED if (name, PAPER_SIZE) not in [n[:2] for n in networks]]
-    models, sizes, _ = zip(*networks, strict=True)
-    own = {name: about for name, _, about in networks if about}
-    for row in measure(models, sizes, given.device, given.budget, options=own):
+    models, sizes, options = zip(*networks, strict=True)
+    for row in measure(models, sizes, given.device, given.budget, options=options):
         merge(given.out, row)
         timing = row["latency_ms"]
         print(

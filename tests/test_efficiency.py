@@ -1,0 +1,241 @@
+"""Costs: the published counts to the digit, fvcore's own sums, a timer that waits, memory that is the allocator's."""
+
+import json
+import time
+import warnings
+from threading import Timer
+
+import pytest
+import torch
+from fvcore.nn import FlopCountAnalysis
+from torch import nn
+
+from deeplab_lib import efficiency
+from deeplab_lib.architectures import make_model
+from deeplab_lib.efficiency import add_timings, count_macs, count_operations, latency_ms, peak_memory_mb, time_runs
+from deeplab_lib.model import DeepLabV2, count_parameters
+
+
+@pytest.fixture(scope="module")
+def paper():
+    return DeepLabV2()
+
+
+# -- counts ------------------------------------------------------------------------------------------------------
+
+
+def test_published_parameters_to_the_digit(paper):
+    assert count_parameters(paper) == (43_901_068, 43_795_724)
+    paper.freeze(("layer1", "layer2", "layer3", "layer4", "bn1"))
+    assert count_parameters(paper) == (43_901_068, 1_410_316)
+    paper.freeze(("layer3", "layer4"))
+    assert count_parameters(paper) == (43_901_068, 2_835_724)
+    paper.freeze(())
+    assert count_parameters(paper) == (43_901_068, 43_795_724)
+
+
+def test_published_multiply_adds_to_the_digit_whatever_the_mode_or_frozen_parts(paper):
+    paper.train().freeze(("layer1",))
+    assert count_macs(paper, (512, 1024)) == 374_664_739_584
+    assert paper.training and paper.conv1.weight.device.type == "cpu"
+    assert paper.conv1.weight.requires_grad and not paper.layer1[0].conv1.weight.requires_grad
+    paper.freeze(())
+
+
+def test_multiply_adds_of_single_layers_by_hand():
+    assert count_macs(nn.Conv2d(3, 4, 3, padding=1), (8, 8)) == 4 * 3 * 3 * 3 * 8 * 8
+    assert count_macs(nn.Conv2d(3, 6, 5, stride=2, groups=3, bias=False), (9, 11)) == 6 * 1 * 5 * 5 * 3 * 4
+    assert count_macs(nn.Sequential(nn.Conv2d(3, 2, 1), nn.BatchNorm2d(2)), (4, 4)) == 2 * 3 * 16 + 2 * 2 * 16
+
+
+@pytest.mark.parametrize("name", ["deeplabv2_mini", *efficiency.COMPARED[2:]])
+def test_counts_are_those_of_fvcore_on_a_real_pass(name):
+    model = make_model(name).eval()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        analysis = FlopCountAnalysis(model, torch.zeros(1, 3, 50, 70))
+        analysis.unsupported_ops_warnings(False).uncalled_modules_warnings(False)
+        macs, uncounted = count_operations(model, (50, 70))
+        assert macs == analysis.total() and uncounted == dict(analysis.unsupported_ops())
+    assert uncounted, "residual additions have no rule and must be listed"
+
+
+# -- latency -----------------------------------------------------------------------------------------------------
+
+
+class AsynchronousDevice:
+    """Starts a kernel and returns at once, as a GPU does."""
+
+    def __init__(self):
+        self.kernels = []
+
+    def launch(self, seconds=0.02):
+        kernel = Timer(seconds, lambda: None)
+        kernel.start()
+        self.kernels.append(kernel)
+
+    def synchronize(self):
+        for kernel in self.kernels:
+            kernel.join()
+        self.kernels.clear()
+
+
+def test_the_timer_waits_for_the_device():
+    device = AsynchronousDevice()
+    hasty = time_runs(device.launch, lambda: None, most=5, seconds=9)
+    device.synchronize()
+    assert min(hasty) < 0.01, "the fake device is not asynchronous: the test proves nothing"
+    assert min(time_runs(device.launch, device.synchronize, most=5, seconds=9)) >= 0.019
+
+
+def test_work_left_over_from_before_is_not_timed():
+    device = AsynchronousDevice()
+    device.launch(seconds=0.3)
+    assert time_runs(lambda: None, device.synchronize, most=1, seconds=9)[0] < 0.15
+
+
+def test_ten_calls_warm_up_and_a_hundred_are_timed_when_fast():
+    calls = []
+    found = latency_ms(lambda: calls.append(time.perf_counter()), lambda: None, budget=9)
+    assert len(calls) == 110 and found["n"] == 100
+    assert 0 <= found["q1"] <= found["median"] <= found["q3"] < 10
+
+
+def test_slow_calls_stay_within_the_budget_but_one_is_always_timed():
+    begun = time.perf_counter()
+    assert latency_ms(lambda: time.sleep(0.1), lambda: None, budget=0.01)["n"] == 1
+    found = latency_ms(lambda: time.sleep(0.02), lambda: None, budget=0.2)
+    assert 1 <= found["n"] <= 10 and found["median"] >= 20
+    assert time.perf_counter() - begun < 3
+
+
+def test_quartiles_by_hand():
+    expected = {"median": 3000.0, "q1": 2000.0, "q3": 4000.0, "n": 5}
+    assert efficiency.quartiles([5, 1, 4, 2, 3]) == pytest.approx(expected)
+
+
+# -- memory ------------------------------------------------------------------------------------------------------
+
+
+def test_peak_memory_counts_what_is_held_at_once_and_the_weights():
+    def one_after_the_other():
+        for _ in range(2):
+            torch.zeros(2**21)  # 8 MB
+
+    def together():
+        return [torch.zeros(2**21) for _ in range(2)]
+
+    weights = nn.Linear(1024, 1024, bias=False)  # 4 MB
+    assert peak_memory_mb(weights, one_after_the_other, "cpu") == pytest.approx(12, abs=0.1)
+    assert peak_memory_mb(weights, together, "cpu") == pytest.approx(20, abs=0.1)
+    assert peak_memory_mb(nn.Identity(), lambda: None, "cpu") == pytest.approx(0, abs=0.1)
+
+
+# -- rows and file -----------------------------------------------------------------------------------------------
+
+KEYS = {"model", "height", "width", "device", "device_name", "dtype", "threads", "stride_in", "parameters", "trainable"}
+KEYS |= {"frozen", "macs", "flops", "uncounted_ops", "latency_ms", "peak_memory_MB", "note"}
+
+
+class Witness(nn.Module):
+    """Remembers how it is called."""
+
+    def __init__(self):
+        super().__init__()
+        self.layer, self.seen = nn.Conv2d(3, 1, 1), []
+
+    def forward(self, images):
+        self.seen.append((tuple(images.shape), self.training, torch.is_inference_mode_enabled(), images.dtype))
+        return self.layer(images)
+
+
+def row(**values):
+    return {"height": 8, "width": 16, "device": "cpu", "latency_ms": None, "peak_memory_MB": None, "note": ""} | values
+
+
+def test_one_image_in_inference_and_eval_mode():
+    witness, found = Witness().train(), row()
+    add_timings(found, witness, budget=9, expected=0)
+    assert set(witness.seen) == {((1, 3, 8, 16), False, True, torch.float32)}
+    assert found["latency_ms"]["n"] == 100 and len(witness.seen) == 111  # one for memory, ten to warm up
+
+
+def test_a_slow_network_is_passed_once_and_a_hopeless_one_not_at_all():
+    witness, found = Witness(), row()
+    add_timings(found, witness, budget=1, expected=1)
+    assert found["latency_ms"]["n"] == 1 and found["note"] == efficiency.SLOW_NOTE
+    assert [shape for shape, *_ in witness.seen] == [(1, 3, 4, 8), (1, 3, 8, 16)]
+    witness, found = Witness(), row()
+    add_timings(found, witness, budget=1, expected=30)
+    assert found["latency_ms"] is None and found["peak_memory_MB"] is None and not witness.seen
+    assert found["note"] == "not timed: an image takes about 30 s here, too long for a budget of 1 s"
+
+
+def test_a_measured_row_holds_every_figure():
+    said = []
+    (found,) = efficiency.measure(["deeplabv2_micro"], [(32, 64)], "cpu", budget=0.2, say=said.append)
+    assert set(found) == KEYS
+    assert found["flops"] == 2 * found["macs"] == 2 * count_macs(make_model("deeplabv2_micro"), (32, 64))
+    assert found["frozen"] + found["trainable"] == found["parameters"] == 120_624
+    assert found["device"] == "cpu" and found["dtype"] == "float32" and found["threads"] == torch.get_num_threads()
+    assert found["peak_memory_MB"] > 4 * found["parameters"] / 2**20
+    assert said[0].startswith("1/1 deeplabv2_micro 64x32: 0.01 GMACs, about ")
+
+
+def test_an_unknown_network_is_refused_before_anything_is_measured():
+    with pytest.raises(ValueError, match="no model 'resnet'"):
+        list(efficiency.measure(["resnet"], [(32, 64)], "cpu", budget=0.1, say=lambda text: None))
+
+
+@pytest.fixture
+def alone(monkeypatch):
+    monkeypatch.setattr(efficiency, "COMPARED", ())
+
+
+def measured(path):
+    return json.loads(path.read_text())["rows"]
+
+
+def test_the_command_merges_by_network_size_and_device(tmp_path, alone):
+    path = tmp_path / "runs" / "toycity" / "efficiency.json"
+    arguments = ["--out", str(path), "--preset", "smoke", "--budget", "0.1", "--device", "cpu"]
+    efficiency.main(arguments)
+    other = measured(path)[0] | {"device": "cuda", "note": "elsewhere"}
+    efficiency.merge(path, other)
+    efficiency.merge(path, measured(path)[0] | {"note": "old"})
+    efficiency.main(arguments)
+    assert [(r["model"], r["height"], r["width"], r["device"]) for r in measured(path)] == [
+        ("deeplabv2_micro", 32, 64, "cuda"),
+        ("deeplabv2_micro", 32, 64, "cpu"),
+    ]
+    assert measured(path)[0] == other and measured(path)[1]["note"] != "old"
+    assert [file.name for file in path.parent.iterdir()] == ["efficiency.json"]
+
+
+def test_the_command_measures_the_network_of_the_runs_beside_the_file(tmp_path, alone):
+    config = {"model": "deeplabv2_micro", "image_height": 48, "image_width": 80}
+    for stem in ("DeepLabV2_ce", "DeepLabV2_ce05_lv05"):
+        (tmp_path / f"{stem}.json").write_text(json.dumps({"config": config, "weights": {"stride_in": "3x3"}}))
+    path = tmp_path / "efficiency.json"
+    efficiency.main(["--out", str(path), "--budget", "0.1", "--device", "cpu"])
+    efficiency.main(["--out", str(path), "--budget", "0.1", "--device", "cpu"])
+    assert [(r["model"], r["height"], r["width"], r["stride_in"]) for r in measured(path)] == [
+        ("deeplabv2_micro", 48, 80, "3x3")
+    ]
+
+
+def test_the_paper_row_keeps_the_published_layout_beside_runs_of_another(tmp_path, monkeypatch):
+    monkeypatch.setattr(efficiency, "COMPARED", ("deeplabv2_micro",))
+    config = {"model": "deeplabv2_micro", "image_height": 48, "image_width": 80}
+    (tmp_path / "a.json").write_text(json.dumps({"config": config, "weights": {"stride_in": "3x3"}}))
+    efficiency.main(["--out", str(tmp_path / "efficiency.json"), "--budget", "0.1", "--device", "cpu"])
+    rows = {(r["height"], r["width"]): r["stride_in"] for r in measured(tmp_path / "efficiency.json")}
+    assert rows == {(48, 80): "3x3", efficiency.PAPER_SIZE: "1x1"}
+
+
+def test_a_damaged_file_is_named_and_kept(tmp_path, alone):
+    path = tmp_path / "efficiency.json"
+    path.write_text("{half a")
+    with pytest.raises(ValueError, match=r"efficiency\.json is not a readable JSON file"):
+        efficiency.main(["--out", str(path), "--budget", "0.1", "--device", "cpu"])
+    assert path.read_text() == "{half a"
