@@ -203,12 +203,12 @@ class Run:
         size, count = self.config.batch_size // self.config.accumulate, len(self.data.val)
         return [list(range(first, min(first + size, count))) for first in range(0, count, size)]
 
-        """Yield `(numbers, images, labels)` per batch of image numbers, on the device; images of `chosen(numbers)`."""
+    def own_share(self, numbers):
         """The image numbers of a training batch that this process computes on."""
         return distributed.share(numbers, self.config.accumulate)
 
     def loader(self, dataset, batches, chosen=list):
-        """Yield `(numbers, images, labels)` per batch of image numbers: on the device, the images of `chosen(numbers)`."""
+        """Yield `(numbers, images, labels)` per batch of image numbers, on the device; images of `chosen(numbers)`."""
         cuda, workers = self.device.type == "cuda", self.config.workers
         sampler = [chosen(numbers) for numbers in batches]
         loader = torch.utils.data.DataLoader(dataset, batch_sampler=sampler, num_workers=workers, pin_memory=cuda)
