@@ -55,6 +55,15 @@ def first_only(function):
     return wrapper
 
 
+def from_first(function, *args):
+    """`function(*args)`, called in the first process alone; its result in all, so that all take the same way."""
+    result = [function(*args) if rank() == 0 else None]
+    if size() > 1:
+        with talking():
+            dist.broadcast_object_list(result, src=0)
+    return result[0]
+
+
 def share(numbers, parts=1):
     """This process's items of a batch: its contiguous share of each of the batch's `parts` equal micro-batches."""
     each, processes = len(numbers) // parts, size()

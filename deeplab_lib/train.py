@@ -101,7 +101,7 @@ class Run:
             self.evaluation = evaluate(self, full=self.epoch == self.config.epochs)
             self.close_epoch()
             self.watch("epoch", self)
-        if not readable_npz(self):  # lost between the last epoch and the summary
+        if not distributed.from_first(readable_npz, self):  # lost between the last epoch and the summary
             self.evaluation = evaluate(self, full=True)
             first_only(write_npz)(self)
 
@@ -276,7 +276,7 @@ class Run:
 
     def restore(self):
         """Go back to the newest good checkpoint, if there is one; raises ValueError if it is of another run."""
-        state, problems = checkpoint.load_newest(self.files)
+        state, problems = distributed.from_first(checkpoint.load_newest, self.files)
         if problems:
             went_on = "continuing from the previous checkpoint" if state else "starting over"
             self.warnings += [f"{problem}; {went_on}" for problem in problems]
