@@ -80,9 +80,7 @@ def html(manuscript, folder=".", strict=False) -> bytes:
     font = base64.b64encode((TEMPLATES / "fonts/stix-two-math-subset.woff2").read_bytes()).decode()
     style = (TEMPLATES / "paper.css").read_text(encoding="utf-8").replace("$math-font$", font)
     with tempfile.TemporaryDirectory() as scratch:
-        options = ["--to=html5", "--mathml", "--toc", "--toc-depth=2", "--section-divs=false", "--wrap=none"]
-        page = _pandoc(manuscript, folder, scratch, "html", "page.html", options, {"style": style}, strict)
-    return page.encode()
+        return _pandoc("html", manuscript, folder, scratch, {"style": style}, strict).encode()
 
 
 def pdf(manuscript, folder=".", strict=False) -> bytes:
@@ -90,30 +88,31 @@ def pdf(manuscript, folder=".", strict=False) -> bytes:
     date = report_date(manuscript.front)
     variables = {"pdf-date": f"year: {date.year}, month: {date.month}, day: {date.day}"} if date else {}
     with tempfile.TemporaryDirectory() as scratch:
-        markup = _pandoc(
-            manuscript,
-            folder,
-            scratch,
-            "typst",
-            "paper.typ",
-            ["--to=typst-citations", "--wrap=none"],
-            variables,
-            strict,
-        )
         source = Path(scratch, "report.typ")
-        source.write_text(markup, encoding="utf-8")
+        source.write_text(_pandoc("typst", manuscript, folder, scratch, variables, strict), encoding="utf-8")
+        return _typeset(source, date, manuscript.name, strict)
+
+
+def _typeset(source, date, name, strict):
+    """Compile with Typst's own fonts; the system's are asked only for letters that those lack.
+
+    A document that breaks a rule of the archival standards for a reason we cannot mend is set without them.
+    """
+    standards = ["ua-1", "a-2a"] if date else ["ua-1"]
+    timestamp = int(date.timestamp()) if date else None
+    problem = ""
+    for system_fonts, wanted in ((False, standards), (True, standards), (True, [])):
         try:
-            return typst.compile(
-                str(source),
-                root=scratch,
-                ignore_system_fonts=True,
-                pdf_standards=["ua-1", "a-2a"] if date else ["ua-1"],
-                timestamp=int(date.timestamp()) if date else None,
-            )
+            options = {"ignore_system_fonts": not system_fonts, "pdf_standards": wanted, "timestamp": timestamp}
+            document = typst.compile(str(source), root=str(source.parent), **options)
+            _tell(name, [] if wanted else [f"not accessible PDF (PDF/UA): {problem}"], strict)
+            return document
         except typst.TypstError as error:
             line = re.search(r"^\d+ │ (.*)", error.diagnostic, re.MULTILINE)
-            where = f" in: {line[1].strip()[:300]}" if line else ""
-            raise ReportError(f"Typst cannot set {manuscript.name}: {error}{where}") from error
+            problem = f"{error} in: {line[1].strip()[:300]}" if line else str(error)
+            if not str(error).startswith("PDF/"):
+                break
+    raise ReportError(f"Typst cannot set {name}: {problem}")
 
 
 def report_date(front):
@@ -169,7 +168,13 @@ class ReportHTML(_ReportExporter):
         return html(manuscript, folder, self.strict).decode()
 
 
-def _pandoc(manuscript, folder, scratch, language, template, options, variables, strict):
+OPTIONS = {
+    "html": ("page.html", ["--to=html5", "--mathml", "--toc", "--toc-depth=2"]),
+    "typst": ("paper.typ", ["--to=typst-citations"]),
+}
+
+
+def _pandoc(language, manuscript, folder, scratch, variables, strict):
     """Run pandoc over the manuscript in the folder `scratch`, which also receives its pictures."""
     scratch = Path(scratch)
     for name, content in manuscript.pictures.items():
@@ -181,21 +186,25 @@ def _pandoc(manuscript, folder, scratch, language, template, options, variables,
     document = {"name": manuscript.name, "front": front, "blocks": manuscript.blocks}
     (scratch / "manuscript.json").write_text(json.dumps(document), encoding="utf-8")
     (scratch / "variables.json").write_text(json.dumps({"variables": variables}), encoding="utf-8")
+    template, options = OPTIONS[language]
     command = [
-        pypandoc.get_pandoc_path(), "manuscript.json", "--from", str(TEMPLATES / "notebook.lua"), "--standalone",
-        "--template", str(TEMPLATES / template), "--citeproc", "--csl", str(TEMPLATES / "numeric.csl"),
-        "--lua-filter", str(TEMPLATES / f"{language}.lua"), "--defaults", "variables.json",
-        "--metadata", f"pagetitle={front.get('title') or manuscript.name}",
-        f"--resource-path=.{os.pathsep}{Path(folder).resolve()}", *options,
+        pypandoc.get_pandoc_path(), "manuscript.json", "--from", str(TEMPLATES / "notebook.lua"), *options,
+        "--standalone", "--wrap=none", "--template", str(TEMPLATES / template),
+        "--citeproc", "--csl", str(TEMPLATES / "numeric.csl"), "--lua-filter", str(TEMPLATES / f"{language}.lua"),
+        "--defaults=variables.json", f"--metadata=pagetitle={front.get('title') or manuscript.name}",
+        f"--resource-path=.{os.pathsep}{Path(folder).resolve()}",
     ]  # fmt: skip
     done = subprocess.run(command, cwd=scratch, capture_output=True, encoding="utf-8")
+    messages = [line.removeprefix("report: ") for line in done.stderr.splitlines() if line.strip()]
     if done.returncode:
-        raise ReportError(f"pandoc cannot read {manuscript.name}: {' '.join(done.stderr.split())}")
-    warnings = manuscript.warnings + [
-        line.removeprefix("report: ") for line in done.stderr.splitlines() if line.strip()
-    ]
-    if warnings and strict:
-        raise ReportError(f"{manuscript.name}: " + "; ".join(warnings))
-    for warning in warnings:
-        print(f"{manuscript.name}: {warning}", file=sys.stderr)
+        raise ReportError(f"pandoc cannot set {manuscript.name}: {' '.join(messages)}")
+    _tell(manuscript.name, manuscript.warnings + messages, strict)
     return done.stdout
+
+
+def _tell(name, warnings, strict):
+    """Print warnings, or raise them."""
+    if warnings and strict:
+        raise ReportError(f"{name}: " + "; ".join(warnings))
+    for warning in warnings:
+        print(f"{name}: {warning}", file=sys.stderr)

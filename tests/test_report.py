@@ -556,6 +556,13 @@ class TestAnyNotebook:
             pdf_of("```{=typst}\n#nonsense\n```")
         assert "\n" not in str(error.value)
 
+    def test_letters_that_no_font_has_cost_the_standard_not_the_paper(self, capsys):
+        assert "seen" in pdf_of("seen \ue238 unseen", date="2026-01-15")
+        assert "e238" in capsys.readouterr().err
+
+    def test_sections_skip_no_level(self):
+        assert "1.1 Deep" in pdf_of("### Shallow\n\n##### Deep", strict=True)
+
     def test_errors_are_one_line_and_leave_no_file(self, tmp_path):
         (tmp_path / "bad.ipynb").write_text("no json")
         for name in ("bad.ipynb", "missing.ipynb"):

@@ -357,16 +357,26 @@ end
 
 -- The document --------------------------------------------------------------------------------------------------
 
--- The one level-1 heading with which notebooks begin is the title; sections then move up a level.
+-- The one level-1 heading with which notebooks begin is the title.
 local function take_title(blocks, meta)
   local first, count = nil, 0
   for index, block in ipairs(blocks) do
     if block.t == 'Header' and block.level == 1 then first, count = first or index, count + 1 end
   end
-  if count ~= 1 or first ~= 1 then return blocks end
+  if count ~= 1 or first ~= 1 then return end
   meta.title = meta.title or pandoc.MetaInlines(blocks[1].content)
   blocks:remove(1)
-  return blocks:walk({ Header = function(header) header.level = math.max(1, header.level - 1) return header end })
+end
+
+-- Sections begin at level 1 and skip no level, which tagged PDF asks for.
+local function regular_levels(blocks)
+  local least, previous = 6, 0
+  blocks:walk({ Header = function(header) least = math.min(least, header.level) end })
+  return blocks:walk({ Header = function(header)
+    header.level = math.min(header.level - least, previous) + 1
+    previous = header.level
+    return header
+  end })
 end
 
 local function metadata(front)
@@ -396,7 +406,9 @@ function Reader(sources)
   local manuscript = pandoc.json.decode(tostring(sources), false)
   local meta, blocks = metadata(manuscript.front), pandoc.Blocks({})
   for _, cell in ipairs(manuscript.blocks) do blocks:extend(cell_blocks(cell)) end
-  blocks = take_title(gathered(blocks):walk({ Image = local_picture, Math = tidy_formula, Table = align_numbers }), meta)
+  blocks = gathered(blocks):walk({ Image = local_picture, Math = tidy_formula, Table = align_numbers })
+  take_title(blocks, meta)
+  blocks = regular_levels(blocks)
   meta.title = meta.title or pandoc.MetaInlines({ pandoc.Str(manuscript.name) })
   local targets, known = {}, bibliography_keys(blocks, meta)
   blocks = number_floats(number_headers(blocks, targets), targets)

@@ -44,7 +44,8 @@ local function equation(math)
     return typst({ pandoc.Plain({ pandoc.Math('InlineMath', math.text) }) })
   end)
   if #messages > 0 then return nil end
-  return repaired(markup:match('^%$(.*)%$'))
+  markup = repaired(markup:match('^%$(.*)%$'))
+  return math.text:match('\\dfrac') and markup:gsub('frac(%b())', 'display(frac%1)') or markup
 end
 
 local function formula(math, number, id)
