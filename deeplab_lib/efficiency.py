@@ -207,8 +207,10 @@ def measure(models, sizes, device="auto", budget=4.0, say=print, options=None):
         model = make_model(name, **about)
         row = cost_row(name, model, size, device)
         expected = row["macs"] / speed
-        total = min(1.25 * max(expected, budget), (WARM_UP + TIMED) * expected) + 2
-        say(f"{number}/{len(models)} {name} {size[1]}x{size[0]}: {row['macs'] / 1e9:.2f} GMACs, about {total:.0f} s")
+        timed = min(1.25 * max(expected, budget), (WARM_UP + TIMED) * expected) if expected <= 2 * budget else 0
+        say(
+            f"{number}/{len(models)} {name} {size[1]}x{size[0]}: {row['macs'] / 1e9:.2f} GMACs, about {timed + 2:.0f} s"
+        )
         add_timings(row, model, budget, expected)
         yield row
 
