@@ -189,27 +189,46 @@ class Bootstrap:
         """Intervals for `{name: Contrast}` that hold together with probability `confidence`.
 
         Returns a frame indexed by name: estimate, standard_error, low, high (points of percent), p (adjusted for all of
-        the family). A measure without a value, or too few images behind it, gives NaN.
+        the family). A measure without a value, or decided by too few images, gives NaN; see `bounded`.
         """
         rows = {name: self._studentised(contrast) for name, contrast in contrasts.items()}
-        told = {name for name, contrast in contrasts.items() if self._can_tell(contrast)}
+        seen = [name for name, contrast in contrasts.items() if self._seen(contrast) and np.isfinite(rows[name][0])]
+        told = bounded({name: rows[name][2] for name in seen}, (1 - confidence) / 2)
         highest = np.max([rows[name][2] for name in told], axis=0) if told else np.zeros(self.resamples)
-        quantile = float(np.quantile(highest, confidence))
+        quantile = float(np.quantile(highest, confidence, method="higher"))
         table = {}
         for name, (estimate, error, _) in rows.items():
-            reach = quantile * error if name in told else np.nan
+            if name not in told:
+                table[name] = (estimate, np.nan, np.nan, np.nan, np.nan)
+                continue
             t = abs(estimate) / error if error > 0 else 0.0
-            p = (1 + np.count_nonzero(highest >= t)) / (1 + self.resamples) if name in told else np.nan
-            table[name] = (estimate, error if name in told else np.nan, estimate - reach, estimate + reach, p)
+            p = (1 + np.count_nonzero(highest >= t)) / (1 + self.resamples)
+            table[name] = (estimate, error, estimate - quantile * error, estimate + quantile * error, p)
         columns = ["estimate", "standard_error", "low", "high", "p"]
         return pd.DataFrame.from_dict(table, orient="index", columns=columns)
 
-    def _can_tell(self, contrast):
-        """Whether every cell of the measure, for every method in the contrast, sits in enough images."""
+    def _seen(self, contrast):
+        """Whether a single class occurs in enough images, for every method in the contrast."""
         involved = [contrast.weights.get(method, 0.0) != 0 for method in self.cells.methods]
         mask = self.measures[contrast.measure] > 0
         images = (self.cells.denominator[involved][:, :, mask] > 0).sum(1)
-        return bool(images.size and images.max() >= MIN_IMAGES and (mask.sum() > 1 or images.min() >= MIN_IMAGES))
+        return mask.sum() > 1 or images.min() >= MIN_IMAGES
+
+
+def bounded(studentised, share):
+    """The names that may stand in one family: those without bounds in more than `share` of the resamples are left out.
+
+    A class that hardly any image decides has resamples without the deciding images, where its standard error is zero
+    and its deviation is not; kept, it would take the bounds from all the others too.
+    """
+    unbounded = {name: np.isinf(values) for name, values in studentised.items()}
+    together, kept = False, set()
+    for name in sorted(unbounded, key=lambda name: unbounded[name].mean()):
+        together = together | unbounded[name]
+        if np.mean(together) > share:
+            break
+        kept.add(name)
+    return kept
 
 
 def image_weights(rng, resamples, images):
