@@ -247,7 +247,7 @@ check_subsample = Exercise(
         "centres": "you sample the middle of 8x8 blocks (8 i + 4). The features are centred on the blocks' first "
         "pixels: 8 i.",
         "nearest": "interpolate(mode='nearest') spreads the cells evenly over the picture (i H/h), but the features "
-        "sit every 8 pixels. The error grows along the axis, to 7 pixels at its end: use min(8 i, H - 1).",
+        "sit every 8 pixels. The error grows along the axis to about a cell: use min(8 i, H - 1).",
         "stretches": "you spread the cells from the first to the last pixel. Nearly right, but 8 cells then cover "
         "one pixel less than 64: the features sit exactly every 8 pixels, and only the last is clamped to the border.",
     },
