@@ -216,8 +216,9 @@ local function tidy_formula(math)
   return math
 end
 
--- Columns of numbers are set flush right, unless the author said otherwise.
-local function align_numbers(tbl)
+-- Columns of numbers are set flush right, unless the author said otherwise; long words may be broken.
+local function regular_table(tbl)
+  tbl = tables.break_words(tbl)
   for index, column in ipairs(tables.columns(tbl)) do
     if tbl.colspecs[index][1] == 'AlignDefault' then
       tbl.colspecs[index] = { column.numeric and index > 1 and 'AlignRight' or 'AlignLeft', tbl.colspecs[index][2] }
@@ -406,7 +407,7 @@ function Reader(sources)
   local manuscript = pandoc.json.decode(tostring(sources), false)
   local meta, blocks = metadata(manuscript.front), pandoc.Blocks({})
   for _, cell in ipairs(manuscript.blocks) do blocks:extend(cell_blocks(cell)) end
-  blocks = gathered(blocks):walk({ Image = local_picture, Math = tidy_formula, Table = align_numbers })
+  blocks = gathered(blocks):walk({ Image = local_picture, Math = tidy_formula, Table = regular_table })
   take_title(blocks, meta)
   blocks = regular_levels(blocks)
   meta.title = meta.title or pandoc.MetaInlines({ pandoc.Str(manuscript.name) })

@@ -142,8 +142,9 @@ local function table_markup(tbl)
   local body, columns, widths, aligns = tables.body_rows(tbl), tables.columns(tbl), {}, {}
   local limit = prose_length(columns)
   for index, column in ipairs(columns) do
-    local prose = column.length > limit
-    widths[index] = prose and math.min(column.length, 90) .. 'fr' or 'auto'
+    local ideal = column.length <= 20 and column.length or 20 + (math.min(column.length, 120) - 20) * 0.35
+    local prose = '(least: ' .. column.word .. ', ideal: ' .. ideal .. ')'
+    widths[index] = column.length > limit and prose or 'auto'
     local given = tbl.colspecs[index][1]
     aligns[index] = given == 'AlignRight' and 'right' or given == 'AlignCenter' and 'center' or 'left'
   end
@@ -155,7 +156,7 @@ end
 local function is_too_wide(tbl)
   local width = 0
   for _, column in ipairs(tables.columns(tbl)) do
-    width = width + math.min(column.length, 12) * 3.5 + 4
+    width = width + math.min(column.length, math.max(column.word, 12)) * 3.5 + 4
   end
   return width > 540
 end
@@ -191,7 +192,10 @@ local function float(div)
     long = long or #tables.body_rows(tbl) > 24 or has_prose(tables.columns(tbl)) -- these break across pages instead
   end })
   local alt = kind == 'fig' and alternative(div) or nil
-  local content = div.content:filter(function(block) return not (block.t == 'Div' and block.classes[1]:match('^[cn]')) end)
+  local content = div.content:filter(function(block)
+    local class = block.t == 'Div' and block.classes[1]
+    return class ~= 'caption' and class ~= 'note'
+  end)
   content = content:walk({ Image = function(element) return image(element, alt) end })
   local caption, note = part(div, 'caption'), part(div, 'note')
   local options = { 'kind: ' .. quoted(kind) }
