@@ -8,7 +8,6 @@ MobileNetV3", ICCV 2019 (LR-ASPP). Both ResNet-101 ones carry the stride in the 
 import torch
 from torch import nn
 from torch.nn import functional as F
-from torchvision.models import segmentation
 
 from .losses import did_you_mean
 from .model import PARTS, DeepLabV2, freeze_batch_norm_affine, freeze_parts, hold_batch_norm, is_affine
@@ -69,6 +68,8 @@ class TorchvisionNetwork(nn.Module):
         super().__init__()
         if bn not in ("train", "eval"):
             raise ValueError(f"bn is {bn!r}; valid: train, eval")
+        from torchvision.models import segmentation  # not at the top: it takes as long as torch
+
         network = getattr(segmentation, name)(weights=None, weights_backbone=None, num_classes=num_classes)
         parts, self.stride = TORCHVISION_NETWORKS[name]
         self.name, self.num_classes, self.bn, self.frozen = name, num_classes, bn, ()

@@ -8,7 +8,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from torchvision.models import get_weight
 
 from .files import file_sha256, project_root
 from .model import Bottleneck
@@ -313,7 +312,13 @@ def hub_folder():
 
 def cached_file(backbone):
     """Where torchvision keeps the weights of `backbone` once they are downloaded."""
-    return hub_folder() / get_weight(TORCHVISION[backbone]).url.rpartition("/")[2]
+    return hub_folder() / _torchvision_weights(backbone).url.rpartition("/")[2]
+
+
+def _torchvision_weights(backbone):
+    from torchvision.models import get_weight  # not at the top: it takes as long to import as torch itself
+
+    return get_weight(TORCHVISION[backbone])
 
 
 def download(backbone, patience=15):
@@ -327,7 +332,7 @@ def download(backbone, patience=15):
     before = socket.getdefaulttimeout()
     socket.setdefaulttimeout(patience)
     try:
-        get_weight(TORCHVISION[backbone]).get_state_dict(check_hash=True)
+        _torchvision_weights(backbone).get_state_dict(check_hash=True)
     except (OSError, RuntimeError) as error:  # URLError is an OSError; a wrong hash a RuntimeError
         raise ConnectionError(
             f"torchvision's {backbone} weights could not be downloaded ({str(error).splitlines()[0]}); "
