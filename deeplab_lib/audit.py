@@ -293,7 +293,8 @@ def learning_rates():
     wrong = sorted(number for number, (table, detail) in pairs.items() if table != detail)
     computed, figures = "the rates agree", {}
     if wrong:
-        computed = f"runs {listing(map(str, wrong))} have another rate in the details ({{detail}}) than in the table ({{table}})"
+        runs = listing(map(str, wrong))
+        computed = f"runs {runs} have another rate in the details ({{detail}}) than in the table ({{table}})"
         figures = {"table": (pairs[wrong[0]][0], "g"), "detail": (pairs[wrong[0]][1], "g")}
         sentence, more = _nearest_rate(details, wrong, pairs[wrong[0]][0])
         computed, figures = computed + sentence, figures | more

@@ -4,6 +4,7 @@ A run is `<stem>.csv`, with `<stem>.json` and `<stem>.npz` once it is finished. 
 columns, no JSON, no NPZ) are read too: everything that a CSV alone can tell is told, and `Run.missing` lists the rest.
 """
 
+import csv
 import json
 import re
 from dataclasses import dataclass, field
@@ -20,6 +21,8 @@ CLASS_TRAIN = [f"class_{c}_train" for c in range(NUM_CLASSES)]
 CLASS_VAL = [f"class_{c}_val" for c in range(NUM_CLASSES)]
 PERCENTAGES = ["train_mIoU", "val_mIoU", *CLASS_TRAIN, *CLASS_VAL]
 REQUIRED = ["epoch", "lr", "train_loss", "val_loss", *PERCENTAGES, "Runtime"]
+FINALS = ["train_mIoU_final", "val_mIoU_final"]
+EMPTY = ["", "nan", "none", "null", "na", "n/a"]
 # A column that this kit writes and older files lack: a CSV with it and without a JSON is a run that is not finished.
 KIT_COLUMN = "trainable_parameters"
 SEED = re.compile(r"_seed(\d+)(?=_|$)", re.IGNORECASE)
@@ -185,53 +188,68 @@ def parse_stem(stem):
 
 
 def read_csv(path):
-    """The checked per-epoch table of one CSV; raises ResultsError naming file, column and row (as an editor counts)."""
-    try:
-        text = pd.read_csv(path, dtype=str, keep_default_na=False, skip_blank_lines=True, index_col=False)
-    except pd.errors.EmptyDataError:
-        raise ResultsError(f"{path}: the file is empty; remove it or train the run again") from None
-    except (pd.errors.ParserError, UnicodeDecodeError) as error:
-        where = re.search(r"line (\d+)", str(error))
-        row = f"row {where[1]}: " if where else ""
-        raise ResultsError(f"{path}: {row}not a comma-separated table ({str(error).strip()}); repair it") from None
-    missing = [column for column in REQUIRED if column not in text]
+    """The checked per-epoch table of one CSV; raises ResultsError naming file, column and row (as an editor counts).
+
+    Further columns are kept when they hold numbers, and left out when they hold words.
+    """
+    header, rows, lines = _read_cells(path)
+    missing = [column for column in REQUIRED if column not in header]
     if missing:
         more = f" and {len(missing) - 3} more" if len(missing) > 3 else ""
         raise ResultsError(f"{path}: row 1: column {', '.join(missing[:3])}{more} is missing; is this a run's table?")
-    table = text[[column for column in text if not column.startswith("Unnamed:")]]
-    table = pd.DataFrame({column: _numbers(path, column, table[column]) for column in table})
-    _check(path, table)
+    table = {}
+    for place, column in enumerate(header):
+        words = pd.Series([row[place].strip() for row in rows], dtype=object)
+        empty = words.str.lower().isin(EMPTY)
+        numbers = pd.to_numeric(words.mask(empty), errors="coerce").astype(float)
+        wrong = np.flatnonzero(numbers.isna() & ~empty)
+        if not len(wrong):
+            table[column] = numbers
+        elif column in REQUIRED + FINALS:
+            word, line = words[wrong[0]], lines[wrong[0]]
+            raise ResultsError(f"{path}: column {column}, row {line}: {word!r} is not a number; correct it")
+    table = pd.DataFrame({column: values for column, values in table.items() if column})
+    _check(path, table, lines)
     return table
 
 
-def _numbers(path, column, values):
-    words = values.fillna("").str.strip()
-    empty = words.str.lower().isin(["", "nan", "none", "null", "na", "n/a"])
-    numbers = pd.to_numeric(words.mask(empty), errors="coerce").astype(float)
-    wrong = numbers.isna() & ~empty
-    if wrong.any():
-        row = int(np.flatnonzero(wrong)[0])
-        raise ResultsError(f"{path}: column {column}, row {row + 2}: {words.iloc[row]!r} is not a number; correct it")
-    return numbers
+def _read_cells(path):
+    """`(header, rows, line of each row)`; blank lines are skipped, rows cut short are filled up with empty cells."""
+    try:
+        with open(path, newline="", encoding="utf-8-sig") as file:
+            reader = csv.reader(file, strict=True)
+            found = [(row, reader.line_num) for row in reader if row]
+    except (csv.Error, UnicodeDecodeError) as error:
+        raise ResultsError(f"{path}: not a comma-separated table in UTF-8 ({error}); repair it") from None
+    if not found:
+        raise ResultsError(f"{path}: the file is empty; remove it or train the run again")
+    (header, _), *found = found
+    header = [column.strip() for column in header]
+    if twice := next((column for column in header if column and header.count(column) > 1), None):
+        raise ResultsError(f"{path}: row 1: column {twice} stands twice; remove one")
+    for row, line in found:
+        if any(cell.strip() for cell in row[len(header) :]):
+            raise ResultsError(
+                f"{path}: row {line}: {len(row)} values for {len(header)} columns; is a comma used as decimal point?"
+            )
+    rows = [(row + [""] * len(header))[: len(header)] for row, _ in found]
+    return header, rows, [line for _, line in found]
 
 
-def _check(path, table):
+def _check(path, table, lines):
     epochs = table["epoch"].to_numpy()
     wrong = ~((epochs >= 1) & (epochs == np.round(epochs)))
     wrong[1:] |= ~(np.diff(epochs) > 0)
     if wrong.any():
         row = int(np.flatnonzero(wrong)[0])
-        raise ResultsError(
-            f"{path}: column epoch, row {row + 2}: {epochs[row]:g}; epochs are 1, 2, ... in order, each once"
-        )
-    finals = [column for column in ("train_mIoU_final", "val_mIoU_final") if column in table]
-    for column in PERCENTAGES + finals:
+        where = f"column epoch, row {lines[row]}: {epochs[row]:g}"
+        raise ResultsError(f"{path}: {where}; epochs are 1, 2, ... in order, each once")
+    for column in PERCENTAGES + [column for column in FINALS if column in table]:
         outside = (table[column] < 0) | (table[column] > 100 + 1e-6)
         if outside.any():
             row = int(np.flatnonzero(outside)[0])
-            raise ResultsError(
-                f"{path}: column {column}, row {row + 2}: {table[column].iloc[row]:g} is no percentage from 0 to 100"
-            )
+            where = f"column {column}, row {lines[row]}: {table[column].iloc[row]:g}"
+            raise ResultsError(f"{path}: {where} is no percentage from 0 to 100")
 
 
 def _read_record(path):
