@@ -1,6 +1,7 @@
 """What a notebook shows while a run trains: a progress bar, curves and predictions that update in place.
 
-In text output (papermill's log, a terminal) it is one line an epoch and a heartbeat, however fast the steps are.
+In text output (papermill's log, a terminal, a run of several processes) it is one line an epoch and a heartbeat, however
+fast the steps are.
 """
 
 import io
@@ -8,6 +9,7 @@ import time
 
 import numpy as np
 import torch
+from IPython.core.interactiveshell import InteractiveShell
 from IPython.display import HTML, Image, display
 
 from . import show
@@ -35,7 +37,7 @@ class Live:
         for warning in run.warnings:
             print(f"note: {warning}")
         self.started, self.first_step, self.beat_at = time.monotonic(), run.step, time.monotonic()
-        self.bar, self.figure, self.samples = (display(HTML(""), display_id=True) for _ in range(3))
+        self.bar, self.figure, self.samples = (place() for _ in range(3))
         if run.history:
             self._draw(run)
 
@@ -84,6 +86,8 @@ class Live:
 
     def _draw(self, run):
         """Redraw the curves, and the predictions on two validation images."""
+        if isinstance(self.figure, Nowhere):
+            return
         start = time.monotonic()
         self.figure.update(png(show.curves(run.history, run.config)))
         self.samples.update(png(self._predictions(run)))
@@ -99,6 +103,18 @@ class Live:
         guesses = run.model.upsample(scores, run.config.size).argmax(1).to(torch.uint8).cpu().numpy()
         run.model.train(mode)
         return show.predictions(data, [data.pairs[number].name for number in numbers], guesses)
+
+
+class Nowhere:
+    """Stands for a place in the notebook where there is none: in a script, and in a process that a notebook started."""
+
+    def update(self, shown):
+        """Show nothing."""
+
+
+def place():
+    """A new place in the notebook's output, to be updated."""
+    return display(HTML(""), display_id=True) if InteractiveShell.initialized() else Nowhere()
 
 
 def png(figure):
