@@ -6,6 +6,7 @@ import re
 from IPython.display import HTML, Markdown, display
 
 from deeplab_lib import report
+from deeplab_lib.captions import FIGURES, TABLES
 from deeplab_lib.config import assigned
 from deeplab_lib.losses import did_you_mean
 from deeplab_lib.plots import Missing, sign
@@ -13,13 +14,23 @@ from deeplab_lib.results import methods
 
 
 class Gallery:
-    """Shows figures one by one; `missing` lists those that the runs' files are too poor for, with the reason."""
+    """Shows figures and tables by label; captions are those of `captions`.
 
-    def __init__(self, scope):
-        self.scope, self.shown, self.missing = scope, [], {}
+    scope: what the results are about, signed in every figure. titles: {run or method: display name}. `shown` lists the
+    figures that were drawn, `missing` those that the runs' files are too poor for, with the reason.
+    """
 
-    def show(self, label, caption, draw, *args, alt=None, vector=True, **kwargs):
-        """Display `draw(*args, **kwargs)` as `fig-<label>`; where it raises `Missing`, say so."""
+    def __init__(self, scope, numbers, titles):
+        self.scope, self.numbers, self.titles = scope, numbers, titles
+        self.shown, self.missing = [], {}
+
+    def show(self, label, draw, *args, words=None, vector=True, **kwargs):
+        """Display `draw(*args, **kwargs)` as `fig-<label>`; where it raises `Missing`, say so.
+
+        `words` fill the caption. What follows a `/` in the label tells figures with one caption apart.
+        """
+        caption = FIGURES[label.partition("/")[0]].format(**(words or {}))
+        label = label.replace("/", "-").replace(" ", "-")
         try:
             figure = sign(draw(*args, **kwargs), self.scope)
             figure.draw_without_rendering()
@@ -27,8 +38,25 @@ class Gallery:
         except Missing as reason:
             self.leave_out(label, reason)
         else:
-            report.figure(figure, f"fig-{label}", caption, alt or caption, vector=vector)
+            report.figure(figure, f"fig-{label}", caption, caption, vector=vector)
             self.shown.append(label)
+
+    def table(self, label, frame, note="", titles=None):
+        """Display a frame as `tbl-<label>`, its numbers printed and registered; nothing when it has no rows.
+
+        Rows are named by `titles`. Columns without any value are left out.
+        """
+        spec = TABLES[label]
+        if frame.empty:
+            return
+        if spec.columns:
+            columns = {name: head for name, head in spec.columns.items() if frame[name].notna().any()}
+            formats = {name: form for name, (_, form) in columns.items()}
+            frame = self.numbers.table(label, frame[list(columns)], formats)
+            frame = frame.rename(columns={name: head for name, (head, _) in columns.items()})
+        caption = f"{spec.caption} ({self.scope})." if spec.ours else f"{spec.caption}."
+        frame = frame.rename(index=self.titles if titles is None else titles)
+        report.table(frame, f"tbl-{label}", caption, f"{spec.note} {note}".strip() or None)
 
     def say(self, text, lead=""):
         """Display a paragraph; `lead`, a sentence that points at figures, comes first if all of them are there."""
@@ -71,13 +99,3 @@ def drawn_runs(study):
     """
     plain = [run for run in study.runs if run.recipe and not run.variant]
     return [seeds[0] for seeds in methods(plain or study.runs).values()]
-
-
-def printed(numbers, prefix, frame, columns, titles):
-    """The columns of `frame` as they are printed and registered under `prefix`: `columns` maps each to (head, format).
-
-    Rows are named by `titles` (run or method to label). Columns without any value are left out.
-    """
-    columns = {name: column for name, column in columns.items() if name in frame and frame[name].notna().any()}
-    texts = numbers.table(prefix, frame[list(columns)], {name: form for name, (_, form) in columns.items()})
-    return texts.rename(columns={name: head for name, (head, _) in columns.items()}, index=titles)

@@ -294,7 +294,7 @@ def durations(runs):
     _bars(left, names, total / seconds, colors, ".1f")
     left.set_xlabel(f"all epochs ({unit})")
     _bars(right, names, mean, colors, ".1f", np.stack([mean - deviation, mean + deviation], 1))
-    right.set_xlabel("mean of an epoch ± standard deviation (s)")
+    right.set_xlabel("mean of an epoch ± sd (s)")
     return fig
 
 
@@ -321,9 +321,9 @@ def iou_against_frequency(iou, share, runs):
 
     `iou` is a table run x class name in percent, `share` a series class name -> percent of the pixels.
     """
+    if share is None or iou.empty:
+        raise Missing("no finished run has confusion matrices (.npz) to count the classes' pixels in")
     known = [name for name in iou.columns if share.get(name, 0) > 0 and iou[name].notna().any()]
-    if not known:
-        raise Missing("no confusion matrices (.npz) to count the classes' pixels in")
     fig, ax = figure(3.7)
     look, titles = looks(runs), {run.stem: run.label for run in runs}
     x = np.log10(share[known].to_numpy(dtype=float))
@@ -354,9 +354,9 @@ def iou_against_frequency(iou, share, runs):
 @styled
 def boundary(table):
     """Boundary F-score as bars; `table` has name, color, estimate, low, high (percent)."""
+    if table.empty or table["estimate"].isna().all():
+        raise Missing("no finished run has boundary F-scores (.npz)")
     table = table.dropna(subset=["estimate"])
-    if table.empty:
-        raise Missing("no run has boundary F-scores (.npz)")
     fig, ax = figure(0.6 + 0.22 * max(len(table), 3))
     _bars(ax, table["name"], table["estimate"], table["color"], ".1f", table[["low", "high"]].to_numpy(dtype=float))
     ax.set_xlabel("boundary F-score (%), mean over the validation images")
@@ -380,7 +380,7 @@ def forest(table, label):
     Rows with `decided` false (their interval holds zero) are drawn hollow.
     """
     if table.empty:
-        raise Missing("no two finished runs to compare")
+        raise Missing("it takes a finished CE run and another one to compare with it")
     fig, ax = figure(0.65 + 0.22 * max(len(table), 2))
     ax.axvline(0, color="0.3", linewidth=0.8)
     for place, row in enumerate(table.to_dict("records")):
@@ -416,6 +416,8 @@ def ranking(table, label):
         ax.text(1.02, place, text, transform=ax.get_yaxis_transform(), va="center", fontsize=7)
     for column, letter in enumerate(sorted(set("".join(table["tie"])))):
         rows = [place for place, tie in enumerate(table["tie"]) if letter in tie]
+        if len(rows) < 2:
+            continue
         x = 1.11 + 0.02 * column
         ax.plot(
             [x, x],

@@ -246,6 +246,8 @@ def classes(iou, titles, baseline, decided, numbers):
 
 def frequency(iou, share, numbers):
     """How strongly IoU follows class frequency, for the mean over the runs."""
+    if share is None:
+        return ""
     mean = iou.mean()
     known = [name for name in iou.columns if share.get(name, 0) > 0 and np.isfinite(mean[name])]
     if len(known) < 5:
@@ -294,9 +296,9 @@ def images(roles, arrays, numbers):
 
 def boundaries(table, titles, numbers):
     """The range of the boundary F-score; `table` is that of `Evidence.levels`."""
-    values = table["estimate"].dropna()
-    if values.empty:
+    if table.empty or table["estimate"].isna().all():
         return ""
+    values = table["estimate"].dropna()
     ends = _ends({titles[run]: value for run, value in values.items()}, numbers, "boundary", ".1f", " %")
     return (
         f"The boundary F-score runs from {ends}; "

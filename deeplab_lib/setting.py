@@ -11,8 +11,6 @@ from deeplab_lib.prose import count, listing, sessions
 from deeplab_lib.recipes import RECIPES
 from deeplab_lib.tables import configuration_table, provenance_table
 
-TITLES = {"ce": "CE", "focal": "Focal", "tversky": "Tversky", "dice": "Dice", "lovasz": "Lovász"}
-
 
 def scope(study):
     """What the results are about, in a few words, for the top of every page and the corner of every figure."""
@@ -131,7 +129,7 @@ def recipes_table():
         power = [f"power {recipe.power:g} throughout"] if recipe.power != 0.9 else []
         rows[number] = {
             "run": recipe.title,
-            "loss": loss_words(recipe.loss),
+            "weights": weights(recipe.loss),
             "initial rate": f"{recipe.lr:g}",
             "besides": "; ".join([*([warmup] if warmup else []), *power, *changes]) or "–",
         }
@@ -219,30 +217,30 @@ def missing(study, others, gallery):
 
 
 def configurations(runs):
-    """The schedule that each run was trained with, all text, indexed by run label."""
-    table = configuration_table(runs).rename(index={run.stem: run.label for run in runs})
-    table["loss"] = [loss_words(loss) for loss in table["loss"]]
+    """The schedule that each run was trained with, indexed by run."""
+    table = configuration_table(runs)
+    table["weights"] = [weights(loss) for loss in table["loss"]]
     table["changes"] = [
         "; ".join(f"after {place:.3g}: {words}" for place, words in changes(run)) or "–" for run in runs
     ]
-    return table[["loss", "lr", "power", "warm-up steps", "changes"]]
+    return table
 
 
 def provenance(runs):
     """What was recorded of the runs' origin, as two tables of text: fields that all share, and runs by what differs."""
-    fields = provenance_table(runs).rename(columns={run.stem: run.label for run in runs})
+    recorded = [run for run in runs if run.record]
+    fields = provenance_table(recorded).rename(columns={run.stem: run.label for run in recorded})
     told = [f"configuration: {name}" for name in ("loss", "lr", "power", "warmup_steps", "recipe_warmup_steps")]
     fields = fields.drop(index=[name for name in told if name in fields.index])
     fields = fields.replace(r"^(\d{4}-\d\d-\d\d)T(\d\d:\d\d).*", r"\1 \2", regex=True)
     alike = fields.nunique(axis=1) == 1
-    shared = fields[alike].iloc[:, :1].set_axis(["all runs"], axis=1)
+    shared = fields[alike].iloc[:, :1].set_axis(["all runs"] * min(1, len(recorded)), axis=1)
     return shared, fields[~alike].T
 
 
-def loss_words(expression):
-    """`0.7*ce + 0.3*lovasz` as "0.7 CE + 0.3 Lovász", unbreakable; other text as it is."""
+def weights(expression):
+    """The weights of an expression's terms in their order: "0.7/0.3"; text that is no expression stays as it is."""
     try:
-        terms = parse_expression(expression)
+        return "/".join(f"{weight:g}" for weight, _, _ in parse_expression(expression))
     except ValueError:
         return expression
-    return " + ".join(f"{weight:g} {TITLES[name]}" for weight, name, _ in terms).replace(" ", "\N{NO-BREAK SPACE}")

@@ -1,7 +1,5 @@
 """Every figure of the report: from eight runs, from one, from old CSVs, from a run that is not finished."""
 
-from types import SimpleNamespace
-
 import numpy as np
 import pandas as pd
 import pytest
@@ -9,13 +7,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from synthetic_runs import write_runs
 
-from deeplab_lib import pictures, plots, prose
-from deeplab_lib.gallery import Gallery
+from deeplab_lib import captions, pictures, plots, prose
+from deeplab_lib.gallery import Gallery, check_parameters
 from deeplab_lib.labels import CLASS_NAMES
 from deeplab_lib.numbers import Numbers
 from deeplab_lib.plots import LOOKS, Missing
 from deeplab_lib.recipes import RECIPES
 from deeplab_lib.results import read_runs
+from deeplab_lib.tables import final_table
 
 
 @pytest.fixture(scope="module")
@@ -143,7 +142,7 @@ def test_forest_and_ranking_say_what_they_were_given():
     hollow = [line.get_markerfacecolor() for line in fig.axes[0].lines if line.get_marker() in ("o", "s")]
     assert hollow == ["#000000", "white"], "an interval that holds zero is hollow"
     bars = [line for line in plots.ranking(table, "mIoU (%)").axes[0].lines if line.get_linewidth() == 2.4]
-    assert len(bars) == 2, "one bar a group of ties"
+    assert len(bars) == 1, "a tie takes two"
     with pytest.raises(Missing):
         plots.forest(table[:0], "difference")
 
@@ -165,10 +164,10 @@ def test_frequency_and_boundary(eight):
     share = pd.Series(100 * total.sum(1) / total.sum(), CLASS_NAMES)
     fig = plots.iou_against_frequency(per_class(eight), share, eight)
     assert set(CLASS_NAMES) <= set(texts(fig))
-    table = pd.DataFrame({"boundary_f": 50.0, "low": 48.0, "high": 52.0}, [run.stem for run in eight])
-    assert "50.0" in texts(plots.boundary(table, eight))
+    table = pd.DataFrame({"estimate": 50.0, "low": 48.0, "high": 52.0}, [run.method for run in eight])
+    assert "50.0" in texts(plots.boundary(plots.with_looks(table, eight)))
     with pytest.raises(Missing):
-        plots.boundary(table.assign(boundary_f=np.nan), eight)
+        plots.boundary(table.assign(estimate=np.nan))
 
 
 def test_heat_map_prints_differences_from_the_baseline():
@@ -213,8 +212,8 @@ def test_predictions_show_every_run_and_its_errors(eight):
     height, width = predicted["DeepLabV2_ce"].shape
     labels = predicted["DeepLabV2_ce"].copy()
     labels[:4] = 255
-    scene = SimpleNamespace(image=np.zeros((height, width, 3), np.uint8), labels=labels)
-    words = texts(pictures.predictions(scene, predicted, {run.stem: run.label for run in eight}))
+    image = np.zeros((height, width, 3), np.uint8)
+    words = texts(pictures.predictions(image, labels, predicted, {run.stem: run.label for run in eight}))
     assert "CE: 100.0 %" in words
     assert sum(any(word.startswith(run.label + ":") for word in words) for run in eight) == 8
 
@@ -225,10 +224,31 @@ def test_error_map_tells_right_wrong_and_void():
 
 
 def test_gallery_names_what_it_cannot_show(eight, old):
-    gallery = Gallery("toy city (synthetic)")
-    assert gallery.show("lr", "Learning rates.", plots.learning_rates, eight)
-    assert not gallery.show("val-ce", "Cross-entropy.", plots.own_loss_beside_ce, old)
+    gallery = Gallery("toy city (synthetic)", Numbers(), {})
+    gallery.show("lr", plots.learning_rates, eight)
+    gallery.show("val-ce", plots.own_loss_beside_ce, old)
     assert gallery.shown == ["lr"] and "val_ce" in gallery.missing["val-ce"]
+
+
+def test_gallery_registers_what_its_tables_print(eight):
+    numbers = Numbers()
+    Gallery("toy city (synthetic)", numbers, {run.stem: run.label for run in eight}).table(
+        "classes", final_table(eight)
+    )
+    assert numbers["classes.DeepLabV2_ce.val_mIoU"] == pytest.approx(eight[0].final_val_mIoU)
+    assert numbers.text("classes.DeepLabV2_ce.val_mIoU") == f"{eight[0].final_val_mIoU:.1f}"
+
+
+def test_every_figure_and_table_has_a_caption():
+    assert all(caption.endswith(".") for caption in captions.FIGURES.values())
+    assert not any(table.caption.endswith(".") for table in captions.TABLES.values()), "the scope follows"
+
+
+def test_a_misspelt_parameter_is_refused_by_name():
+    notebook = {"In": ["# Parameters\nrunz = 'somewhere'\n", "x = 1"]}
+    with pytest.raises(ValueError, match=r"runz.*did you mean 'runs'"):
+        check_parameters(notebook, ["runs", "title"])
+    check_parameters({"In": ["# Parameters\nruns = 'somewhere'\n"]}, ["runs"])
 
 
 def test_prose_reads_every_run_and_registers_its_numbers(eight, old):
