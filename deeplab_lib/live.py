@@ -1,7 +1,7 @@
 """What a notebook shows while a run trains: a progress bar, curves and predictions that update in place.
 
-In text output (papermill's log, a terminal, a run of several processes) it is one line an epoch and a heartbeat, however
-fast the steps are.
+In text output (papermill's log, a terminal, a run of several processes) it is one line an epoch and a heartbeat,
+however fast the steps are.
 """
 
 import io
