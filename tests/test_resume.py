@@ -4,7 +4,6 @@ Real training processes at smoke scale, of the two recipes that change on the wa
 at a chosen instant (fault_driver.py), or from outside at a random one. Then the same command runs again.
 """
 
-import json
 import multiprocessing
 import os
 import random
@@ -14,17 +13,13 @@ import time
 from itertools import pairwise
 from pathlib import Path
 
-import numpy as np
-import pandas as pd
+import fault_driver
 import pytest
-import torch
+from run_outcome import assert_same, outcome
 
-from deeplab_lib import checkpoint
-from deeplab_lib.checkpoint import RunFiles
 from deeplab_lib.config import Config
 
 RECIPES = ("ce_lovasz_warmup", "ce_focal")
-TIMINGS = ["Runtime", "images_per_s", "peak_memory_MB"]
 EVERY_STEP, EVERY_EPOCH = 0, 5  # minutes between checkpoints; an epoch here takes a fraction of a second
 STEPS_PER_EPOCH = 10
 
@@ -34,8 +29,6 @@ processes.set_forkserver_preload(["deeplab_lib.train", "deeplab_lib.live"])  # s
 
 def start(knobs, aim=None):
     """Start a training process that dies at `aim`."""
-    import fault_driver
-
     process = processes.Process(target=fault_driver.run, args=(knobs, aim, f"{knobs['out_dir']}.steps"))
     process.start()
     return process
@@ -46,38 +39,7 @@ def finish(knobs):
     process = start(knobs)
     process.join()
     assert process.exitcode == 0
-    return outcome(knobs)
-
-
-def outcome(knobs):
-    """Everything of a finished run that must not depend on how it came about."""
-    config = Config(**knobs)
-    run = RunFiles(Path(config.out_dir), config.stem)
-    state, best = checkpoint.load(run.path(".pt")), checkpoint.load(run.path(".best.pt"))
-    with np.load(run.path(".npz")) as stored:
-        arrays = dict(stored)
-    record = json.loads(run.path(".json").read_text())
-    told = {key: record[key] for key in ("final", "best", "parameters", "changes", "identity", "macs", "finished")}
-    table = pd.read_csv(run.path(".csv"), dtype=str).drop(columns=TIMINGS)
-    weights = {
-        f"{name}.{key}": tensor
-        for name, part in (("last", state), ("best", best))
-        for key, tensor in part["model"].items()
-    }
-    momentum = [entry["momentum_buffer"] for entry in state["optimizer"]["state"].values()]
-    return {"table": table, "weights": weights, "momentum": momentum, "arrays": arrays, "record": told}
-
-
-def assert_same(got, expected):
-    pd.testing.assert_frame_equal(got["table"], expected["table"])
-    assert got["weights"].keys() == expected["weights"].keys()
-    assert all(torch.equal(got["weights"][key], tensor) for key, tensor in expected["weights"].items())
-    assert all(torch.equal(a, b) for a, b in zip(got["momentum"], expected["momentum"], strict=True))
-    assert got["arrays"].keys() == expected["arrays"].keys()
-    assert all(
-        np.array_equal(got["arrays"][k], v, equal_nan=v.dtype.kind == "f") for k, v in expected["arrays"].items()
-    )
-    assert got["record"] == expected["record"]
+    return outcome(Config(**knobs))
 
 
 @pytest.fixture(scope="module")

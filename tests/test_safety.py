@@ -1,0 +1,103 @@
+"""Stop requests, exhausted memory and full disks: recognised, and told in one useful line."""
+
+import errno
+import os
+import signal
+import threading
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from deeplab_lib.config import Config
+from deeplab_lib.safety import SIGNALS, Stop, StopAsked, is_disk_trouble, is_out_of_memory, memory_advice
+
+
+@pytest.mark.parametrize("number", SIGNALS)
+def test_a_signal_asks_for_a_stop_that_the_next_check_obeys(number):
+    with Stop.listening() as stop:
+        stop.check()
+        os.kill(os.getpid(), number)
+        with pytest.raises(StopAsked, match=number.name):
+            stop.check()
+
+
+def test_a_second_interrupt_is_obeyed_at_once():
+    with Stop.listening() as stop, pytest.raises(KeyboardInterrupt):
+        os.kill(os.getpid(), signal.SIGINT)
+        os.kill(os.getpid(), signal.SIGINT)
+    assert stop.asked == "SIGINT"
+
+
+def test_a_cluster_may_repeat_itself():
+    with Stop.listening() as stop:
+        for _ in range(3):
+            os.kill(os.getpid(), signal.SIGTERM)
+        assert stop.asked == "SIGTERM"
+
+
+def test_handlers_are_put_back_whatever_happens():
+    before = [signal.getsignal(number) for number in SIGNALS]
+    with pytest.raises(ZeroDivisionError), Stop.listening():
+        assert [signal.getsignal(number) for number in SIGNALS] != before
+        raise ZeroDivisionError
+    assert [signal.getsignal(number) for number in SIGNALS] == before
+
+
+def test_outside_the_main_thread_signals_are_left_alone():
+    found = []
+
+    def listen():
+        with Stop.listening() as stop:
+            stop.check()
+            found.append(signal.getsignal(signal.SIGTERM))
+
+    thread = threading.Thread(target=listen)
+    thread.start()
+    thread.join()
+    assert found == [signal.getsignal(signal.SIGTERM)]
+
+
+@pytest.mark.parametrize(
+    ("error", "verdict"),
+    [
+        (torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB"), True),
+        (RuntimeError("[enforce fail at alloc_cpu.cpp:73] . DefaultCPUAllocator: can't allocate memory"), True),
+        (MemoryError(), True),
+        (RuntimeError("shape mismatch"), False),
+        (ValueError("out of range"), False),
+    ],
+)
+def test_exhausted_memory_is_recognised(error, verdict):
+    assert is_out_of_memory(error) is verdict
+
+
+@pytest.mark.parametrize(
+    ("error", "verdict"),
+    [
+        (OSError(errno.ENOSPC, "No space left on device"), True),
+        (OSError(errno.EROFS, "Read-only file system"), True),
+        (FileNotFoundError(errno.ENOENT, "gone"), True),
+        (PermissionError(errno.EACCES, "denied"), True),
+        (OSError(errno.EPIPE, "pipe"), False),
+        (OSError("no number"), False),
+        (ValueError(), False),
+    ],
+)
+def test_disk_trouble_is_recognised(error, verdict):
+    assert is_disk_trouble(error) is verdict
+
+
+@given(st.integers(1, 24), st.integers(1, 24), st.integers(1, 4), st.sampled_from((32, 64, 512)))
+def test_advice_can_be_followed(micro, accumulate, gpus, height):
+    """What is advised is accepted, and leaves the batch as it is while it can still be split."""
+    knobs = {"preset": "smoke", "device": "cpu", "bn": "eval", "gpus": gpus, "batch_size": micro * accumulate * gpus}
+    config = Config(**knobs, accumulate=accumulate, image_height=height)
+    words = memory_advice(config).replace(",", " ").split()
+    advised = {k: int(v) for k, _, v in (word.partition("=") for word in words) if v.isdigit()}
+    better = Config(**(knobs | {"accumulate": accumulate, "image_height": height} | advised))
+    if micro > 1:
+        assert better.batch_size == config.batch_size and better.accumulate > accumulate
+    else:
+        assert better.image_height <= config.image_height
