@@ -235,7 +235,7 @@ def _cores():
 
 
 class Progress:
-    """A bar in a terminal; elsewhere a line every tenth, and never within five seconds of the last."""
+    """A bar in a terminal; elsewhere a line every tenth, and none within five seconds of the last."""
 
     def __init__(self, total, done, say):
         self.bar = tqdm(total=total, initial=done, unit="image", disable=None, leave=False)
@@ -253,7 +253,7 @@ class Progress:
         self.bar.update(count)
         self.done += count
         now, tenth = time.monotonic(), 10 * self.done // self.total
-        if self.bar.disable and tenth > self.tenth and now - self.said > 5:
+        if self.bar.disable and tenth > self.tenth and now - self.said > 5 and self.done < self.total:
             rate = (self.done - self.first) / (now - self.started)
             left = (self.total - self.done) / rate
             self.say(f"{self.done:,} of {self.total:,} images, {rate:.0f} images/s, {left:.0f} s left")
