@@ -4,8 +4,8 @@ A claim consists of parts; each part is a `Test` of two groups of methods, judge
 the baseline's schedule (runs 1 to 4, or all eight once the control was trained), where only the loss differs, and among
 all recipes as they were trained, where learning rate, warm-up, decay and freezing differ too and every difference is
 confounded with them. The verdict of a part comes from the first where it can be tested there, else from the second; a
-part about the best of all (`whole`) needs all recipes. A claim is supported when all its parts are, contradicted when
-one is, and cannot be told otherwise.
+part about the best of all (`whole`) needs all recipes to be finished. A claim is supported when all its parts are,
+contradicted when one is, and cannot be told otherwise.
 
 All intervals that verdicts rest on hold at once: one family at 95 % for mIoU, rare classes and boundaries, together
 with all pairs of the ranking; one at 99.5 % for single classes. What is read from learning curves has no images to
@@ -25,6 +25,7 @@ import numpy as np
 
 from deeplab_lib.evidence import RARE, RARE_SHARE, Evidence
 from deeplab_lib.labels import CLASS_NAMES
+from deeplab_lib.recipes import RECIPES
 from deeplab_lib.statistics import BOUNDARY, CLASS_MEASURES, MIOU, all_pairs, difference, permutation_p
 
 SUPPORTED, CONTRADICTED, UNTOLD = "supported", "contradicted", "cannot be told"
@@ -241,15 +242,16 @@ class Everywhere(Test):
             return lacking
         rows = {name: intervals["class", self.a, self.b, name] for name in CLASS_MEASURES}
         known = {name: row for name, row in rows.items() if not math.isnan(row["estimate"])}
-        worst = min(known, key=lambda name: known[name]["estimate"])
-        behind = sum(row["estimate"] < 0 for row in known.values())
-        surely = sum(row["high"] < 0 for row in known.values())
+        sure = [name for name, row in known.items() if row["high"] < 0]
+        worst = min(sure or known, key=lambda name: known[name]["estimate"])
+        behind, surely = sum(row["estimate"] < 0 for row in known.values()), len(sure)
         safe = sum(row["low"] > -MARGIN for row in known.values())
         verdict = CONTRADICTED if surely else SUPPORTED if safe == len(known) else UNTOLD
         direction = 1 if not behind else -1
         text = (
             "below the others in {behind} of {classes} classes, surely in {surely}; "
-            f"farthest in {CLASS_NAMES[int(worst.split('_')[1])]}, by {{estimate}} points, " + _bounds(known[worst])
+            f"farthest{' of these' if sure else ''} in {CLASS_NAMES[int(worst.split('_')[1])]}, "
+            "by {estimate} points, " + _bounds(known[worst])
         )
         figures = {"behind": behind, "classes": len(known), "surely": surely} | _figures(known[worst])
         return Finding(self.part, verdict, direction, figures, text)
@@ -538,6 +540,10 @@ def _finding(test, scope, intervals):
     if not test.possible:
         return Finding(test.part, UNTOLD, text="no run to compare")
     finding = test.judge(intervals, scope)
+    if test.whole and scope.name == ALL and len(scope.members) < len(RECIPES):
+        figures = finding.figures | {"have": len(scope.members), "all": len(RECIPES)}
+        text = "only {have} of {all} recipes are finished; " + finding.text
+        finding = replace(finding, verdict=UNTOLD, figures=figures, text=text)
     used = {method.schedule for method in scope.evidence.methods if method.name in (*test.a, *test.b)}
     return replace(finding, scope=scope.name, confounded=len(used) > 1)
 

@@ -215,12 +215,12 @@ class Evidence:
                 (method.name, CLASS_NAMES[c]): Contrast(f"class_{c}", {method.name: 1.0}) for c in range(NUM_CLASSES)
             }
             tables.append(self.interval(family))
-        return pd.concat(tables)
+        return pd.concat(tables) if tables else self._rows({})
 
     def class_differences(self, confidence=CONFIDENCE):
         """Differences from CE of every recipe and class, all intervals at once. Index: (method, class name)."""
         if self.baseline is None:
-            return pd.DataFrame()
+            return self._rows({})
         family = {}
         for c, name in enumerate(CLASS_NAMES):
             others = [method.name for method in self.recipes if method.name != self.baseline.name]

@@ -133,7 +133,7 @@ def test_lovasz_behind_in_one_class_does_not_do_well_in_all():
             row[:, CLASS_NAMES.index("truck")] += moved
     found = verdict(judge(Evidence.of(study, 400), {"h": CLAIMS["h"]}), "h")
     assert found.verdict == CONTRADICTED
-    assert "farthest in car" in found.deciding[0].text
+    assert "farthest of these in car" in found.deciding[0].text
 
 
 def test_lovasz_as_good_as_the_rest_gives_up_no_class():
@@ -193,6 +193,24 @@ def test_a_loss_nobody_trained_is_no_evidence():
     judged = evidence(images=30, recipes=("ce", "ce_dice"))
     found = verdict(judge(judged, without_h()), "f")
     assert (found.verdict, found.findings) == (UNTOLD, ())
+
+
+def test_the_best_of_all_is_not_told_before_all_are_finished():
+    judged = evidence(effects={"ce_focal": 4}, recipes=("ce", "ce_lovasz", "ce_focal"))
+    found = verdict(judge(judged, without_h()), "a")
+    assert (found.verdict, found.direction) == (UNTOLD, -1)
+    sentence = found.deciding[0].sentence(Numbers(), "x")
+    assert sentence.startswith("only 3 of 8 recipes are finished; best with it CE + Lovász")
+
+
+def test_without_any_run_there_is_nothing_to_tell():
+    judged = evidence(images=30, recipes=("ce_dice",))
+    assert judged.baseline is None
+    assert {found.verdict for found in judge(judged)} == {UNTOLD}
+    assert judged.from_baseline().empty
+    assert judged.class_differences().empty
+    assert len(judged.ranking()) == 1
+    assert judged.neighbours().empty
 
 
 def test_other_networks_are_judged_when_they_were_run(tmp_path):
