@@ -11,6 +11,7 @@ import torch
 
 from . import cityscapes
 from .architectures import ARCHITECTURES
+from .augment import LEVELS
 from .files import project_root
 from .losses import TERMS, did_you_mean, make_loss, parse_expression
 from .recipes import PRESETS, RECIPES
@@ -19,9 +20,13 @@ from .schedule import PolyLR
 PAPER_STEPS = 74_350  # 50 epochs of 1,487 batches: the training in which the study warms up for 500 steps
 
 
-def knob(default, kind, help, choices=None, low=None, high=None, result=False):
-    """A field of `Config`. `result` marks what changes the numbers of a run (and so belongs to its fingerprint)."""
-    about = {"kind": kind, "help": help, "choices": choices, "low": low, "high": high, "result": result}
+def knob(default, kind, help, choices=None, low=None, high=None, result=False, plain=None):
+    """A field of `Config`. `result` marks what changes the numbers of a run (and so belongs to its fingerprint).
+
+    plain: what the study did, for a knob that goes beyond it. At that value the knob stays out of the fingerprint, so
+    that a run of the study is the same whatever knobs are added.
+    """
+    about = {"kind": kind, "help": help, "choices": choices, "low": low, "high": high, "result": result, "plain": plain}
     return field(default=default, metadata=about)
 
 
@@ -48,6 +53,8 @@ class Config:
     pretrained: str = knob(None, str, "auto, none, torchvision or a weights file", result=True)
     bn: str = knob("train", str, "batch-norm statistics: train or eval (held)", choices=("train", "eval"), result=True)
     schedule: str = knob(None, str, "recipe whose schedule is used; None: its own", choices=tuple(RECIPES), result=True)
+    augment: str = knob(None, str, "augmentation of training images", choices=LEVELS, result=True, plain="none")
+    crops: int = knob(None, int, "crops tried; rarest classes win", low=1, high=100, result=True, plain=1)
     device: str = knob("auto", str, "auto, cpu, cuda, cuda:N or mps")
     amp: str = knob("auto", str, "mixed precision", choices=("auto", "bf16", "fp16", "off"))
     gpus: int = knob(1, int, "processes (devices) in this run", low=1, high=64)
@@ -100,6 +107,7 @@ class Config:
             "image_width": self.scale.image_width,
             "model": self.scale.model,
             "pretrained": "auto" if self.preset == "paper" else "none",
+            **{item.name: item.metadata["plain"] for item in beyond_study()},
         }
 
     def _resolve_machine(self):
@@ -133,6 +141,8 @@ class Config:
             )
 
     def _check_together(self):
+        if self.crops > 1 and self.augment == "none":
+            raise ValueError(f"crops is {self.crops}, but augment is none: nothing is cropped; use augment=standard")
         if self.batch_size % (self.accumulate * self.gpus):
             raise ValueError(
                 f"batch_size {self.batch_size} cannot be split evenly "
@@ -172,6 +182,11 @@ class Config:
         return self.recipe.title if self.recipe else self.loss
 
     @property
+    def needs_class_counts(self):
+        """Whether the training depends on how often each class occurs."""
+        return self.crops > 1
+
+    @property
     def size(self):
         """Input size (H, W)."""
         return self.image_height, self.image_width
@@ -194,7 +209,8 @@ class Config:
 
     def _departures(self):
         normal = {item.name: item.default for item in fields(self) if item.metadata["result"]} | self._defaults()
-        short = {"image_height": "h", "image_width": "w", "batch_size": "batch", "model": "", "schedule": "schedule_"}
+        short = {"image_height": "h", "image_width": "w", "batch_size": "batch", "model": ""}
+        short |= {name: f"{name}_" for name in ("schedule", "augment")}
         for name, default in normal.items():
             value = getattr(self, name)
             if name != "loss" and value != default and not (name == "pretrained" and value == "auto"):
@@ -216,6 +232,9 @@ class Config:
     def result_dict(self):
         """The knobs that change the numbers, and what recipe and preset add to them."""
         knobs = {item.name: getattr(self, item.name) for item in fields(self) if item.metadata["result"]}
+        for item in beyond_study():
+            if knobs[item.name] == item.metadata["plain"]:
+                del knobs[item.name]
         extra = {"power": self.plan.power, "changes": [asdict(change) for change in self.plan.changes]}
         return knobs | extra | {"warmup": [self.plan.warmup_steps, self.scale.warmup], "preset": self.preset}
 
@@ -223,6 +242,11 @@ class Config:
         """The resolved configuration as readable lines."""
         for item in fields(self):
             yield f"{item.name:18} {getattr(self, item.name)!s:44} {item.metadata['help']}"
+
+
+def beyond_study():
+    """The knobs for what the study did not do."""
+    return [item for item in fields(Config) if item.metadata["plain"] is not None]
 
 
 def check_names(names):
@@ -236,7 +260,8 @@ def check_names(names):
 def checked(item, value):
     """`value` of knob `item` as its type and within its range, or ValueError."""
     about = item.metadata
-    if isinstance(value, str) and value.strip().lower() in ("none", "null", "") and item.name != "pretrained":
+    means_none = item.name == "pretrained" or "none" in (about["choices"] or ())
+    if isinstance(value, str) and value.strip().lower() in ("none", "null", "") and not means_none:
         value = None
     if value is None:
         return None if item.default is MISSING else item.default

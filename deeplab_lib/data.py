@@ -2,19 +2,25 @@
 
 from dataclasses import dataclass
 
+import numpy as np
 from torch.utils.data import Dataset
 
 from . import cache, cityscapes, toycity
+from .augment import count_classes
 
 
 @dataclass(frozen=True)
 class Data:
-    """The two splits at the input size; `native` says whether the labels' own size is another one."""
+    """The two splits at the input size; `native` says whether the labels' own size is another one.
+
+    class_counts: pixels of each class in each training image `(N, 19)`; None where nothing asks for them.
+    """
 
     train: Dataset
     val: Dataset
     about: dict
     native: bool
+    class_counts: np.ndarray | None = None
 
 
 def prepare_data(config, normalization, say=print):
@@ -30,4 +36,5 @@ def prepare_data(config, normalization, say=print):
     about |= {"fingerprint": info.fingerprint, "train": info.counts["train"], "val": info.counts["val"]}
     about |= {"label_height": info.height, "label_width": info.width, "labels": info.labels}
     train, val = (cache.cached(config.data, split, config.size, normalization, say=say) for split in ("train", "val"))
-    return Data(train, val, about, native=(info.height, info.width) != config.size)
+    counts = count_classes(train) if config.needs_class_counts else None
+    return Data(train, val, about, (info.height, info.width) != config.size, counts)

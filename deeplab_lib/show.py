@@ -5,6 +5,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
+from . import augment
 from .labels import CLASS_NAMES, IGNORE_INDEX, NUM_CLASSES, PALETTE, colorize
 from .plots import LOOKS, styled
 
@@ -33,6 +34,20 @@ def samples(dataset, numbers=(0, 1, 2)):
         picture(column[1], overlay(image, labels), "labels laid over")
     handles = [Patch(color=PALETTE[i] / 255, label=CLASS_NAMES[i]) for i in sorted(seen)]
     fig.legend(handles=handles, loc="outside lower center", ncols=7, fontsize=7)
+    return fig
+
+
+@styled
+def augmented(data, config, numbers=(0, 1, 2), epochs=3):
+    """Training images, labels laid over: in each row as they are, then as the first epochs see them."""
+    views = [data.train, *(augment.augmented(data, config, epoch) for epoch in range(1, epochs + 1))]
+    height, width = config.size
+    fig = Figure(figsize=(2.4 * len(views), 2.4 * len(numbers) * height / width + 0.4), layout="constrained")
+    axes = fig.subplots(len(numbers), len(views), squeeze=False)
+    for row, number in zip(axes, numbers, strict=True):
+        for epoch, (ax, view) in enumerate(zip(row, views, strict=True)):
+            name = data.train.pairs[number].name
+            picture(ax, overlay(*view.raw(number), opacity=0.35), f"epoch {epoch}" if epoch else name)
     return fig
 
 

@@ -3,7 +3,6 @@
 Every random choice derives from (seed, epoch), so the state of a run is its weights, its optimiser and its position.
 """
 
-import hashlib
 import math
 import time
 from contextlib import contextmanager, nullcontext
@@ -12,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from . import checkpoint, distributed, record, weights
+from . import augment, checkpoint, distributed, record, weights
 from .architectures import make_model
 from .checkpoint import RunFiles
 from .data import prepare_data
@@ -23,6 +22,7 @@ from .losses import CrossEntropyLoss, WeightedLoss, make_loss
 from .metrics import ConfusionMatrix
 from .model import count_parameters
 from .safety import RunStopped, Stop, StopAsked, is_disk_trouble, is_out_of_memory, memory_advice
+from .seeds import key
 from .summary import best_state, readable_npz, summarize, write_npz
 
 MOMENTUM, WEIGHT_DECAY, HEAD_FACTOR = 0.9, 5e-4, 10
@@ -108,8 +108,9 @@ class Run:
     def train_epoch(self):
         """Train from the current position to the end of the epoch."""
         self.model.train()
+        dataset = augment.augmented(self.data, self.config, self.epoch)
         batches = self.training_batches()[self.step_in_epoch :]
-        for indices, images, labels in self.loader(self.data.train, batches, self.own_share):
+        for indices, images, labels in self.loader(dataset, batches, self.own_share):
             self.follow_plan(self.step)
             self.optimize(images, labels, indices)
             self.step_in_epoch += 1
@@ -374,9 +375,3 @@ def with_ce(loss):
     losses = dict(loss.losses.items())
     losses.setdefault("ce", CrossEntropyLoss())
     return WeightedLoss(losses, loss.weights, loss.expression)
-
-
-def key(*parts):
-    """A 63-bit seed from any parts, such as (seed, "order", epoch)."""
-    digest = hashlib.sha256("/".join(map(str, parts)).encode()).digest()
-    return int.from_bytes(digest[:8], "big") >> 1
