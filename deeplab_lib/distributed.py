@@ -259,9 +259,11 @@ def last_words(folder, failed):
     if failure.exitcode < 0:
         name = signal.Signals(-failure.exitcode).name
         return f"process {number} of the run was killed by {name} (by SIGKILL most often because memory was short)"
-    if not Path(folder, f"{number}.error").exists():
+    path = Path(folder, f"{number}.error")
+    if not path.exists():
         return f"process {number} of the run could not start (exit code {failure.exitcode}); its message stands above"
-    return "a process of the run was killed (most often because memory was short)"
+    lost, _ = pickle.loads(path.read_bytes())
+    return f"{lost} (if no process has said why: one was killed, most often because memory was short)"
 
 
 @contextmanager
