@@ -18,6 +18,7 @@ import pytest
 import torch
 
 from deeplab_lib import checkpoint, distributed, weights
+from deeplab_lib.architectures import make_model
 from deeplab_lib.checkpoint import RunFiles
 from deeplab_lib.config import Config
 from deeplab_lib.data import prepare_data
@@ -224,7 +225,7 @@ def test_a_run_goes_on_with_another_number_of_processes(smoke, tmp_path):
 
 @pytest.mark.parametrize(
     ("function", "error", "message"),
-    [(fail_in_second, KeyError, "only in the second"), (die_in_second, RunStopped, "killed.*same command continues")],
+    [(fail_in_second, KeyError, "only in the second"), (die_in_second, RunStopped, r"killed.*same command continues")],
 )
 def test_an_end_in_one_process_is_told_and_leaves_nothing_behind(function, error, message):
     numbers = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT, signal.SIGUSR1)
@@ -248,6 +249,22 @@ def test_what_cannot_be_handed_over_is_refused():
 def test_batch_norm_is_never_silently_computed_per_process(smoke):
     with pytest.raises(ValueError, match=r"gpus is 2 on the CPU.*use bn=eval or gpus=1"):
         smoke(gpus=2, bn="train")
+
+
+def test_batch_norm_that_follows_the_batches_is_synchronised_and_checkpoints_fit_both(monkeypatch):
+    monkeypatch.setattr(distributed, "size", lambda: 2)
+    models = {bn: make_model("deeplabv2_micro", bn=bn) for bn in ("train", "eval")}
+    before = {name: value.clone() for name, value in models["train"].state_dict().items()}
+    kinds = {}
+    for bn, model in models.items():
+        modules = distributed.synchronize_batch_norm(model).train().modules()
+        kinds[bn] = {type(module) for module in modules if isinstance(module, torch.nn.modules.batchnorm._BatchNorm)}
+    assert kinds == {"train": {torch.nn.SyncBatchNorm}, "eval": {torch.nn.BatchNorm2d}}
+    after = models["train"].state_dict()
+    assert before.keys() == after.keys() and all(torch.equal(before[name], after[name]) for name in before)
+    assert not any(p.requires_grad for name, p in models["train"].named_parameters() if "bn" in name)
+    models["train"].freeze(("layer1",))
+    assert not models["train"].layer1[0].bn1.training and models["train"].layer2[0].bn1.training
 
 
 @pytest.mark.parametrize(
