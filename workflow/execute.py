@@ -52,7 +52,7 @@ def execute(name, notebook, executed, parameters):
             extra_arguments=quiet,
         )
     except papermill.PapermillExecutionError as error:
-        return f"{error.ename}: {error.evalue}"
+        return error.evalue if error.ename == "RunStopped" else f"{error.ename}: {error.evalue}"
     except Exception as error:
         return f"{type(error).__name__}: {error} (often: out of memory)"
 
@@ -83,7 +83,7 @@ def main():
     while work.is_alive():
         work.join(0.2)
     if failed != [None]:
-        sys.exit(f"[{args.name}] failed: {failed[0]}\n[{args.name}] the notebook with the traceback: {args.executed}")
+        sys.exit(f"[{args.name}] not finished: {failed[0]}\n[{args.name}] the notebook with the traceback: {args.executed}")
     if args.report:
         make_report(args.executed, args.report)
     print(f"[{args.name}] done in {time.monotonic() - start:.0f} s", flush=True)
