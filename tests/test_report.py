@@ -454,6 +454,11 @@ class TestTables:
         assert any(page.mediabox.width > page.mediabox.height for page in reader.pages)
         assert "2.355" in "".join(page.extract_text() for page in reader.pages)
 
+    def test_a_table_too_wide_for_any_page_is_transposed(self):
+        table = pd.DataFrame([[f"{j}.{i}25" for j in range(80)] for i in range(3)], index=["CE", "Dice", "Focal"])
+        text = pdf_of(new_code_cell("", outputs=shown(report.table, table, "tbl-x", "Very wide.")))
+        assert "CE Dice Focal" in text and "79 79.025 79.125 79.225" in text
+
     def test_a_long_table_breaks_and_repeats_its_head(self):
         table = pd.DataFrame({"headword": range(150)})
         text = pdf_of(new_code_cell("", outputs=shown(report.table, table, "tbl-x", "Long.")))

@@ -22,7 +22,7 @@ function M.break_words(tbl)
   return tbl:walk({ Str = function(str)
     local text = str.text
     if #text <= LONG or is_number(text) then return nil end
-    text = text:gsub('[*_=/,;:(+@.-]', '%0' .. BREAK)
+    text = text:gsub('([*_=/,;:(+@.-])(%a)', '%1' .. BREAK .. '%2')
     return pandoc.Str((text:gsub(('[%w]'):rep(LONG), '%0' .. BREAK)))
   end })
 end

@@ -130,20 +130,12 @@ local function prose_length(columns)
   return 12
 end
 
-local function has_prose(columns)
-  local limit = prose_length(columns)
-  for _, column in ipairs(columns) do
-    if column.length > limit then return true end
-  end
-  return false
-end
-
 local function table_markup(tbl)
   local body, columns, widths, aligns = tables.body_rows(tbl), tables.columns(tbl), {}, {}
   local limit = prose_length(columns)
   for index, column in ipairs(columns) do
     local ideal = column.length <= 20 and column.length or 20 + (math.min(column.length, 120) - 20) * 0.35
-    local prose = '(least: ' .. column.word .. ', ideal: ' .. ideal .. ')'
+    local prose = '(least: ' .. column.word .. ', ideal: ' .. ideal .. ', full: ' .. math.min(column.length, 120) .. ')'
     widths[index] = column.length > limit and prose or 'auto'
     local given = tbl.colspecs[index][1]
     aligns[index] = given == 'AlignRight' and 'right' or given == 'AlignCenter' and 'center' or 'left'
@@ -152,13 +144,36 @@ local function table_markup(tbl)
     .. ',),\n header: ' .. rows_markup(tbl.head.rows) .. ',\n body: ' .. rows_markup(body) .. ')'
 end
 
--- Width in points at 7 pt with turned heads: what will not fit a portrait page goes on a landscape one.
-local function is_too_wide(tbl)
+-- Width in points at 7 pt with turned heads.
+local function least_width(tbl)
   local width = 0
   for _, column in ipairs(tables.columns(tbl)) do
     width = width + math.min(column.length, math.max(column.word, 12)) * 3.5 + 4
   end
-  return width > 540
+  return width
+end
+
+-- What will not fit a portrait page goes on a landscape one; what will not fit that either is transposed.
+local PORTRAIT, LANDSCAPE = 540, 800
+
+local function has_spans(rows, count)
+  return rows:find_if(function(row)
+    return #row.cells ~= count or row.cells:find_if(function(cell) return cell.col_span * cell.row_span ~= 1 end) ~= nil
+  end) ~= nil
+end
+
+local function transposed_if_hopeless(tbl)
+  local rows, count = pandoc.List(tbl.head.rows) .. tables.body_rows(tbl), #tbl.colspecs
+  if least_width(tbl) < LANDSCAPE or #rows >= count or #tbl.head.rows ~= 1 or has_spans(rows, count) then return nil end
+  local turned = pandoc.List()
+  for column = 1, count do
+    turned:insert(pandoc.Row(rows:map(function(row) return row.cells[column] end)))
+  end
+  tbl.colspecs = rows:map(function() return { 'AlignLeft', nil } end)
+  tbl.head = pandoc.TableHead({ turned:remove(1) })
+  tbl.bodies = { { attr = pandoc.Attr(), head = {}, body = turned, row_head_columns = 1 } }
+  tbl.foot = pandoc.TableFoot()
+  return tbl
 end
 
 -- Floats --------------------------------------------------------------------------------------------------------
@@ -188,8 +203,8 @@ local function float(div)
   local kind, number = div.classes[2], div.attributes.number
   local wide, long = false, false
   div:walk({ Table = function(tbl)
-    wide = wide or is_too_wide(tbl)
-    long = long or #tables.body_rows(tbl) > 24 or has_prose(tables.columns(tbl)) -- these break across pages instead
+    wide = wide or least_width(tbl) > PORTRAIT
+    long = long or #tables.body_rows(tbl) > 16
   end })
   local alt = kind == 'fig' and alternative(div) or nil
   local content = div.content:filter(function(block)
@@ -202,7 +217,7 @@ local function float(div)
   if number then table.insert(options, 'number: ' .. quoted(number)) end
   if caption then table.insert(options, 'caption: [' .. typst(caption) .. ']') end
   if note then table.insert(options, 'note: [' .. typst(note) .. ']') end
-  if long or wide then table.insert(options, 'fixed: true') end
+  if long then table.insert(options, 'long: true') end
   local markup = '#float(' .. table.concat(options, ', ') .. ')[\n' .. typst(content) .. '\n]' .. label(div.identifier)
   return raw(wide and '#page(flipped: true)[\n' .. markup .. '\n]' or markup)
 end
@@ -260,6 +275,6 @@ function Pandoc(doc)
       doc.meta[key .. '-text'] = pandoc.MetaList(strings)
     end
   end
-  doc.blocks = doc.blocks:walk(FORMULAS):walk(REST):walk(TABLES)
+  doc.blocks = doc.blocks:walk({ Table = transposed_if_hopeless }):walk(FORMULAS):walk(REST):walk(TABLES)
   return doc
 end
