@@ -99,8 +99,8 @@ def conclusions(study, evidence, ranks, versus, verdicts, titles, numbers):
     if len(evidence.recipes) > 1:
         named = {name: [v for v in verdicts if v.verdict == name] for name in (SUPPORTED, CONTRADICTED, UNTOLD)}
         paragraphs.append(tally(verdicts))
-        lines = [f"- *{name.capitalize()}*: {_claims(found)}" for name, found in named.items() if found]
-        paragraphs.append("\n".join(lines))
+        told = {name: found for name, found in named.items() if found and name != UNTOLD}
+        paragraphs.append("\n".join(f"- *{name.capitalize()}*: {_claims(found)}" for name, found in told.items()))
         leaning = [v for v in named[UNTOLD] if v.direction]
         if leaning:
             agree, against = ([v.claim.key for v in leaning if v.direction == sign] for sign in (1, -1))

@@ -315,6 +315,8 @@ def ranking(table, titles, numbers):
     top = numbers.put(f"reading.ranking.{leaders[0]}", table["value"].iloc[0], ".2f")
     named = f"{titles[leaders[0]]} has the highest final mIoU, {top} %"
     last = titles[table.index[-1]]
+    if table["low"].isna().all():
+        return f"{named}; without per-image results there are no intervals, and the order of the runs proves nothing."
     if len(leaders) == len(table):
         return f"{named}, but no two of the {count(len(table))} runs can be told apart: all share one rank."
     if len(leaders) == 1:

@@ -175,7 +175,9 @@ def efficiency_note(efficiency):
     """How the costs were measured, and what was not."""
     devices = listing(sorted({f"{row.device_name} ({row.threads} threads)" for row in efficiency.itertuples()}))
     reasons = sorted({row.note for row in efficiency.itertuples() if not isinstance(row.latency_ms, dict) and row.note})
-    return f"Batch 1, on {devices}; latency as median and quartiles. " + " ".join(f"{reason}." for reason in reasons)
+    return f"Batch 1, on {devices}; latency as median and quartiles. " + " ".join(
+        f"{reason[0].upper()}{reason[1:]}." for reason in reasons
+    )
 
 
 def architectures(study, efficiency, numbers):

@@ -1,0 +1,129 @@
+"""What the report says of the runs in words: abstract, conclusions, limitations, what was run and what is missing."""
+
+import re
+
+import pytest
+from synthetic_runs import write_runs
+
+from deeplab_lib import claims, conclusions, prose, setting
+from deeplab_lib.evidence import Evidence
+from deeplab_lib.gallery import Gallery, drawn_runs
+from deeplab_lib.numbers import Numbers
+from deeplab_lib.recipes import RECIPES
+from deeplab_lib.results import read_runs, studies
+
+
+class Report:
+    """Everything that the texts are written from, for the runs of one folder."""
+
+    def __init__(self, folder):
+        self.study = studies(read_runs(folder))[0]
+        self.evidence = Evidence.of(self.study, resamples=300)
+        self.ranks, self.versus = self.evidence.ranking(), self.evidence.from_baseline()
+        self.verdicts = claims.judge(self.evidence)
+        self.titles = {run.method: run.label for run in self.study.runs}
+        self.numbers = Numbers()
+
+    def text(self, say):
+        return say(
+            self.study, self.evidence, self.ranks, self.versus, self.verdicts, self.titles, self.numbers
+        )  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def planted(tmp_path_factory):
+    """Eight runs of which one is far better and one far worse than the rest."""
+    folder = tmp_path_factory.mktemp("planted")
+    write_runs(folder, images=40, preset="smoke", effects={"ce_focal": 8.0, "ce_dice": -8.0}, noise=0.1)
+    return Report(folder)
+
+
+@pytest.fixture(scope="module")
+def old(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("old")
+    write_runs(folder, images=8, preset="smoke", legacy=True)
+    return Report(folder)
+
+
+def test_a_planted_winner_and_loser_are_named(planted):
+    for say in (conclusions.abstract, conclusions.conclusions):
+        text = planted.text(say)
+        assert "CE + Focal has the highest final mIoU" in text
+        assert "told apart from every other run" in text
+        assert "lowest value is that of CE + Dice" in text
+    top = planted.numbers["reading.ranking.DeepLabV2_ce05_f05_warnup_lr_0.0003"]
+    assert f"{top:.2f} %" in planted.text(conclusions.abstract)
+
+
+def test_a_difference_across_schedules_is_called_confounded(planted):
+    text = prose.differences(planted.versus, planted.titles, planted.evidence, planted.numbers)
+    confounded = re.search(r"Those with (.*) are \*confounded\*", text)[1]
+    assert "CE + Focal" in confounded and "CE + Dice" not in confounded.replace("CE + Lovász + Dice", "")
+
+
+def test_every_claim_is_counted_once(planted):
+    keys = re.findall(r"\(([a-i, and]+)\)", conclusions.tally(planted.verdicts))
+    assert sorted(re.findall(r"\b[a-i]\b", " ".join(keys))) == list("abcdefghi")
+    assert list(conclusions.verdict_table(planted.verdicts).index) == [f"({key})" for key in "abcdefghi"]
+
+
+def test_every_finding_is_told_with_its_numbers(planted):
+    text = conclusions.verdict_details(planted.verdicts, planted.numbers)
+    assert text.count("Rule:") == 9
+    assert "{" not in text and "nan" not in text
+    for key, entry in planted.numbers.items():
+        if key.startswith("claims."):
+            assert entry["text"] in text
+
+
+def test_without_images_nothing_is_judged(old):
+    text = prose.differences(old.versus, old.titles, old.evidence, old.numbers)
+    assert "no intervals" in text
+    assert "no intervals" in conclusions.limitations(old.study, old.evidence)
+    assert "the order of the runs proves nothing" in old.text(conclusions.conclusions)
+
+
+def test_limitations_follow_from_the_records(planted, tmp_path):
+    text = conclusions.limitations(planted.study, planted.evidence)
+    assert "One seed" in text and "synthetic" in text and "CPU" in text and "random weights" in text
+    write_runs(tmp_path, recipes=("ce", "ce_dice"), seeds=(0, 1), images=8, preset="smoke", dataset="streets")
+    real = Report(tmp_path)
+    text = conclusions.limitations(real.study, real.evidence)
+    assert "One seed" not in text and "synthetic" not in text
+    assert "2 seeds" in prose.seeds(real.evidence, real.study, Numbers())
+
+
+def test_scope_says_what_it_is(planted, old):
+    assert setting.scope(planted.study).startswith("toy city (synthetic), smoke scale, CPU")
+    assert "not recorded" in setting.scope(old.study)
+    assert "did not see those images" in setting.data(planted.study.runs, Numbers())
+
+
+def test_what_is_missing_is_listed(old, tmp_path):
+    gallery = Gallery("", Numbers(), {})
+    gallery.leave_out("val-ce", "no run has values of val_ce")
+    text = setting.missing(old.study, [], gallery)
+    assert "“val ce”: no run has values of val_ce" in text
+    assert text.count("no JSON") == 8
+    write_runs(tmp_path, recipes=("ce",), images=8, preset="smoke")
+    text = setting.missing(studies(read_runs(tmp_path))[0], [], Gallery("", Numbers(), {}))
+    assert "Not among the runs: CE + Tversky" in text
+
+
+def test_figures_draw_one_seed_of_each_recipe(tmp_path):
+    write_runs(tmp_path, recipes=("ce", "ce_dice"), seeds=(0, 1), images=8, preset="smoke")
+    write_runs(tmp_path, recipes=("ce_dice",), images=8, preset="smoke", schedule="ce_focal")
+    assert [run.label for run in drawn_runs(studies(read_runs(tmp_path))[0])] == ["CE", "CE + Dice"]
+
+
+def test_the_table_of_recipes_gives_all_eight():
+    table = setting.recipes_table()
+    assert list(table["run"]) == [recipe.title for recipe in RECIPES.values()]
+    assert table["weights"][7] == "0.5/0.25/0.25" and "power 1.1" in table["besides"][7]
+    assert "from epoch 46: power 2, weights 0.5/0.5, layer1–4, bn1 frozen" in table["besides"][5]
+
+
+def test_origin_splits_into_what_is_shared_and_what_differs(planted):
+    shared, different = setting.provenance(planted.study.runs)
+    assert shared.loc["configuration: preset", "all runs"] == "smoke"
+    assert "configuration: lr" not in shared.index and list(different.index) == list(planted.titles.values())
