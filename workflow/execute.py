@@ -83,7 +83,8 @@ def main():
     while work.is_alive():
         work.join(0.2)
     if failed != [None]:
-        sys.exit(f"[{args.name}] not finished: {failed[0]}\n[{args.name}] the notebook with the traceback: {args.executed}")
+        place = f"[{args.name}] the notebook, with the traceback: {args.executed}"
+        sys.exit(f"[{args.name}] not finished: {failed[0]}\n{place}")
     if args.report:
         make_report(args.executed, args.report)
     print(f"[{args.name}] done in {time.monotonic() - start:.0f} s", flush=True)
