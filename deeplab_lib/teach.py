@@ -1,10 +1,19 @@
 """What the lessons compute beside the library itself: their street scenes, fields of view, a small trained network."""
 
+import copy
+
 import numpy as np
+import torch
+from torch import nn
+from torch.nn import functional as F
 
 from . import cityscapes, toycity
 from .config import data_folder
-from .labels import ID_OF_TRAIN_ID
+from .labels import ID_OF_TRAIN_ID, IGNORE_INDEX, NUM_CLASSES
+from .losses import make_loss
+from .metrics import ConfusionMatrix
+from .model import DeepLabV2
+from .schedule import PolyLR
 
 LESSON_SCENES = {"train": 96, "val": 24}
 
@@ -32,3 +41,74 @@ def label_ids(dataset, index):
     ids = np.asarray(cityscapes.read_png(file))
     ids = ID_OF_TRAIN_ID[ids] if file.name.endswith("_labelTrainIds.png") else ids
     return cityscapes.resize_labels(ids, dataset.size) if dataset.size else ids
+
+
+def batch(dataset, indices):
+    """Images `(N, 3, H, W)` and labels `(N, H, W)` of some scenes."""
+    images, labels = zip(*(dataset[int(i)] for i in indices), strict=True)
+    return torch.stack(images), torch.stack(labels)
+
+
+def attainable(labels, grid):
+    """mIoU in percent of a network that answers exactly the labels `grid (N, h, w)`, against the labels `(N, H, W)`.
+
+    Its answers are upsampled as DeepLabV2 upsamples: bilinearly, corner on corner.
+    """
+    classes = F.one_hot(grid.where(grid != IGNORE_INDEX, NUM_CLASSES), NUM_CLASSES + 1).movedim(3, 1).float()
+    scores = F.interpolate(classes, size=labels.shape[1:], mode="bilinear", align_corners=True)
+    return ConfusionMatrix().update(labels, scores[:, :NUM_CLASSES].argmax(1)).miou()
+
+
+def see_through(model):
+    """A copy of `model` through which gradients pass evenly: averages for maxima and weights, no ReLU, no batch norm.
+
+    What its gradient does not reach, the model cannot see whatever its weights.
+    """
+    clear = copy.deepcopy(model).eval()
+    for module in clear.modules():
+        for name, child in module.named_children():
+            if isinstance(child, nn.ReLU | nn.BatchNorm2d):
+                setattr(module, name, nn.Identity())
+            elif isinstance(child, nn.MaxPool2d):
+                pool = nn.AvgPool2d(child.kernel_size, child.stride, child.padding, child.ceil_mode)
+                setattr(module, name, pool)
+            elif isinstance(child, nn.Conv2d):
+                nn.init.constant_(child.weight, 1 / child.weight[0].numel())
+    return clear
+
+
+def train_small(dataset, steps=60, batch_size=2, loss="ce", lr=0.01, seed=0):
+    """A demo-scale DeepLabV2 after a few seconds of training: no good network, but one that has learnt the streets."""
+    torch.manual_seed(seed)
+    network, loss = DeepLabV2(blocks=(1, 1, 1, 1), width=16), make_loss(loss)
+    parts = [
+        {"params": network.backbone_parameters(), "factor": 1},
+        {"params": network.aspp_parameters(), "factor": 10},
+    ]
+    optimizer = torch.optim.SGD(parts, lr=lr, momentum=0.9, weight_decay=5e-4)
+    plan, order = PolyLR(lr, steps, warmup_steps=10), torch.randint(len(dataset), (steps, batch_size))
+    for step in range(steps):
+        images, labels = batch(dataset, order[step])
+        for group in optimizer.param_groups:
+            group["lr"] = group["factor"] * plan.lr(step)
+        scores = network.scores(images)
+        optimizer.zero_grad()
+        loss(scores, network.subsample(labels, scores.shape[-2:])).backward()
+        optimizer.step()
+    return network.eval()
+
+
+@torch.no_grad()
+def score(network, dataset):
+    """Confusion matrix of `network` over a data set."""
+    images, labels = batch(dataset, range(len(dataset)))
+    return ConfusionMatrix().update(labels, network(images).argmax(1))
+
+
+@torch.no_grad()
+def score_without(network, dataset, branch):
+    """As `score`, with one branch of the pyramid silenced."""
+    silenced = copy.deepcopy(network)
+    for parameter in silenced.aspp.branches[branch].parameters():
+        parameter.zero_()
+    return score(silenced, dataset)

@@ -2,6 +2,7 @@
 
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
 
 from .labels import CLASS_NAMES, IGNORE_INDEX, NUM_CLASSES, PALETTE, colorize
 from .plots import styled
@@ -128,4 +129,110 @@ def sampling(labels, ours, nearest, attainable, shown=48):
     axes[2].bar_label(bars, fmt="%.1f", fontsize=7)
     axes[2].set(ylabel="attainable mIoU (%)", ylim=(0, 100), title="a perfect network's score")
     axes[2].grid(axis="x", visible=False)
+    return fig
+
+
+# Lesson 2: the network.
+
+
+def at_pixel_centres(ax):
+    """No frame, no grid, no ticks: the picture alone."""
+    ax.set(xticks=[], yticks=[])
+    ax.grid(visible=False)
+
+
+@styled
+def taps(dilations, extent=9):
+    """Which pixels a 3x3 kernel reads, for some dilations, on a square of `extent` pixels."""
+    fig, axes = panels(2.2, len(dilations))
+    for ax, dilation in zip(axes, dilations, strict=True):
+        read = np.zeros((extent, extent))
+        places = extent // 2 + dilation * np.arange(-1, 2)
+        read[np.ix_(places, places)] = 1
+        ax.imshow(read, cmap="Greys", vmin=0, vmax=1.3)
+        ax.set_xticks(np.arange(extent + 1) - 0.5, [])
+        ax.set_yticks(np.arange(extent + 1) - 0.5, [])
+        ax.tick_params(length=0)
+        ax.set_title(f"dilation {dilation}: 9 weights, {2 * dilation + 1} pixels wide")
+    return fig
+
+
+@styled
+def nested_fields(image, fields, size):
+    """Receptive fields {name: side in pixels} of the middle cell, drawn over an image of `size` (H, W) pixels."""
+    fig, ax = panels(4.4, width=6.8)
+    height, width = size
+    ax.imshow(image, extent=(0, width, height, 0), alpha=0.6)
+    dashes = ("-", "--", "-.", ":", "--", "-")
+    for place, (name, side) in enumerate(fields.items()):
+        corner, look = (width / 2 - side / 2, height / 2 - side / 2), {"lw": 0.9 + 0.2 * place, "ls": dashes[place % 6]}
+        label = f"{name}: {side} px"
+        ax.add_patch(Rectangle(corner, side, side, fill=False, ec="black", joinstyle="miter", label=label, **look))
+    reach = max(fields.values()) / 2 + 40
+    ax.set(xlim=(width / 2 - reach, width / 2 + reach), ylim=(height / 2 + reach, height / 2 - reach))
+    ax.set(xlabel="column (px)", ylabel="row (px)")
+    ax.grid(visible=False)
+    ax.legend(loc="center left", bbox_to_anchor=(1.02, 0.5), title="receptive field after", title_fontsize=7)
+    return fig
+
+
+@styled
+def seen_by_branches(image, maps):
+    """Where each branch looks: `maps` {title: gradient (H, W)}, in shades of grey over four orders of magnitude."""
+    fig, axes = panels(3.0, 3, rows=2, width=9)
+    picture(axes.flat[0], image, "the image; the cell in question is a cross")
+    height, width = image.shape[:2]
+    axes.flat[0].plot(width / 2, height / 2, "+", color="white", ms=9, mew=2.5)
+    axes.flat[0].plot(width / 2, height / 2, "+", color="black", ms=8, mew=1)
+    for ax, (title, gradient) in zip(axes.flat[1:], maps.items(), strict=True):
+        shown = np.log10(np.maximum(gradient / gradient.max(), 1e-4))
+        drawn = ax.imshow(shown, cmap="Greys", vmin=-4, vmax=0)
+        ax.set_title(title, fontsize=7)
+        at_pixel_centres(ax)
+    bar = fig.colorbar(drawn, ax=axes, shrink=0.7, ticks=range(-4, 1))
+    bar.ax.set_yticklabels([f"$10^{{{power}}}$" for power in range(-4, 1)])
+    bar.set_label("influence on the answer (1 = largest)")
+    return fig
+
+
+@styled
+def branch_drops(rates, drops, inside, title):
+    """What silencing each branch costs, and how many of its taps lie inside the grid.
+
+    drops: {score: (4,)} in points. inside: {grid: (4,)} in percent.
+    """
+    fig, axes = panels(2.7, 2)
+    names = [f"rate {rate}" for rate in rates]
+    for ax, groups, label in (
+        (axes[0], drops, "lost without the branch (points)"),
+        (axes[1], inside, "taps inside the grid (%)"),
+    ):
+        for place, (name, values) in enumerate(groups.items()):
+            x = np.arange(len(rates)) + 0.38 * (place - 0.5)
+            bars = ax.bar(x, values, 0.36, color=(DARK, LIGHT)[place], edgecolor="0.2", label=name)
+            ax.bar_label(bars, [f"{value:.1f}" for value in values], fontsize=6.5, padding=2)
+        ax.set_xticks(range(len(rates)), names)
+        ax.set_ylabel(label)
+        ax.grid(axis="x", visible=False)
+        ax.margins(y=0.25)
+        ax.axhline(0, color="0.2", lw=0.6)
+        ax.legend(loc="upper right", handlelength=1.2, ncols=2)
+    fig.suptitle(title, fontsize=8)
+    return fig
+
+
+@styled
+def costs(table):
+    """Shares of parameters and multiply-adds by part of the network, from a table with one column each."""
+    fig, ax = panels(2.8)
+    y = np.arange(len(table))
+    for place, (column, tone) in enumerate(zip(table, (DARK, LIGHT), strict=True)):
+        share = 100 * table[column] / table[column].sum()
+        bars = ax.barh(y + 0.4 * (place - 0.5), share, 0.36, color=tone, edgecolor="0.2", label=column)
+        ax.bar_label(bars, fmt="%.1f", fontsize=6.5, padding=2)
+    ax.set_yticks(y, table.index)
+    ax.invert_yaxis()
+    ax.grid(axis="y", visible=False)
+    ax.set_xlabel("share of the network (%)")
+    ax.legend(loc="lower right", handlelength=1.2)
     return fig
