@@ -1,0 +1,463 @@
+"""Runs at smoke scale: what they leave behind, that they can be stopped and continued anywhere, and what goes wrong."""
+
+import csv
+import errno
+import json
+import os
+import shutil
+import signal
+import threading
+import time
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from run_outcome import TIMINGS, assert_same, outcome
+
+from deeplab_lib import checkpoint, files, toycity, train
+from deeplab_lib.checkpoint import RunFiles
+from deeplab_lib.config import Config
+from deeplab_lib.labels import NUM_CLASSES
+from deeplab_lib.safety import RunStopped
+from deeplab_lib.train import fit
+
+STEPS, EPOCHS = 10, 5  # of the smoke preset: 20 images in batches of two
+
+
+def at(step, act):
+    """A watcher that calls `act(run)` once the run has taken `step` steps."""
+    return lambda event, run: act(run) if (event, run.step) == ("step", step) else None
+
+
+def interrupted(config, step, number=signal.SIGTERM):
+    with pytest.raises(RunStopped) as raised:
+        fit(config, at(step, lambda run: os.kill(os.getpid(), number)))
+    return str(raised.value)
+
+
+def files_of(config):
+    return RunFiles(Path(config.out_dir), config.stem)
+
+
+def record_of(config):
+    return json.loads(files_of(config).path(".json").read_text())
+
+
+def table_of(config):
+    return pd.read_csv(files_of(config).path(".csv"))
+
+
+@pytest.fixture(scope="module")
+def whole(smoke_city, tmp_path_factory):
+    """An undisturbed run of the CE + Focal recipe: its `Config`."""
+    folder = tmp_path_factory.mktemp("whole")
+    config = Config(loss="ce_focal", preset="smoke", out_dir=str(folder), device="cpu", amp="off")
+    fit(config)
+    return config
+
+
+@pytest.fixture
+def focal(smoke):
+    """The same run to be made anew."""
+    return smoke(loss="ce_focal")
+
+
+# -- what a run leaves behind ------------------------------------------------------------------------------------------
+
+
+def test_columns_of_the_csv_in_their_order(whole):
+    with open(files_of(whole).path(".csv")) as file:
+        header = next(csv.reader(file))
+    classes = [f"class_{c}_{split}" for split in ("train", "val") for c in range(NUM_CLASSES)]
+    assert header == [
+        "epoch", "lr", "train_loss", "val_loss", "train_mIoU", "val_mIoU", *classes, "Runtime",
+        "val_ce", "val_pixel_accuracy", "loss_ce", "loss_focal", "weighted_ce", "weighted_focal",
+        "weight_ce", "weight_focal", "power", "trainable_parameters", "images_per_s", "peak_memory_MB",
+    ]  # fmt: skip
+
+
+def test_numbers_of_the_csv_agree_with_each_other(whole):
+    table = table_of(whole)
+    assert table["epoch"].tolist() == [1, 2, 3, 4, 5]
+    for split in ("train", "val"):
+        classes = table[[f"class_{c}_{split}" for c in range(NUM_CLASSES)]]
+        assert np.allclose(table[f"{split}_mIoU"], classes.mean(axis=1))
+        assert classes.max(axis=None) <= 100
+    assert np.allclose(table["train_loss"], table["weighted_ce"] + table["weighted_focal"])
+    assert np.allclose(table["weighted_focal"], 0.5 * table["loss_focal"])
+    assert (table["loss_focal"] < table["loss_ce"]).all()
+    assert (table["val_loss"] < table["val_ce"]).all()
+    plan = whole.poly(STEPS)
+    assert np.allclose(table["lr"], [plan.lr(STEPS * epoch - 1) for epoch in table["epoch"]], rtol=1e-12)
+    assert table["power"].tolist() == [0.9, 0.9, 0.9, 1.0, 1.0]
+    assert table["trainable_parameters"].nunique() == 2  # frozen in the last epoch
+    assert table["train_loss"].iloc[-1] < table["train_loss"].iloc[0]
+
+
+def test_summary_agrees_with_csv_and_arrays(whole):
+    record, table = record_of(whole), table_of(whole)
+    with np.load(files_of(whole).path(".npz")) as arrays:
+        counts, names = arrays["confusion"], arrays["names"]
+        assert counts.shape == (8, NUM_CLASSES, NUM_CLASSES) and len(names) == len(arrays["boundary_f"]) == 8
+        assert arrays["predictions"].shape == (8, 32, 64) and arrays["predictions"].dtype == np.uint8
+        assert arrays["confusion_native"].sum() > counts.sum() * 3.5  # labels are 64x128, the input 32x64
+    tp, total = np.diagonal(counts.sum(0)), counts.sum((0, 1)) + counts.sum((0, 2))
+    iou = [None if not union else 100 * hits / union for hits, union in zip(tp, total - tp, strict=True)]
+    assert record["final"]["class_val"] == pytest.approx(iou)
+    assert record["final"]["val_mIoU"] == pytest.approx(table["val_mIoU"].iloc[-1])
+    assert record["best"]["val_mIoU"] == pytest.approx(table["val_mIoU"].max())
+    assert record["parameters"]["trainable_at_end"] == table["trainable_parameters"].iloc[-1]
+    assert record["parameters"]["trainable"] == table["trainable_parameters"].iloc[0]
+    assert record["recipe"] == "ce_focal" and record["finished"] is True and record["dataset"]["synthetic"] is True
+    assert [session["reason"] for session in record["sessions"]] == ["finished"]
+
+
+def test_best_weights_are_those_of_the_best_epoch(whole):
+    record = record_of(whole)
+    best = checkpoint.load(files_of(whole).path(".best.pt"))
+    last = checkpoint.load(files_of(whole).path(".pt"))
+    assert best["best"]["epoch"] == record["best"]["epoch"]
+    alike = all(torch.equal(best["model"][key], value) for key, value in last["model"].items())
+    assert alike == (record["best"]["epoch"] == EPOCHS)
+
+
+def test_frozen_weights_stay_and_rates_are_those_of_the_plan(focal):
+    plan, seen = focal.poly(STEPS), {}
+
+    def watch(event, run):
+        if event != "step":
+            return
+        step = run.step - 1
+        backbone, head = (group["lr"] for group in run.optimizer.param_groups)
+        assert (backbone, head) == (plan.lr(step), 10 * plan.lr(step))
+        if plan.frozen(step):
+            now = {k: v.clone() for k, v in run.model.state_dict().items() if k.split(".")[0] in plan.frozen(step)}
+            assert all(torch.equal(now[key], value) for key, value in seen.setdefault("frozen", now).items())
+
+    fit(focal, watch)
+    assert len(seen["frozen"]) > 20
+
+
+def test_every_epoch_sees_every_image_once_in_another_order(focal):
+    orders = []
+    fit(focal, lambda event, run: orders.append(np.ravel(run.training_batches())) if event == "epoch" else None)
+    assert all(sorted(order) == list(range(20)) for order in orders)
+    assert len({tuple(order) for order in orders}) == len(orders)
+
+
+# -- the same command, the same numbers --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("workers", [0, 1, 2])
+def test_runs_are_bit_equal_whatever_the_number_of_workers(whole, smoke, workers):
+    config = smoke(loss="ce_focal", workers=workers)
+    fit(config)
+    assert_same(outcome(config), outcome(whole))
+
+
+def test_another_seed_is_another_run(whole, smoke):
+    config = smoke(loss="ce_focal", seed=1)
+    fit(config)
+    assert config.stem == whole.stem + "_seed1"
+    assert table_of(config)["train_loss"].tolist() != table_of(whole)["train_loss"].tolist()
+
+
+def test_a_finished_run_is_recognised_and_left_alone(whole):
+    before = {path: path.stat().st_mtime_ns for path in Path(whole.out_dir).glob("*.[cjnp]*")}
+    fit(whole, lambda event, run: pytest.fail(f"trained again: {event}"))
+    assert before == {path: path.stat().st_mtime_ns for path in Path(whole.out_dir).glob("*.[cjnp]*")}
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("step", [3, STEPS, 44])
+def test_a_stop_finishes_the_step_saves_and_says_how_to_continue(whole, focal, step, number):
+    message = interrupted(focal, step, number)
+    epoch, inside = (step - 1) // STEPS + 1, (step - 1) % STEPS + 1
+    assert message.startswith(f"stopped by {number.name} at epoch {epoch}, step {inside}; the last good state is in ")
+    assert message.endswith("the same command continues")
+    assert not files_of(focal).path(".json").exists()
+    steps = []
+    fit(focal, lambda event, run: steps.append(run.step) if event == "step" else None)
+    assert steps == list(range(step + 1, EPOCHS * STEPS + 1))
+    assert_same(outcome(focal), outcome(whole))
+    assert [session["reason"] for session in record_of(focal)["sessions"]] == [
+        f"interrupted by {number.name}",
+        "finished",
+    ]
+
+
+def test_a_stop_in_validation_repeats_only_the_validation(whole, focal):
+    """In the last epoch, where layers are frozen: weights and counts reported must be those in force."""
+    stop = lambda event, run: os.kill(os.getpid(), signal.SIGTERM) if (event, run.step) == ("validate", 50) else None  # noqa: E731
+    with pytest.raises(RunStopped, match="stopped by SIGTERM at epoch 5, step 10"):
+        fit(focal, stop)
+    fit(focal, lambda event, run: pytest.fail("a step was repeated") if event == "step" else None)
+    assert_same(outcome(focal), outcome(whole))
+
+
+def test_dropout_too_resumes_exactly(smoke):
+    knobs = {"model": "deeplabv3_mobilenet_v3_large", "epochs": 1, "batch_size": 5}
+    straight, broken = smoke(**knobs), smoke(**knobs, out_dir=smoke().out_dir + "2")
+    fit(straight)
+    torch.rand(7)  # the state of the global generator is no part of a run
+    interrupted(broken, 2)
+    fit(broken)
+    assert_same(outcome(broken), outcome(straight))
+
+
+def test_parts_of_a_batch_give_the_gradient_of_the_batch(smoke):
+    """Cross-entropy of a batch in two parts, weighted by their valid pixels; batch norm held, for it sees the parts."""
+    whole, parts = (smoke(bn="eval", batch_size=4, epochs=1, accumulate=n) for n in (1, 2))
+    fit(whole)
+    fit(parts)
+    a, b = (checkpoint.load(files_of(config).path(".pt"))["model"] for config in (whole, parts))
+    assert all(torch.allclose(a[key].float(), b[key].float(), atol=1e-5) for key in a)
+
+
+# -- one run, one configuration ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("finished", [True, False])
+def test_changed_data_is_refused_with_what_changed_and_both_ways_out(smoke, tmp_path, finished):
+    one, other = tmp_path / "a" / "city", tmp_path / "b" / "city"
+    for folder, seed in ((one, 1), (other, 2)):
+        toycity.write(folder, 4, 2, size=(32, 64), seed=seed)
+    config = smoke(data=str(one), epochs=1, out_dir=str(tmp_path / "runs"))
+    fit(config) if finished else interrupted(config, 1)
+    changed = smoke(data=str(other), epochs=1, out_dir=str(tmp_path / "runs"))
+    before = files_of(config).path(".pt").read_bytes()
+    with pytest.raises(
+        ValueError, match=r"differs in dataset: \w+ -> \w+\. .*another out_dir, or resume=False"
+    ) as raised:
+        fit(changed)
+    assert "\n" not in str(raised.value) and files_of(config).path(".pt").read_bytes() == before
+    fit(smoke(data=str(other), epochs=1, out_dir=str(tmp_path / "runs"), resume=False))
+    assert files_of(config).path(".old1.pt").read_bytes() == before
+
+
+def test_resume_false_starts_anew_and_keeps_the_old_files(whole, smoke):
+    config = smoke(loss="ce_focal")
+    interrupted(config, 25)
+    half = table_of(config)
+    fit(smoke(loss="ce_focal", resume=False))
+    assert_same(outcome(config), outcome(whole))
+    assert pd.read_csv(files_of(config).path(".old1.csv")).equals(half)
+    assert len(record_of(config)["sessions"]) == 1
+
+
+def test_an_older_csv_without_a_checkpoint_is_not_overwritten(whole, focal):
+    path = files_of(focal).path(".csv")
+    path.parent.mkdir(parents=True)
+    path.write_text("epoch,val_mIoU\n1,50.0\n")
+    fit(focal)
+    assert files_of(focal).path(".old1.csv").read_text() == "epoch,val_mIoU\n1,50.0\n"
+    assert "kept as DeepLabV2_ce05_f05_warnup_lr_0.0003.old1.*" in " ".join(record_of(focal)["warnings"])
+    assert_same(outcome(focal), outcome(whole))
+
+
+# -- damage ------------------------------------------------------------------------------------------------------------
+
+
+def cut(path):
+    path.write_bytes(path.read_bytes()[:1000])
+
+
+def flip(path):
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.write_bytes(data)
+
+
+@pytest.mark.parametrize("damage", [cut, flip])
+def test_a_damaged_checkpoint_falls_back_to_the_previous_one_and_says_so(whole, focal, damage):
+    interrupted(focal, 25)
+    damage(files_of(focal).path(".pt"))
+    first = []
+    fit(focal, lambda event, run: first.append(run.step) if event == "start" else None)
+    assert first == [20]
+    assert_same(outcome(focal), outcome(whole))
+    assert (
+        ".pt is damaged: its content does not match its hash; continuing from the previous"
+        in record_of(focal)["warnings"][0]
+    )
+
+
+def test_two_damaged_checkpoints_start_over_and_say_so(whole, focal):
+    interrupted(focal, 25)
+    for ending in (".pt", ".previous.pt"):
+        cut(files_of(focal).path(ending))
+    fit(focal)
+    assert_same(outcome(focal), outcome(whole))
+    warnings = record_of(focal)["warnings"]
+    assert [("starting over" in w, "kept as" in w) for w in warnings] == [(True, False), (True, False), (False, True)]
+    assert len(pd.read_csv(files_of(focal).path(".old1.csv"))) == 2
+
+
+@pytest.mark.parametrize("content", ["", "{", "[]", '"finished"', "\x00\xff"])
+def test_a_damaged_summary_is_refused_by_name(whole, focal, content):
+    shutil.copytree(whole.out_dir, focal.out_dir)
+    files_of(focal).path(".json").write_text(content, encoding="latin-1")
+    with pytest.raises(ValueError, match=r"0003.json is not a readable JSON file .*; move it away, and") as raised:
+        fit(focal)
+    assert "\n" not in str(raised.value)
+
+
+@pytest.mark.parametrize("arrays", ["lost", "damaged", "whole"])
+def test_a_lost_summary_and_lost_arrays_are_made_again_without_training(whole, focal, arrays):
+    shutil.copytree(whole.out_dir, focal.out_dir)
+    files_of(focal).path(".json").unlink()
+    if arrays != "whole":
+        {"lost": os.remove, "damaged": cut}[arrays](files_of(focal).path(".npz"))
+    fit(focal, lambda event, run: pytest.fail("trained again") if event == "step" else None)
+    assert_same(outcome(focal), outcome(whole))
+
+
+def test_changed_code_is_noted(focal, monkeypatch):
+    interrupted(focal, 5)
+    monkeypatch.setattr(train.record, "code_sha256", lambda: "other")
+    fit(focal)
+    assert "the library's code changed before epoch 1" in record_of(focal)["warnings"][0]
+
+
+# -- trouble on the way ------------------------------------------------------------------------------------------------
+
+
+def test_a_loss_that_is_not_finite_stops_at_that_step_and_names_term_step_and_images(whole, focal):
+    def poison(run):
+        with torch.no_grad():
+            run.model.aspp.branches[2].bias[4] = float("nan")
+
+    batches = []
+    watch = lambda event, run: (batches.append(run.training_batches()), at(12, poison)(event, run))  # noqa: E731
+    with pytest.raises(RunStopped) as raised:
+        fit(focal, watch)
+    message = str(raised.value)
+    assert message.startswith("the loss is not finite at epoch 2, step 3: ce = nan, focal = nan; images ")
+    names = message.split("images ")[1].split(". ")[0].split(", ")
+    pairs = train.prepare_data(focal, train.weights.RGB_IMAGENET).train.pairs
+    assert names == [pairs[i].name for i in batches[-1][2]]
+    assert checkpoint.load(files_of(focal).path(".pt"))["position"]["epoch"] == 2
+    fit(focal)
+    assert_same(outcome(focal), outcome(whole))
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB\nmore lines"),
+        RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 17179869184 bytes."),
+        MemoryError(),
+    ],
+)
+def test_exhausted_memory_says_what_to_try(focal, monkeypatch, error):
+    monkeypatch.setattr(train.Run, "scores", lambda run, images: (_ for _ in ()).throw(error))
+    with pytest.raises(RunStopped) as raised:
+        fit(focal)
+    assert str(raised.value) == (
+        "out of memory at epoch 1, step 0: try accumulate=2 (the same batch of 2 in 2 parts) or a smaller batch_size; "
+        "nothing had been saved yet"
+    )
+
+
+@pytest.fixture
+def failing_disk(monkeypatch):
+    """Makes every sync to disk fail, after the first `sound` ones, `times` times with error `number`."""
+
+    def fail(number, sound, times):
+        sync, done = files.sync, [0]
+
+        def failing(path):
+            done[0] += 1
+            if sound < done[0] <= sound + times:
+                raise OSError(number, os.strerror(number), str(path))
+            sync(path)
+
+        monkeypatch.setattr(files, "sync", failing)
+        monkeypatch.setattr(files.time, "sleep", lambda seconds: None)
+
+    return fail
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EROFS, errno.EIO])
+@pytest.mark.parametrize("sound", [0, 6, 9, 21])
+def test_a_disk_that_fails_for_good_stops_the_run_with_its_last_state_intact(
+    whole, focal, failing_disk, monkeypatch, number, sound
+):
+    failing_disk(number, sound, 10**6)
+    with pytest.raises(
+        RunStopped, match=rf"cannot use .* \({os.strerror(number)}\) at epoch .*same command cont"
+    ) as raised:
+        fit(focal)
+    assert "\n" not in str(raised.value)
+    assert not list(Path(focal.out_dir).glob(".*"))
+    monkeypatch.undo()
+    fit(focal)
+    assert_same(outcome(focal), outcome(whole))
+
+
+def test_a_disk_that_fails_twice_is_waited_for(whole, focal, failing_disk):
+    failing_disk(errno.EIO, 7, 2)
+    fit(focal)
+    assert_same(outcome(focal), outcome(whole))
+    assert len(record_of(focal)["sessions"]) == 1
+
+
+def test_a_stop_on_a_full_disk_is_told_in_one_line(focal, failing_disk):
+    def fill(run):
+        failing_disk(errno.ENOSPC, 0, 10**6)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    with pytest.raises(RunStopped, match=r"No space left on device\) at epoch 2, step 4; the last good state is in"):
+        fit(focal, at(14, fill))
+
+
+def test_a_folder_that_vanishes_is_made_again(focal, whole):
+    fit(focal, at(15, lambda run: shutil.rmtree(focal.out_dir)))
+    got, expected = (table_of(config).drop(columns=TIMINGS) for config in (focal, whole))
+    pd.testing.assert_frame_equal(got, expected)
+
+
+def test_two_processes_on_one_run_train_it_once(whole, focal, capsys):
+    steps, results = [], []
+
+    def second():
+        results.append(fit(focal, lambda event, run: steps.append("second") if event == "step" else None))
+
+    thread = threading.Thread(target=second)
+
+    def first(event, run):
+        if (event, run.step) == ("step", 3):
+            thread.start()
+            while "is being trained by process" not in capsys.readouterr().out:
+                time.sleep(0.01)
+        steps.extend(["first"] * (event == "step"))
+
+    results.append(fit(focal, first))
+    thread.join()
+    assert steps == ["first"] * STEPS * EPOCHS
+    assert results[0] == results[1]
+    assert_same(outcome(focal), outcome(whole))
+
+
+def test_a_held_run_may_be_given_up_on(focal, monkeypatch):
+    monkeypatch.setenv("DEEPLAB_LOCK_SECONDS", "0.1")
+    with checkpoint.run_lock(files_of(focal)), pytest.raises(TimeoutError, match=r"is still held by process \d+ on"):
+        fit(focal)
+
+
+def test_more_images_a_batch_than_there_are_is_refused(smoke):
+    with pytest.raises(ValueError, match="batch_size 21 exceeds the 20 training images"):
+        fit(smoke(batch_size=21))
+
+
+def test_a_program_in_place_of_the_checkpoint_is_not_run(focal, tmp_path):
+    class Trojan:
+        def __reduce__(self):
+            return os.mkdir, (str(tmp_path / "owned"),)
+
+    checkpoint.save(files_of(focal).path(".pt"), {"model": Trojan(), "identity": {}})
+    fit(focal)
+    assert not (tmp_path / "owned").exists()
+    assert "holds more than tensors and plain values; not loaded" in record_of(focal)["warnings"][0]
