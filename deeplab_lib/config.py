@@ -68,6 +68,7 @@ class Config:
         for item in fields(self):
             self._set(item.name, checked(item, getattr(self, item.name)))
         self._set("loss", self._canonical_loss())
+        self._set("out_dir", self.out_dir and os.path.expanduser(self.out_dir))
         self._set("data", str(cityscapes.data_root(self.data) or ""))
         if self.preset == "auto":
             self._set("preset", "paper" if self.data else "demo")
@@ -90,7 +91,7 @@ class Config:
         if re.fullmatch(r"\w+", self.loss) and self.loss.lower() not in TERMS:
             raise ValueError(f"no loss {self.loss!r}{did_you_mean(self.loss, RECIPES)}; recipes: {', '.join(RECIPES)}")
         make_loss(self.loss)
-        return self.loss
+        return canonical(self.loss)
 
     def _same_schedule(self):
         """Whether `schedule` names what the loss would be trained on anyway."""
@@ -118,6 +119,8 @@ class Config:
             raise ValueError(f"device is {self.device!r}; valid: auto, cpu, cuda, cuda:N, mps")
         if self.device.startswith("cuda") and not torch.cuda.is_available():
             raise ValueError(f"device is {self.device!r}, but this PyTorch sees no GPU; use device=cpu or auto")
+        if self.device == "mps" and not torch.backends.mps.is_available():
+            raise ValueError("device is 'mps', but this PyTorch sees none; use device=cpu or auto")
         if self.gpus > 1:
             self._check_processes()
         if self.amp == "auto":
@@ -266,6 +269,9 @@ def checked(item, value):
     if value is None:
         return None if item.default is MISSING else item.default
     value = coerce(item.name, value, about["kind"])
+    if item.name == "pretrained":
+        value = {"": None, "null": "none", "false": "none", "true": "auto"}.get(value.lower(), value)
+        return value.lower() if value and value.lower() in ("none", "auto", "torchvision") else value
     if about["choices"]:
         value = value.lower()
         if value not in about["choices"]:
@@ -290,7 +296,7 @@ def coerce(name, value, kind):
             number = float(value)
             if math.isfinite(number) and (kind is float or number == int(number)):
                 return kind(number)
-    except (KeyError, ValueError):
+    except (KeyError, ValueError, OverflowError):
         pass
     want = {int: "a whole number", float: "a number", bool: "true or false", str: "text"}[kind]
     raise ValueError(f"{name} is {value!r}; it must be {want}")
@@ -304,6 +310,17 @@ def best_amp(device):
         fast = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
         return "bf16" if any(getattr(torch.cpu, name, bool)() for name in fast) else "off"
     return "off"
+
+
+def canonical(expression):
+    """A loss expression in one spelling, so that spaces, capitals and zeros behind the point make no other run of it."""
+    shortest = lambda number: repr(float(number)).removesuffix(".0")  # noqa: E731
+    terms = []
+    for weight, name, options in parse_expression(expression):
+        pairs = [text.split("=") for text in options.split(",") if text.strip()]
+        inside = ", ".join(f"{key.strip()}={shortest(value)}" for key, value in pairs)
+        terms.append((f"{shortest(weight)}*" if weight != 1 else "") + name + (f"({inside})" if inside else ""))
+    return " + ".join(terms)
 
 
 def data_folder():

@@ -348,7 +348,8 @@ class Run:
 def identify(config, data, pretrained):
     """All that decides a run's numbers; two sessions of one run must agree in it."""
     source = file_sha256(pretrained.path) if pretrained.path else "from scratch"
-    return record.plain(config.result_dict() | {"dataset": data.about["fingerprint"], "weights": source})
+    knobs = {name: value for name, value in config.result_dict().items() if name != "pretrained"}  # by content, not place
+    return record.plain(knobs | {"dataset": data.about["fingerprint"], "weights": source})
 
 
 def refuse_changes(files, old, new):
