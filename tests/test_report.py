@@ -271,6 +271,9 @@ class TestPDF:
         assert values <= set(text.split())
         assert all(40 < x < 555 for word, x in placed.items() if word)
 
+    def test_tables_stay_in_order(self, pdf_text):
+        assert pdf_text.index("Table 1. Losses") < pdf_text.index("Table 2. Validation")
+
     def test_same_notebook_same_bytes(self, paper, tmp_path):
         for name in ("report.pdf", "report.html"):
             write = report.export_pdf if name.endswith("pdf") else report.export_html
@@ -292,6 +295,7 @@ def structure(pdf):
 
 class TestHTML:
     def test_loads_nothing(self, page, paper):
+        assert "http" not in (paper / "report.html").read_text(encoding="utf-8")
         assert all(address.startswith("data:") for address in page.loads)
         assert "<script" not in (paper / "report.html").read_text(encoding="utf-8")
 

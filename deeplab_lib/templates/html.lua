@@ -57,6 +57,7 @@ local function formula(math)
   if math.text:match('\\mathbf') then
     markup = markup:gsub('<mi mathvariant="bold%-italic">(.-)</mi>', upright_bold)
   end
+  markup = markup:gsub(' xmlns="[^"]*"', '') -- HTML5 knows <math>, and an address in the page looks like a load
   return pandoc.RawInline('html', spaced_operators(overlined(markup)))
 end
 
