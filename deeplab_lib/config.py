@@ -313,8 +313,11 @@ def best_amp(device):
 
 
 def canonical(expression):
-    """A loss expression in one spelling, so that spaces, capitals and zeros behind the point make no other run of it."""
-    shortest = lambda number: repr(float(number)).removesuffix(".0")  # noqa: E731
+    """A loss expression in one spelling, so that spaces, capitals and trailing zeros make no other run of it."""
+
+    def shortest(number):
+        return repr(float(number)).removesuffix(".0")
+
     terms = []
     for weight, name, options in parse_expression(expression):
         pairs = [text.split("=") for text in options.split(",") if text.strip()]

@@ -348,7 +348,8 @@ class Run:
 def identify(config, data, pretrained):
     """All that decides a run's numbers; two sessions of one run must agree in it."""
     source = file_sha256(pretrained.path) if pretrained.path else "from scratch"
-    knobs = {name: value for name, value in config.result_dict().items() if name != "pretrained"}  # by content, not place
+    # Weights are told by their content, not by where they lie.
+    knobs = {name: value for name, value in config.result_dict().items() if name != "pretrained"}
     return record.plain(knobs | {"dataset": data.about["fingerprint"], "weights": source})
 
 
