@@ -1,0 +1,228 @@
+"""Parameters: what each may be, what is meant by text, what is refused and how."""
+
+import json
+from dataclasses import FrozenInstanceError, fields
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from deeplab_lib.config import Config, canonical, check_names, coerce, from_notebook
+from deeplab_lib.losses import make_loss
+from deeplab_lib.recipes import PRESETS, RECIPES
+
+KNOBS = {item.name: item for item in fields(Config)}
+RANGED = [name for name, item in KNOBS.items() if item.metadata["low"] is not None]
+CHOSEN = [name for name, item in KNOBS.items() if item.metadata["choices"]]
+
+
+def refusal(**knobs):
+    """The one line with which `Config(**knobs)` is refused."""
+    with pytest.raises(ValueError) as raised:
+        Config(**knobs)
+    assert "\n" not in str(raised.value)
+    return str(raised.value)
+
+
+# -- what None means ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+@pytest.mark.parametrize("key", RECIPES)
+def test_none_is_what_recipe_and_preset_say(preset, key):
+    config, scale, recipe = Config(loss=key, preset=preset), PRESETS[preset], RECIPES[key]
+    assert (config.epochs, config.batch_size, config.model) == (scale.epochs, scale.batch_size, scale.model)
+    assert config.size == (scale.image_height, scale.image_width)
+    assert config.lr == pytest.approx(recipe.lr * scale.lr_factor)
+    assert config.stem == recipe.stem and config.title == recipe.title and config.expression == recipe.loss
+    assert all(value is not None for name, value in config.as_dict().items() if name != "schedule")
+    json.dumps(config.as_dict())
+
+
+def test_data_decides_the_preset(monkeypatch, tmp_path):
+    assert Config().preset == "demo" and Config().toycity and Config().dataset_name == "toycity"
+    real = Config(data=str(tmp_path / "CityScapes"))
+    assert real.preset == "paper" and not real.toycity and real.dataset_name == "cityscapes"
+    assert real.out_dir.endswith("runs/cityscapes") and real.pretrained == "auto"
+    monkeypatch.setenv("CITYSCAPES_DATASET", str(tmp_path))
+    assert Config().data == str(tmp_path) and Config().preset == "paper"
+
+
+def test_a_config_cannot_be_changed():
+    with pytest.raises(FrozenInstanceError):
+        Config().epochs = 3
+
+
+def test_every_knob_is_explained():
+    lines = list(Config(preset="smoke").describe())
+    assert [line.split()[0] for line in lines] == list(KNOBS)
+    assert all(len(item.metadata["help"]) > 5 for item in KNOBS.values())
+
+
+# -- text, as papermill and shells give it -----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "meant"),
+    [
+        ("epochs", "7", 7), ("epochs", " 7 ", 7), ("epochs", 7.0, 7), ("epochs", "1e2", 100),
+        ("lr", "1e-3", 0.001), ("lr", 1, 1.0), ("lr", ".5", 0.5),
+        ("resume", "false", False), ("resume", "False", False), ("resume", "true", True), ("resume", "no", False),
+        ("resume", "0", False), ("resume", 0, False), ("resume", 1, True),
+        ("epochs", "None", 5), ("epochs", "null", 5), ("epochs", "", 5), ("seed", "none", 0), ("seed", None, 0),
+        ("loss", "CE_Focal", "ce_focal"), ("loss", " ce ", "ce"), ("preset", "SMOKE", "smoke"), ("amp", "OFF", "off"),
+        ("pretrained", "None", "none"), ("pretrained", "", "none"), ("pretrained", "AUTO", "auto"),
+        ("pretrained", "false", "none"), ("pretrained", "True", "auto"), ("pretrained", "A/b.pth", "A/b.pth"),
+        ("deterministic", "True", True), ("bn", "Eval", "eval"),
+    ],
+)  # fmt: skip
+def test_text_is_read_as_meant(name, text, meant):
+    value = getattr(Config(**({"preset": "smoke"} | {name: text})), name)
+    assert value == meant and type(value) is type(meant)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "complaint"),
+    [
+        ("epochs", "seven", "epochs is 'seven'; it must be a whole number"),
+        ("epochs", 2.5, "epochs is 2.5; it must be a whole number"),
+        ("epochs", "[1, 2]", "epochs is '[1, 2]'; it must be a whole number"),
+        ("epochs", [1, 2], "epochs is [1, 2]; it must be a whole number"),
+        ("epochs", True, "epochs is True; it must be a whole number"),
+        ("epochs", 10**400, "it must be a whole number"),
+        ("epochs", 0, "epochs is 0; it must lie between 1 and 100000"),
+        ("lr", "1e-3x", "lr is '1e-3x'; it must be a number"),
+        ("lr", "nan", "lr is 'nan'; it must be a number"),
+        ("lr", float("inf"), "lr is inf; it must be a number"),
+        ("lr", 0, "lr is 0; it must be positive"),
+        ("lr", -1, "lr is -1; it must lie between 0 and 10"),
+        ("resume", "perhaps", "resume is 'perhaps'; it must be true or false"),
+        ("resume", 2, "resume is 2; it must be true or false"),
+        ("resume", 1.0, "resume is 1.0; it must be true or false"),
+        ("loss", 5, "loss is 5; it must be text"),
+        ("loss", "ce_focl", "no loss 'ce_focl', did you mean 'ce_focal'?; recipes: ce, ce_tversky"),
+        ("loss", "0.5*ce + 0.5*lovas", "no term 'lovas', did you mean 'lovasz'?"),
+        ("loss", "['ce', 'dice']", "cannot read \"['ce', 'dice']\""),
+        ("preset", "papre", "preset is 'papre', did you mean 'paper'?; valid: auto, paper, demo, smoke"),
+        ("model", "deeplabv2_resnet11", "did you mean 'deeplabv2_resnet101'?"),
+        ("amp", "bf61", "amp is 'bf61', did you mean 'bf16'?; valid: auto, bf16, fp16, off"),
+        ("device", "gpu", "device is 'gpu'; valid: auto, cpu, cuda, cuda:N, mps"),
+        ("image_width", 16, "image_width is 16; it must lie between 32 and 8192"),
+        ("seed", -1, "seed is -1; it must lie between 0 and"),
+        ("accumulate", 3, "batch_size 2 cannot be split evenly over accumulate 3 x gpus 1"),
+        ("schedule", "ce_fokal", "did you mean 'ce_focal'?"),
+        ("schedule", "ce_lovasz_warmup", "schedule 'ce_lovasz_warmup' weighs ce, lovasz, but the loss 'ce' has ce"),
+    ],
+)  # fmt: skip
+def test_what_cannot_be_meant_is_refused_in_one_line(name, value, complaint):
+    assert complaint in refusal(**({"preset": "smoke"} | {name: value}))
+
+
+@pytest.mark.parametrize("name", RANGED)
+def test_ranges_hold_at_their_ends(name):
+    about = KNOBS[name].metadata
+    for beyond in (about["low"] - 1, about["high"] + 1):
+        assert f"{name} is" in refusal(preset="smoke", **{name: beyond})
+    for end in {about["low"], about["high"]} - {0 if name == "lr" else None}:
+        assert coerce(name, end, about["kind"]) == end
+
+
+@pytest.mark.parametrize("name", CHOSEN)
+def test_choices_are_named_when_refused(name):
+    assert f"{name} is 'nonsense'" in refusal(**({"preset": "smoke"} | {name: "nonsense"}))
+    assert all(
+        choice in refusal(**({"preset": "smoke"} | {name: "nonsense"})) for choice in KNOBS[name].metadata["choices"]
+    )
+
+
+@given(st.sampled_from(list(KNOBS)), st.integers(0, 25), st.characters(categories=("Ll",)))
+def test_a_misspelt_name_is_refused_and_the_right_one_offered(name, place, letter):
+    misspelt = name[:place] + letter + name[place:]
+    if misspelt in KNOBS:
+        return
+    with pytest.raises(ValueError, match=f"no parameter '{misspelt}'.*; parameters: loss, data, preset"):
+        check_names([misspelt])
+    with pytest.raises(TypeError):
+        Config(**{misspelt: 1})
+
+
+def test_did_you_mean():
+    with pytest.raises(ValueError, match=r"no parameter 'losss', did you mean 'loss'\?"):
+        check_names(["seed", "losss"])
+
+
+# -- the notebook's parameters -----------------------------------------------------------------------------------------
+
+
+def notebook(*cells):
+    """Globals of a notebook that has run `cells`."""
+    namespace = {"In": ["", *cells]}
+    for cell in cells:
+        exec(cell, namespace)
+    return namespace
+
+
+DEFAULTS = '# Parameters. None means: automatic.\nloss = "ce"  # a recipe\nseed = 0\npreset = "smoke"\n'
+
+
+def test_injected_parameters_win():
+    config = from_notebook(notebook(DEFAULTS, '# Parameters\nloss = "ce_dice"\nseed = "3"\n', "import json\nx = 1"))
+    assert (config.loss, config.seed, config.preset) == ("ce_dice", 3, "smoke")
+
+
+def test_an_injected_name_that_is_no_parameter_is_refused():
+    with pytest.raises(ValueError, match=r"no parameter 'sede', did you mean 'seed'\?"):
+        from_notebook(notebook(DEFAULTS, "# Parameters\nsede = 3\n"))
+
+
+def test_other_names_of_a_notebook_are_its_own():
+    assert from_notebook(notebook(DEFAULTS, "device_count = 3\nlrs = []")).loss == "ce"
+
+
+# -- the name of a run -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("knobs", "stem"),
+    [
+        ({}, "DeepLabV2_ce"),
+        ({"seed": 2}, "DeepLabV2_ce_seed2"),
+        ({"lr": 1e-4}, "DeepLabV2_ce_lr0.0001"),
+        ({"lr": 0.001, "epochs": 50}, "DeepLabV2_ce"),
+        ({"epochs": 3, "bn": "eval"}, "DeepLabV2_ce_epochs3_bneval"),
+        ({"image_height": 256, "image_width": 512, "batch_size": 8}, "DeepLabV2_ce_batch8_h256_w512"),
+        ({"model": "deeplabv3_resnet101"}, "DeepLabV2_ce_deeplabv3_resnet101"),
+        ({"loss": "ce_focal", "schedule": "ce"}, "DeepLabV2_ce05_f05_warnup_lr_0.0003_schedule_ce"),
+        ({"loss": "0.6*ce + 0.4*dice"}, "DeepLabV2_0.6ce_0.4dice"),
+        ({"workers": 3, "device": "cpu", "amp": "bf16", "resume": False, "checkpoint_minutes": 1}, "DeepLabV2_ce"),
+    ],
+)
+def test_what_changes_the_numbers_and_is_not_the_recipes_enters_the_stem(knobs, stem):
+    assert Config(**({"preset": "paper", "data": "/somewhere"} | knobs)).stem == stem
+
+
+@given(st.lists(st.sampled_from(("ce", "dice", "lovasz", "focal")), min_size=1, max_size=4, unique=True), st.randoms())
+def test_one_loss_is_one_run_however_it_is_written(names, random):
+    weights = [random.choice((0.1, 0.25, 1, 2)) for _ in names]
+    space = lambda: " " * random.randint(0, 2)  # noqa: E731
+    spelt = [
+        "+".join(space() + f"{weight:{style}}" + space() + "*" + space() + random.choice((name, name.upper())) + space()
+                 for weight, name in zip(weights, names, strict=True))
+        for style in ("g", ".3f", ".2e")
+    ]  # fmt: skip
+    assert len({canonical(text) for text in spelt}) == 1
+    assert make_loss(canonical(spelt[0])).weights == dict(zip(names, map(float, weights), strict=True))
+    assert len({Config(loss=text, preset="smoke").stem for text in spelt}) == 1
+
+
+def test_options_are_kept_in_the_canonical_spelling():
+    assert canonical("1.0*FOCAL( gamma = 3.0 )+0.50*tversky(alpha=0.1,beta=.9)") == (
+        "focal(gamma=3) + 0.5*tversky(alpha=0.1, beta=0.9)"
+    )
+
+
+@pytest.mark.parametrize("key", RECIPES)
+def test_canonical_spelling_means_the_same(key):
+    text = canonical(RECIPES[key].loss)
+    assert canonical(text) == text
+    assert make_loss(text).weights == make_loss(RECIPES[key].loss).weights
