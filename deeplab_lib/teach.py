@@ -112,3 +112,27 @@ def score_without(network, dataset, branch):
     for parameter in silenced.aspp.branches[branch].parameters():
         parameter.zero_()
     return score(silenced, dataset)
+
+
+def pull(loss, scores, labels):
+    """How hard a loss pulls at each cell: the sum over classes of |d loss / d score|, `(N, h, w)`."""
+    scores = scores.detach().requires_grad_()
+    (gradient,) = torch.autograd.grad(loss(scores, labels), scores)
+    return gradient.abs().sum(dim=1)
+
+
+def steps_to_find(loss, margin, lr=20.0, cap=300):
+    """Steps of gradient descent until a class that is denied by `margin` logits everywhere is found on half its pixels.
+
+    200 pixels, 20 of them of class 1; every score starts in favour of class 0. Returns `cap` when it takes longer.
+    """
+    labels = (torch.arange(200) < 20).long().view(1, 1, 200)
+    scores = torch.zeros(1, 2, 1, 200)
+    scores[:, 0] = margin
+    for step in range(cap):
+        if (scores.argmax(dim=1)[labels == 1] == 1).float().mean() >= 0.5:
+            return step
+        scores.requires_grad_()
+        (gradient,) = torch.autograd.grad(loss(scores, labels), scores)
+        scores = scores.detach() - lr * gradient
+    return cap

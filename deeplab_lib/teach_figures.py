@@ -5,7 +5,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
 from .labels import CLASS_NAMES, IGNORE_INDEX, NUM_CLASSES, PALETTE, colorize
-from .plots import styled
+from .plots import LOOKS, styled
 from .show import picture
 
 DARK, LIGHT = "#1b1b1b", "0.72"  # two tones that stay apart on any printer
@@ -235,4 +235,144 @@ def costs(table):
     ax.grid(axis="y", visible=False)
     ax.set_xlabel("share of the network (%)")
     ax.legend(loc="lower right", handlelength=1.2)
+    return fig
+
+
+# Lesson 3: losses.
+
+LOSS_LOOKS = {
+    "ce": LOOKS["ce"],
+    "focal": LOOKS["ce_focal"],
+    "tversky": LOOKS["ce_tversky"],
+    "dice": LOOKS["ce_dice"],
+    "lovasz": LOOKS["ce_lovasz"],
+    "0.5*ce + 0.5*lovasz": LOOKS["ce_lovasz_warmup"],
+}
+
+
+@styled
+def focal_curves(p, curves):
+    """Two panels against the probability of the true class; `curves` {title: {gamma: values}}."""
+    fig, axes = panels(2.5, 2)
+    for ax, (title, lines) in zip(axes, curves.items(), strict=True):
+        for (gamma, values), dash in zip(lines.items(), ("-", "--", "-.", ":"), strict=False):
+            ax.plot(p, values, color=DARK, ls=dash, label=f"γ = {gamma:g}" + " (cross-entropy)" * (gamma == 0))
+        ax.set(xlabel="probability of the true class", ylabel=title, xlim=(0, 1))
+    axes[0].set_ylim(0, 5)
+    axes[0].legend()
+    return fig
+
+
+@styled
+def ambiguous_edge(x, truth, answers):
+    """How far an object is claimed: its probability along a line, and the answers {name: p} that losses settle on."""
+    fig, ax = panels(2.6, width=7)
+    ax.fill_between(x, truth, color="0.88", label="how often the pixel belongs to the object")
+    for (name, p), dash in zip(answers.items(), ("-", "--", "-.", ":"), strict=False):
+        ax.plot(x, p, color=DARK, ls=dash, lw=1.5, label=name)
+    ax.set(xlabel="position (pixels)", ylabel="probability", ylim=(0, 1.03), xlim=(x[0], x[-1]))
+    ax.legend(loc="center left", bbox_to_anchor=(1.01, 0.5))
+    return fig
+
+
+@styled
+def lovasz_stairs(table):
+    """The steps of one class: a table with `error`, `foreground`, `jaccard` and `growth`, sorted by error."""
+    fig, ax = panels(2.7, width=6.5)
+    place = np.arange(1, len(table) + 1)
+    for inside, tone, name in ((True, DARK, "of the class"), (False, LIGHT, "of another class")):
+        mine = (table["foreground"] == inside).to_numpy()
+        ax.bar(place[mine], table["growth"][mine], 0.6, color=tone, edgecolor="0.2", label=f"weight of a pixel {name}")
+    ax.step(
+        [0.5, *(place + 0.5)], [0, *table["jaccard"]], where="pre", color="black", lw=1.2, label="Jaccard loss so far"
+    )
+    ax.plot(place, table["error"], "o", color="black", mfc="white", ms=4.5, label="error of the pixel")
+    ax.set_xticks(place)
+    ax.set(xlabel="pixels, the worst first", ylabel="loss, weight, error", ylim=(0, 1.05))
+    ax.legend(loc="center left", bbox_to_anchor=(1.01, 0.5))
+    ax.grid(axis="x", visible=False)
+    return fig
+
+
+@styled
+def gradient_maps(image, labels, maps):
+    """A scene, its labels on the grid, and how hard each loss pulls at each cell, `maps` {loss: (h, w)}."""
+    fig, axes = panels(3.4, 4, rows=2, width=10)
+    places = axes.flat
+    picture(next(places), image, "image")
+    picture(next(places), colorize(labels), "labels on the grid (black: void)")
+    for name, gradient in maps.items():
+        ax = next(places)
+        drawn = ax.imshow(gradient / gradient.max(), cmap="Greys", vmin=0, vmax=1, aspect="auto")
+        ax.set_title(name, fontsize=7)
+        at_pixel_centres(ax)
+        ax.spines[:].set_visible(True)
+    for ax in places:
+        ax.set_axis_off()
+    fig.colorbar(drawn, ax=axes[1, 3], location="left", label="gradient (1 = strongest)", fraction=0.5, pad=-1)
+    return fig
+
+
+@styled
+def loudness(table, title):
+    """Share of the gradient (percent) by class and loss, as numbers on grey; the first column is the share of cells."""
+    fig, ax = panels(4.2, width=5.6)
+    values = table.to_numpy()
+    ratio = np.log2(np.maximum(values, 1e-3) / np.maximum(values[:, :1], 1e-3))
+    drawn = ax.imshow(ratio, cmap="Greys", vmin=-3, vmax=4, aspect="auto")
+    for (row, column), value in np.ndenumerate(values):
+        dark = ratio[row, column] > 1.6
+        ax.text(column, row, f"{value:.1f}", ha="center", va="center", fontsize=6.5, color="white" if dark else "black")
+    ax.set_xticks(range(table.shape[1]), table.columns)
+    ax.set_yticks(range(len(table)), table.index)
+    ax.xaxis.tick_top()
+    ax.tick_params(length=0)
+    ax.grid(visible=False)
+    ax.spines[:].set_visible(False)
+    bar = fig.colorbar(drawn, ax=ax, ticks=range(-3, 5), label="share of gradient / share of cells", shrink=0.8)
+    bar.ax.set_yticklabels([f"{2.0**power:g}" for power in range(-3, 5)])
+    fig.suptitle(title, fontsize=8)
+    return fig
+
+
+@styled
+def vanishing(p, pulls):
+    """How hard each loss pulls at a pixel against the probability of its true class; `pulls` {loss: values}."""
+    fig, ax = panels(2.6, width=6)
+    for name, values in pulls.items():
+        look = LOSS_LOOKS[name]
+        ax.plot(p, values, color=look.color, ls=look.dash, marker=look.marker, markevery=6, label=name)
+    ax.set(xscale="log", yscale="log", ylim=(1e-4, 2))
+    ax.set(xlabel="probability of the true class (log scale)", ylabel="pull (1 = its strongest)")
+    ax.legend(loc="center left", bbox_to_anchor=(1.01, 0.5))
+    return fig
+
+
+@styled
+def escape(margins, steps, cap):
+    """Steps until a class that was confidently denied is found, against the margin; `steps` {loss: values}."""
+    fig, ax = panels(2.6, width=6)
+    for name, values in steps.items():
+        look, values = LOSS_LOOKS[name], np.array(values, dtype=float)
+        found = values < cap
+        ax.plot(margins[found], values[found], color=look.color, ls=look.dash, marker=look.marker, label=name)
+        ax.plot(margins[~found], values[~found], look.marker, color=look.color, mfc="white")
+    ax.axhline(cap, color="0.6", lw=0.8, ls=":")
+    ax.annotate(
+        "not within this time (open markers)", (margins[0], cap), (0, -9), textcoords="offset points", fontsize=6.5
+    )
+    ax.set(xlabel="logit margin by which the class is denied at first", ylabel="steps until found")
+    ax.legend(loc="center left", bbox_to_anchor=(1.01, 0.5))
+    return fig
+
+
+@styled
+def schedules(progress, rates):
+    """Learning rate of every recipe over the training; `rates` {key: values}, `progress` in epochs."""
+    fig, ax = panels(2.9)
+    for key, values in rates.items():
+        look = LOOKS[key]
+        ax.plot(progress, values, color=look.color, ls=look.dash, label=key)
+    ax.set(xlabel="epoch (of 50)", ylabel="base learning rate (log scale)", yscale="log", xlim=(0, 50))
+    ax.legend(loc="center left", bbox_to_anchor=(1.01, 0.5))
     return fig
