@@ -187,7 +187,7 @@ class Config:
     @property
     def needs_class_counts(self):
         """Whether the training depends on how often each class occurs."""
-        return self.crops > 1
+        return self.crops > 1 or make_loss(self.expression).needs_class_counts
 
     @property
     def size(self):

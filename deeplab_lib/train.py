@@ -77,6 +77,8 @@ class Run:
         self.pretrained, self.stop, self.watch = pretrained, stop, first_only(watch)
         self.device = torch.device(config.device)
         self.loss, self.validation_loss = make_loss(config.expression), with_ce(make_loss(config.expression))
+        for loss in (self.loss, self.validation_loss):
+            loss.set_class_counts(data.class_counts)
         self.steps_per_epoch = len(data.train) // config.batch_size
         self.plan = config.poly(self.steps_per_epoch)
         with torch.random.fork_rng(devices=[]):

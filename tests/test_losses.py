@@ -1,4 +1,4 @@
-"""The five losses: values by hand, independent oracles, and what must hold for any batch."""
+"""The losses: values by hand, independent oracles, and what must hold for any batch."""
 
 import math
 
@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from torch.nn import functional as F
 
 from deeplab_lib.losses import (
+    TERMS,
     CrossEntropyLoss,
     DiceLoss,
     FocalLoss,
@@ -23,7 +24,9 @@ from deeplab_lib.recipes import RECIPES
 
 VOID = 255
 DTYPES = (torch.float32, torch.bfloat16, torch.float16)
-SINGLE = ("ce", "focal", "focal(gamma=0.5)", "tversky", "tversky(alpha=1, beta=0)", "dice", "lovasz")
+PIXELWISE = ("ce", "focal", "boundary_ce", "ohem", "median_ce", "effective_ce")
+OVERLAP = ("tversky", "dice", "lovasz", "focal_tversky")
+SINGLE = (*PIXELWISE, *OVERLAP, "unified_focal", "focal(gamma=0.5)", "tversky(alpha=1, beta=0)")
 ALL = (*SINGLE, *(recipe.loss for recipe in RECIPES.values()))
 
 
@@ -201,9 +204,10 @@ def test_a_perfect_prediction_costs_nothing_and_a_wrong_one_the_most(expression)
     loss = make_loss(expression)
     assert loss(certain(labels, 6), labels).item() == pytest.approx(0, abs=1e-6)
     worst = loss(certain((labels + 1) % 6, 6), labels).item()
-    overlap = sum(w for w, name, _ in parse_expression(expression) if name in ("tversky", "dice", "lovasz"))
-    pixelwise = sum(w for w, name, _ in parse_expression(expression) if name in ("ce", "focal"))
-    assert worst == pytest.approx(overlap + 200 * pixelwise, rel=1e-4)
+    overlap = sum(w for w, name, _ in parse_expression(expression) if name in OVERLAP)
+    pixelwise = sum(w for w, name, _ in parse_expression(expression) if name in PIXELWISE)
+    unified = 0.5 * 0.6 * 200 + 0.5 if expression == "unified_focal" else 0
+    assert worst == pytest.approx(overlap + 200 * pixelwise + unified, rel=1e-4)
 
 
 @pytest.mark.parametrize("expression", ALL)
@@ -251,7 +255,7 @@ def test_a_batch_of_nothing_but_void_gives_zero_and_a_zero_gradient(expression, 
     assert (gradient == 0).all()
 
 
-@pytest.mark.parametrize("expression", ("tversky", "dice", "lovasz"))
+@pytest.mark.parametrize("expression", (*OVERLAP, "unified_focal"))
 @given(batch=batches(dtypes=(torch.float32,)))
 def test_a_class_that_is_absent_and_not_predicted_does_not_dilute_the_mean(expression, batch):
     logits, labels = batch
@@ -260,7 +264,7 @@ def test_a_class_that_is_absent_and_not_predicted_does_not_dilute_the_mean(expre
     assert torch.allclose(loss(torch.cat([logits, unlikely], 1), labels), loss(logits, labels), atol=1e-6)
 
 
-@pytest.mark.parametrize("expression", ("tversky", "dice", "lovasz"))
+@pytest.mark.parametrize("expression", OVERLAP)
 def test_an_absent_class_is_left_out_even_when_it_is_predicted(expression):
     # Everything is class 0 and predicted as class 1: one present class, wholly wrong.
     labels = torch.zeros(1, 2, 2, dtype=torch.long)
@@ -285,7 +289,7 @@ def test_shapes_that_do_not_fit_are_refused(shape):
 # -- the whole batch ---------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("expression", ALL)
+@pytest.mark.parametrize("expression", [expression for expression in ALL if expression != "boundary_ce"])
 @given(batch=batches(), seed=st.integers(0, 1000))
 def test_only_the_set_of_pixels_matters(expression, batch, seed):
     """How pixels are spread over images, rows and columns is no matter: losses are of the batch, not of the image."""
@@ -298,7 +302,7 @@ def test_only_the_set_of_pixels_matters(expression, batch, seed):
     )
 
 
-@pytest.mark.parametrize("expression", ("tversky", "dice", "lovasz"))
+@pytest.mark.parametrize("expression", OVERLAP)
 def test_batch_loss_is_not_the_mean_over_images(expression):
     torch.manual_seed(0)
     logits, labels = torch.randn(2, 3, 8, 8), torch.zeros(2, 8, 8, dtype=torch.long)
@@ -322,7 +326,7 @@ def street():
 
 
 @pytest.mark.parametrize("dtype", DTYPES[1:])
-@pytest.mark.parametrize("expression", ("ce", "focal", "tversky", "dice", "lovasz"))
+@pytest.mark.parametrize("expression", TERMS)
 def test_half_precision_is_within_one_percent_at_full_size(street, expression, dtype):
     logits, labels = street
     loss = make_loss(expression)
@@ -331,7 +335,9 @@ def test_half_precision_is_within_one_percent_at_full_size(street, expression, d
     assert value.dtype == torch.float32
     assert value == pytest.approx(exact.item(), rel=0.01)
     assert half_gradient.isfinite().all()
-    if dtype == torch.bfloat16:  # a gradient of one pixel in half a million lies below fp16's range: hence loss scaling
+    # A gradient of one pixel in half a million lies below fp16's range: hence loss scaling. And rounding changes which
+    # pixels are the hardest.
+    if dtype == torch.bfloat16 and expression != "ohem":
         assert (half_gradient.float() - gradient).norm() < 0.05 * gradient.norm()
 
 

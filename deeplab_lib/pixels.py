@@ -1,0 +1,81 @@
+"""What every loss works on: the pixels of a batch, and the checks that all losses share."""
+
+import math
+from functools import cached_property
+
+import torch
+from torch import nn
+
+from .labels import IGNORE_INDEX
+
+
+class Pixels:
+    """One batch flattened to `(C, P)`, with the softmax and the one-hot labels that all terms share, made once."""
+
+    def __init__(self, logits, labels, ignore_index=IGNORE_INDEX):
+        if logits.dim() != 4 or labels.shape != (logits.shape[0], *logits.shape[2:]):
+            raise ValueError(
+                f"logits {tuple(logits.shape)} and labels {tuple(labels.shape)}: want (N, C, h, w), (N, h, w)"
+            )
+        self.label_map, self.num_classes = labels, logits.shape[1]
+        flat = labels.reshape(-1)
+        self.valid = flat != ignore_index
+        self.labels = flat.where(self.valid, 0)
+        # Void logits become constants first: whatever stands there, even NaN, reaches neither value nor gradient.
+        scores = logits.float().transpose(0, 1).reshape(self.num_classes, -1)
+        self.log_p = scores.masked_fill(~self.valid, 0).log_softmax(dim=0)
+
+    @cached_property
+    def p(self):
+        """Softmax `(C, P)`, zero at void."""
+        return self.log_p.exp() * self.valid
+
+    @cached_property
+    def onehot(self):
+        """Labels as bool `(C, P)`, False at void."""
+        classes = torch.arange(self.num_classes, device=self.labels.device)
+        return (self.labels == classes[:, None]) & self.valid
+
+    @cached_property
+    def present(self):
+        """Which classes occur in the labels, bool `(C,)`."""
+        return self.onehot.any(dim=1)
+
+    @cached_property
+    def log_p_true(self):
+        """log p[i, y_i], `(P,)`."""
+        return self.log_p.gather(0, self.labels[None])[0]
+
+    def pixel_mean(self, values):
+        """Mean over the valid pixels of `values (P,)`; 0 when there is none."""
+        return (values * self.valid).sum() / self.valid.sum().clamp(min=1)
+
+    def class_mean(self, values):
+        """Mean over the present classes of `values (C,)`; 0 when there is none."""
+        return values.where(self.present, 0).sum() / self.present.sum().clamp(min=1)
+
+
+class Loss(nn.Module):
+    """Base of the losses: `loss(logits (N, C, h, w), labels (N, h, w)) -> scalar`."""
+
+    def forward(self, logits, labels):
+        check_labels(labels, logits.shape[1])
+        return self.of(Pixels(logits, labels))
+
+    def of(self, pixels):
+        """The loss of a prepared batch, a scalar."""
+        raise NotImplementedError
+
+
+def check_option(name, value):
+    if not 0 <= value < math.inf:
+        raise ValueError(f"loss option {name} is {value!r}; it must be a finite number of at least 0")
+    return float(value)
+
+
+def check_labels(labels, num_classes, ignore_index=IGNORE_INDEX):
+    """Raise ValueError naming the first label that is neither a class nor void."""
+    illegal = ((labels < 0) | (labels >= num_classes)) & (labels != ignore_index)
+    if illegal.any():
+        value = int(labels[illegal][0])
+        raise ValueError(f"label {value} is neither a class (0 to {num_classes - 1}) nor void ({ignore_index})")

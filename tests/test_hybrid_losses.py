@@ -1,0 +1,144 @@
+"""The further terms: values by hand and identities; what holds for every term stands in test_losses.py."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from deeplab_lib.augment import count_classes
+from deeplab_lib.data import prepare_data
+from deeplab_lib.hybrid_losses import near_boundary
+from deeplab_lib.losses import make_loss
+from deeplab_lib.train import fit
+from deeplab_lib.weights import RGB_IMAGENET
+
+VOID = 255
+# Two pixels, two classes. Pixel 0 has label 0 and p = (3/4, 1/4); pixel 1 has label 1 and p = (1/2, 1/2).
+LOGITS = torch.tensor([[[[math.log(3.0), 0.0]], [[0.0, 0.0]]]])
+LABELS = torch.tensor([[[0, 1]]])
+# Tversky misses with alpha 0.3, beta 0.7. Class 0: TP 3/4, FP 1/2, FN 1/4. Class 1: TP 1/2, FP 1/4, FN 1/2.
+MISS = (0.325 / 1.075, 0.425 / 0.925)
+
+
+def value(expression, logits=LOGITS, labels=LABELS):
+    return make_loss(expression)(logits, labels).item()
+
+
+@pytest.mark.parametrize(
+    ("expression", "expected"),
+    [
+        ("focal_tversky(alpha=0.3, beta=0.7, gamma=2)", (MISS[0] ** 0.5 + MISS[1] ** 0.5) / 2),
+        ("focal_tversky", (MISS[0] ** 0.75 + MISS[1] ** 0.75) / 2),
+        ("focal_tversky(gamma=1)", (MISS[0] + MISS[1]) / 2),
+        ("unified_focal(mix=1, delta=1, gamma=1)", (math.log(4 / 3) + math.log(2)) / 2),
+        ("unified_focal(mix=0, delta=0.7, gamma=1)", (MISS[0] + MISS[1]) / 2),
+        (
+            "unified_focal(mix=0.5, delta=0.7, gamma=0.5)",
+            0.5 * 0.7 * (0.25**0.5 * math.log(4 / 3) + 0.5**0.5 * math.log(2)) / 2
+            + 0.5 * (MISS[0] ** 0.5 + MISS[1] ** 0.5) / 2,
+        ),
+        ("ohem(keep=0.5)", math.log(2)),
+        ("ohem(keep=0.1)", math.log(2)),  # at least one pixel
+        ("ohem(keep=1)", (math.log(4 / 3) + math.log(2)) / 2),
+        ("boundary_ce", (math.log(4 / 3) + math.log(2)) / 2),  # both at the boundary: both count alike
+    ],
+)
+def test_values_by_hand(expression, expected):
+    assert value(expression) == pytest.approx(expected, rel=1e-6)
+
+
+# -- hard pixels, boundaries -------------------------------------------------------------------------------------------
+
+
+def test_hard_pixels_are_sought_in_the_whole_batch_and_void_is_none_of_them():
+    logits = torch.zeros(2, 2, 1, 4)
+    logits[0, 0] = -5.0  # the first image is wrong about everything, at its void pixel most
+    labels = torch.zeros(2, 1, 4, dtype=torch.long)
+    logits[0, 0, 0, 3], labels[0, 0, 3] = -50.0, VOID
+    loss = make_loss("ohem(keep=0.42)")  # 3 of 7 valid pixels
+    assert loss(logits, labels).item() == pytest.approx(math.log1p(math.exp(5)), rel=1e-6)
+
+
+def test_the_boundary_band_by_hand():
+    labels = torch.tensor([[[0, 0, 0, 1, 1, 1, VOID, 2, 2]]])
+    assert near_boundary(labels, 1).int().tolist() == [[[0, 0, 1, 1, 0, 0, 0, 0, 0]]]
+    assert near_boundary(labels, 2).int().tolist() == [[[0, 1, 1, 1, 1, 0, 0, 0, 0]]]
+    assert near_boundary(labels.transpose(1, 2), 1).int().flatten().tolist() == [0, 0, 1, 1, 0, 0, 0, 0, 0]
+
+
+def test_a_boundary_pixel_counts_as_often_as_its_weight_says():
+    labels = torch.tensor([[[0, 0, 0, 1]]])
+    logits = torch.randn(1, 2, 1, 4, generator=torch.Generator().manual_seed(0))
+    each = torch.nn.functional.cross_entropy(logits, labels, reduction="none").flatten()
+    expected = (each[0] + each[1] + 5 * each[2] + 5 * each[3]) / 12
+    assert value("boundary_ce(weight=4)", logits, labels) == pytest.approx(expected.item(), rel=1e-6)
+    assert value("boundary_ce(weight=0)", logits, labels) == pytest.approx(each.mean().item(), rel=1e-6)
+
+
+# -- classes by frequency ----------------------------------------------------------------------------------------------
+
+# Three images of 100 pixels and three classes that occur; the fourth never does.
+COUNTS = np.array([[90, 10, 0, 0], [50, 0, 50, 0], [40, 40, 20, 0]])
+
+
+def weights_of(expression, counts=COUNTS):
+    loss = make_loss(expression)
+    loss.set_class_counts(counts)
+    return next(iter(loss.losses.values())).weights.tolist()
+
+
+def test_median_frequency_by_hand():
+    # Shares in the images that show the class: 180/300, 50/200, 70/200.
+    assert weights_of("median_ce") == pytest.approx([0.35 / 0.6, 0.35 / 0.25, 1, 0.35 / 0.25])
+
+
+def test_effective_number_by_hand():
+    # Shown by 3, 2 and 2 images: (1 - 1/2) / (1 - 1/2^n) = 4/7, 2/3, 2/3; their mean is 40/63.
+    expected = [4 / 7 * 63 / 40, 2 / 3 * 63 / 40, 2 / 3 * 63 / 40, 2 / 3 * 63 / 40]
+    assert weights_of("effective_ce(beta=0.5)") == pytest.approx(expected)
+    assert weights_of("effective_ce(beta=0)") == pytest.approx([1, 1, 1, 1])
+
+
+def test_class_weights_weigh_as_pytorchs():
+    logits, labels = torch.randn(2, 4, 3, 5, generator=torch.Generator().manual_seed(0)), torch.arange(30) % 4
+    labels = labels.view(2, 3, 5).clone()
+    labels[0, 0] = VOID
+    loss = make_loss("median_ce")
+    loss.set_class_counts(COUNTS)
+    weight = torch.tensor(weights_of("median_ce"))
+    expected = torch.nn.functional.cross_entropy(logits, labels, weight=weight, ignore_index=VOID)
+    assert torch.allclose(loss(logits, labels), expected)
+    assert value("median_ce") == pytest.approx(value("ce"))  # no counts given: every class weighs 1
+
+
+def test_a_run_counts_the_classes_of_its_training_labels(smoke):
+    plain = smoke(loss="0.5*ce + 0.5*dice", epochs=1)
+    assert prepare_data(plain, RGB_IMAGENET).class_counts is None
+    config = smoke(loss="0.5*median_ce + 0.5*focal_tversky", epochs=1)
+    data = prepare_data(config, RGB_IMAGENET)
+    assert np.array_equal(data.class_counts, count_classes(data.train))
+    row = fit(config).with_suffix(".csv").read_text().splitlines()
+    first = dict(zip(row[0].split(","), row[1].split(","), strict=True))
+    assert float(first["loss_median_ce"]) > 0 and 0 < float(first["loss_focal_tversky"]) <= 1
+
+
+# -- options -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("expression", "complaint"),
+    [
+        ("ohem(keep=0)", "keep is 0; it must be positive"),
+        ("ohem(keep=2)", "keep is 2; it must lie between 0 and 1"),
+        ("focal_tversky(gamma=0)", "gamma is 0; it must be positive"),
+        ("focal_tversky(alpha=0, beta=0)", "alpha and beta are both 0"),
+        ("unified_focal(mix=1.5)", "mix is 1.5; it must lie between 0 and 1"),
+        ("boundary_ce(width=1.5)", "width is 1.5; it must be a whole number of cells"),
+        ("effective_ce(beta=1)", "beta is 1; it must be below 1"),
+    ],
+)
+def test_options_out_of_range_are_refused_in_one_line(expression, complaint):
+    with pytest.raises(ValueError, match=complaint) as raised:
+        make_loss(expression)
+    assert "\n" not in str(raised.value)
