@@ -77,7 +77,7 @@ def see_through(model):
     return clear
 
 
-def train_small(dataset, steps=60, batch_size=2, loss="ce", lr=0.01, seed=0):
+def train_small(dataset, steps=60, batch_size=2, loss="ce", lr=0.002, seed=0):
     """A demo-scale DeepLabV2 after a few seconds of training: no good network, but one that has learnt the streets."""
     torch.manual_seed(seed)
     network, loss = DeepLabV2(blocks=(1, 1, 1, 1), width=16), make_loss(loss)

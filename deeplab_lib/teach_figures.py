@@ -1,6 +1,7 @@
 """Figures of the lessons. Each takes what the lesson has just computed and returns a matplotlib `Figure`."""
 
 import numpy as np
+from matplotlib.colors import PowerNorm
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
@@ -135,7 +136,7 @@ def sampling(labels, ours, nearest, attainable, shown=48):
 # Lesson 2: the network.
 
 
-def at_pixel_centres(ax):
+def bare(ax):
     """No frame, no grid, no ticks: the picture alone."""
     ax.set(xticks=[], yticks=[])
     ax.grid(visible=False)
@@ -188,7 +189,7 @@ def seen_by_branches(image, maps):
         shown = np.log10(np.maximum(gradient / gradient.max(), 1e-4))
         drawn = ax.imshow(shown, cmap="Greys", vmin=-4, vmax=0)
         ax.set_title(title, fontsize=7)
-        at_pixel_centres(ax)
+        bare(ax)
     bar = fig.colorbar(drawn, ax=axes, shrink=0.7, ticks=range(-4, 1))
     bar.ax.set_yticklabels([f"$10^{{{power}}}$" for power in range(-4, 1)])
     bar.set_label("influence on the answer (1 = largest)")
@@ -303,13 +304,21 @@ def gradient_maps(image, labels, maps):
     picture(next(places), colorize(labels), "labels on the grid (black: void)")
     for name, gradient in maps.items():
         ax = next(places)
-        drawn = ax.imshow(gradient / gradient.max(), cmap="Greys", vmin=0, vmax=1, aspect="auto")
+        drawn = ax.imshow(gradient / gradient.max(), cmap="Greys", norm=PowerNorm(0.5, 0, 1), aspect="auto")
         ax.set_title(name, fontsize=7)
-        at_pixel_centres(ax)
+        bare(ax)
         ax.spines[:].set_visible(True)
     for ax in places:
         ax.set_axis_off()
-    fig.colorbar(drawn, ax=axes[1, 3], location="left", label="gradient (1 = strongest)", fraction=0.5, pad=-1)
+    fig.colorbar(
+        drawn,
+        ax=axes[1, 3],
+        location="left",
+        label="gradient (1 = strongest)",
+        fraction=0.5,
+        pad=-1,
+        ticks=(0, 0.05, 0.2, 0.5, 1),
+    )
     return fig
 
 
@@ -321,7 +330,7 @@ def loudness(table, title):
     ratio = np.log2(np.maximum(values, 1e-3) / np.maximum(values[:, :1], 1e-3))
     drawn = ax.imshow(ratio, cmap="Greys", vmin=-3, vmax=4, aspect="auto")
     for (row, column), value in np.ndenumerate(values):
-        dark = ratio[row, column] > 1.6
+        dark = ratio[row, column] > 0.9
         ax.text(column, row, f"{value:.1f}", ha="center", va="center", fontsize=6.5, color="white" if dark else "black")
     ax.set_xticks(range(table.shape[1]), table.columns)
     ax.set_yticks(range(len(table)), table.index)
@@ -372,7 +381,11 @@ def schedules(progress, rates):
     fig, ax = panels(2.9)
     for key, values in rates.items():
         look = LOOKS[key]
-        ax.plot(progress, values, color=look.color, ls=look.dash, label=key)
-    ax.set(xlabel="epoch (of 50)", ylabel="base learning rate (log scale)", yscale="log", xlim=(0, 50))
+        alike = [other for other, drawn in rates.items() if drawn == values]  # equal schedules nest, thinner on top
+        width = 1.3 * (len(alike) - alike.index(key))
+        ax.plot(progress, values, color=look.color, ls=look.dash, lw=width, label=key)
+    ax.set(
+        xlabel="epoch (of 50)", ylabel="base learning rate (log scale)", yscale="log", xlim=(0, 50), ylim=(1e-6, None)
+    )
     ax.legend(loc="center left", bbox_to_anchor=(1.01, 0.5))
     return fig
