@@ -70,8 +70,8 @@ def abstract(study, evidence, ranks, versus, verdicts, titles, numbers):
     """The report in a paragraph."""
     epochs = study.scope.epochs
     text = (
-        f"DeepLabV2 was trained under {plural(len(evidence.recipes), 'loss configuration')} that mix cross-entropy "
-        f"with Focal, Tversky, Dice and Lovász-Softmax losses ({scope(study)})"
+        f"DeepLabV2 was trained under {plural(len(evidence.recipes), 'loss configuration')} that combine "
+        f"{_losses(evidence)} ({scope(study)})"
         if len(evidence.recipes) > 1
         else f"This report covers {plural(len(study.runs), 'run')} of DeepLabV2 ({scope(study)})"
     )
@@ -89,6 +89,13 @@ def abstract(study, evidence, ranks, versus, verdicts, titles, numbers):
             f"The images are synthetic and the training is short ({epochs} epochs): the method is shown, not the field."
         )
     return text.strip()
+
+
+def _losses(evidence):
+    """The losses that the recipes contain, in words."""
+    names = {"ce": "cross-entropy", "focal": "Focal", "tversky": "Tversky", "dice": "Dice", "lovasz": "Lovász-Softmax"}
+    used = set().union(*(method.losses for method in evidence.recipes))
+    return listing(words for name, words in names.items() if name in used)
 
 
 def conclusions(study, evidence, ranks, versus, verdicts, titles, numbers):

@@ -324,9 +324,10 @@ def ranking(table, titles, numbers):
     else:
         others = listing(titles[method] for method in leaders[1:])
         text = f"{named}, but shares the first rank with {others}, from which these images cannot tell it apart. "
-    ranks = numbers.put("reading.ranking.last", table["best"].iloc[-1], "d"), f"{len(table)}"
-    place = f"is last of all {ranks[1]}" if ranks[0] == ranks[1] else f"may hold any rank from {ranks[0]} to {ranks[1]}"
-    return text + f"The lowest value is that of {last}, which {place}."
+    if table["best"].iloc[-1] == len(table):
+        return text + f"The lowest value is that of {last}, which is surely the last of the {count(len(table))}."
+    best = numbers.put("reading.ranking.last", table["best"].iloc[-1], ".0f")
+    return text + f"The lowest value is that of {last}, which may hold any rank from {best} to {len(table)}."
 
 
 def differences(table, titles, evidence, numbers):
