@@ -78,6 +78,7 @@ def kill(knobs, aim, seconds, rng):
         if process.exitcode == -signal.SIGKILL:
             return
         shutil.rmtree(knobs["out_dir"])  # it was done before it could be killed
+        os.remove(f"{knobs['out_dir']}.steps")
         seconds *= 0.8
     pytest.fail("the run was always done before it could be killed")
 
