@@ -1,0 +1,76 @@
+"""Makes a bare kernel fit for the notebooks: their first cell runs this file where the kit is not installed, as on Colab.
+
+It installs what is missing and leaves alone what is there, above all the platform's own PyTorch. Standard library only,
+since nothing else can be relied on.
+"""
+
+import importlib
+import re
+import subprocess
+import sys
+import tempfile
+from importlib import metadata
+from importlib.util import find_spec
+from pathlib import Path
+
+PACKAGE = "deeplab-losses"
+# A running kernel has its front end, and the graph of runs is started from a shell, where `make` installs everything.
+NOT_NEEDED = ("ipykernel", "jupyterlab", "snakemake")
+# What the platform is built around, or the kernel may have loaded already.
+KEPT = ("torch", "torchvision", "numpy", "pandas", "pillow", "matplotlib", "ipykernel", "ipywidgets")
+
+
+def installed(name):
+    """Version of a distribution, None if it is not installed."""
+    try:
+        return metadata.version(name)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def missing(requirements):
+    """Those of `requirements` that the notebooks need and of which no version is installed."""
+    names = {requirement: re.match(r"[\w.-]+", requirement)[0] for requirement in requirements}
+    needed = {r: name for r, name in names.items() if "extra ==" not in r and name not in NOT_NEEDED}
+    return [requirement for requirement, name in needed.items() if not installed(name)]
+
+
+def install(root):
+    """Install the kit at `root`, as it stands there, and what it lacks; what is in `KEPT` stays at its version."""
+    print(f"Installing the kit from {root} into {sys.executable}", flush=True)
+    pip("--no-deps", "--editable", str(root))
+    importlib.invalidate_caches()
+    wanted = missing(metadata.requires(PACKAGE))
+    with tempfile.TemporaryDirectory() as folder:
+        constraints = Path(folder, "constraints.txt")
+        constraints.write_text("".join(f"{name}=={installed(name)}\n" for name in KEPT if installed(name)))
+        if wanted:
+            print("Installing what is missing:", ", ".join(wanted), flush=True)
+            pip("--constraint", str(constraints), *wanted)
+    sys.path.append(str(root))  # an editable install is seen by new kernels only; this one is running
+    importlib.invalidate_caches()
+
+
+def pip(*arguments):
+    subprocess.run([sys.executable, "-m", "pip", "install", "--quiet", *arguments], check=True)
+
+
+def mount_drive():
+    """Mount Google Drive at /content/drive; RuntimeError anywhere but on Colab."""
+    try:
+        from google.colab import drive
+    except ImportError:
+        raise RuntimeError("drive is True, but this is not Colab; set it to False and out_dir to a folder") from None
+    drive.mount("/content/drive")
+
+
+def prepare(drive=False):
+    """Install the kit if it is not, and mount Google Drive if asked to."""
+    if drive:
+        mount_drive()
+    if not (find_spec("deeplab_lib") and find_spec("fvcore")):
+        install(Path(__file__).resolve().parents[1])
+
+
+if __name__ == "__main__":
+    prepare(globals().get("drive", False))
