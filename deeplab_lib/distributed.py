@@ -169,7 +169,7 @@ def launch(config, function, args, stop):
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
     from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
-    threads = max(1, torch.get_num_threads() // config.gpus)
+    setup = config.device, max(1, torch.get_num_threads() // config.gpus), multiprocessing.get_start_method()
     with tempfile.TemporaryDirectory(prefix="deeplab-") as folder, launcher_contained(SignalException):
         setting = LaunchConfig(
             min_nodes=1,
@@ -183,7 +183,7 @@ def launch(config, function, args, stop):
             logs_specs=DefaultLogsSpecs(log_dir=folder),
         )
         try:
-            elastic_launch(setting, work)(folder, config.device, threads, function, args, stop.asked)
+            elastic_launch(setting, work)(folder, setup, function, args, stop.asked)
         except ChildFailedError as ended:
             raise_cause(folder, config.gpus, last_words(folder, ended))
         except SignalException as ended:
@@ -196,10 +196,13 @@ def check_guarded():
         raise RuntimeError('a script that trains must guard its call of fit: put it under if __name__ == "__main__":')
 
 
-def work(folder, device, threads, function, args, asked):
+def work(folder, setup, function, args, asked):
     """What each process does: join the others, then call `function`; leave word of an error in `folder`."""
     threading.Thread(target=end_with_parent, daemon=True).start()
+    device, threads, start_method = setup
     torch.set_num_threads(threads)
+    # A spawned process would spawn its loader's processes too, and import everything anew for every epoch.
+    multiprocessing.set_start_method(start_method, force=True)
     own = int(os.environ["LOCAL_RANK"])
     if torch.device(device).type == "cuda":
         torch.cuda.set_device(own)

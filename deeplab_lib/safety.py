@@ -53,6 +53,12 @@ class Stop:
             raise StopAsked(self.asked)
 
 
+def leave_signals(worker):
+    """Make a loader's process ignore stop requests, which a scheduler sends to all: the training ends it in order."""
+    for number in SIGNALS:
+        signal.signal(number, signal.SIG_IGN)
+
+
 def is_out_of_memory(error):
     """Whether an exception says that the GPU's or the machine's memory is exhausted."""
     text = str(error)

@@ -21,7 +21,7 @@ from .files import file_sha256
 from .losses import CrossEntropyLoss, WeightedLoss, make_loss
 from .metrics import ConfusionMatrix
 from .model import count_parameters
-from .safety import RunStopped, Stop, StopAsked, is_disk_trouble, is_out_of_memory, memory_advice
+from .safety import RunStopped, Stop, StopAsked, is_disk_trouble, is_out_of_memory, leave_signals, memory_advice
 from .seeds import key
 from .summary import best_state, readable_npz, summarize, write_npz
 
@@ -214,7 +214,8 @@ class Run:
         """Yield `(numbers, images, labels)` per batch of image numbers, on the device; images of `chosen(numbers)`."""
         cuda, workers = self.device.type == "cuda", self.config.workers
         sampler = [chosen(numbers) for numbers in batches]
-        loader = torch.utils.data.DataLoader(dataset, batch_sampler=sampler, num_workers=workers, pin_memory=cuda)
+        options = {"num_workers": workers, "worker_init_fn": leave_signals, "pin_memory": cuda}
+        loader = torch.utils.data.DataLoader(dataset, batch_sampler=sampler, **options)
         for numbers, (images, labels) in zip(batches, loader, strict=True):
             images = images.to(self.device, memory_format=torch.channels_last, non_blocking=cuda)
             yield numbers, images, labels.to(self.device, non_blocking=cuda)
