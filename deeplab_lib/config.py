@@ -9,14 +9,18 @@ from pathlib import Path
 
 import torch
 
-from . import cityscapes
+from deeplab_lib import cityscapes
+
 from .architectures import ARCHITECTURES
 from .augment import LEVELS
+from .averaging import VIEWS
 from .files import project_root
 from .losses import TERMS, did_you_mean, make_loss, parse_expression
+from .ours import OURS
 from .recipes import PRESETS, RECIPES
 from .schedule import PolyLR
 
+NAMED = RECIPES | OURS  # what `loss` may name
 PAPER_STEPS = 74_350  # 50 epochs of 1,487 batches: the training in which the study warms up for 500 steps
 
 
@@ -55,6 +59,8 @@ class Config:
     schedule: str = knob(None, str, "recipe whose schedule is used; None: its own", choices=tuple(RECIPES), result=True)
     augment: str = knob(None, str, "augmentation of training images", choices=LEVELS, result=True, plain="none")
     crops: int = knob(None, int, "crops tried; rarest classes win", low=1, high=100, result=True, plain=1)
+    ema: float = knob(None, float, "decay of averaged weights; 0: none", low=0, high=0.999999, result=True, plain=0.0)
+    tta: str = knob(None, str, "views averaged in testing", choices=tuple(VIEWS), result=True, plain="none")
     device: str = knob("auto", str, "auto, cpu, cuda, cuda:N or mps")
     amp: str = knob("auto", str, "mixed precision", choices=("auto", "bf16", "fp16", "off"))
     gpus: int = knob(1, int, "processes (devices) in this run", low=1, high=64)
@@ -86,16 +92,17 @@ class Config:
 
     def _canonical_loss(self):
         """The recipe's key, or the expression once it has been read without error."""
-        if self.loss.lower() in RECIPES:
+        if self.loss.lower() in NAMED:
             return self.loss.lower()
         if re.fullmatch(r"\w+", self.loss) and self.loss.lower() not in TERMS:
-            raise ValueError(f"no loss {self.loss!r}{did_you_mean(self.loss, RECIPES)}; recipes: {', '.join(RECIPES)}")
+            hint = did_you_mean(self.loss, [*NAMED, *TERMS])
+            raise ValueError(f"no loss {self.loss!r}{hint}; recipes: {', '.join(NAMED)}")
         make_loss(self.loss)
         return canonical(self.loss)
 
     def _same_schedule(self):
         """Whether `schedule` names what the loss would be trained on anyway."""
-        own = RECIPES[self.loss if self.loss in RECIPES else "ce"]
+        own = self.named or RECIPES["ce"]
         return all(getattr(own, k) == getattr(self.plan, k) for k in ("lr", "power", "warmup_steps", "changes"))
 
     def _defaults(self):
@@ -109,6 +116,7 @@ class Config:
             "model": self.scale.model,
             "pretrained": "auto" if self.preset == "paper" else "none",
             **{item.name: item.metadata["plain"] for item in beyond_study()},
+            **getattr(self.named, "knobs", {}),
         }
 
     def _resolve_machine(self):
@@ -161,13 +169,18 @@ class Config:
 
     @property
     def recipe(self):
-        """The recipe trained, or None for a loss expression of one's own."""
+        """The study's recipe that is trained, or None for one of our own and for a loss expression."""
         return RECIPES.get(self.loss)
+
+    @property
+    def named(self):
+        """The recipe that is trained, the study's or ours, or None for a loss expression."""
+        return NAMED.get(self.loss)
 
     @property
     def plan(self):
         """The recipe whose rate, power, warm-up and changes are used."""
-        return RECIPES[self.schedule or (self.loss if self.loss in RECIPES else "ce")]
+        return RECIPES[self.schedule] if self.schedule else self.named or RECIPES["ce"]
 
     @property
     def scale(self):
@@ -177,12 +190,12 @@ class Config:
     @property
     def expression(self):
         """The loss as an expression."""
-        return self.recipe.loss if self.recipe else self.loss
+        return self.named.loss if self.named else self.loss
 
     @property
     def title(self):
         """Short name for tables and curves."""
-        return self.recipe.title if self.recipe else self.loss
+        return self.named.title if self.named else self.loss
 
     @property
     def needs_class_counts(self):
@@ -207,13 +220,13 @@ class Config:
     @property
     def stem(self):
         """Name of the run's files: the study's stem, then every knob that differs from recipe and preset."""
-        name = self.recipe.stem if self.recipe else "DeepLabV2_" + slug(self.loss)
+        name = self.named.stem if self.named else "DeepLabV2_" + slug(self.loss)
         return name + "".join(f"_{key}{value}" for key, value in self._departures())
 
     def _departures(self):
         normal = {item.name: item.default for item in fields(self) if item.metadata["result"]} | self._defaults()
         short = {"image_height": "h", "image_width": "w", "batch_size": "batch", "model": ""}
-        short |= {name: f"{name}_" for name in ("schedule", "augment")}
+        short |= {name: f"{name}_" for name in ("schedule", "augment", "tta")}
         for name, default in normal.items():
             value = getattr(self, name)
             if name != "loss" and value != default and not (name == "pretrained" and value == "auto"):

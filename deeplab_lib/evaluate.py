@@ -5,7 +5,9 @@ from dataclasses import dataclass, field
 import numpy as np
 import torch
 
-from . import distributed
+from deeplab_lib import distributed
+
+from .averaging import Views
 from .metrics import boundary_f, confusion_per_image
 
 KEPT_PREDICTIONS = 64
@@ -29,24 +31,24 @@ class Evaluation:
 
 @torch.inference_mode()
 def evaluate(run, full=False):
-    """Evaluate `run.model` on `run.data.val` in batches of the training's size; see `Evaluation`.
+    """Evaluate `run.tested` on `run.data.val` in batches of the training's size; see `Evaluation`.
 
     Logits are upsampled to the labels, never the labels resized. The loss terms are computed as in training, on the
     grid, batch by batch, and averaged over the images. Several processes share the batches; all get the whole result.
     """
-    model, batches, count = run.model.eval(), run.validation_batches(), len(run.data.val)
+    model, batches, count = run.tested.eval(), run.validation_batches(), len(run.data.val)
     kept = np.linspace(0, count - 1, min(count, KEPT_PREDICTIONS)).astype(int).tolist() if full else []
     results = []
     for indices, images, labels in run.loader(run.data.val, distributed.deal(batches)):
-        scores = run.scores(images)
-        terms = run.validation_loss.terms(scores, model.subsample(labels, scores.shape[-2:]))
-        guess = model.upsample(scores, run.config.size).argmax(1)
+        views = Views(model, lambda images: run.scores(images, model), images, run.config.tta)
+        terms = run.validation_loss.terms(views.plain, model.subsample(labels, views.plain.shape[-2:]))
+        guess = views.guess(run.config.size)
         result = {"losses": torch.stack(list(terms.values())).double() * len(indices)}
         result["confusion"] = confusion_per_image(labels, guess)
         if full:
             result["boundary"] = boundary_f(labels, guess).float()
             result["predictions"] = guess[[i for i, index in enumerate(indices) if index in kept]].byte().cpu()
-            result["native"] = native_confusion(run, scores, indices)
+            result["native"] = native_confusion(run, views, indices)
         results.append(result)
         run.watch("validate", run)
         distributed.agree(run.stop).check()
@@ -67,13 +69,13 @@ def summed_up(results, names, count, kept, native):
     return Evaluation(losses=dict(zip(names, losses.tolist(), strict=True)), kept=kept, **whole)
 
 
-def native_confusion(run, scores, indices):
+def native_confusion(run, views, indices):
     """Confusion `(C, C)` of the batch at the labels' own size; 0 where that is the input size."""
     total = torch.zeros((), dtype=torch.int64)
     if not run.data.native:
         return total
-    for score, index in zip(scores, indices, strict=True):
-        labels = torch.from_numpy(run.data.val.full_labels(index)).to(score.device)[None]
-        guess = run.model.upsample(score[None], labels.shape[-2:]).argmax(1)
+    for place, index in enumerate(indices):
+        labels = torch.from_numpy(run.data.val.full_labels(index)).to(views.plain.device)[None]
+        guess = views.guess(labels.shape[-2:], slice(place, place + 1))
         total = total + confusion_per_image(labels, guess)[0]
     return total

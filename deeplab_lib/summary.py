@@ -7,7 +7,8 @@ from dataclasses import asdict
 import numpy as np
 import torch
 
-from . import record
+from deeplab_lib import record
+
 from .efficiency import count_macs
 from .files import write_atomic
 from .metrics import ConfusionMatrix
@@ -17,7 +18,7 @@ from .model import count_parameters
 def best_state(run):
     """What `.best.pt` holds: the weights, and what is needed to use them."""
     about = {"config": run.config.as_dict(), "best": run.best, "weights": run.pretrained.as_dict()}
-    return {"model": run.model.state_dict(), **about}
+    return {"model": run.tested.state_dict(), **about}
 
 
 def write_npz(run):

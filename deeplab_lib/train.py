@@ -11,8 +11,10 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from . import augment, checkpoint, distributed, record, weights
+from deeplab_lib import augment, checkpoint, distributed, record, weights
+
 from .architectures import make_model
+from .averaging import Average
 from .checkpoint import RunFiles
 from .data import prepare_data
 from .distributed import first_only
@@ -89,6 +91,7 @@ class Run:
         self.model.to(self.device, memory_format=torch.channels_last)
         self.optimizer = make_optimizer(self.model, config.lr)
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=config.amp == "fp16")
+        self.average = Average(self.model, config.ema) if config.ema else None
         self.history, self.sessions, self.best = [], [], {"epoch": 0, "val_mIoU": -1.0}
         self.warnings = [pretrained.warning] if pretrained.warning else []
         self.start_epoch(1)
@@ -153,6 +156,8 @@ class Run:
         self.scaler.step(self.optimizer)
         self.scaler.update()
         self.optimizer.zero_grad(set_to_none=True)
+        if self.average:
+            self.average.update(self.model, self.step)
         self.tally += self.tallied(terms)
 
     def close_epoch(self):
@@ -189,11 +194,16 @@ class Run:
         """Seconds spent on the epoch at hand, over all sessions."""
         return time.monotonic() - self.clock_start
 
-    def scores(self, images):
-        """Grid logits `(N, C, h, w)` under the run's mixed precision."""
+    @property
+    def tested(self):
+        """The network that is validated and kept: the average of the trained one's weights, if there is one."""
+        return self.average.model if self.average else self.model
+
+    def scores(self, images, model=None):
+        """Grid logits `(N, C, h, w)` of `model` (None: the one in training) under the run's mixed precision."""
         kind = AMP_TYPES.get(self.config.amp)
         with torch.autocast(self.device.type, kind) if kind else nullcontext():
-            return self.model.scores(images)
+            return (model or self.model).scores(images)
 
     def training_batches(self):
         """The epoch's batches of image numbers, from (seed, epoch) alone; a last, smaller batch is left out."""
@@ -261,11 +271,16 @@ class Run:
         """Write the checkpoint: everything a later session needs to go on exactly from here."""
         self.sessions[-1] |= {"ended": record.now(), "reason": reason}
         state = {name: getattr(self, name) for name in ("identity", "history", "sessions", "warnings", "best")}
-        state |= {name: getattr(self, name).state_dict() for name in ("model", "optimizer", "scaler")}
+        state |= {name: part.state_dict() for name, part in self.moving_parts().items()}
         state["position"] = {"epoch": self.epoch, "step": self.step_in_epoch, "seconds": self.elapsed()}
         state["position"] |= {"tally": self.tally.cpu(), "confusion": self.confusion.counts.cpu()}
         checkpoint.save(self.files.path(".pt"), state, keep=self.files.path(".previous.pt"))
         self.saved_at = time.monotonic()
+
+    def moving_parts(self):
+        """What training changes, by its name in a checkpoint."""
+        parts = {"model": self.model, "optimizer": self.optimizer, "scaler": self.scaler}
+        return parts | ({"average": self.average.model} if self.average else {})
 
     @first_only
     def save_best(self):
@@ -288,8 +303,8 @@ class Run:
                 first_only(self.files.keep_damaged)()
         if state:
             refuse_changes(self.files, state["identity"], self.identity)
-            for name in ("model", "optimizer", "scaler"):
-                getattr(self, name).load_state_dict(state[name])
+            for name, part in self.moving_parts().items():
+                part.load_state_dict(state[name])
             self.history, self.sessions, self.best = state["history"], state["sessions"], state["best"]
             self.warnings = state["warnings"] + self.warnings
             self.start_epoch(**state["position"])

@@ -1,0 +1,43 @@
+"""Recipes of our own, beyond the study: the same network, trained and tested as well as we know how.
+
+They are never among the study's eight. A recipe here also sets knobs of `Config` that the study left alone; whatever is
+given explicitly still wins.
+"""
+
+from dataclasses import dataclass, field
+
+from .recipes import Recipe
+
+
+@dataclass(frozen=True)
+class OurRecipe(Recipe):
+    """A recipe with `knobs`, values of `Config`'s fields that are None unless given."""
+
+    knobs: dict = field(default_factory=dict)
+
+
+OURS = {
+    recipe.key: recipe
+    for recipe in (
+        OurRecipe(
+            "ours_flip",
+            "ours_flip",
+            "Ours: CE, averaged",
+            "ce",
+            lr=0.001,
+            motivation="The baseline's training, untouched; tested is a running average of its weights, on every image "
+            "and its mirror image.",
+            knobs={"ema": 0.99, "tta": "flip"},
+        ),
+        OurRecipe(
+            "ours_standard",
+            "ours_standard",
+            "Ours: augmented, averaged",
+            "0.5*ce + 0.5*lovasz",
+            lr=0.001,
+            motivation="Cross-entropy and the surrogate of the metric, on images that never look the same twice; "
+            "tested is a running average of the weights, on every image and its mirror image.",
+            knobs={"augment": "standard", "ema": 0.99, "tta": "flip"},
+        ),
+    )
+}
