@@ -1,4 +1,4 @@
-"""Makes a bare kernel fit for the notebooks: their first cell runs this file where the kit is not installed, as on Colab.
+"""Makes a bare kernel fit for the notebooks: their first cell runs this file where the kit is not installed (Colab).
 
 It installs what is missing and leaves alone what is there, above all the platform's own PyTorch. Standard library only,
 since nothing else can be relied on.
