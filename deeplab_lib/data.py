@@ -5,7 +5,8 @@ from dataclasses import dataclass
 import numpy as np
 from torch.utils.data import Dataset
 
-from . import cache, cityscapes, toycity
+from deeplab_lib import cache, cityscapes, toycity
+
 from .augment import count_classes
 
 

@@ -12,7 +12,8 @@ import torch
 from IPython.core.interactiveshell import InteractiveShell
 from IPython.display import HTML, Image, display
 
-from . import show
+from deeplab_lib import show
+
 from .summary import expected_seconds
 
 BAR_SECONDS, BEAT_SECONDS = 0.5, 60

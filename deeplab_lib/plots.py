@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
-from deeplab_lib.tables import efficiency_of
+from deeplab_lib.analysis.tables import efficiency_of
 
 WIDTH = 6.3  # inches: the text width of an A4 page, so that 8 pt here are 8 pt on paper
 

@@ -11,7 +11,8 @@ import pandas as pd
 import torch
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from . import checkpoint
+from deeplab_lib import checkpoint
+
 from .architectures import make_model
 from .cache import Progress
 from .cityscapes import read_image, read_labels, read_png, resize_image, scan

@@ -5,7 +5,8 @@ import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
-from . import augment
+from deeplab_lib import augment
+
 from .labels import CLASS_NAMES, IGNORE_INDEX, NUM_CLASSES, PALETTE, colorize
 from .plots import LOOKS, styled
 

@@ -7,7 +7,8 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from . import cityscapes, toycity
+from deeplab_lib import cityscapes, toycity
+
 from .config import data_folder
 from .labels import ID_OF_TRAIN_ID, IGNORE_INDEX, NUM_CLASSES
 from .losses import make_loss

@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from deeplab_lib import audit, published
+from deeplab_lib.analysis import audit, published
+from deeplab_lib.analysis.numbers import Numbers
 from deeplab_lib.labels import CLASS_NAMES
-from deeplab_lib.numbers import Numbers
 from deeplab_lib.recipes import RECIPES
 
 

@@ -5,14 +5,14 @@ import pandas as pd
 import pytest
 import synthetic_runs
 
-from deeplab_lib import claims
-from deeplab_lib.claims import ALL, CLAIMS, CONTRADICTED, SAME, SUPPORTED, UNTOLD, Higher, claim, judge
-from deeplab_lib.evidence import RARE, Evidence
+from deeplab_lib.analysis import claims
+from deeplab_lib.analysis.claims import ALL, CLAIMS, CONTRADICTED, SAME, SUPPORTED, UNTOLD, Higher, claim, judge
+from deeplab_lib.analysis.evidence import RARE, Evidence
+from deeplab_lib.analysis.numbers import Numbers
+from deeplab_lib.analysis.statistics import BOUNDARY
 from deeplab_lib.labels import CLASS_NAMES
-from deeplab_lib.numbers import Numbers
 from deeplab_lib.recipes import RECIPES
 from deeplab_lib.results import read_runs, studies
-from deeplab_lib.statistics import BOUNDARY
 
 LOVASZ = ("ce_lovasz", "ce_lovasz_warmup", "ce_lovasz_dice", "ce_lovasz_focal")
 COMBINED = tuple(key for key in RECIPES if key != "ce")

@@ -5,10 +5,10 @@ import re
 import pytest
 from synthetic_runs import write_runs
 
-from deeplab_lib import claims, conclusions, prose, setting
-from deeplab_lib.evidence import Evidence
-from deeplab_lib.gallery import Gallery, drawn_runs
-from deeplab_lib.numbers import Numbers
+from deeplab_lib.analysis import claims, conclusions, prose, setting
+from deeplab_lib.analysis.evidence import Evidence
+from deeplab_lib.analysis.gallery import Gallery, drawn_runs
+from deeplab_lib.analysis.numbers import Numbers
 from deeplab_lib.recipes import RECIPES
 from deeplab_lib.results import read_runs, studies
 

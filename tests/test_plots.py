@@ -7,14 +7,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 from synthetic_runs import write_runs
 
-from deeplab_lib import captions, pictures, plots, prose
-from deeplab_lib.gallery import Gallery, check_parameters
+from deeplab_lib import plots
+from deeplab_lib.analysis import captions, pictures, prose
+from deeplab_lib.analysis.gallery import Gallery, check_parameters
+from deeplab_lib.analysis.numbers import Numbers
+from deeplab_lib.analysis.tables import final_table
 from deeplab_lib.labels import CLASS_NAMES
-from deeplab_lib.numbers import Numbers
 from deeplab_lib.plots import LOOKS, Missing
 from deeplab_lib.recipes import RECIPES
 from deeplab_lib.results import read_runs
-from deeplab_lib.tables import final_table
 
 
 @pytest.fixture(scope="module")

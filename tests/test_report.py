@@ -18,9 +18,10 @@ from pypdf import PdfReader
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 
-from deeplab_lib import export, report
+from deeplab_lib import report
 from deeplab_lib.labels import CLASS_NAMES
-from deeplab_lib.manuscript import Manuscript, cell_options, jupyter_markdown, styled_table, terminal_text
+from deeplab_lib.report import export
+from deeplab_lib.report.manuscript import Manuscript, cell_options, jupyter_markdown, styled_table, terminal_text
 
 SCOPE = "toy city (synthetic), demo scale"
 BIBLIOGRAPHY = """

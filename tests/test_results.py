@@ -10,9 +10,10 @@ import synthetic_runs
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from deeplab_lib import status, tables
+from deeplab_lib import status
+from deeplab_lib.analysis import tables
+from deeplab_lib.analysis.numbers import Numbers
 from deeplab_lib.labels import CLASS_NAMES
-from deeplab_lib.numbers import Numbers
 from deeplab_lib.recipes import RECIPES
 from deeplab_lib.results import (
     REQUIRED,

@@ -7,9 +7,7 @@ import synthetic_runs
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from deeplab_lib.labels import NUM_CLASSES
-from deeplab_lib.metrics import ConfusionMatrix
-from deeplab_lib.statistics import (
+from deeplab_lib.analysis.statistics import (
     BOUNDARY,
     CLASS_MEASURES,
     MEASURES,
@@ -26,6 +24,8 @@ from deeplab_lib.statistics import (
     ranking,
     surely_above,
 )
+from deeplab_lib.labels import NUM_CLASSES
+from deeplab_lib.metrics import ConfusionMatrix
 
 
 def confusion(*entries):

@@ -14,8 +14,8 @@ from PIL import Image
 
 from deeplab_lib import toycity
 from deeplab_lib.labels import CLASS_NAMES, IGNORE_INDEX, LABELS, NUM_CLASSES, TRAIN_ID_OF_ID
-from deeplab_lib.toycity_canvas import Canvas
-from deeplab_lib.toycity_things import car
+from deeplab_lib.toycity.canvas import Canvas
+from deeplab_lib.toycity.things import car
 
 SIZE = (64, 128)
 

@@ -1,0 +1,166 @@
+"""Captions of the report's figures, and what each table prints: heads, formats, caption, note.
+
+`{words}` in a caption are filled in by `Gallery.show`. A table of our own results names data set and preset in its
+caption; one about the study or about the network does not.
+"""
+
+from typing import NamedTuple
+
+from deeplab_lib.analysis.prose import signed
+from deeplab_lib.labels import CLASS_NAMES
+
+FIGURES = {
+    "lr": "Base learning rate at the end of every epoch. Equal schedules lie on each other, thinner on top; diamonds "
+    "mark changes during training.",
+    "loss-grid": "Training and validation loss of each run, each on its own scale. Dotted lines mark changes during "
+    "training, which are listed above the panel.",
+    "train-loss": "Training loss of all runs. The losses are different functions: compare shapes, not heights.",
+    "val-loss": "Validation loss of all runs, each of the loss that it was trained with.",
+    "val-ce": "Validation loss in two ways: each run's own, and plain cross-entropy, the same function for all.",
+    "miou-grid": "Training and validation mIoU of each run, all on one scale.",
+    "train-miou": "Training mIoU of all runs.",
+    "val-miou": "Validation mIoU of all runs.",
+    "classes": "Validation IoU of every class (top) and its difference from the CE run (bottom). Bold: the "
+    "simultaneous 95 % interval of the difference leaves out zero.",
+    "frequency": "Validation IoU of every class against its share of the labelled pixels. Grey bars span the runs.",
+    "ranking": "The runs by final validation mIoU with simultaneous 95 % intervals. Runs joined by a bar on the right "
+    "are tied: the images do not tell them apart.",
+    "differences": "Difference in final validation mIoU from the CE run, with simultaneous 95 % intervals. Hollow: the "
+    "interval holds zero.",
+    "boundary": "Boundary F-score, mean over the validation images, with simultaneous 95 % intervals.",
+    "confusion": "Confusion matrix of {run}, the run with the highest mIoU, on the validation images. Rows sum to "
+    "100 %; void is left out.",
+    "scene": "The {role} image, {name}: image, ground truth, share of runs that are wrong; below, each run's "
+    "prediction with its pixel accuracy, and its errors (red; void black).",
+    "durations": "Time of all epochs together, and mean time of an epoch with its standard deviation.",
+    "time": "Validation mIoU against the time spent on training and validation.",
+    "cost": "Validation mIoU against cost at the image size of the runs. Dotted: measured, not trained.",
+}
+
+
+class Table(NamedTuple):
+    """`columns` maps a frame's columns to (head, format), None for a frame that is text already."""
+
+    caption: str
+    columns: dict | None = None
+    note: str = ""
+    ours: bool = True
+
+
+_CLASSES = {"train_mIoU": ("train mIoU", ".1f"), "val_mIoU": ("val mIoU", ".1f")}
+_CLASSES |= {name: (name, ".1f") for name in CLASS_NAMES}
+_INTERVAL = {"low": ("from", ".2f"), "high": ("to", ".2f")}
+
+TABLES = {
+    "recipes": Table(
+        "The eight configurations at the scale of the study",
+        note="Weights in the order of the run's name; Tversky has α = 0.3 and β = 0.7, Focal γ = 2. Epochs are of 50.",
+        ours=False,
+    ),
+    "results": Table(
+        "Results of this report's runs",
+        {
+            "val_mIoU": ("mIoU", ".2f"),
+            "best_val_mIoU": ("best", ".2f"),
+            "best_epoch": ("epoch", ".0f"),
+            "latency_ms": ("latency", ".1f"),
+            "GMACs": ("GMACs", ".4g"),
+            "parameters": ("parameters", ",.0f"),
+            "trainable_at_end": ("trained", ",.0f"),
+        },
+        "mIoU in percent on the validation images: of the last epoch, and of the best with its number. Latency in ms; "
+        "GMACs: billion multiply-adds for one image; trained: parameters that are still trained at the end.",
+    ),
+    "published": Table(
+        "For comparison, as **published by the study** for the same configurations: Cityscapes, ResNet-101, 50 epochs",
+        {
+            "published_val_mIoU": ("mIoU (%)", ".2f"),
+            "published_latency": ("latency", ".2f"),
+            "published_FLOPs_G": ("FLOPs (G)", ".2f"),
+            "published_parameters": ("parameters", ",.0f"),
+        },
+        "Not results of this report. The unit of the latencies is not given; @sec-audit examines the figures.",
+        ours=False,
+    ),
+    "classes": Table("Final training and validation mIoU and validation IoU of every class, in percent", _CLASSES),
+    "ranking": Table(
+        "Final validation mIoU with its simultaneous 95 % interval, and the ranks that the intervals allow",
+        {"value": ("mIoU (%)", ".2f")}
+        | _INTERVAL
+        | {"best": ("best rank", ".0f"), "worst": ("worst rank", ".0f"), "ties": ("ties", "")},
+        "Runs that share a letter are tied.",
+    ),
+    "neighbours": Table(
+        "Neighbours in the ranking: difference in mIoU (points) with its simultaneous 95 % interval",
+        {"estimate": ("difference", signed), "low": ("from", signed), "high": ("to", signed)},
+    ),
+    "efficiency": Table(
+        "Cost of one image, by architecture and size (width × height)",
+        {
+            "parameters": ("parameters", ",.0f"),
+            "GMACs": ("GMACs", ".2f"),
+            "GFLOPs": ("GFLOPs", ".2f"),
+            "latency": ("latency (ms)", ".1f"),
+            "q1": ("lower quartile", ".1f"),
+            "q3": ("upper quartile", ".1f"),
+            "memory": ("memory (MB)", ".0f"),
+        },
+        ours=False,
+    ),
+    "ablations": Table(
+        "Runs that depart from the eight recipes",
+        {
+            "val_mIoU": ("mIoU (%)", ".2f"),
+            "best_val_mIoU": ("best (%)", ".2f"),
+            "GMACs": ("GMACs", ".4g"),
+            "parameters": ("parameters", ",.0f"),
+        },
+        "They take no part in the ranking.",
+    ),
+    "claims": Table(
+        "The study's claims and what these runs say",
+        note="†: rests on a comparison across schedules, so it speaks of configurations, not of losses.",
+    ),
+    "freezing": Table(
+        "Parameters of the study's network, counted, for each choice of frozen layers",
+        {
+            "frozen": ("frozen", ""),
+            "trainable": ("trainable", ",d"),
+            "total": ("total", ",d"),
+            "matches": ("as printed", ""),
+        },
+        ours=False,
+    ),
+    "rows": Table(
+        "The study's table of initial configurations, each row matched to the run whose name it fits best", ours=False
+    ),
+    "means": Table(
+        "Validation mIoU (%) that the study prints in two places, and the mean of the 19 class values it prints",
+        {
+            "results_mIoU": ("results table", ".2f"),
+            "last_row_mIoU": ("last row", ".2f"),
+            "mean_of_classes": ("mean of classes", ".2f"),
+        },
+        ours=False,
+    ),
+    "published-classes": Table(
+        "**Published**: last-row values of the study (%), rounded here",
+        _CLASSES,
+        "A dash is empty in print, too.",
+        ours=False,
+    ),
+    "configuration": Table(
+        "The schedules of the runs as trained",
+        {
+            "weights": ("weights", ""),
+            "lr": ("rate", "g"),
+            "power": ("power", "g"),
+            "warmup_steps": ("warm-up", ".0f"),
+            "changes": ("changes", ""),
+        },
+        "Rates as used, after the preset's factor; warm-up in steps. Changes come after the given number of this "
+        "training's epochs.",
+    ),
+    "shared": Table("What the records of all finished runs agree on"),
+    "different": Table("What they differ in"),
+}

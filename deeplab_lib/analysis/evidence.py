@@ -1,0 +1,255 @@
+"""What comparisons between methods rest on: their values, their intervals, and which of them share a schedule.
+
+A method is a recipe (or a departure from one) with all its seeds. `Evidence.of(study)` is made from runs,
+`Evidence.published()` from the study's printed tables, which hold values and no intervals; claims are judged on either
+by the same rules.
+"""
+
+from dataclasses import dataclass, field
+from functools import cached_property
+from itertools import pairwise
+
+import numpy as np
+import pandas as pd
+
+from deeplab_lib.analysis import published
+from deeplab_lib.analysis.statistics import (
+    BOUNDARY,
+    CLASS_MEASURES,
+    CONFIDENCE,
+    MEASURES,
+    MIOU,
+    RESAMPLES,
+    Bootstrap,
+    Contrast,
+    all_pairs,
+    cells_of,
+    difference,
+    measure,
+    ranking,
+)
+from deeplab_lib.labels import CLASS_NAMES, NUM_CLASSES
+from deeplab_lib.losses import parse_expression
+from deeplab_lib.recipes import RECIPES
+from deeplab_lib.results import describe_schedule, methods, schedule
+
+NAN = float("nan")
+RARE = "rare"
+RARE_SHARE = 1.0  # percent of the labelled validation pixels
+# The classes of Cityscapes under 1 % of its labelled pixels (Cordts et al. 2016, figure 4), for tables without counts.
+CITYSCAPES_RARE = ("wall", "fence", "traffic light", "traffic sign", "rider", "truck", "bus", "train", "motorcycle",
+                   "bicycle")  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Method:
+    """One thing compared: `losses` are the names of its terms, `schedule` tells which methods were trained alike."""
+
+    name: str
+    title: str
+    recipe: str | None
+    losses: frozenset
+    schedule: str
+    variant: str = ""
+    model: str | None = None
+    parameters: float = NAN
+    macs: float = NAN
+    runs: tuple = field(default=(), repr=False)
+
+
+def _method(name, runs):
+    run = runs[0]
+    record = run.record or {}
+    expression = record.get("loss") or (RECIPES[run.recipe].loss if run.recipe else None)
+    losses = frozenset(term for _, term, _ in parse_expression(expression)) if expression else frozenset()
+    title = run.label.removesuffix(f", seed {run.seed}")
+    parameters = record.get("parameters", {}).get("total", NAN)
+    model, macs = run.config.get("model"), record.get("macs") or NAN
+    return Method(name, title, run.recipe, losses, schedule(run), run.variant, model, parameters, macs, tuple(runs))
+
+
+@dataclass
+class Evidence:
+    """Methods with their values per measure, `{measure: {method: percent}}`, and a bootstrap when there are images.
+
+    Measures: mIoU, rare (mean IoU of the rare classes), boundary_f, class_0 ... class_18.
+    """
+
+    methods: list[Method]
+    values: dict
+    rare: tuple[int, ...]
+    bootstrap: Bootstrap | None = None
+    source: str = "runs"
+
+    @classmethod
+    def of(cls, study, resamples=RESAMPLES):
+        """From the finished runs of one study; methods without an NPZ have values and no intervals."""
+        found = [_method(name, members) for name, members in methods(study.finished).items()]
+        with_images = [run for method in found for run in method.runs if all(r.arrays for r in method.runs)]
+        if not with_images:
+            rare = tuple(CLASS_NAMES.index(name) for name in CITYSCAPES_RARE)
+            return cls(found, _values(found, rare), rare)
+        cells = cells_of(with_images)
+        pixels = with_images[0].arrays["confusion"].sum((0, 2))
+        rare = tuple(int(c) for c in np.flatnonzero((pixels > 0) & (100 * pixels < RARE_SHARE * pixels.sum())))
+        measures = MEASURES | {RARE: measure(rare)} if rare else MEASURES
+        bootstrap = Bootstrap(cells, measures, resamples)
+        values = _values(found, rare)
+        for name in measures:
+            values[name] = values[name] | bootstrap.levels(name)
+        return cls(found, values, rare, bootstrap)
+
+    @classmethod
+    def published(cls):
+        """From the printed tables: mIoU of the results table, classes of the last-row table."""
+        rare = tuple(CLASS_NAMES.index(name) for name in CITYSCAPES_RARE)
+        found, values = [], {name: {} for name in (MIOU, RARE, *CLASS_MEASURES)}
+        for run in published.RUNS.values():
+            recipe = RECIPES[run.recipe]
+            losses = frozenset(term for _, term, _ in parse_expression(recipe.loss))
+            plan = describe_schedule(recipe, run.lr)
+            found.append(Method(run.name, recipe.title, run.recipe, losses, plan, parameters=run.parameters))
+            values[MIOU][run.name] = run.val_mIoU
+            _add_classes(values, run.name, np.array(run.class_val), rare)
+        return cls(found, values, rare, source="published")
+
+    @cached_property
+    def class_bootstrap(self):
+        """The bootstrap of the single classes, made when first asked for: it takes longer than all the rest."""
+        return self.bootstrap and Bootstrap(self.bootstrap.cells, CLASS_MEASURES, self.bootstrap.resamples)
+
+    @property
+    def recipes(self):
+        """The methods that are recipes as they are."""
+        return [method for method in self.methods if method.recipe and not method.variant]
+
+    @property
+    def baseline(self):
+        """The CE method, None when it was not run."""
+        return next((method for method in self.recipes if method.recipe == "ce"), None)
+
+    @property
+    def same_schedule(self):
+        """The methods trained on the baseline's schedule: those of runs 1 to 4, and of the control when it was run."""
+        if self.baseline is None:
+            return []
+        plain = [method for method in self.methods if method.recipe and method.variant in ("", "schedule_ce")]
+        return [method for method in plain if method.schedule == self.baseline.schedule]
+
+    @property
+    def seeds(self):
+        """`{method name: number of seeds}` of the recipes."""
+        return {method.name: max(1, len(method.runs)) for method in self.recipes}
+
+    def title(self, name):
+        """A method's display name."""
+        return next(method.title for method in self.methods if method.name == name)
+
+    def estimate(self, contrast):
+        """Value of a contrast on all images; NaN where a method has no value."""
+        known = self.values.get(contrast.measure, {})
+        return float(sum(weight * known.get(name, NAN) for name, weight in contrast.weights.items()))
+
+    def interval(self, contrasts, confidence=CONFIDENCE):
+        """`Bootstrap.interval` of a family, either of single classes or of none.
+
+        Bounds are NaN where a method, or the whole evidence, has no images.
+        """
+        single = any(contrast.measure in CLASS_MEASURES for contrast in contrasts.values())
+        covered = set(self.bootstrap.cells.names) if self.bootstrap else set()
+        told = {name: c for name, c in contrasts.items() if set(c.weights) <= covered and self._measured(c)}
+        found = {}
+        if told:
+            table = (self.class_bootstrap if single else self.bootstrap).interval(told, confidence)
+            found = dict(zip(told, table.to_numpy(), strict=True))
+        rows = [found.get(name, (self.estimate(c), NAN, NAN, NAN, NAN)) for name, c in contrasts.items()]
+        paired = all(isinstance(name, tuple) for name in contrasts) and contrasts
+        index = pd.MultiIndex.from_tuples(contrasts) if paired else list(contrasts)
+        columns = ["estimate", "standard_error", "low", "high", "p"]
+        return pd.DataFrame(np.array(rows, dtype=float).reshape(-1, 5), columns=columns, index=index)
+
+    def _measured(self, contrast):
+        return contrast.measure in CLASS_MEASURES or contrast.measure in self.bootstrap.measures
+
+    # --- the tables of the report: every family of intervals holds at once ------------------------------------------
+
+    def levels(self, measure=MIOU):
+        """Every recipe's value with its interval, best first."""
+        names = [method.name for method in self.recipes]
+        table = self.interval({name: Contrast(measure, {name: 1.0}) for name in names})
+        return table.sort_values("estimate", ascending=False, kind="stable")
+
+    def pairs(self, measure=MIOU):
+        """Differences between all pairs of recipes."""
+        return self.interval(all_pairs([method.name for method in self.recipes], measure))
+
+    def ranking(self):
+        """The recipes by mIoU, ties shown as ties: value, low, high, best, worst, ties, title."""
+        levels = self.levels()
+        table = ranking(levels.estimate.dropna().to_dict(), self.pairs())
+        table["low"], table["high"] = levels.low, levels.high
+        table["title"] = [self.title(name) for name in table.index]
+        return table
+
+    def neighbours(self):
+        """Differences between neighbours in the ranking, from the family of all pairs: the data chose the order."""
+        pairs = self.pairs()
+        return self._rows({pair: _row(pairs, *pair) for pair in pairwise(self.ranking().index)})
+
+    def from_baseline(self, measure=MIOU):
+        """Every recipe's difference from CE, from the family of all pairs, so that it agrees with the ranking."""
+        if self.baseline is None:
+            return self._rows({})
+        pairs, base = self.pairs(measure), self.baseline.name
+        return self._rows({m.name: _row(pairs, m.name, base) for m in self.recipes if m.name != base})
+
+    @staticmethod
+    def _rows(rows):
+        return pd.DataFrame(rows).T if rows else pd.DataFrame(columns=["estimate", "low", "high"])
+
+    def class_levels(self):
+        """IoU of every recipe and class; each recipe's 19 intervals hold at once. Index: (method, class name)."""
+        tables = []
+        for method in self.recipes:
+            family = {
+                (method.name, CLASS_NAMES[c]): Contrast(f"class_{c}", {method.name: 1.0}) for c in range(NUM_CLASSES)
+            }
+            tables.append(self.interval(family))
+        return pd.concat(tables) if tables else self._rows({})
+
+    def class_differences(self, confidence=CONFIDENCE):
+        """Differences from CE of every recipe and class, all intervals at once. Index: (method, class name)."""
+        if self.baseline is None:
+            return self._rows({})
+        family = {}
+        for c, name in enumerate(CLASS_NAMES):
+            others = [method.name for method in self.recipes if method.name != self.baseline.name]
+            family |= {(other, name): difference(other, self.baseline.name, f"class_{c}") for other in others}
+        return self.interval(family, confidence)
+
+
+def _row(pairs, a, b):
+    """The row of a - b, whichever way round the pair is listed."""
+    if (a, b) in pairs.index:
+        return pairs.loc[(a, b)]
+    row = pairs.loc[(b, a)]
+    turned = row.copy()
+    turned["estimate"], turned["low"], turned["high"] = -row["estimate"], -row["high"], -row["low"]
+    return turned
+
+
+def _values(found, rare):
+    """Values of all measures from the runs' final rows, averaged over seeds."""
+    values = {name: {} for name in (MIOU, RARE, BOUNDARY, *CLASS_MEASURES)}
+    for method in found:
+        values[MIOU][method.name] = float(np.mean([run.final_val_mIoU for run in method.runs]))
+        classes = np.mean([run.final_class_val for run in method.runs], axis=0)
+        _add_classes(values, method.name, classes, rare)
+    return values
+
+
+def _add_classes(values, name, classes, rare):
+    for c, value in enumerate(classes):
+        values[f"class_{c}"][name] = float(value)
+    chosen = classes[list(rare)]
+    values[RARE][name] = float(np.mean(chosen[np.isfinite(chosen)])) if np.isfinite(chosen).any() else NAN

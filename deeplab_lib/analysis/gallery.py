@@ -1,0 +1,101 @@
+"""What the analysis notebook shows: figures signed with their scope, tables as printed, and what cannot be shown."""
+
+import html
+import re
+
+from IPython.display import HTML, Markdown, display
+
+from deeplab_lib import report
+from deeplab_lib.analysis.captions import FIGURES, TABLES
+from deeplab_lib.config import assigned
+from deeplab_lib.losses import did_you_mean
+from deeplab_lib.plots import Missing, sign
+from deeplab_lib.results import methods
+
+
+class Gallery:
+    """Shows figures and tables by label; captions are those of `captions`.
+
+    scope: what the results are about, signed in every figure. titles: {run or method: display name}. `shown` lists the
+    figures that were drawn, `missing` those that the runs' files are too poor for, with the reason.
+    """
+
+    def __init__(self, scope, numbers, titles):
+        self.scope, self.numbers, self.titles = scope, numbers, titles
+        self.shown, self.missing = [], {}
+
+    def show(self, label, draw, *args, words=None, vector=True, **kwargs):
+        """Display `draw(*args, **kwargs)` as `fig-<label>`; where it raises `Missing`, say so.
+
+        `words` fill the caption. What follows a `/` in the label tells figures with one caption apart.
+        """
+        caption = FIGURES[label.partition("/")[0]].format(**(words or {}))
+        label = label.replace("/", "-").replace(" ", "-")
+        try:
+            figure = sign(draw(*args, **kwargs), self.scope)
+            figure.draw_without_rendering()
+            figure.set_layout_engine("none")  # laid out once, for SVG and PNG alike
+        except Missing as reason:
+            self.leave_out(label, reason)
+        else:
+            report.figure(figure, f"fig-{label}", caption, caption, vector=vector)
+            self.shown.append(label)
+
+    def table(self, label, frame, note="", titles=None):
+        """Display a frame as `tbl-<label>`, its numbers printed and registered; nothing when it has no rows.
+
+        Rows are named by `titles`. Columns without any value are left out.
+        """
+        spec = TABLES[label]
+        if frame.empty:
+            return
+        if spec.columns:
+            columns = {name: head for name, head in spec.columns.items() if frame[name].notna().any()}
+            formats = {name: form for name, (_, form) in columns.items()}
+            frame = self.numbers.table(label, frame[list(columns)], formats)
+            frame = frame.rename(columns={name: head for name, (head, _) in columns.items()})
+        caption = f"{spec.caption} ({self.scope})." if spec.ours else f"{spec.caption}."
+        frame = frame.rename(index=self.titles if titles is None else titles)
+        report.table(frame, f"tbl-{label}", caption, f"{spec.note} {note}".strip() or None)
+
+    def say(self, text, lead=""):
+        """Display a paragraph; `lead`, a sentence that points at figures, comes first if all of them are there."""
+        pointed = re.findall(r"@fig-([\w-]*\w)", lead)
+        text = f"{lead} {text}".strip() if set(pointed) <= set(self.shown) else text
+        if text:
+            display(Markdown(text))
+
+    def leave_out(self, label, reason):
+        """Say in place of a figure why it is not there."""
+        self.missing[label] = str(reason)
+        display(Markdown(f"*The figure “{label.replace('-', ' ')}” is left out: {reason}.*"))
+
+
+def warn(text):
+    """Display a warning in a red box; nothing when `text` is empty."""
+    if text:
+        style = "color:#8c1d18; background-color:#fdecea; padding:0.6em; text-align:left"
+        box = f'<table><tbody><tr><td style="{style}"><b>Note.</b> {html.escape(text)}</td></tr></tbody></table>'
+        display(HTML(box))
+
+
+def check_parameters(namespace, valid):
+    """Refuse a papermill parameter that the notebook does not have; `namespace` is its `globals()`."""
+    cells = [cell for cell in namespace.get("In", ()) if cell.lower().startswith("# parameters")]
+    for name in (name for cell in cells for name in assigned(cell)):
+        if name not in valid:
+            raise ValueError(f"no parameter {name!r}{did_you_mean(name, valid)}; parameters: {', '.join(valid)}")
+
+
+def newest(runs):
+    """The day, YYYY-MM-DD, on which the last of the runs ended; None when no record says."""
+    return max(((run.record or {}).get("ended") or "" for run in runs), default="")[:10] or None
+
+
+def drawn_runs(study):
+    """The runs that figures show, one seed of each: the recipes as they are, unfinished ones included.
+
+    Where a folder holds no recipe at all, every run is shown.
+    """
+    plain = [run for run in study.runs if run.recipe and not run.variant]
+    return [seeds[0] for seeds in methods(plain or study.runs).values()]

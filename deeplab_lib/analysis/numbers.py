@@ -1,0 +1,78 @@
+"""One register for every number that the report prints, so that text, tables and `numbers.json` cannot disagree."""
+
+import json
+import math
+
+from deeplab_lib.files import write_text
+
+MISSING = "–"
+
+
+class Numbers:
+    """Key -> value and the text under which it was printed.
+
+    >>> numbers = Numbers()
+    >>> numbers.put("runs.ce.val_mIoU", 41.236, ".1f")
+    '41.2'
+    """
+
+    def __init__(self):
+        self._entries = {}
+
+    def put(self, key, value, fmt=".2f", missing=MISSING):
+        """Register `value` under `key` and return its text; None and NaN print as `missing`.
+
+        `fmt` is a format specification (`".2f"`, `",d"`) or a function of the value. One key holds one number:
+        registering another value or text under it raises ValueError.
+        """
+        value = _plain(value)
+        text = missing if value is None else fmt(value) if callable(fmt) else format(value, fmt)
+        entry = {"value": value, "text": text}
+        if self._entries.setdefault(key, entry) != entry:
+            raise ValueError(f"number {key!r} is {self._entries[key]} and cannot also be {entry}: choose another key")
+        return text
+
+    def table(self, prefix, frame, formats=None, default=".2f", missing=MISSING):
+        """Register every number of `frame` as `prefix.<row>.<column>`; return the frame of printed texts.
+
+        `formats` maps a column to its format. Columns of text pass through and are not registered.
+        """
+        printed = frame.astype(object).copy()
+        for column in frame.columns:
+            fmt = (formats or {}).get(column, default)
+            printed[column] = [
+                value if isinstance(value, str) else self.put(f"{prefix}.{row}.{column}", value, fmt, missing)
+                for row, value in zip(frame.index, frame[column], strict=True)
+            ]
+        return printed
+
+    def __getitem__(self, key):
+        return self._entries[key]["value"]
+
+    def __contains__(self, key):
+        return key in self._entries
+
+    def __len__(self):
+        return len(self._entries)
+
+    def text(self, key):
+        """The text under which `key` was printed."""
+        return self._entries[key]["text"]
+
+    def items(self):
+        """`(key, {"value", "text"})` pairs, sorted by key."""
+        return sorted(self._entries.items())
+
+    def save(self, path):
+        """Write `{key: {"value", "text"}}` as JSON, sorted, so that the same numbers give the same bytes."""
+        write_text(path, json.dumps(dict(self.items()), indent=1, ensure_ascii=False) + "\n")
+
+
+def _plain(value):
+    """A JSON number (int, float) or None, from Python's or numpy's."""
+    if value is None:
+        return None
+    value = value.item() if hasattr(value, "item") else value
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise ValueError(f"a number is needed, got {value!r}")
+    return value if math.isfinite(value) else None

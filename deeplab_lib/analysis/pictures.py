@@ -1,0 +1,187 @@
+"""Figures made of cells and pixels: the per-class heat map, confusion matrices, predictions beside the ground truth."""
+
+import numpy as np
+from matplotlib.colors import TwoSlopeNorm
+from matplotlib.patches import Rectangle
+
+from deeplab_lib.cityscapes import Cityscapes
+from deeplab_lib.labels import CLASS_NAMES, IGNORE_INDEX, NUM_CLASSES, PALETTE, colorize
+from deeplab_lib.metrics import iou as class_iou
+from deeplab_lib.plots import Missing, figure, styled
+
+RIGHT, WRONG = (222, 222, 222), (190, 20, 40)
+
+
+@styled
+def heat_map(iou, titles, baseline=None, decided=None):
+    """Per-class IoU of every run, and under it the difference from the run `baseline`, both with their numbers.
+
+    `iou` is a table run x class name in percent; `titles` maps runs to names. Differences that are true in the
+    table `decided` (same shape) are set in bold.
+    """
+    if iou.empty or not iou.notna().any(axis=None):
+        raise Missing("no run has per-class IoU")
+    others = iou.drop(index=baseline) if baseline in iou.index else iou.iloc[:0]
+    heights = [len(iou), max(len(others), 0.01)]
+    rows = 2 if len(others) else 1
+    grid = {"height_ratios": heights[:rows], "hspace": 0.05}
+    fig, axes = figure(1.0 + 0.2 * sum(heights[:rows]), rows, 1, squeeze=False, gridspec_kw=grid)
+    top = axes[0, 0]
+    _cells(top, iou, titles, "{:.0f}", cmap="cividis", vmin=0, vmax=100)
+    top.xaxis.tick_top()
+    top.set_xticks(range(iou.shape[1]), iou.columns, rotation=55, ha="left", rotation_mode="anchor")
+    top.set_title("IoU (%)", loc="left", x=-0.01, ha="right", fontsize=7, y=1.03)
+    if rows == 2:
+        differences = others - iou.loc[baseline]
+        reach = max(float(np.nanmax(np.abs(differences.to_numpy(dtype=float)))), 1e-9)
+        norm = TwoSlopeNorm(0, -reach, reach)
+        _cells(axes[1, 0], differences, titles, "{:+.1f}", decided, cmap="PuOr", norm=norm)
+        axes[1, 0].set_xticks([])
+        axes[1, 0].set_xlabel(f"difference from {titles[baseline]} (percentage points)", fontsize=7)
+    return fig
+
+
+def _cells(ax, table, titles, form, bold=None, **colors):
+    values = table.to_numpy(dtype=float)
+    image = ax.imshow(np.ma.masked_invalid(values), aspect="auto", **colors)
+    for (row, column), value in np.ndenumerate(values):
+        text = form.format(value).replace("-", "−") if np.isfinite(value) else "–"
+        red, green, blue, _ = image.cmap(image.norm(value)) if np.isfinite(value) else (1, 1, 1, 1)
+        dark = 0.299 * red + 0.587 * green + 0.114 * blue < 0.5
+        strong = bold is not None and bool(bold.loc[table.index[row], table.columns[column]])
+        style = {"color": "white" if dark else "black", "weight": "bold" if strong else "normal"}
+        ax.text(column, row, text, ha="center", va="center", fontsize=5.5, **style)
+    ax.set_yticks(range(len(table)), [titles[run] for run in table.index])
+    _bare(ax)
+
+
+def _bare(ax):
+    ax.grid(False)
+    ax.tick_params(length=0)
+    ax.spines[:].set_visible(False)
+
+
+@styled
+def confusion(matrix, title=None):
+    """A confusion matrix (19, 19), row = label, in percent of each row; from 0.5 % on with numbers."""
+    matrix = np.asarray(matrix, dtype=float)
+    if matrix.sum() == 0:
+        raise Missing("the confusion matrix is empty")
+    with np.errstate(invalid="ignore"):
+        percent = 100 * matrix / matrix.sum(axis=1, keepdims=True)
+    fig, ax = figure(5.6)
+    ax.imshow(np.ma.masked_invalid(percent), cmap="Blues", vmin=0, vmax=100, aspect="auto")
+    for (row, column), value in np.ndenumerate(percent):
+        if value >= 0.5:
+            style = {"color": "white" if value > 55 else "black", "weight": "bold" if row == column else "normal"}
+            ax.text(column, row, f"{value:.0f}", ha="center", va="center", fontsize=5.5, **style)
+    ax.set_xticks(range(NUM_CLASSES), CLASS_NAMES, rotation=55, ha="right", rotation_mode="anchor")
+    ax.set_yticks(range(NUM_CLASSES), CLASS_NAMES)
+    ax.set(xlabel="predicted class", ylabel="labelled class (each row sums to 100 %)")
+    ax.set_title(title or "", loc="left")
+    _bare(ax)
+    return fig
+
+
+def image_scores(confusions):
+    """Mean IoU in percent of every image, over the classes in it: confusions (N, C, C) -> (N,)."""
+    return np.nanmean(class_iou(confusions), axis=1)
+
+
+def choose_images(arrays):
+    """The images that are shown, by rule, from the arrays of all runs: {role: image name}.
+
+    Among the images whose predictions every run kept: best, median and worst in IoU (mean over the runs), and most
+    disputed, which is the one with the largest share of pixels on which the runs do not all agree.
+    """
+    kept = [set(map(str, run["prediction_names"])) for run in arrays.values() if "prediction_names" in run]
+    names = sorted(set.intersection(*kept)) if kept else []
+    if not names:
+        raise Missing("no image whose predictions every run kept (.npz)")
+    scores = np.mean([_scores_of(run, names) for run in arrays.values()], axis=0)
+    order = [names[i] for i in np.argsort(-scores, kind="stable")]
+    roles = {"best": order[0], "median": order[len(order) // 2], "worst": order[-1]}
+    disputes = {name: dispute([prediction(run, name) for run in arrays.values()]) for name in names}
+    left = [name for name in order if name not in roles.values()] or order
+    return {**roles, "most disputed": max(left, key=disputes.get)}
+
+
+def _scores_of(run, names):
+    rows = {str(name): row for row, name in enumerate(run["names"])}
+    return image_scores(run["confusion"][[rows[name] for name in names]])
+
+
+def prediction(run, name):
+    """Predicted train ids (H, W) of one image, from a run's arrays."""
+    return run["predictions"][list(map(str, run["prediction_names"])).index(name)]
+
+
+def dispute(predictions):
+    """Share of the pixels, 0 to 1, on which the predictions (a list of (H, W)) do not all agree."""
+    first, *rest = predictions
+    return float(np.any([first != other for other in rest], axis=0).mean()) if rest else 0.0
+
+
+def errors(predicted, labels):
+    """Error map RGB (H, W, 3): red wrong, grey right, black void."""
+    picture = np.where((predicted == labels)[..., None], np.uint8(RIGHT), np.uint8(WRONG))
+    picture[labels == IGNORE_INDEX] = 0
+    return picture
+
+
+@styled
+def predictions(image, labels, predicted, titles):
+    """One scene: photograph, ground truth, where runs are wrong; then every run's prediction over its error map.
+
+    `image` is (H, W, 3) uint8, `labels` (H, W) train ids; `predicted` maps runs to train ids (H, W).
+    """
+    runs = list(predicted)
+    rows = 1 + 2 * -(-len(runs) // 4)
+    height, width = labels.shape
+    each = 5.4 / 4 * height / width
+    fig, axes = figure(0.2 + rows * each + 0.16 * (rows // 2 + 1), rows, 4, width=5.5, squeeze=False)
+    fig.get_layout_engine().set(w_pad=0.01, h_pad=0.02, wspace=0.01, hspace=0.0)
+    for ax in axes.flat:
+        ax.axis("off")
+    wrong = np.mean([p != labels for p in predicted.values()], axis=0)
+    wrong[labels == IGNORE_INDEX] = np.nan
+    for ax, picture, title in zip(axes[0], (image, colorize(labels)), ("image", "ground truth"), strict=False):
+        _show(ax, picture, title)
+    _show(axes[0, 2], np.ma.masked_invalid(wrong), "share of runs that are wrong", cmap="Greys", vmin=0, vmax=1)
+    for place, run in enumerate(runs):
+        row, column = 1 + 2 * (place // 4), place % 4
+        valid = labels != IGNORE_INDEX
+        right = 100 * (predicted[run] == labels)[valid].mean() if valid.any() else np.nan
+        _show(axes[row, column], colorize(predicted[run]), f"{titles[run]}: {right:.1f} %")
+        _show(axes[row + 1, column], errors(predicted[run], labels))
+    _legend(axes[0, 3], np.union1d(np.unique(labels), np.unique(list(predicted.values()))))
+    return fig
+
+
+def predicted_scene(runs, name, titles):
+    """`predictions` of the image `name`, read from the data set that the runs were trained on."""
+    predicted = {run.stem: prediction(run.arrays, name) for run in runs if "predictions" in run.arrays}
+    stem = next(iter(predicted))
+    root = next(run.config.get("data") for run in runs if run.stem == stem)
+    try:
+        data = Cityscapes(root, "val", predicted[stem].shape)
+        image, labels = data.raw([pair.name for pair in data.pairs].index(name))
+    except (TypeError, ValueError, OSError):
+        raise Missing(f"the validation images are no longer at {root}") from None
+    return predictions(image, labels, predicted, titles)
+
+
+def _show(ax, picture, title="", **colors):
+    ax.imshow(picture, aspect="auto", **colors)
+    ax.set_title(title, fontsize=5.8, pad=2)
+
+
+def _legend(ax, present):
+    """Names of the classes in the scene, each in its colour."""
+    present = [train_id for train_id in present if train_id < NUM_CLASSES]
+    for place, train_id in enumerate(present):
+        row, column = divmod(place, 3)
+        x, y = column / 3, 0.94 - row / 6.7
+        ax.add_patch(Rectangle((x, y - 0.05), 0.04, 0.1, color=PALETTE[train_id] / 255))
+        ax.text(x + 0.055, y, CLASS_NAMES[train_id], fontsize=4.8, va="center")
+    ax.set(xlim=(0, 1), ylim=(0, 1))

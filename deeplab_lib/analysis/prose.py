@@ -1,0 +1,419 @@
+"""Paragraphs of the report that read a figure or a table: every sentence is computed from the runs.
+
+Each function returns Markdown, "" where the runs lack what it would speak of, and puts every number that it prints into
+`numbers` (`numbers.Numbers`) under `reading.<topic>.`. Which differences are larger than chance is the business of
+`statistics` and `claims`: here a highest or lowest value is named as a value, never as a winner.
+"""
+
+import numpy as np
+import pandas as pd
+
+from deeplab_lib.analysis.pictures import image_scores
+from deeplab_lib.analysis.tables import seeds_table
+from deeplab_lib.labels import CLASS_NAMES
+from deeplab_lib.plots import changes, duration_unit
+
+_WORDS = ("none", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve")
+
+
+def listing(words):
+    """`["a", "b", "c"]` as "a, b and c"."""
+    words = list(words)
+    return " and ".join([", ".join(words[:-1]), words[-1]] if len(words) > 1 else words)
+
+
+def count(number):
+    """A small number in words."""
+    return _WORDS[number] if number < len(_WORDS) else f"{number:,}"
+
+
+def plural(number, noun):
+    """`plural(2, "run")` is "two runs"."""
+    return f"{count(number)} {noun}{'' if number == 1 else 's'}"
+
+
+def rank_correlation(a, b):
+    """Spearman's rank correlation of two series with the same index; NaN when one of them is constant."""
+    a, b = a.astype(float).rank(), b.astype(float).rank()
+    return a.corr(b) if a.nunique() > 1 and b.nunique() > 1 else float("nan")
+
+
+def _final(runs, column):
+    """{run label: last finite value of a column}, of the runs that have one."""
+    columns = {run.label: run.table[column].dropna() for run in runs if column in run.table}
+    return {label: values.iloc[-1] for label, values in columns.items() if len(values)}
+
+
+def _ends(values, numbers, key, fmt, unit="", between=" to "):
+    """The lowest and the highest of {name: value} as "4.1 (CE) to 5.0 (CE + Dice)"."""
+    low, high = min(values, key=values.get), max(values, key=values.get)
+    texts = [numbers.put(f"reading.{key}.{end}", values[name], fmt) for end, name in (("low", low), ("high", high))]
+    if texts[0] == texts[1]:
+        return f"{texts[0]}{unit}" + (" (all runs)" if len(values) > 1 else f" ({low})")
+    return f"{texts[0]}{unit} ({low}){between}{texts[1]}{unit} ({high})"
+
+
+def unfinished(runs, numbers):
+    """Which runs have not reached their last epoch, and what becomes of them."""
+    open_runs = [run for run in runs if not run.finished]
+    if not open_runs:
+        return ""
+    where = [
+        f"{run.label} at epoch {numbers.put(f'reading.unfinished.{run.stem}', run.epoch, 'd')}"
+        + (f" of {run.epochs}" if run.epochs else "")
+        for run in open_runs
+    ]
+    return (
+        f"Not finished when this report was made: {listing(where)}. "
+        "What was recorded so far is drawn; no value of such a run is ranked or compared."
+    )
+
+
+def schedules(runs, numbers):
+    """Which runs share a schedule, and how far the rate falls or rises where a run's training changes."""
+    groups = {}
+    for run in runs:
+        if "lr" in run.table:
+            groups.setdefault(tuple(np.round(run.table["lr"].dropna(), 12)), []).append(run.label)
+    shared = [labels for labels in groups.values() if len(labels) > 1]
+    alone = len(groups) - len(shared)
+    text = f"The {plural(sum(map(len, groups.values())), 'run')} follow {plural(len(groups), 'different schedule')}. "
+    if shared:
+        text += "; ".join(f"{listing(labels)} share one" for labels in shared)
+        text += f", and {plural(alone, 'run')} {'has' if alone == 1 else 'have'} a schedule of their own. " * (
+            alone > 0
+        )
+        text = text.replace("; ", ", ").rstrip() + (" " if alone else ". ")
+        text += "Only within such a group do two runs differ in nothing but the loss. "
+    for run in runs:
+        marks = changes(run)
+        if marks:
+            text += (
+                f"{run.label} changes its training {'once' if len(marks) == 1 else f'at {count(len(marks))} points'}: "
+            )
+            text += listing(f"after {numbers.put(f'reading.change.{run.stem}.{i}', place, '.3g')} epochs ({words})"
+                            for i, (place, words) in enumerate(marks, 1)) + ". "  # fmt: skip
+    return text.strip()
+
+
+def losses(runs, numbers):
+    """What the loss curves show: how far they fell, and whose validation loss turned upwards."""
+    fell, turned = {}, []
+    for run in runs:
+        if {"train_loss", "val_loss"} <= set(run.table):
+            train, val = run.table["train_loss"].dropna(), run.table["val_loss"].dropna()
+            if len(train) > 1 and len(val) > 1 and train.iloc[0] > 0:
+                fell[run.label] = 100 * (1 - train.iloc[-1] / train.iloc[0])
+                rise = 100 * (val.iloc[-1] / val.min() - 1)
+                if rise > 5:
+                    epoch = int(run.table["epoch"].loc[val.idxmin()])
+                    size = numbers.put(f"reading.losses.rise.{run.stem}", rise, ".0f")
+                    turned.append(f"{run.label} (lowest at epoch {epoch}, {size} % above it at the end)")
+    if not fell:
+        return ""
+    ends = _ends(fell, numbers, "losses.fell", ".0f", " %")
+    text = f"From the first epoch to the last the training losses fell by {ends}. "
+    if turned:
+        text += (
+            f"The validation loss of {listing(turned)} ended more than 5 % above its minimum, a sign of overfitting. "
+        )
+    else:
+        text += (
+            "No validation loss ended more than 5 % above its minimum: none of the runs overfits on its own measure. "
+        )
+    return text + ("Heights must not be compared from run to run, since each curve is a sum of other terms.")
+
+
+def cross_entropy(runs, numbers):
+    """What plain cross-entropy says of runs that were trained on different losses."""
+    ce, own = _final(runs, "val_ce"), _final(runs, "val_loss")
+    if len(ce) < 2:
+        return ""
+    both = [label for label in ce if label in own]
+    rank = rank_correlation(pd.Series(ce)[both], pd.Series(own)[both])
+    text = f"At the end of training, validation cross-entropy is {_ends(ce, numbers, 'val_ce', '.3f')}. "
+    if np.isfinite(rank):
+        agree = "much the same order" if rank > 0.7 else "another order" if rank < 0.3 else "a partly different order"
+        text += (
+            f"Each run's own validation loss would put the runs in {agree} (rank correlation "
+            f"{numbers.put('reading.val_ce.rank_correlation', rank, '.2f')} over {plural(len(both), 'run')}). "
+        )
+    return text + "Cross-entropy favours the runs that minimise it; it is a common yardstick, not a verdict."
+
+
+def training_mious(runs, numbers):
+    """Final training mIoU, its gap to validation, and the best epoch beside the last."""
+    train = {run.label: run.final_train_mIoU for run in runs if np.isfinite(run.final_train_mIoU)}
+    gaps = {run.label: run.final_train_mIoU - run.final_val_mIoU for run in runs}
+    gaps = {label: gap for label, gap in gaps.items() if np.isfinite(gap)}
+    if not train or not gaps:
+        return ""
+    return (
+        f"Training mIoU ends at {_ends(train, numbers, 'train_mIoU', '.1f', ' %')}. Its "
+        f"difference from validation mIoU is {_ends(gaps, numbers, 'gap', signed)} points; the two are counted "
+        "differently (on the logits' grid while the weights still change, and at full size after the epoch), so that a "
+        "small difference of either sign means little."
+    )
+
+
+def validation_mious(runs, numbers):
+    """Final validation mIoU, how early most of it was reached, and what the last epoch misses of the best."""
+    final = {run.label: run.final_val_mIoU for run in runs if np.isfinite(run.final_val_mIoU)}
+    if not final:
+        return ""
+    text = f"Validation mIoU ends at {_ends(final, numbers, 'val_mIoU', '.1f', ' %')}. "
+    early = {}
+    for run in runs:
+        values = run.table["val_mIoU"].dropna()
+        reached = values.index[values >= 0.9 * final.get(run.label, np.inf)]
+        if len(reached):
+            early[run.label] = run.table["epoch"].loc[reached[0]]
+    text += (
+        f"A run reached nine tenths of its own final value after {_ends(early, numbers, 'early', '.0f', ' epochs')}. "
+    )
+    lost = {run.label: run.best[1] - run.final_val_mIoU for run in runs if run.label in final}
+    late = [label for label, value in lost.items() if value > 1]
+    if late:
+        worst = numbers.put("reading.val_mIoU.lost", max(lost.values()), ".1f")
+        verb = "ends" if len(late) == 1 else "end"
+        return text + f"{listing(late)} {verb} more than a point below their best epoch (at most {worst} points)."
+    return text + "No run ends more than a point below its best epoch, so reporting the last epoch costs little here."
+
+
+def durations(runs, numbers):
+    """How long the runs took, and on how many kinds of device."""
+    total = {run.label: run.table["Runtime"].sum() for run in runs if run.table["Runtime"].notna().any()}
+    mean = {run.label: run.table["Runtime"].mean() for run in runs if run.label in total}
+    if not total:
+        return ""
+    seconds, unit = duration_unit(max(total.values()))
+    scaled = {label: value / seconds for label, value in total.items()}
+    devices = {session.get("device_name") or session.get("device") for run in runs for session in sessions(run)}
+    text = (
+        f"Training and validating took {_ends(scaled, numbers, 'duration', '.1f', ' ' + unit)}, "
+        f"an epoch on average {_ends(mean, numbers, 'epoch_time', '.1f', ' s')}; all runs together "
+        f"{numbers.put('reading.duration.all', sum(total.values()) / seconds, '.1f')} {unit}. "
+    )
+    if len(devices) == 1:
+        text += f"All of it ran on {devices.pop()}. "
+    elif devices:
+        text += (
+            f"The runs did not share one device ({listing(sorted(map(str, devices)))}), so times are not comparable. "
+        )
+    return (
+        text + "Runs trained side by side slow each other down: times say what was waited for, not what a loss costs."
+    )
+
+
+def sessions(run):
+    """The sessions of a run's record, [] when there is none."""
+    return (run.record or {}).get("sessions", [])
+
+
+def classes(iou, titles, baseline, decided, numbers):
+    """The best and the hardest classes, and where the runs differ; `iou` (percent) and `decided` are run x class."""
+    mean = iou.mean().dropna().sort_values(ascending=False)
+    if mean.empty:
+        return ""
+
+    def named(names, key):
+        return listing(
+            f"{name} ({numbers.put(f'reading.classes.{key}.{name}', mean[name], '.0f')} %)" for name in names
+        )
+
+    text = (
+        f"Averaged over the runs, {named(mean.index[:3], 'top')} are segmented best and "
+        f"{named(mean.index[:-4:-1], 'bottom')} worst. "
+    )
+    absent = [name for name in iou.columns if name not in mean.index]
+    if absent:
+        text += f"{listing(absent)} occur neither in labels nor in predictions and stay out of every mean. "
+    spread = (iou.max() - iou.min()).sort_values(ascending=False)
+    if len(iou) > 1:
+        apart = numbers.put("reading.classes.spread", spread.iloc[0], ".1f")
+        text += f"The runs lie furthest apart on {spread.index[0]}, by {apart} points. "
+    if baseline in iou.index and len(iou) > 1:
+        others = iou.drop(index=baseline) - iou.loc[baseline]
+        known, gains = int(others.notna().sum(axis=None)), int((others > 0).sum(axis=None))
+        text += (
+            f"Of the {numbers.put('reading.classes.cells', known, 'd')} differences from {titles[baseline]}, "
+            f"{numbers.put('reading.classes.gains', gains, 'd')} are gains; "
+            f"{numbers.put('reading.classes.decided', int(decided.sum(axis=None)), 'd')} are larger than the choice of "
+            "images explains."
+        )
+    return text.strip()
+
+
+def frequency(iou, share, numbers):
+    """How strongly IoU follows class frequency, for the mean over the runs."""
+    if share is None:
+        return ""
+    mean = iou.mean()
+    known = [name for name in iou.columns if share.get(name, 0) > 0 and np.isfinite(mean[name])]
+    if len(known) < 5:
+        return ""
+    rank = rank_correlation(share[known], mean[known])
+    rare, common = share[known].idxmin(), share[known].idxmax()
+    strength = "closely" if rank > 0.8 else "on the whole" if rank > 0.5 else "only loosely" if rank > 0.2 else "not"
+    return (
+        f"The rarest class, {rare}, covers {numbers.put('reading.frequency.rare', share[rare], '.2f')} % of the "
+        f"labelled pixels, the most frequent one, {common}, "
+        f"{numbers.put('reading.frequency.common', share[common], '.0f')} %. "
+        f"IoU follows frequency {strength}: over {count(len(known))} classes "
+        f"the rank correlation of frequency and mean IoU is {numbers.put('reading.frequency.rank', rank, '.2f')}."
+    )
+
+
+def confusions(matrix, numbers):
+    """The largest confusions of a confusion matrix (19, 19), row = label."""
+    matrix = np.asarray(matrix, dtype=float)
+    totals = matrix.sum(axis=1, keepdims=True)
+    shares = 100 * np.divide(matrix, totals, out=np.zeros_like(matrix), where=totals > 0)
+    np.fill_diagonal(shares, 0)
+    worst = np.argsort(-shares, axis=None, kind="stable")[:4]
+    parts = []
+    for row, column in (np.unravel_index(cell, shares.shape) for cell in worst):
+        value = numbers.put(f"reading.confusion.{CLASS_NAMES[row]}.{CLASS_NAMES[column]}", shares[row, column], ".0f")
+        parts.append(f"{CLASS_NAMES[row]} for {CLASS_NAMES[column]} ({value} %)")
+    return f"Most often mistaken, as a share of the labelled class's pixels: {listing(parts)}."
+
+
+def images(roles, arrays, numbers):
+    """Which images are shown, with their IoU (mean over the runs): `roles` as `pictures.choose_images` gives it."""
+    parts = []
+    for role, name in roles.items():
+        rows = [list(map(str, run["names"])).index(name) for run in arrays.values()]
+        scores = [image_scores(run["confusion"][[row]])[0] for run, row in zip(arrays.values(), rows, strict=True)]
+        mean = numbers.put(f"reading.images.{role}", np.mean(scores), ".1f")
+        gap = numbers.put(f"reading.images.{role}.range", max(scores) - min(scores), ".1f")
+        parts.append(f"the {role} one ({name}): {mean} % on average, {gap} points between the runs")
+    kept = len(next(iter(arrays.values()))["prediction_names"])
+    return (
+        f"Four images were chosen by rule among the {numbers.put('reading.images.kept', kept, 'd')} whose predictions "
+        f"are kept; mean IoU over the classes in the image is, for {'; for '.join(parts)}."
+    )
+
+
+def boundaries(table, titles, numbers):
+    """The range of the boundary F-score; `table` is that of `Evidence.levels`."""
+    if table.empty or table["estimate"].isna().all():
+        return ""
+    values = table["estimate"].dropna()
+    ends = _ends({titles[run]: value for run, value in values.items()}, numbers, "boundary", ".1f", " %")
+    return (
+        f"The boundary F-score runs from {ends}; "
+        "intervals that overlap widely say that the images cannot tell these runs apart."
+    )
+
+
+def ranking(table, titles, numbers):
+    """Who leads, and who cannot be told apart from the leader: `table` as `statistics.ranking` gives it."""
+    if len(table) < 2:
+        return ""
+    first = table["ties"].iloc[0][0]
+    leaders = [method for method in table.index if first in table["ties"][method]]
+    top = numbers.put(f"reading.ranking.{leaders[0]}", table["value"].iloc[0], ".2f")
+    named = f"{titles[leaders[0]]} has the highest final mIoU, {top} %"
+    last = titles[table.index[-1]]
+    if table["low"].isna().all():
+        return f"{named}; without per-image results there are no intervals, and the order of the runs proves nothing."
+    if len(leaders) == len(table):
+        return f"{named}, but no two of the {count(len(table))} runs can be told apart: all share one rank."
+    if len(leaders) == 1:
+        text = f"{named}, and is told apart from every other run. "
+    else:
+        others = listing(titles[method] for method in leaders[1:])
+        text = f"{named}, but shares the first rank with {others}, from which these images cannot tell it apart. "
+    if table["best"].iloc[-1] == len(table):
+        return text + f"The lowest value is that of {last}, which is surely the last of the {count(len(table))}."
+    best = numbers.put("reading.ranking.last", table["best"].iloc[-1], ".0f")
+    return text + f"The lowest value is that of {last}, which may hold any rank from {best} to {len(table)}."
+
+
+def differences(table, titles, evidence, numbers):
+    """Which runs differ from the baseline, and which of these comparisons are confounded by the schedule.
+
+    `table` (estimate, low, high by method) is that of `evidence.from_baseline()`.
+    """
+    told, reference = table.dropna(subset=["low", "high"]), titles[evidence.baseline.name]
+    if told.empty:
+        return "Without per-image confusion matrices these differences have no intervals, and none of them is judged."
+
+    def named(rows, key):
+        return listing(
+            f"{titles[method]} ({numbers.put(f'reading.{key}.{method}', row.estimate, signed)})"
+            for method, row in rows.iterrows()
+        )
+
+    above, below = told[told["low"] > 0], told[told["high"] < 0]
+    within = told.drop(index=[*above.index, *below.index])
+    parts = [f"{named(above, 'above')} {_be(above)} better than {reference}"] if len(above) else []
+    parts += [f"{named(below, 'below')} {_be(below)} worse than {reference}"] if len(below) else []
+    parts += [f"{named(within, 'within')} cannot be told from {reference}"] if len(within) else []
+    text = "In points of mIoU, " + "; ".join(parts) + ". "
+    alike = {method.name for method in evidence.same_schedule}
+    other = [titles[method] for method in table.index if method not in alike]
+    if other:
+        text += (
+            f"Only comparisons within one schedule speak of the loss. Those with {listing(other)} are *confounded*: "
+            "learning rate, warm-up, power or freezing differ along with the loss, and the difference belongs to all "
+            "of them together. "
+        )
+    if any(method.variant == "schedule_ce" for method in evidence.methods):
+        text += "The control, every loss on the schedule of the CE run, is among the runs of @tbl-ablations."
+    return text.strip()
+
+
+def seeds(evidence, study, numbers):
+    """How many seeds there are, and what that leaves uncovered."""
+    found = sorted(set(evidence.seeds.values()))
+    if not found:
+        return ""
+    if found == [1]:
+        return (
+            "Every run was made with one seed. The intervals cover the choice of validation images and nothing else: "
+            "how much a second training of the same configuration would differ, from other first weights and another "
+            "order of the images, is not known here. Differences that look decided below may still be luck of the seed."
+        )
+    table = seeds_table(study.recipes)
+    spread = {method: row.sd for method, row in table.iterrows() if row.sd == row.sd}
+    named = {table["method"][method]: value for method, value in spread.items()}
+    counted = f"{found[0]}" if len(found) == 1 else f"{found[0]} to {found[-1]}"
+    return (
+        f"Each configuration was trained with {counted} seeds. Their standard deviation in mIoU runs from "
+        f"{_ends(named, numbers, 'seeds.sd', '.2f')} points; values are means over seeds, and the variance between "
+        "seeds, pooled over the configurations, enters every interval below."
+    )
+
+
+def signed(value):
+    """A difference with its sign, as it is printed."""
+    return f"{value:+.2f}".replace("-", "−")
+
+
+def told_apart(table, titles, evidence):
+    """In a sentence without numbers, which runs lie above and below the baseline."""
+    reference = titles[evidence.baseline.name]
+    above = [titles[method] for method in table.index if table.low[method] > 0]
+    below = [titles[method] for method in table.index if table.high[method] < 0]
+    parts = [f"{listing(above)} above it"] if above else []
+    parts += [f"{listing(below)} below it"] if below else []
+    rest = len(table) - len(above) - len(below)
+    if not parts:
+        return f"No run can be told from plain cross-entropy ({reference})."
+    tail = f"; {plural(rest, 'other')} cannot be told from it" if rest else ""
+    return f"Against plain cross-entropy ({reference}), {' and '.join(parts)}{tail}."
+
+
+def decided_classes(differences, iou, runs):
+    """Which differences from CE are told apart, as booleans shaped like `iou` (run x class)."""
+    stems = {run.method: run.stem for run in runs}
+    decided = pd.DataFrame(False, iou.index, iou.columns)
+    for (method, name), row in differences.iterrows():
+        if method in stems and (row.low > 0 or row.high < 0):
+            decided.loc[stems[method], name] = True
+    return decided
+
+
+def _be(rows):
+    return "is" if len(rows) == 1 else "are"

@@ -1,0 +1,248 @@
+"""Paragraphs and tables of the report that say what was run: data, model, training, recipes, costs, what is missing.
+
+Like `prose`, all of it is computed from the runs' records; numbers are registered under `data.`, `model.`, `training.`.
+"""
+
+import pandas as pd
+
+from deeplab_lib.analysis.prose import count, listing, sessions
+from deeplab_lib.analysis.tables import configuration_table, provenance_table
+from deeplab_lib.losses import parse_expression
+from deeplab_lib.plots import changes
+from deeplab_lib.recipes import RECIPES
+
+
+def scope(study):
+    """What the results are about, in a few words, for the top of every page and the corner of every figure."""
+    devices = {str(session.get("device", "")).split(":")[0].upper() for run in study.runs for session in sessions(run)}
+    if study.scope.dataset is None:
+        return f"data set not recorded, {study.scope.epochs} epochs"
+    name = "toy city" if study.scope.dataset == "toycity" else study.scope.dataset
+    parts = [
+        name + " (synthetic)" * study.scope.synthetic,
+        f"{study.scope.preset} scale",
+        " and ".join(sorted(devices)),
+    ]
+    return ", ".join([*parts, f"{study.scope.epochs} epochs"])
+
+
+def _agreed(runs, *path):
+    """The value at `path` in the runs' records when all that have one agree, else None."""
+    values = []
+    for run in runs:
+        value = run.record or {}
+        for key in path:
+            value = value.get(key) if isinstance(value, dict) else None
+        values += [value] * (value is not None)
+    return values[0] if values and all(value == values[0] for value in values) else None
+
+
+def data(runs, numbers):
+    """What the runs saw instead of, or of, Cityscapes."""
+    about = {key: _agreed(runs, "dataset", key) for key in ("name", "synthetic", "train", "val", "subset")}
+    if about["name"] is None:
+        return "The files of these runs do not say which images they were trained on."
+    train, val = (numbers.put(f"data.{split}", about[split], ",d") for split in ("train", "val"))
+    height, width = (_agreed(runs, "config", f"image_{side}") for side in ("height", "width"))
+    size = f"{numbers.put('data.width', width, 'd')} × {numbers.put('data.height', height, 'd')} pixels"
+    if about["synthetic"]:
+        return (
+            "**The runs of this report did not see those images.** They were trained and validated on the *toy city*: "
+            "street scenes drawn by a program, written in Cityscapes' own layout, with its 19 classes and an imbalance "
+            f"like its own. There are {train} scenes for training and {val} for validation, used at {size}. They "
+            "serve to show the whole method at work within minutes, and how losses behave under imbalance at a small "
+            "scale. They say nothing about real streets, and numbers obtained on them must not be held against "
+            "published ones."
+        )
+    note = f" This is not the whole of Cityscapes: {about['subset']}." if about["subset"] else ""
+    return (
+        f"The runs of this report were trained on {train} images of *{about['name']}* and validated on {val}, "
+        f"at {size}." + note
+    )
+
+
+def model(runs, numbers):
+    """The network that was run, with its size and cost."""
+    name, total = _agreed(runs, "config", "model"), _agreed(runs, "parameters", "total")
+    if name is None or total is None:
+        return ""
+    macs = _agreed(runs, "macs")
+    text = (
+        f"The runs compared here use `{name}`: {numbers.put('model.parameters', total, ',d')} parameters, of which "
+        f"{numbers.put('model.trainable', _agreed(runs, 'parameters', 'trainable'), ',d')} are trained while nothing "
+        "is frozen"
+    )
+    if macs:
+        text += f", and {numbers.put('model.gmacs', macs / 1e9, '.4g')} billion multiply-adds for one image"
+    if "resnet" not in name:
+        text += (
+            ". It is the same network built shallow and narrow, one block a stage, so that it can be trained on a CPU; "
+            "stem, dilations, output stride and head are those just described"
+        )
+    return text + "."
+
+
+def training(runs, numbers):
+    """Length, batch and rates of the training that was done."""
+    epochs, batch = _agreed(runs, "config", "epochs"), _agreed(runs, "config", "batch_size")
+    if epochs is None or batch is None:
+        return ""
+    text = (
+        f"The runs last {numbers.put('training.epochs', epochs, 'd')} epochs with batches of "
+        f"{numbers.put('training.batch', batch, 'd')} images"
+    )
+    factor, train = _agreed(runs, "config", "lr_factor"), _agreed(runs, "dataset", "train")
+    if train:
+        text += f", so that each sees {numbers.put('training.seen', epochs * train, ',d')} images"
+    if factor and factor != 1:
+        text += (
+            f". At this scale every recipe's rate is multiplied by {numbers.put('training.lr_factor', factor, 'g')}, "
+            "and a common warm-up comes before all of them: a small network that starts from scratch needs both"
+        )
+    return text + "."
+
+
+def from_scratch(runs):
+    """A warning when runs started from random weights, "" otherwise."""
+    scratch = [r.label for r in runs if str((r.record or {}).get("weights", {}).get("source", "")).startswith("none")]
+    if not scratch:
+        return ""
+    who = "All runs" if len(scratch) == len(runs) else listing(scratch)
+    return (
+        f"{who} started from random weights. The study started from a backbone pretrained on ImageNet, which is worth "
+        "many points of mIoU: the level of these results must not be compared with its results or with the literature."
+    )
+
+
+def motivations():
+    """The eight runs and what each is meant to show, as a list."""
+    lines = [f"{i}. **{r.title}** (`{r.stem}`). {r.motivation}" for i, r in enumerate(RECIPES.values(), 1)]
+    return "\n".join(lines)
+
+
+def recipes_table():
+    """The eight configurations as the study describes them, all text, indexed by number."""
+    rows = {}
+    for number, recipe in enumerate(RECIPES.values(), 1):
+        warmup = f"warm-up over {recipe.warmup_steps} steps" if recipe.warmup_steps else ""
+        changes = [f"from epoch {change.epoch}: {_change(change)}" for change in recipe.changes]
+        power = [f"power {recipe.power:g} throughout"] if recipe.power != 0.9 else []
+        rows[number] = {
+            "run": recipe.title,
+            "weights": weights(recipe.loss),
+            "initial rate": f"{recipe.lr:g}",
+            "besides": "; ".join([*([warmup] if warmup else []), *power, *changes]) or "–",
+        }
+    return pd.DataFrame.from_dict(rows, orient="index")
+
+
+def _change(change):
+    parts = [f"power {change.power:g}"] if change.power is not None else []
+    parts += ["weights " + "/".join(f"{weight:g}" for weight in change.weights.values())] if change.weights else []
+    parts += [", ".join(change.freeze).replace("layer1, layer2, layer3, layer4", "layer1–4") + " frozen"] * bool(
+        change.freeze
+    )
+    return ", ".join(parts)
+
+
+def latency_note(results):
+    """Where the latencies of the results table come from, or why there are none."""
+    if results["latency_ms"].isna().all():
+        return "Latency was not measured."
+    devices = listing(sorted(set(results["device"][results["latency_ms"].notna()])))
+    return f"Latency is a property of the network, not of the loss: median for one image on {devices}, measured alone."
+
+
+def efficiency_table(efficiency):
+    """What each architecture costs, one row a measurement."""
+    rows = {}
+    for row in efficiency.to_dict("records"):
+        latency = row["latency_ms"] if isinstance(row["latency_ms"], dict) else {}
+        name = f"{row['model']}, {row['width']}×{row['height']}"
+        rows[name if name not in rows else f"{name}, {row['device']}"] = {
+            "parameters": row["parameters"],
+            "GMACs": row["macs"] / 1e9,
+            "GFLOPs": row["flops"] / 1e9,
+            "latency": latency.get("median"),
+            "q1": latency.get("q1"),
+            "q3": latency.get("q3"),
+            "memory": row.get("peak_memory_MB"),
+        }
+    return pd.DataFrame.from_dict(rows, orient="index", dtype=float)
+
+
+def efficiency_note(efficiency):
+    """How the costs were measured, and what was not."""
+    devices = listing(sorted({f"{row.device_name} ({row.threads} threads)" for row in efficiency.itertuples()}))
+    reasons = sorted({row.note for row in efficiency.itertuples() if not isinstance(row.latency_ms, dict) and row.note})
+    return f"Batch 1, on {devices}; latency as median and quartiles. " + " ".join(
+        f"{reason[0].upper()}{reason[1:]}." for reason in reasons
+    )
+
+
+def architectures(study, efficiency, numbers):
+    """DeepLabV2 beside the other architectures: what was measured, and whether any of them was trained."""
+    full = [row for row in efficiency.to_dict("records") if (row["height"], row["width"]) == (512, 1024)]
+    own = next((row for row in full if row["model"] == "deeplabv2_resnet101"), None)
+    others = [row for row in full if not row["model"].startswith("deeplabv2")]
+    if not own or not others:
+        return "Other architectures were not measured beside these runs."
+    fewer, cheaper = ([row["model"] for row in others if row[key] < own[key]] for key in ("parameters", "macs"))
+    macs = numbers.put("architectures.gmacs", own["macs"] / 1e9, ".2f")
+    text = (
+        f"At 1024 × 512, DeepLabV2 with ResNet-101 takes {macs} billion multiply-adds. Of the "
+        f"{count(len(others))} other architectures, {_those(fewer)} fewer parameters "
+        f"and {_those(cheaper)} fewer multiply-adds. "
+    )
+    trained = {run.config.get("model") for run in study.finished} - {None}
+    if len(trained) > 1:
+        return text + "Those that were trained on the same data appear with their mIoU among the runs."
+    return text + "None of them was trained here, so that this compares cost and leaves quality open."
+
+
+def _those(models):
+    return f"{listing(models)} {'has' if len(models) == 1 else 'have'}" if models else "none has"
+
+
+def missing(study, others, gallery):
+    """What this report lacks and why, as a list: figures left out, runs that stand apart, notes on final values."""
+    lines = [f"Figure “{label.replace('-', ' ')}”: {reason}." for label, reason in gallery.missing.items()]
+    lines += [f"{run.label}: the files lack {'; '.join(run.missing)}." for run in study.runs if run.missing]
+    lines += [f"{run.label}: {note}." for run in study.runs for note in run.notes]
+    lines += [
+        f"Another study in the same folder, {other.scope}: {listing(run.label for run in other.runs)}. Results of "
+        "different data, scale or length do not stand in one table." for other in others
+    ]  # fmt: skip
+    absent = [recipe.title for recipe in RECIPES.values() if recipe.key not in {run.recipe for run in study.runs}]
+    lines += [f"Not among the runs: {listing(absent)}."] if absent else []
+    return "\n".join(f"- {line}" for line in lines) or "Nothing: every figure and table could be made."
+
+
+def configurations(runs):
+    """The schedule that each run was trained with, indexed by run."""
+    table = configuration_table(runs)
+    table["weights"] = [weights(loss) for loss in table["loss"]]
+    table["changes"] = [
+        "; ".join(f"after {place:.3g}: {words}" for place, words in changes(run)) or "–" for run in runs
+    ]
+    return table
+
+
+def provenance(runs):
+    """What was recorded of the runs' origin, as two tables of text: fields that all share, and runs by what differs."""
+    recorded = [run for run in runs if run.record]
+    fields = provenance_table(recorded).rename(columns={run.stem: run.label for run in recorded})
+    told = [f"configuration: {name}" for name in ("loss", "lr", "power", "warmup_steps", "recipe_warmup_steps")]
+    fields = fields.drop(index=[name for name in told if name in fields.index])
+    fields = fields.replace(r"^(\d{4}-\d\d-\d\d)T(\d\d:\d\d).*", r"\1 \2", regex=True)
+    alike = fields.nunique(axis=1) == 1
+    shared = fields[alike].iloc[:, :1].set_axis(["all runs"] * min(1, len(recorded)), axis=1)
+    return shared, fields[~alike].T
+
+
+def weights(expression):
+    """The weights of an expression's terms in their order: "0.7/0.3"; text that is no expression stays as it is."""
+    try:
+        return "/".join(f"{weight:g}" for weight, _, _ in parse_expression(expression))
+    except ValueError:
+        return expression

@@ -1,0 +1,210 @@
+"""A manuscript set as PDF (pandoc, then Typst) and as one self-contained HTML file (pandoc, MathML).
+
+Both come out of one pandoc document, so they say the same under the same numbers. Nothing is loaded from the
+network, no TeX and no browser is needed, and the same notebook gives the same bytes.
+"""
+
+import base64
+import datetime
+import json
+import os
+import re
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import nbformat
+import pypandoc
+import typst
+from nbconvert.exporters import Exporter
+from traitlets import Bool, default
+
+from deeplab_lib.files import write_atomic
+from deeplab_lib.report.manuscript import Manuscript, bibtex
+
+TEMPLATES = Path(__file__).parent / "templates"
+
+
+class ReportError(ValueError):
+    """A notebook that cannot be set; the message says what is wrong and where."""
+
+
+def export_pdf(notebook_path, out, strict=False) -> Path:
+    """Set the notebook (.ipynb) as PDF at `out`; code is left out. `strict` makes every warning an error."""
+    return _export(notebook_path, out, lambda manuscript, folder: pdf(manuscript, folder, strict))
+
+
+def export_html(notebook_path, out, show_code=False, strict=False) -> Path:
+    """Set the notebook (.ipynb) as one HTML file at `out`, with its code if `show_code`."""
+    return _export(notebook_path, out, lambda manuscript, folder: html(manuscript, folder, strict), show_code)
+
+
+def make_report(executed_notebook, folder, strict=False) -> list[Path]:
+    """Write report.html, report.pdf and report-with-code.html into `folder`; the notebook must have been executed."""
+    folder = Path(folder)
+    return [
+        export_html(executed_notebook, folder / "report.html", strict=strict),
+        export_pdf(executed_notebook, folder / "report.pdf", strict=strict),
+        export_html(executed_notebook, folder / "report-with-code.html", show_code=True, strict=strict),
+    ]
+
+
+def _export(notebook_path, out, render, show_code=False):
+    notebook_path, out = Path(notebook_path), Path(out)
+    start = time.perf_counter()
+    manuscript = read_manuscript(notebook_path, show_code)
+    content = render(manuscript, notebook_path.parent)
+    write_atomic(out, lambda temporary: temporary.write_bytes(content))
+    print(f"{out}: {len(content) / 1e6:.1f} MB in {time.perf_counter() - start:.1f} s")
+    return out
+
+
+def read_manuscript(notebook_path, show_code=False):
+    """The manuscript of a notebook file. Raises ReportError if it is missing or no notebook."""
+    path = Path(notebook_path)
+    try:
+        notebook = nbformat.read(path, as_version=4)
+    except FileNotFoundError:
+        raise ReportError(f"no notebook at {path}") from None
+    except Exception as error:
+        raise ReportError(f"{path} is no Jupyter notebook: {str(error).splitlines()[0]}") from error
+    manuscript = Manuscript(notebook, show_code)
+    manuscript.name = path.stem
+    return manuscript
+
+
+def html(manuscript, folder=".", strict=False) -> bytes:
+    """One HTML page; local pictures of Markdown cells are looked for in `folder`."""
+    font = base64.b64encode((TEMPLATES / "fonts/stix-two-math-subset.woff2").read_bytes()).decode()
+    style = (TEMPLATES / "paper.css").read_text(encoding="utf-8").replace("$math-font$", font)
+    with tempfile.TemporaryDirectory() as scratch:
+        return _pandoc("html", manuscript, folder, scratch, {"style": style}, strict).encode()
+
+
+def pdf(manuscript, folder=".", strict=False) -> bytes:
+    """A tagged PDF/UA-1 document, also PDF/A-2a where the report has a date."""
+    date = report_date(manuscript.front)
+    variables = {"pdf-date": f"year: {date.year}, month: {date.month}, day: {date.day}"} if date else {}
+    with tempfile.TemporaryDirectory() as scratch:
+        source = Path(scratch, "report.typ")
+        source.write_text(_pandoc("typst", manuscript, folder, scratch, variables, strict), encoding="utf-8")
+        return _typeset(source, date, manuscript.name, strict)
+
+
+def _typeset(source, date, name, strict):
+    """Compile with Typst's own fonts; the system's are asked only for letters that those lack.
+
+    A document that breaks a rule of the archival standards for a reason we cannot mend is set without them.
+    """
+    standards = ["ua-1", "a-2a"] if date else ["ua-1"]
+    timestamp = int(date.timestamp()) if date else None
+    problem = ""
+    for system_fonts, wanted in ((False, standards), (True, standards), (True, [])):
+        try:
+            options = {"ignore_system_fonts": not system_fonts, "pdf_standards": wanted, "timestamp": timestamp}
+            document = typst.compile(str(source), root=str(source.parent), **options)
+            _tell(name, [] if wanted else [f"not accessible PDF (PDF/UA): {problem}"], strict)
+            return document
+        except typst.TypstError as error:
+            line = re.search(r"^\d+ │ (.*)", error.diagnostic, re.MULTILINE)
+            problem = f"{error} in: {line[1].strip()[:300]}" if line else str(error)
+            if not str(error).startswith("PDF/"):
+                break
+    raise ReportError(f"Typst cannot set {name}: {problem}")
+
+
+def report_date(front):
+    """Midnight UTC of the report's date if that is ISO, else SOURCE_DATE_EPOCH, else None."""
+    try:
+        day = datetime.date.fromisoformat(str(front.get("date"))[:10])
+        return datetime.datetime(day.year, day.month, day.day, tzinfo=datetime.timezone.utc)
+    except ValueError:
+        epoch = os.environ.get("SOURCE_DATE_EPOCH")
+        return datetime.datetime.fromtimestamp(int(epoch), datetime.timezone.utc) if epoch else None
+
+
+class _ReportExporter(Exporter):
+    """What both exporters share: `--ReportPDF.strict=True` makes every warning an error."""
+
+    strict = Bool(False, help="Treat every warning (unknown macro, missing reference) as an error.").tag(config=True)
+    show_code = Bool(False, help="Keep the code cells.").tag(config=True)
+
+    def from_notebook_node(self, nb, resources=None, **kw):
+        nb, resources = super().from_notebook_node(nb, resources, **kw)
+        where = resources.get("metadata", {})
+        manuscript = Manuscript(nb, self.show_code)
+        manuscript.name = where.get("name", "notebook")
+        resources["output_extension"] = self.file_extension
+        return self.render(manuscript, where.get("path") or "."), resources
+
+
+class ReportPDF(_ReportExporter):
+    """`jupyter nbconvert --to report-pdf any.ipynb`"""
+
+    export_from_notebook = "Report (PDF)"
+    output_mimetype = "application/pdf"
+
+    @default("file_extension")
+    def _file_extension_default(self):
+        return ".pdf"
+
+    def render(self, manuscript, folder):
+        return pdf(manuscript, folder, self.strict)
+
+
+class ReportHTML(_ReportExporter):
+    """`jupyter nbconvert --to report-html any.ipynb`"""
+
+    export_from_notebook = "Report (HTML)"
+    output_mimetype = "text/html"
+
+    @default("file_extension")
+    def _file_extension_default(self):
+        return ".html"
+
+    def render(self, manuscript, folder):
+        return html(manuscript, folder, self.strict).decode()
+
+
+OPTIONS = {
+    "html": ("page.html", ["--to=html5", "--mathml", "--toc", "--toc-depth=2"]),
+    "typst": ("paper.typ", ["--to=typst-citations"]),
+}
+
+
+def _pandoc(language, manuscript, folder, scratch, variables, strict):
+    """Run pandoc over the manuscript in the folder `scratch`, which also receives its pictures."""
+    scratch = Path(scratch)
+    for name, content in manuscript.pictures.items():
+        (scratch / name).write_bytes(content)
+    front = {key: value for key, value in manuscript.front.items() if value}
+    if sources := front.pop("bibliography", None):
+        (scratch / "references.bib").write_text(bibtex(sources, folder), encoding="utf-8")
+        front["bibliography"] = "references.bib"
+    document = {"name": manuscript.name, "front": front, "blocks": manuscript.blocks}
+    (scratch / "manuscript.json").write_text(json.dumps(document), encoding="utf-8")
+    (scratch / "variables.json").write_text(json.dumps({"variables": variables}), encoding="utf-8")
+    template, options = OPTIONS[language]
+    command = [
+        pypandoc.get_pandoc_path(), "manuscript.json", "--from", str(TEMPLATES / "notebook.lua"), *options,
+        "--standalone", "--wrap=none", "--template", str(TEMPLATES / template),
+        "--citeproc", "--csl", str(TEMPLATES / "numeric.csl"), "--lua-filter", str(TEMPLATES / f"{language}.lua"),
+        "--defaults=variables.json", f"--metadata=pagetitle={front.get('title') or manuscript.name}",
+        f"--resource-path=.{os.pathsep}{Path(folder).resolve()}",
+    ]  # fmt: skip
+    done = subprocess.run(command, cwd=scratch, capture_output=True, encoding="utf-8")
+    messages = [line.removeprefix("report: ") for line in done.stderr.splitlines() if line.strip()]
+    if done.returncode:
+        raise ReportError(f"pandoc cannot set {manuscript.name}: {' '.join(messages)}")
+    _tell(manuscript.name, manuscript.warnings + messages, strict)
+    return done.stdout
+
+
+def _tell(name, warnings, strict):
+    """Print warnings, or raise them."""
+    if warnings and strict:
+        raise ReportError(f"{name}: " + "; ".join(warnings))
+    for warning in warnings:
+        print(f"{name}: {warning}", file=sys.stderr)
