@@ -31,12 +31,12 @@ from deeplab_lib.train import Run, fit, identify, quiet, train_run
 
 TWO = SimpleNamespace(gpus=2, device="cpu")
 TIMINGS = {"Runtime", "images_per_s", "peak_memory_MB"}
-# Knobs of one epoch with each loss; batches are also split in micro-batches, and all validated in a single batch.
+# Knobs of one epoch with each loss, which also try micro-batches, a single validation batch, and loader processes.
 EPOCHS = {
     "ce": {},
     "focal": {"batch_size": 4, "accumulate": 2},
     "tversky": {"batch_size": 8},
-    "dice": {},
+    "dice": {"workers": 1},
     "lovasz": {"batch_size": 4},
 }
 
@@ -112,6 +112,13 @@ class StopAt:
     def __call__(self, event, run):
         if event == "step" and run.step == self.step:
             run.stop.asked = "SIGTERM"
+
+
+def stop_everyone(event, run):
+    """A `watch` that sends the stop of a scheduler to this process and all it started."""
+    if event == "step" and run.step == 4:
+        for pid in [child.pid for child in multiprocessing.active_children()] + [os.getpid()]:
+            os.kill(pid, signal.SIGTERM)
 
 
 # -- fixtures and what reads results back ----------------------------------------------------------------------------
@@ -236,6 +243,13 @@ def test_an_end_in_one_process_is_told_and_leaves_nothing_behind(function, error
         assert "in process 1 of 2" in str(raised.value.__cause__) and "fail_in_second" in str(raised.value.__cause__)
     assert [signal.getsignal(number) for number in numbers] == before
     assert not multiprocessing.active_children()
+
+
+def test_a_stop_sent_to_the_loader_processes_too_still_ends_in_order(smoke):
+    config = smoke(workers=1)
+    with pytest.raises(RunStopped, match="stopped by SIGTERM at epoch 1, step 4"):
+        fit(config, watch=stop_everyone)
+    assert checkpoint.load(RunFiles(Path(config.out_dir), config.stem).path(".pt"))["position"]["step"] == 4
 
 
 def test_what_cannot_be_handed_over_is_refused():
