@@ -52,7 +52,12 @@ def install(root):
 
 
 def pip(*arguments):
-    subprocess.run([sys.executable, "-m", "pip", "install", "--quiet", *arguments], check=True)
+    """Run `pip install`; RuntimeError with its last line when it fails. What it says otherwise would only alarm."""
+    command = [sys.executable, "-m", "pip", "install", "--quiet", *arguments]
+    done = subprocess.run(command, capture_output=True, text=True)
+    if done.returncode:
+        reason = (done.stderr.strip() or "no reason given").splitlines()[-1]
+        raise RuntimeError(f"pip install {' '.join(arguments)} failed: {reason}")
 
 
 def mount_drive():

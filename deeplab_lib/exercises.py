@@ -81,7 +81,10 @@ def same(value, wanted):
 
 def brief(value):
     """A value in a few words: numbers in full, arrays with their shape and beginning."""
-    array = np.asarray(value.detach() if torch.is_tensor(value) else value)
+    try:
+        array = np.asarray(value.detach() if torch.is_tensor(value) else value)
+    except ValueError:
+        array = np.array(None)  # a list of lists of different lengths
     if array.dtype.kind not in "biuf":
         return f"a {type(value).__name__}"
     if array.ndim == 0:

@@ -137,3 +137,19 @@ def steps_to_find(loss, margin, lr=20.0, cap=300):
         (gradient,) = torch.autograd.grad(loss(scores, labels), scores)
         scores = scores.detach() - lr * gradient
     return cap
+
+
+def settle(truth, alpha, beta, steps=150):
+    """Probabilities `(P,)` at which gradient descent on the expected Tversky loss ends.
+
+    truth: how often each pixel belongs to the object, `(P,)`; what is not known better is answered best on average.
+    """
+    z = torch.zeros(len(truth), requires_grad=True)
+    optimizer = torch.optim.Adam([z], lr=0.2)
+    for _ in range(steps):
+        p = z.sigmoid()
+        hits, false, missed = (p * truth).sum(), (p * (1 - truth)).sum(), ((1 - p) * truth).sum()
+        optimizer.zero_grad()
+        (1 - hits / (hits + alpha * false + beta * missed)).backward()
+        optimizer.step()
+    return z.sigmoid().detach()

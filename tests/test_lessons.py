@@ -1,0 +1,448 @@
+"""The exercises' checks: they accept the solutions and name the mistake in answers that students plausibly give."""
+
+import json
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from small_city import write_city
+from torch.nn import functional as F
+
+from deeplab_lib import exercises, losses, teach
+from deeplab_lib.labels import CATEGORIES, CLASSES, LABELS, NUM_CLASSES
+from deeplab_lib.metrics import ConfusionMatrix
+from deeplab_lib.model import DeepLabV2, subsample_labels
+from deeplab_lib.schedule import PolyLR
+
+NOTEBOOKS = Path(__file__).parents[1] / "notebooks"
+LESSONS = ("01_cityscapes", "02_deeplabv2", "03_losses")
+CHECKS = {name: check for name, check in vars(exercises).items() if name.startswith("check_")}
+
+
+def code_of(path):
+    """Source of every code cell."""
+    cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
+    return ["".join(cell["source"]) for cell in cells if cell["cell_type"] == "code"]
+
+
+def checks_in(path):
+    return re.findall(r"exercises\.(check_\w+)\(", "\n".join(code_of(path)))
+
+
+@pytest.mark.parametrize("lesson", LESSONS)
+def test_the_solutions_answer_every_exercise_of_the_lesson_and_are_accepted(lesson, capsys):
+    namespace = {}
+    for source in code_of(NOTEBOOKS / "solutions" / f"{lesson}.ipynb"):
+        exec(source, namespace)
+    verdicts = capsys.readouterr().out.splitlines()
+    asked = checks_in(NOTEBOOKS / f"{lesson}.ipynb")
+    assert len(asked) >= 3
+    assert sorted(asked) == sorted(checks_in(NOTEBOOKS / "solutions" / f"{lesson}.ipynb"))
+    assert len(verdicts) == len(asked) and all(verdict.startswith("Right. ") for verdict in verdicts)
+
+
+def test_every_check_is_asked_in_some_lesson():
+    assert sorted(CHECKS) == sorted(name for lesson in LESSONS for name in checks_in(NOTEBOOKS / f"{lesson}.ipynb"))
+
+
+# Wrong answers, written as a student would write them: (check, words that the verdict must hold, answer).
+
+
+def ids_by_short_table(ids):
+    table = np.full(34, 255)
+    for label in CLASSES:
+        table[label.id] = label.train_id
+    return table[ids]
+
+
+def ids_leaving_the_plate(ids):
+    return np.where(ids == -1, -1, ids_by_short_table(ids))
+
+
+def ids_with_void_as_zero(ids):
+    result = np.zeros(ids.shape, dtype=int)
+    for label in CLASSES:
+        result[ids == label.id] = label.train_id
+    return result
+
+
+def ids_as_categories(ids):
+    number = {x.id: CATEGORIES.index(x.category) if x.category in CATEGORIES else 255 for x in LABELS}
+    return np.array([[number[i] for i in row] for row in ids.tolist()])
+
+
+def iou_absent_zero(matrix):
+    hits = np.diag(matrix)
+    return 100 * hits / np.maximum(matrix.sum(0) + matrix.sum(1) - hits, 1)
+
+
+def iou_union_too_large(matrix):
+    with np.errstate(invalid="ignore"):
+        return 100 * np.diag(matrix) / (matrix.sum(0) + matrix.sum(1))
+
+
+def iou_as_recall(matrix):
+    with np.errstate(invalid="ignore"):
+        recall = 100 * np.diag(matrix) / matrix.sum(1)
+    return np.where(matrix.sum(0) + matrix.sum(1) == 0, np.nan, recall)
+
+
+def iou_in_fractions(matrix):
+    return ConfusionMatrix(len(matrix), torch.tensor(matrix)).iou() / 100
+
+
+def miou_image_by_image(labels, predictions, classes):
+    each = [ConfusionMatrix(classes).update(*pair).miou() for pair in zip(labels, predictions, strict=True)]
+    return np.mean(each)
+
+
+def miou_absent_zero(labels, predictions, classes):
+    return np.nan_to_num(ConfusionMatrix(classes).update(labels, predictions).iou()).mean()
+
+
+def miou_with_nan(labels, predictions, classes):
+    return ConfusionMatrix(classes).update(labels, predictions).iou().mean()
+
+
+def miou_with_void(labels, predictions, classes):
+    values = []
+    for c in range(classes):
+        union = ((labels == c) | (predictions == c)).sum()
+        values.append(((labels == c) & (predictions == c)).sum() / union if union else np.nan)
+    return 100 * np.nanmean(values)
+
+
+def grid_by_slicing(labels, size):
+    return labels[::8, ::8]
+
+
+def grid_by_interpolation(labels, size):
+    return F.interpolate(labels[None, None].double(), size=size, mode="nearest")[0, 0]
+
+
+def grid_of_block_centres(labels, size):
+    rows, columns = (torch.arange(n) * 8 + 4 for n in size)
+    return labels[rows.clamp(max=len(labels) - 1)][:, columns.clamp(max=labels.shape[1] - 1)]
+
+
+def dilated_by_numpy(signal, kernel, dilation):
+    wide = np.zeros(dilation * (len(kernel) - 1) + 1)
+    wide[::dilation] = kernel
+    return np.convolve(signal, wide, mode="valid")
+
+
+def dilated_not_at_all(signal, kernel, dilation):
+    return [float(signal[i : i + len(kernel)] @ kernel) for i in range(len(signal) - len(kernel) + 1)]
+
+
+def dilated_with_gaps(signal, kernel, dilation):
+    return F.conv1d(signal[None, None], kernel[None, None], dilation=dilation + 1)[0, 0]
+
+
+def dilated_with_padding(signal, kernel, dilation):
+    return F.conv1d(signal[None, None], kernel[None, None], dilation=dilation, padding="same")[0, 0]
+
+
+def field_with_whole_kernels(layers):
+    field, jump = 1, 1
+    for kernel, stride, dilation in layers:
+        field, jump = field + kernel * dilation * jump, jump * stride
+    return field
+
+
+def field_without_strides(layers):
+    return 1 + sum((kernel - 1) * dilation for kernel, _, dilation in layers)
+
+
+def field_with_stride_first(layers):
+    field, jump = 1, 1
+    for kernel, stride, dilation in layers:
+        jump *= stride
+        field += (kernel - 1) * dilation * jump
+    return field
+
+
+def field_without_dilation(layers):
+    return exercises.receptive_field([(kernel, stride, 1) for kernel, stride, _ in layers])
+
+
+def macs_as_flops(i, o, k, s, h, w):
+    return 2 * i * o * k * k * -(-h // s) * -(-w // s)
+
+
+def macs_one_side(i, o, k, s, h, w):
+    return i * o * k * -(-h // s) * -(-w // s)
+
+
+def macs_of_the_input(i, o, k, s, h, w):
+    return i * o * k * k * h * w
+
+
+def macs_are_weights(i, o, k, s, h, w):
+    return i * o * k * k
+
+
+def counts(logits, labels, keep_void=False, square=False):
+    """Hits, claims and labelled pixels of every class."""
+    p, valid = logits.softmax(1), (labels != 255)[:, None]
+    p = p if keep_void else p * valid
+    g = torch.stack([labels == c for c in range(logits.shape[1])], dim=1)
+    return (p * g).sum((0, 2, 3)), (p ** (2 if square else 1)).sum((0, 2, 3)), g.sum((0, 2, 3))
+
+
+def dice_with_void(logits, labels):
+    hits, claimed, labelled = counts(logits, labels, keep_void=True)
+    return 1 - (2 * hits / (claimed + labelled))[labelled > 0].mean()
+
+
+def dice_over_all_classes(logits, labels):
+    hits, claimed, labelled = counts(logits, labels)
+    return (1 - 2 * hits / (claimed + labelled)).mean()
+
+
+def dice_squared(logits, labels):
+    hits, claimed, labelled = counts(logits, labels, square=True)
+    return 1 - (2 * hits / (claimed + labelled))[labelled > 0].mean()
+
+
+def dice_of_void_as_road(logits, labels):
+    labels = torch.where(labels == 255, 0, labels)
+    hits, claimed, labelled = counts(logits, labels)
+    return 1 - (2 * hits / (claimed + labelled))[labelled > 0].mean()
+
+
+def dice_with_void_over_all_classes(logits, labels):
+    hits, claimed, labelled = counts(logits, labels, keep_void=True)
+    return 1 - (2 * hits / (claimed + labelled)).mean()
+
+
+def tversky_swapped(logits, labels, alpha, beta):
+    return losses.TverskyLoss(alpha=beta, beta=alpha)(logits, labels)
+
+
+def tversky_index(logits, labels, alpha, beta):
+    return 1 - losses.TverskyLoss(alpha, beta)(logits, labels)
+
+
+def tversky_of_decisions(logits, labels, alpha, beta):
+    decided = F.one_hot(logits.argmax(1), logits.shape[1]).movedim(3, 1)
+    return losses.TverskyLoss(alpha, beta)(1000.0 * decided, labels) + 0 * logits.sum()
+
+
+def tversky_with_void(logits, labels, alpha, beta):
+    hits, claimed, labelled = counts(logits, labels, keep_void=True)
+    index = hits / (hits + alpha * (claimed - hits) + beta * (labelled - hits))
+    return 1 - index[labelled > 0].mean()
+
+
+def focal_on_p(logits, labels, gamma):
+    ce = F.cross_entropy(logits, labels, ignore_index=255, reduction="none")
+    return (torch.exp(-ce) ** gamma * ce)[labels != 255].mean()
+
+
+def focal_over_all_pixels(logits, labels, gamma):
+    ce = F.cross_entropy(logits, labels, ignore_index=255, reduction="none")
+    return ((1 - torch.exp(-ce)) ** gamma * ce).mean()
+
+
+def focal_times_gamma(logits, labels, gamma):
+    ce = F.cross_entropy(logits, labels, ignore_index=255, reduction="none")
+    return (gamma * (1 - torch.exp(-ce)) * ce)[labels != 255].mean()
+
+
+def focal_summed(logits, labels, gamma):
+    return losses.FocalLoss(gamma)(logits, labels) * (labels != 255).sum()
+
+
+def growth(foreground):
+    return losses.jaccard_growth(foreground[None].bool())[0]
+
+
+def lovasz_unsorted(errors, foreground):
+    return errors @ growth(foreground)
+
+
+def lovasz_sorting_errors_only(errors, foreground):
+    return errors.sort(descending=True).values @ growth(foreground)
+
+
+def lovasz_upwards(errors, foreground):
+    errors, order = errors.sort()
+    return errors @ growth(foreground[order])
+
+
+def lovasz_without_growth(errors, foreground):
+    errors, order = errors.sort(descending=True)
+    return errors @ growth(foreground[order]).cumsum(0)
+
+
+def poly_inside(step, total, lr, power):
+    return lr * (1 - (step / total) ** power)
+
+
+def poly_around(step, total, lr, power):
+    return (lr * (1 - step / total)) ** power
+
+
+def poly_line(step, total, lr, power):
+    return lr - lr * step / total
+
+
+WRONG = [
+    ("train_ids", "become a bicycle", ids_by_short_table),
+    ("train_ids", "keeps its -1", ids_leaving_the_plate),
+    ("train_ids", "0 is road", ids_with_void_as_zero),
+    ("train_ids", "7 categories", ids_as_categories),
+    ("iou", "neither labelled nor predicted gets 0", iou_absent_zero),
+    ("iou", "hits twice", iou_union_too_large),
+    ("iou", "recall", iou_as_recall),
+    ("iou", "percent", iou_in_fractions),
+    ("miou", "average over images", miou_image_by_image),
+    ("miou", "enters the mean as 0", miou_absent_zero),
+    ("miou", "whole mean NaN", miou_with_nan),
+    ("miou", "predicted on void", miou_with_void),
+    ("subsample", "a row and a column too early", grid_by_slicing),
+    ("subsample", "evenly over the picture", grid_by_interpolation),
+    ("subsample", "middle of 8x8 blocks", grid_of_block_centres),
+    ("dilated", "runs backwards", dilated_by_numpy),
+    ("dilated", "dilation has no effect", dilated_not_at_all),
+    ("dilated", "dilation + 1 apart", dilated_with_gaps),
+    ("dilated", "you pad", dilated_with_padding),
+    ("receptive_field", "k - 1", field_with_whole_kernels),
+    ("receptive_field", "strides have no effect", field_without_strides),
+    ("receptive_field", "add first", field_with_stride_first),
+    ("receptive_field", "dilation has no effect", field_without_dilation),
+    ("macs", "FLOPs", macs_as_flops),
+    ("macs", "two sides", macs_one_side),
+    ("macs", "stride has no effect", macs_of_the_input),
+    ("macs", "parameters", macs_are_weights),
+    ("dice", "probabilities on void", dice_with_void),
+    ("dice", "average over all classes", dice_over_all_classes),
+    ("dice", "squared", dice_squared),
+    ("dice", "void has become class 0", dice_of_void_as_road),
+    ("dice", "probabilities on void", dice_with_void_over_all_classes),
+    ("dice", "average over all classes", dice_with_void_over_all_classes),
+    ("tversky", "alpha and beta are swapped", tversky_swapped),
+    ("tversky", "return 1 minus it", tversky_index),
+    ("tversky", "decisions (argmax)", tversky_of_decisions),
+    ("tversky", "probabilities on void", tversky_with_void),
+    ("focal", "power sits on p", focal_on_p),
+    ("focal", "divides by all pixels", focal_over_all_pixels),
+    ("focal", "it is an exponent", focal_times_gamma),
+    ("focal", "this is the sum", focal_summed),
+    ("lovasz", "not sorted", lovasz_unsorted),
+    ("lovasz", "the foreground is not", lovasz_sorting_errors_only),
+    ("lovasz", "sorted upwards", lovasz_upwards),
+    ("lovasz", "reached so far", lovasz_without_growth),
+    ("poly", "exponent sits on t/T", poly_inside),
+    ("poly", "takes the base rate with it", poly_around),
+    ("poly", "straight line", poly_line),
+]
+
+
+@pytest.mark.parametrize(("exercise", "words", "answer"), WRONG, ids=lambda value: getattr(value, "__name__", None))
+def test_a_wrong_answer_is_rejected_and_its_mistake_named(exercise, words, answer):
+    verdict = CHECKS[f"check_{exercise}"].judge(answer)
+    assert verdict.startswith("Not yet: ") and words in verdict and "you return" not in verdict
+
+
+def test_every_exercise_rejects_at_least_three_planted_answers():
+    for name in CHECKS:
+        assert len({answer for exercise, _, answer in WRONG if f"check_{exercise}" == name}) >= 3
+
+
+@pytest.mark.parametrize("name", CHECKS)
+def test_the_cases_tell_every_known_mistake_from_every_other(name):
+    check = CHECKS[name]
+    for mistake, told in check.mistakes.items():
+        verdict = check.judge(lambda *case, made=mistake: check.solution(*case, **{made: True}))
+        assert verdict == f"Not yet: {told}"
+
+
+def test_an_unanswered_exercise_says_so_and_stops_nothing(capsys):
+    exercises.check_dice(None)
+    exercises.check_dice(lambda logits, labels: ...)
+    assert capsys.readouterr().out == f"{exercises.UNANSWERED}\n" * 2
+
+
+def test_a_right_value_without_gradient_is_not_accepted():
+    verdict = exercises.check_dice.judge(lambda *case: losses.DiceLoss()(*case).item())
+    assert "no gradient" in verdict
+
+
+def test_an_unknown_mistake_is_told_the_first_case_on_which_it_differs():
+    verdict = exercises.check_poly.judge(lambda step, total, lr, power: lr * (1 - step / total) ** 0.9)
+    assert "right on the first step, half-way" in verdict and "on half-way with power 2 you return" in verdict
+
+
+@pytest.mark.parametrize("answer", [lambda *case: 1 / 0, lambda *case: case[0].no_such_method()])
+def test_an_answer_that_stops_is_told_where_and_why(answer):
+    assert re.match(r"Not yet: on .* your function stops with \w+Error: ", exercises.check_dice.judge(answer))
+
+
+@pytest.mark.parametrize("value", ["a string", [1, [2, 3]], torch.zeros(3), object()])
+def test_an_answer_of_the_wrong_kind_is_rejected(value):
+    assert exercises.check_poly.judge(lambda *case: value).startswith("Not yet: ")
+
+
+def test_an_answer_cannot_spoil_the_cases_for_the_next_one():
+    def spoils(labels, predictions, classes):
+        labels[:] = 0
+        return 0.0
+
+    before = exercises.check_miou.judge(exercises.dataset_miou)
+    exercises.check_miou.judge(spoils)
+    assert exercises.check_miou.judge(exercises.dataset_miou) == before
+
+
+def test_the_checks_solutions_are_the_library():
+    for batch in exercises._BATCHES.values():
+        for mine, theirs in (
+            (exercises.dice(*batch), losses.DiceLoss()),
+            (exercises.tversky(*batch, 0.2, 0.9), losses.TverskyLoss(0.2, 0.9)),
+            (exercises.focal(*batch, 2.0), losses.FocalLoss(2.0)),
+        ):
+            torch.testing.assert_close(mine, theirs(*batch))
+    for step in (0, 3, 99):
+        assert exercises.poly(step, 100, 0.01, 1.2) == PolyLR(0.01, 100, power=1.2).lr(step)
+
+
+# What the lessons compute.
+
+
+def test_streets_come_from_cityscapes_where_it_is(tmp_path, monkeypatch):
+    monkeypatch.setenv("CITYSCAPES_DATASET", str(write_city(tmp_path / "leafy")))
+    streets = teach.streets("train", count=2)
+    assert len(streets) == 2 and streets.title == "leafy"
+    assert streets.raw(0)[1].shape == teach.label_ids(streets, 0).shape == (256, 512)
+
+
+def test_streets_are_a_toy_city_otherwise(tmp_path, monkeypatch):
+    monkeypatch.delenv("CITYSCAPES_DATASET", raising=False)
+    monkeypatch.setenv("DEEPLAB_DATA", str(tmp_path))
+    monkeypatch.setattr(teach, "LESSON_SCENES", {"train": 3, "val": 1})
+    streets = teach.streets("train", count=96)
+    assert len(streets) == 3 and streets.title == "toy city (synthetic)"
+
+
+def test_a_grid_as_fine_as_the_picture_attains_everything_and_a_coarse_one_less():
+    labels = torch.randint(NUM_CLASSES, (2, 33, 33), generator=torch.Generator().manual_seed(0))
+    assert teach.attainable(labels, labels) == 100
+    assert teach.attainable(labels, subsample_labels(labels, (5, 5))) < 30
+
+
+def test_a_cell_sees_exactly_its_receptive_field():
+    clear = teach.see_through(DeepLabV2(blocks=(1, 1, 1, 1), width=4))
+    image = torch.ones(1, 3, 265, 265, requires_grad=True)
+    clear.features(image)[0, :, 16, 16].sum().backward()
+    seen = image.grad.abs().sum(dim=(0, 1, 2)).nonzero()
+    layers = [(7, 2, 1), (3, 2, 1), (3, 1, 1), (1, 2, 1), (3, 1, 1), (3, 1, 2), (3, 1, 4)]
+    assert int(seen.max() - seen.min()) + 1 == exercises.receptive_field(layers) == 131
+
+
+def test_overlap_losses_find_a_denied_class_late_and_cross_entropy_in_time():
+    late, early = (teach.steps_to_find(losses.make_loss(name), margin=5) for name in ("lovasz", "ce"))
+    assert 2 * early < late
+    assert teach.steps_to_find(losses.make_loss("lovasz"), margin=8, cap=50) == 50
