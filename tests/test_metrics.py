@@ -144,7 +144,7 @@ def test_boundary_f_of_a_spurious_class():
     guesses = labels.clone()
     guesses[:, :20, 30:] = 2
     # Class 0: column 29, found whole: 1. Class 2: none in the label: 0. Class 1: 40 pixels of column 30 in the label,
-    # 20 of them and 29 of row 20 in the guess; within one pixel lie 21 of those 49, and 21 of the 40: 2 x 21 / (49 + 40).
+    # 20 of them and 29 of row 20 in the guess; within one pixel lie 21 of those 49 and 21 of the 40: 2 x 21 / (49 + 40)
     assert boundary_f(labels, guesses).item() == pytest.approx(100 * (1 + 42 / 89 + 0) / 3)
 
 

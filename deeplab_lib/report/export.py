@@ -119,10 +119,10 @@ def report_date(front):
     """Midnight UTC of the report's date if that is ISO, else SOURCE_DATE_EPOCH, else None."""
     try:
         day = datetime.date.fromisoformat(str(front.get("date"))[:10])
-        return datetime.datetime(day.year, day.month, day.day, tzinfo=datetime.timezone.utc)
+        return datetime.datetime(day.year, day.month, day.day, tzinfo=datetime.UTC)
     except ValueError:
         epoch = os.environ.get("SOURCE_DATE_EPOCH")
-        return datetime.datetime.fromtimestamp(int(epoch), datetime.timezone.utc) if epoch else None
+        return datetime.datetime.fromtimestamp(int(epoch), datetime.UTC) if epoch else None
 
 
 class _ReportExporter(Exporter):
