@@ -33,6 +33,12 @@ status:  ## where every run stands
 bench: .venv/ready  ## speed and memory against plain baselines
 	@$(BIN)/python -m benchmarks
 
+# The working tree as it is, uncommitted changes included; tests/test_lessons.py holds half the solutions too.
+lessons:  ## build/lessons.zip: the kit to hand out, without the exercises' solutions
+	@mkdir -p build && git archive --format=zip --prefix=deeplab-losses/ --output=build/lessons.zip \
+	  $$(git stash create | grep . || echo HEAD) . ":(exclude)notebooks/solutions" ":(exclude)tests/test_lessons.py"
+	@echo build/lessons.zip
+
 clean:  ## generated files, but not runs/, report/ and data/
 	@rm -rf .snakemake .pytest_cache .ruff_cache build *.egg-info
 	@find . -name __pycache__ -not -path "./.venv/*" -prune -exec rm -rf {} +

@@ -7,6 +7,7 @@ import re
 import shutil
 import subprocess
 import sys
+import zipfile
 from pathlib import Path
 
 import nbformat
@@ -205,6 +206,22 @@ def test_a_drive_elsewhere_than_on_colab_is_refused_in_one_line(monkeypatch):
 def test_pip_that_fails_is_told_in_one_line():
     with pytest.raises(RuntimeError, match=r"^pip install --no-such-option failed: .*no such option.*$"):
         bootstrap.pip("--no-such-option")
+
+
+# What a lecturer hands out.
+
+
+@pytest.mark.skipif(not (ROOT / ".git").exists() or not shutil.which("make"), reason="needs a git clone and make")
+def test_the_lessons_are_handed_out_without_their_solutions(tmp_path):
+    clone = tmp_path / "clone"
+    subprocess.run(["git", "clone", "--quiet", str(ROOT), str(clone)], check=True)
+    (clone / "notebooks/01_cityscapes.ipynb").write_text("edited")
+    subprocess.run(["make", "--directory", str(clone), "lessons"], check=True, capture_output=True)
+    with zipfile.ZipFile(clone / "build/lessons.zip") as packed:
+        names = {name.removeprefix("deeplab-losses/") for name in packed.namelist()}
+        assert packed.read("deeplab-losses/notebooks/01_cityscapes.ipynb") == b"edited"
+    assert {"README.md", "Makefile", "deeplab_lib/exercises.py", "notebooks/03_losses.ipynb"} <= names
+    assert not [name for name in names if "solutions" in name or name == "tests/test_lessons.py"]
 
 
 # Every notebook runs.
