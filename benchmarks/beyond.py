@@ -1,0 +1,80 @@
+"""What each change beyond the study is worth at equal training time: one at a time, and all together.
+
+    python -m benchmarks.beyond --data path/to/city --minutes 5 --seeds 0 1 2 --set preset=demo
+
+Every arm is first timed for two epochs and then gets as many epochs as fit into the same time; its learning rate decays
+over just these. On a CPU, time is the processor's, so that whatever else the machine does enters no result. Running the
+command again continues; the table is printed at the end and can be had again from the runs' folder.
+"""
+
+import argparse
+import time
+from pathlib import Path
+
+import torch
+
+from deeplab_lib.analysis.beyond import ablation
+from deeplab_lib.config import Config
+from deeplab_lib.record import read_json, write_json
+from deeplab_lib.results import read_runs
+from deeplab_lib.train import fit
+
+ARMS = {
+    "the study's CE": {"loss": "ce"},
+    "augmentation": {"loss": "ce", "augment": "standard"},
+    "loss": {"loss": "0.5*ce + 0.5*lovasz"},
+    "averaged weights, mirrored views": {"loss": "ours_flip"},
+    "all": {"loss": "ours_standard"},
+}
+
+
+class Stopwatch:
+    """A `watch` for `fit` that takes the time of every epoch, the first left out."""
+
+    def __init__(self, clock):
+        self.clock, self.marks = clock, []
+
+    def __call__(self, event, run):
+        if event == "epoch":
+            self.marks.append(self.clock())
+
+    @property
+    def seconds(self):
+        """Seconds of the fastest epoch."""
+        return min(late - early for early, late in zip(self.marks, self.marks[1:], strict=False))
+
+
+def epochs_within(seconds, knobs, folder):
+    """How many epochs of a run with `knobs` fit into `seconds`, from two timed ones."""
+    config = Config(**knobs, epochs=3, out_dir=str(folder / "timing"), resume=False)
+    watch = Stopwatch(time.monotonic if config.device != "cpu" else time.process_time)
+    fit(config, watch)
+    return max(1, round(seconds / watch.seconds))
+
+
+def main():
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.beyond", description=__doc__.splitlines()[0])
+    parser.add_argument("--data", help="Cityscapes root; without it the toy city")
+    parser.add_argument("--out", type=Path, default=Path("runs/beyond"), help="folder of the runs")
+    parser.add_argument("--minutes", type=float, default=5, help="training time of each run")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--set", nargs="*", default=[], metavar="KNOB=VALUE", help="further knobs, for every run")
+    given = parser.parse_args()
+    torch.set_num_threads(1)
+    common = {"data": given.data, "workers": 0} | dict(pair.split("=", 1) for pair in given.set)
+    path = given.out / "epochs.json"
+    epochs = read_json(path) or {}
+    for arm, knobs in ARMS.items():
+        if arm not in epochs:
+            epochs[arm] = epochs_within(60 * given.minutes, common | knobs, given.out)
+            write_json(path, epochs)
+            print(f"{arm}: {epochs[arm]} epochs in {given.minutes:g} minutes", flush=True)
+    for seed in given.seeds:
+        for arm, knobs in ARMS.items():
+            fit(Config(**common, **knobs, seed=seed, epochs=epochs[arm], out_dir=str(given.out)))
+            print(f"{arm}, seed {seed}: done", flush=True)
+    print(ablation(read_runs(given.out)).round(2).to_string())
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,102 @@
+"""What the changes beyond the study are worth: the gain of each over the study's CE run, and what it costs."""
+
+import re
+from dataclasses import fields
+
+import numpy as np
+import pandas as pd
+
+from deeplab_lib.analysis.statistics import MEASURES, MIOU, RESAMPLES, Bootstrap, cells_of, difference
+from deeplab_lib.averaging import VIEWS
+from deeplab_lib.config import Config
+from deeplab_lib.losses import parse_expression
+from deeplab_lib.recipes import RECIPES
+from deeplab_lib.results import methods
+
+STUDIED_TERMS = {term for recipe in RECIPES.values() for _, term, _ in parse_expression(recipe.loss)}
+PLAIN = {item.name: item.metadata["plain"] for item in fields(Config)}  # values of knobs that older runs lack
+COMPARED = [item.name for item in fields(Config) if item.metadata["result"] and item.name not in ("loss", "seed")]
+LENGTH_ONLY = re.compile(r"(_?(epochs|h|w)\d+)*")  # departures that leave a recipe what it is
+
+
+def goes_beyond(run):
+    """Whether a run with a JSON uses something that the study did not: a knob, a loss term, a recipe of ours."""
+    knobs = any(run.config.get(name, plain) != plain for name, plain in PLAIN.items() if plain is not None)
+    terms = {term for _, term, _ in parse_expression(run.record["loss"])}
+    return knobs or bool(terms - STUDIED_TERMS) or run.config["loss"].startswith("ours_")
+
+
+def ablation(runs, resamples=RESAMPLES):
+    """Every change against the study's CE run on the same images, best first; None when there is nothing beyond it.
+
+    Runs need not share the number of epochs, for changes are best compared at equal time, but data, preset and image
+    size. Index: method. Columns: change (from CE, in words), seeds, epochs, mIoU; its difference from CE in points with
+    bounds that hold for all rows at once and adjusted p (difference, low, high, p); seconds (of training and validation
+    a run) and tested_GMACs (an image, all its views). CE is the row whose difference is NaN; of several, the one
+    trained about as long as the others.
+    """
+    groups = {}
+    for run in runs:
+        if run.finished and run.record and run.arrays:
+            place = (
+                run.dataset.get("fingerprint"),
+                *(run.config[k] for k in ("preset", "image_height", "image_width")),
+            )
+            groups.setdefault(place, []).append(run)
+    tables = [compare(group, resamples) for group in groups.values() if any(map(goes_beyond, group))]
+    return max((table for table in tables if table is not None), key=len, default=None)
+
+
+def compare(runs, resamples):
+    """The table of `ablation` for runs of one setting; None without a CE run."""
+    unchanged = [run for run in runs if run.recipe and LENGTH_ONLY.fullmatch(run.variant)]
+    changed = methods([run for run in runs if run not in unchanged])
+    plain = methods([run for run in unchanged if run.recipe == "ce"])
+    if not plain:
+        return None
+    usual = np.median([seconds(members) for members in changed.values()])
+    base = min(plain, key=lambda name: abs(seconds(plain[name]) - usual))
+    chosen = {base: plain[base]} | changed
+    cells = cells_of([run for members in chosen.values() for run in members])
+    bootstrap = Bootstrap(cells, {MIOU: MEASURES[MIOU]}, resamples)
+    gains = bootstrap.interval({name: difference(name, base) for name in changed})
+    levels, first = bootstrap.levels(), plain[base][0]
+    table = pd.DataFrame({name: row(members, first, levels[name]) for name, members in chosen.items()}).T
+    told = gains.rename(columns={"estimate": "difference"})[["difference", "low", "high", "p"]]
+    table = table.join(told).infer_objects()
+    order = ["change", "seeds", "epochs", "mIoU", *told.columns, "seconds", "tested_GMACs"]
+    return table[order].sort_values("mIoU", ascending=False)
+
+
+def row(members, base, level):
+    """What the table says of one method apart from its difference."""
+    views = VIEWS[members[0].config.get("tta", "none")]
+    gigamacs = members[0].record["macs"] / 1e9 * sum(scale**2 for scale, _ in views)
+    about = {"change": change(members[0], base), "seeds": len(members), "epochs": members[0].epochs, "mIoU": level}
+    return about | {"seconds": seconds(members), "tested_GMACs": gigamacs}
+
+
+def change(run, base):
+    """What distinguishes a run from `base`, in words."""
+    given, usual = ({name: r.config.get(name, PLAIN[name]) for name in COMPARED} for r in (run, base))
+    parts = [f"loss {run.record['loss']}"] if run.record["loss"] != base.record["loss"] else []
+    parts += [f"{name} {given[name]}" for name in COMPARED if given[name] != usual[name] and name != "epochs"]
+    return "; ".join(parts) or "none: the study's CE"
+
+
+def seconds(members):
+    """Mean time of a run, training and validation."""
+    return float(np.mean([run.record["wall_time_s"] for run in members]))
+
+
+def told(table, name):
+    """One row of the table as a sentence."""
+    base, row = table[table.difference.isna()].iloc[0], table.loc[name]
+    if not np.isfinite(row.low):
+        return f"{row.change}: {row.mIoU:.2f} % mIoU; too few images decide it for an interval."
+    verdict = "above" if row.low > 0 else "below" if row.high < 0 else "not told apart from"
+    return (
+        f"{row.change}: {row.mIoU:.2f} % mIoU, {row.difference:+.2f} points ({row.low:+.2f} to {row.high:+.2f}) and so "
+        f"{verdict} CE ({base.mIoU:.2f} %), at {row.seconds / base.seconds:.2f} times its training time and "
+        f"{row.tested_GMACs / base.tested_GMACs:.1f} times its cost of testing an image."
+    )
