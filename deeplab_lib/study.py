@@ -1,25 +1,66 @@
-"""Which runs a study consists of, from the settings in `workflow/config.yaml`."""
+"""Which runs a study consists of (`workflow/config.yaml`), how they share the machine, and how far they are."""
 
+import json
+import os
+from pathlib import Path
+from types import SimpleNamespace
+
+import psutil
+import torch
+
+from .cityscapes import describe
 from .config import Config, check_names
 from .losses import did_you_mean
 from .recipes import RECIPES
 
-SETTINGS = (
-    *("data", "preset", "runs", "report", "recipes", "losses", "seeds", "control", "models", "parameters"),
-    *("author", "affiliation", "title"),
-)
+DEFAULTS = {
+    **{"data": None, "preset": "auto", "runs": None, "report": "report", "recipes": "all", "losses": []},
+    **{"seeds": [0], "control": False, "models": [None], "parameters": {}},
+    **{"author": None, "affiliation": None, "title": None},
+}
+# Parameters of a run that have a setting of their own, and the one that would start every attempt anew.
+TAKEN = {"loss": "recipes and losses", "seed": "seeds", "model": "models", "data": "data", "preset": "preset"}
+TAKEN |= {"out_dir": "runs", "resume": "another folder in runs"}
+MEMORY_GB = {"smoke": 0.7, "demo": 1.2, "paper": 16.0}  # of a run on the CPU, measured (demo) and rounded up
+NOTEBOOK_SECONDS = 10  # a kernel's start, the checks and the pictures of one run
+
+
+def complete(settings):
+    """The settings with defaults for what is left out or null; ValueError for one that does not exist or fit."""
+    for name in settings:
+        if name not in DEFAULTS:
+            raise ValueError(f"no setting {name!r}{did_you_mean(name, DEFAULTS)}; settings: {', '.join(DEFAULTS)}")
+    settings = DEFAULTS | {name: value for name, value in settings.items() if value is not None}
+    for name in ("recipes", "losses", "seeds", "models"):
+        value = settings[name]
+        if not isinstance(value, list) and (name, value) != ("recipes", "all"):
+            raise ValueError(f"{name} is {value!r}; it must be a list: {name}: [{value}]")
+    if not isinstance(settings["control"], bool):
+        raise ValueError(f"control is {settings['control']!r}; it must be true or false")
+    _check_parameters(settings["parameters"])
+    return settings
+
+
+def _check_parameters(parameters):
+    if not isinstance(parameters, dict):
+        raise ValueError(f"parameters is {parameters!r}; it must name values: {{epochs: 20}}")
+    check_names(parameters)
+    for name in parameters:
+        if name in TAKEN:
+            raise ValueError(f"parameters sets {name}; use {TAKEN[name]} instead")
+    device = str(parameters.get("device", ""))
+    if device.startswith("cuda:"):
+        raise ValueError(f"parameters sets device {device}; set CUDA_VISIBLE_DEVICES={device[5:]} instead")
 
 
 def plan(settings):
-    """`{stem: parameters of train.ipynb}` of every run; ValueError for a setting that does not exist or fit."""
-    for name in settings:
-        if name not in SETTINGS:
-            raise ValueError(f"no setting {name!r}{did_you_mean(name, SETTINGS)}; settings: {', '.join(SETTINGS)}")
-    check_names(settings["parameters"])
+    """`{stem: parameters of train.ipynb}` of every run of complete settings; ValueError for a value that is not valid."""
     runs = {}
     for parameters in combinations(settings):
         given = {name: value for name, value in parameters.items() if value is not None}
-        runs[Config(**given).stem] = given
+        runs.setdefault(Config(**given).stem, given)
+    if not runs:
+        raise ValueError("recipes, losses, seeds or models leave no run to make")
     return runs
 
 
@@ -34,8 +75,7 @@ def combinations(settings):
                 yield common | {"loss": loss, "seed": seed, "model": model}
         if settings["control"]:
             for loss in RECIPES:
-                if loss != "ce":
-                    yield common | {"loss": loss, "seed": seed, "schedule": "ce"}
+                yield common | {"loss": loss, "seed": seed, "schedule": "ce"}
 
 
 def label(parameters):
@@ -44,7 +84,113 @@ def label(parameters):
     return ", ".join([parameters["loss"], *rest])
 
 
-def runs_folder(settings):
-    """Folder of the study's runs."""
-    common = {"data": settings["data"], "preset": settings["preset"], "out_dir": settings["runs"]}
-    return Config(**common).out_dir
+# -- sharing the machine -----------------------------------------------------------------------------------------
+
+
+def lanes(config):
+    """What each run at a time may see as CUDA_VISIBLE_DEVICES: one lane per `config.gpus` devices; none on a CPU.
+
+    Only devices that are visible here are shared out. `$DEEPLAB_GPUS` states their number instead of PyTorch.
+    """
+    stated, visible = os.environ.get("DEEPLAB_GPUS"), os.environ.get("CUDA_VISIBLE_DEVICES")
+    if stated is None and config.device == "cpu":
+        return []
+    if stated is None and config.device == "mps":
+        return ["0"]
+    count = torch.cuda.device_count() if stated is None else int(stated)
+    devices = visible.split(",")[:count] if visible else [str(number) for number in range(count)]
+    groups = range(0, len(devices) - config.gpus + 1, config.gpus)
+    return [",".join(devices[first : first + config.gpus]) for first in groups]
+
+
+def side_by_side(count, config, cores):
+    """`(runs at a time, cores of each)` for `count` runs: one a lane, or on the CPU as many as cores and memory allow."""
+    memory = psutil.virtual_memory().total / 2**30
+    room = len(lanes(config)) or min(cores // config.gpus, int(memory / MEMORY_GB[config.preset]))
+    at_once = max(1, min(count, cores, room))
+    return at_once, max(1, cores // at_once)
+
+
+# -- how far it is -------------------------------------------------------------------------------------------------
+
+
+def epochs_done(folder, stem):
+    """Epochs that a run has recorded, all of them when it is finished."""
+    path = Path(folder) / f"{stem}.csv"
+    return max(0, len(path.read_text().splitlines()) - 1) if path.exists() else 0
+
+
+def finished(folder, stem):
+    """Whether the run is complete."""
+    return (Path(folder) / f"{stem}.json").exists()
+
+
+def where(folder, stem, parameters):
+    """The state of a run in a few words."""
+    done, epochs = epochs_done(folder, stem), Config(**parameters).epochs
+    if finished(folder, stem):
+        return "finished"
+    return f"stopped after epoch {done} of {epochs}" if done else "not started"
+
+
+def overview(runs, folder):
+    """One line a run, `label: state`."""
+    width = max(len(label(parameters)) for parameters in runs.values())
+    return [f"{label(parameters):{width}}  {where(folder, stem, parameters)}" for stem, parameters in runs.items()]
+
+
+def expected(runs, folder, at_once, threads):
+    """Seconds that the unfinished runs should take together, from a few steps of each network on this machine."""
+    pace, total, longest = {}, 0.0, 0.0
+    for stem, parameters in runs.items():
+        if finished(folder, stem):
+            continue
+        config = Config(**parameters)
+        kind = config.model, config.size, config.batch_size, config.epochs
+        pace[kind] = pace.get(kind) or _seconds(config, threads)
+        seconds = pace[kind] * (1 - min(1, epochs_done(folder, stem) / config.epochs)) + NOTEBOOK_SECONDS
+        total, longest = total + seconds, max(longest, seconds)
+    return max(longest, total / at_once)
+
+
+def _seconds(config, threads):
+    from .architectures import make_model  # here, for whoever only asks what a study consists of need not load them
+    from .summary import expected_seconds
+    from .train import Run
+
+    train, val = config.scale.toycity
+    if not config.toycity:
+        train, val = (describe(config.data).counts[split] for split in ("train", "val"))
+    trial = SimpleNamespace(config=config, device=torch.device(config.device), data=SimpleNamespace(val=range(val)))
+    trial.steps_per_epoch, trial.step, trial.model = train // config.batch_size, 0, make_model(config.model)
+    trial.model.to(trial.device, memory_format=torch.channels_last)
+    trial.scores = lambda images: Run.scores(trial, images)
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        return expected_seconds(trial)
+    finally:
+        torch.set_num_threads(before)
+
+
+def failures(runs, folder):
+    """What to tell of each run that is not finished: where it stands, why, and the notebook that shows it."""
+    for stem, parameters in runs.items():
+        if not finished(folder, stem):
+            notebook = Path(folder) / f"{stem}.ipynb"
+            reason = last_words(notebook)
+            yield f"{label(parameters)}: {where(folder, stem, parameters)}" + (f"; {reason}" if reason else "")
+            if reason:
+                yield f"    the notebook, with the traceback: {notebook}"
+
+
+def last_words(notebook):
+    """The last line of the traceback in an executed notebook; None where there is no notebook."""
+    try:
+        cells = json.loads(Path(notebook).read_text(encoding="utf-8"))["cells"]
+    except (OSError, ValueError):
+        return None
+    for output in (output for cell in cells for output in cell.get("outputs", [])):
+        if output["output_type"] == "error":
+            return f"{output['ename']}: {output['evalue'].strip().splitlines()[-1] if output['evalue'] else ''}"
+    return "it was stopped, or its kernel ended without a word (often: out of memory)"

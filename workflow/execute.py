@@ -1,66 +1,119 @@
 """Execute a notebook with papermill and print what it prints, line by line, under a name.
 
-    python workflow/execute.py NAME NOTEBOOK EXECUTED PARAMETERS_AS_JSON [--report FOLDER]
+    python workflow/execute.py NAME NOTEBOOK EXECUTED PARAMETERS_AS_JSON [--report FOLDER] [--lanes LANE ...]
 
-With --report the executed notebook is rendered into FOLDER afterwards. A stop (SIGINT, SIGTERM) is passed on to the
-notebook's kernel, which finishes its step and saves; papermill alone would kill it.
+With --report the executed notebook is rendered into FOLDER afterwards. A stop (SIGINT, SIGTERM, SIGHUP, SIGUSR1, or the
+end of --minutes) is passed on to the notebook's kernel, which finishes its step and saves; papermill alone would kill it.
 """
 
 import argparse
+import contextlib
+import getpass
 import json
 import logging
+import os
 import signal
 import sys
+import tempfile
 import threading
 import time
 from pathlib import Path
 
+import filelock
 import papermill
 import psutil
 
-from deeplab_lib.report import make_report
+SIGNALS = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP", "SIGUSR1") if hasattr(signal, name)]
+MARGIN = 120  # seconds kept of --minutes for a step, a checkpoint and the end of the job
 
 
 class Named:
     """A text stream that puts a name before every line."""
 
-    def __init__(self, name):
-        self.name, self.rest = name, ""
+    def __init__(self, name, stream):
+        self.name, self.stream, self.rest = name, stream, ""
 
     def write(self, text):
         *lines, self.rest = (self.rest + text).split("\n")
         for line in lines:
             if line.strip():
-                print(f"[{self.name}] {line}", flush=True)
+                self.stream.write(f"[{self.name}] {line}\n")
+                self.stream.flush()
 
     def flush(self):
         """Nothing is held back but an unfinished line."""
 
 
-def execute(name, notebook, executed, parameters):
+class Stop:
+    """Remembers that a stop was asked for, and hands it to the notebook's kernel."""
+
+    def __init__(self):
+        self.asked = False
+        for number in SIGNALS:
+            signal.signal(number, self)
+
+    def __call__(self, *signal_and_frame):
+        self.asked = True
+        for child in psutil.Process().children():
+            child.send_signal(signal.SIGTERM)
+
+
+@contextlib.contextmanager
+def lane(lanes, stop):
+    """Hold one of `lanes`, lists of devices, and see no other; waits until one is free.
+
+    The lock falls with this process: a run that outlives a killed engine keeps its device until it ends.
+    """
+    folder = Path(tempfile.gettempdir()) / f"deeplab-lanes-{getpass.getuser()}"
+    folder.mkdir(exist_ok=True)
+    locks = {devices: filelock.FileLock(folder / f"{devices}.lock") for devices in lanes}
+    told = False
+    while lanes and not stop.asked:
+        for devices, lock in locks.items():
+            with contextlib.suppress(filelock.Timeout), lock.acquire(timeout=0):
+                os.environ["CUDA_VISIBLE_DEVICES"] = devices
+                yield
+                return
+        if not told:
+            told = print(f"waiting for a free GPU of {', '.join(lanes)}") or True
+        time.sleep(0.5)
+    yield
+
+
+def execute(notebook, executed, parameters):
     """Execute `notebook`; returns None, or what went wrong in one line."""
-    out = Named(name)
     executed.parent.mkdir(parents=True, exist_ok=True)
     logging.getLogger("papermill").setLevel(logging.ERROR)
-    quiet = ["--IPKernelApp.log_level=ERROR"]
+    # Jupyter interrupts a kernel that it shuts down, and the kernel reports that as an error of its own.
+    quiet = ["--IPKernelApp.log_level=CRITICAL"]
     try:
         papermill.execute_notebook(
             *(notebook, executed, parameters),
             progress_bar=False,
-            stdout_file=out,
-            stderr_file=out,
+            stdout_file=sys.stdout,
+            stderr_file=sys.stdout,
             extra_arguments=quiet,
         )
     except papermill.PapermillExecutionError as error:
         return error.evalue if error.ename == "RunStopped" else f"{error.ename}: {error.evalue}"
     except Exception as error:
-        return f"{type(error).__name__}: {error} (often: out of memory)"
+        return f"{type(error).__name__}: {error}"
 
 
-def pass_on(number, frame):
-    """Hand a stop signal to the notebook's kernel."""
-    for child in psutil.Process().children():
-        child.send_signal(signal.SIGTERM)
+def supervise(arguments, stop, end):
+    """Execute in a thread, which leaves the signals to us; at the time `end` ask for a stop. Returns the problem."""
+    result = []
+    work = threading.Thread(target=lambda: result.append(execute(*arguments)), daemon=True)
+    work.start()
+    while work.is_alive():
+        work.join(0.2)
+        if time.monotonic() > end and not stop.asked:
+            print("the time granted is nearly over: saving")
+            stop()
+    problem = result[0]
+    if problem and "kernel died" in problem.lower():
+        return "stopped before training began" if stop.asked else f"{problem} (killed, or out of memory)"
+    return problem
 
 
 def main():
@@ -69,25 +122,24 @@ def main():
     parser.add_argument("notebook", type=Path)
     parser.add_argument("executed", type=Path)
     parser.add_argument("parameters", type=json.loads)
-    parser.add_argument("--report", type=Path)
+    parser.add_argument("--report", type=Path, help="folder for the executed notebook as HTML and PDF")
+    parser.add_argument("--lanes", nargs="*", default=[], help="values of CUDA_VISIBLE_DEVICES, of which one is taken")
+    parser.add_argument("--minutes", type=float, default=1e9, help="time granted; the run saves before it is over")
     args = parser.parse_args()
-    # In a thread of its own papermill leaves the signals to us.
-    failed = []
-    work = threading.Thread(
-        target=lambda: failed.append(execute(args.name, args.notebook, args.executed, args.parameters)), daemon=True
-    )
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, pass_on)
-    start = time.monotonic()
-    work.start()
-    while work.is_alive():
-        work.join(0.2)
-    if failed != [None]:
-        place = f"[{args.name}] the notebook, with the traceback: {args.executed}"
-        sys.exit(f"[{args.name}] not finished: {failed[0]}\n{place}")
-    if args.report:
-        make_report(args.executed, args.report)
-    print(f"[{args.name}] done in {time.monotonic() - start:.0f} s", flush=True)
+    start, seconds = time.monotonic(), 60 * args.minutes
+    stop = Stop()
+    with contextlib.redirect_stdout(Named(args.name, sys.stdout)):
+        with lane(args.lanes, stop):
+            work = (args.notebook, args.executed, args.parameters)
+            problem = "stopped" if stop.asked else supervise(work, stop, start + seconds - min(MARGIN, seconds / 2))
+        if problem:
+            print(f"not finished: {problem}\nthe notebook, with the traceback: {args.executed}")
+            sys.exit(1)
+        if args.report:
+            from deeplab_lib.report import make_report
+
+            make_report(args.executed, args.report)
+        print(f"done in {time.monotonic() - start:.0f} s")
 
 
 if __name__ == "__main__":
