@@ -54,7 +54,7 @@ def _check_parameters(parameters):
 
 
 def plan(settings):
-    """`{stem: parameters of train.ipynb}` of every run of complete settings; ValueError for a value that is not valid."""
+    """`{stem: parameters of train.ipynb}` of every run; ValueError for a value that is not valid."""
     runs = {}
     for parameters in combinations(settings):
         given = {name: value for name, value in parameters.items() if value is not None}
@@ -104,7 +104,7 @@ def lanes(config):
 
 
 def side_by_side(count, config, cores):
-    """`(runs at a time, cores of each)` for `count` runs: one a lane, or on the CPU as many as cores and memory allow."""
+    """`(runs at a time, cores of each)` for `count` runs: one a lane, or on the CPU what cores and memory allow."""
     memory = psutil.virtual_memory().total / 2**30
     room = len(lanes(config)) or min(cores // config.gpus, int(memory / MEMORY_GB[config.preset]))
     at_once = max(1, min(count, cores, room))

@@ -2,8 +2,9 @@
 
     python workflow/execute.py NAME NOTEBOOK EXECUTED PARAMETERS_AS_JSON [--report FOLDER] [--lanes LANE ...]
 
-With --report the executed notebook is rendered into FOLDER afterwards. A stop (SIGINT, SIGTERM, SIGHUP, SIGUSR1, or the
-end of --minutes) is passed on to the notebook's kernel, which finishes its step and saves; papermill alone would kill it.
+With --report the executed notebook is rendered into FOLDER afterwards. A stop (SIGINT, SIGTERM, SIGHUP, SIGUSR1, or
+the end of --minutes) is passed on to the notebook's kernel, which finishes its step and saves; papermill alone would
+kill it.
 """
 
 import argparse
