@@ -16,20 +16,20 @@ from .metrics import ConfusionMatrix
 from .model import DeepLabV2
 from .schedule import PolyLR
 
-LESSON_SCENES = {"train": 96, "val": 24}
+LESSON_SCENES, LESSON_SIZE = {"train": 96, "val": 24}, (128, 256)  # (H, W)
 
 
 def streets(split="train", count=96):
     """Scenes for a lesson, a `cityscapes.Cityscapes` of at most `count` images evenly spaced over the split.
 
-    They come from `$CITYSCAPES_DATASET`, at 256x512, where that is set; else from a small toy city of 128x256, which is
-    drawn the first time. `title` says which, to stand on every figure.
+    They come from `$CITYSCAPES_DATASET` where that is set, else from a small toy city, which is drawn the first time;
+    both at the demo's 128x256, so that a laptop can train on them. `title` says which, to stand on every figure.
     """
     root = cityscapes.data_root()
     if root is None:
-        root = toycity.write(data_folder() / "toycity" / "lessons", **LESSON_SCENES, workers=None)
+        root = toycity.write(data_folder() / "toycity" / "lessons", **LESSON_SCENES, size=LESSON_SIZE, workers=None)
     synthetic = (root / toycity.PARAMETERS_FILE).is_file()
-    dataset = cityscapes.Cityscapes(root, split, size=None if synthetic else (256, 512))
+    dataset = cityscapes.Cityscapes(root, split, size=LESSON_SIZE)
     chosen = np.linspace(0, len(dataset) - 1, min(count, len(dataset))).astype(int)
     dataset.pairs = [dataset.pairs[i] for i in chosen]
     dataset.title = "toy city (synthetic)" if synthetic else root.name
@@ -41,7 +41,7 @@ def label_ids(dataset, index):
     file = dataset.pairs[index].label
     ids = np.asarray(cityscapes.read_png(file))
     ids = ID_OF_TRAIN_ID[ids] if file.name.endswith("_labelTrainIds.png") else ids
-    return cityscapes.resize_labels(ids, dataset.size) if dataset.size else ids
+    return cityscapes.resize_labels(ids, dataset.size)
 
 
 def batch(dataset, indices):

@@ -179,20 +179,18 @@ def nested_fields(image, fields, size):
 
 @styled
 def seen_by_branches(image, maps):
-    """Where each branch looks: `maps` {title: gradient (H, W)}, in shades of grey over four orders of magnitude."""
+    """Where each branch looks: `maps` {title: gradient (H, W)}, each on its own scale."""
     fig, axes = panels(3.0, 3, rows=2, width=9)
     picture(axes.flat[0], image, "the image; the cell in question is a cross")
     height, width = image.shape[:2]
     axes.flat[0].plot(width / 2, height / 2, "+", color="white", ms=9, mew=2.5)
     axes.flat[0].plot(width / 2, height / 2, "+", color="black", ms=8, mew=1)
     for ax, (title, gradient) in zip(axes.flat[1:], maps.items(), strict=True):
-        shown = np.log10(np.maximum(gradient / gradient.max(), 1e-4))
-        drawn = ax.imshow(shown, cmap="Greys", vmin=-4, vmax=0)
+        drawn = ax.imshow(gradient / gradient.max(), cmap="Greys", vmin=0, vmax=1)
         ax.set_title(title, fontsize=7)
         bare(ax)
-    bar = fig.colorbar(drawn, ax=axes, shrink=0.7, ticks=range(-4, 1))
-    bar.ax.set_yticklabels([f"$10^{{{power}}}$" for power in range(-4, 1)])
-    bar.set_label("influence on the answer (1 = largest)")
+        ax.spines[:].set_visible(True)
+    fig.colorbar(drawn, ax=axes, shrink=0.7, label="influence on the answer (1 = largest)")
     return fig
 
 

@@ -416,7 +416,7 @@ def test_streets_come_from_cityscapes_where_it_is(tmp_path, monkeypatch):
     monkeypatch.setenv("CITYSCAPES_DATASET", str(write_city(tmp_path / "leafy")))
     streets = teach.streets("train", count=2)
     assert len(streets) == 2 and streets.title == "leafy"
-    assert streets.raw(0)[1].shape == teach.label_ids(streets, 0).shape == (256, 512)
+    assert streets.raw(0)[1].shape == teach.label_ids(streets, 0).shape == teach.LESSON_SIZE
 
 
 def test_streets_are_a_toy_city_otherwise(tmp_path, monkeypatch):
