@@ -11,6 +11,7 @@ import inspect
 import math
 import re
 
+import numpy as np
 import torch
 from torch import nn
 
@@ -80,20 +81,43 @@ class LovaszLoss(Loss):
     """
 
     def of(self, pixels):
-        # Void pixels sort behind everything else, so they take part in no other pixel's weight.
-        errors = (pixels.onehot.float() - pixels.p).abs().masked_fill(~pixels.valid, -1)
-        errors, order = errors.sort(dim=1, descending=True)
-        growth = jaccard_growth(pixels.onehot.gather(1, order))
-        return pixels.class_mean((errors.clamp(min=0) * growth).sum(dim=1))
+        errors = (pixels.onehot.float() - pixels.p).abs()
+        weights = lovasz_weights(errors.detach(), pixels.onehot, pixels.valid)
+        return pixels.class_mean((errors * weights).sum(dim=1))
+
+
+def lovasz_weights(errors, foreground, valid):
+    """Weight of every error in the Lovasz extension, which is its gradient: `errors (C, P)` float to the same shape.
+
+    foreground: one-hot labels, bool `(C, P)`; valid: bool `(P,)`. Classes without a pixel have weight 0.
+    """
+    # Leaving absent classes out needs their number, for which a GPU would have to be waited for; a CPU knows it.
+    rows = foreground.any(dim=1).nonzero()[:, 0] if errors.is_cpu else slice(None)
+    # Void pixels sort behind everything else, so they take part in no other pixel's weight.
+    order = downward(errors[rows].masked_fill(~valid, -1))
+    growth = jaccard_growth(foreground[rows].gather(1, order))
+    weights = torch.zeros_like(errors)
+    weights[rows] = torch.empty_like(growth).scatter_(1, order, growth)
+    return weights
+
+
+def downward(values):
+    """Indices `(C, P)` that sort every row downwards. NumPy's vectorised sort is five times PyTorch's on a CPU."""
+    if values.is_cpu:
+        return torch.from_numpy(np.argsort(values.neg().numpy(), axis=1))
+    return values.argsort(dim=1, descending=True)
 
 
 def jaccard_growth(foreground):
-    """Growth of the Jaccard loss 1 - I/U as the pixels become mistakes one by one: `(C, P)` bool to float."""
-    hits = foreground.cumsum(dim=1, dtype=torch.float32)
-    misses = torch.arange(1, foreground.shape[1] + 1, device=hits.device) - hits
-    total = hits[:, -1:]
-    jaccard = 1 - (total - hits) / (total + misses)
-    return torch.cat([jaccard[:, :1], jaccard.diff(dim=1)], dim=1)
+    """Growth of the Jaccard loss 1 - I/U as the pixels become mistakes one by one: `(C, P)` bool to float.
+
+    A foreground pixel takes 1 from I: growth 1/U. A background pixel adds 1 to U: I/(U - 1) - I/U = I / (U (U - 1)).
+    Written so, nothing cancels, as it does in the difference of neighbouring values.
+    """
+    hits = foreground.cumsum(dim=1, dtype=torch.int32)
+    intersection = (hits[:, -1:] - hits).float()
+    union = intersection + torch.arange(1, hits.shape[1] + 1, device=hits.device)
+    return torch.where(foreground, 1.0, intersection / (union - 1).clamp(min=1)) / union
 
 
 TERMS = {
