@@ -1,4 +1,5 @@
-"""Every network of the kit behind one interface: DeepLabV2 in five sizes and torchvision's networks to compare it with.
+"""Every network of the kit behind one interface: DeepLabV2 in five sizes and on further backbones (`backbones`), and
+torchvision's networks to compare it with.
 
 Sources of the latter: Long et al., "Fully Convolutional Networks for Semantic Segmentation", CVPR 2015; Chen et al.,
 "Rethinking Atrous Convolution for Semantic Image Segmentation", 2017 (DeepLabV3); Howard et al., "Searching for
@@ -9,6 +10,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from .backbones import RESNETS, DeepLabV2OnResNet
 from .losses import did_you_mean
 from .model import PARTS, DeepLabV2, freeze_batch_norm_affine, freeze_parts, hold_batch_norm, is_affine
 
@@ -36,23 +38,25 @@ TORCHVISION_NETWORKS = {
     "deeplabv3_mobilenet_v3_large": (MOBILENET_PARTS, 16),
     "lraspp_mobilenet_v3_large": (MOBILENET_PARTS, 8),
 }
-ARCHITECTURES = (*DEEPLABV2_SIZES, *TORCHVISION_NETWORKS)
+ARCHITECTURES = (*DEEPLABV2_SIZES, *RESNETS, *TORCHVISION_NETWORKS)
 
 
 def make_model(name="deeplabv2_resnet101", num_classes=19, **options):
     """The network `name` with random weights.
 
-    Options: `stride_in` ("1x1" or "3x3"; torchvision's networks have it in the 3x3), `bn` ("train" or "eval"), and
-    for DeepLabV2 `blocks` and `width` instead of the named size's. Raises ValueError for an unknown name or option.
+    Options: `stride_in` ("1x1" or "3x3"; torchvision's networks and backbones have it in the 3x3), `bn` ("train" or
+    "eval"), and for DeepLabV2's own sizes `blocks` and `width` instead of the named ones. Raises ValueError for an
+    unknown name or option.
     """
     if name in DEEPLABV2_SIZES:
         return DeepLabV2(num_classes, **(DEEPLABV2_SIZES[name] | options))
-    if name not in TORCHVISION_NETWORKS:
+    if name not in RESNETS and name not in TORCHVISION_NETWORKS:
         raise ValueError(f"no model {name!r}{did_you_mean(name, ARCHITECTURES)}; models: {', '.join(ARCHITECTURES)}")
     unknown = set(options) - {"stride_in", "bn"}
     if unknown or options.get("stride_in", "3x3") != "3x3":
         raise ValueError(f"{name} is torchvision's: its only option is bn, its stride_in always '3x3'; got {options}")
-    return TorchvisionNetwork(name, num_classes, options.get("bn", "train"))
+    kind = DeepLabV2OnResNet if name in RESNETS else TorchvisionNetwork
+    return kind(name, num_classes, options.get("bn", "train"))
 
 
 class TorchvisionNetwork(nn.Module):

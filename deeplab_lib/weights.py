@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from .backbones import RESNETS, DeepLabV2OnResNet
 from .files import file_sha256, project_root
 from .model import Bottleneck
 
@@ -68,6 +69,10 @@ TORCHVISION = {
     "resnet50": "ResNet50_Weights.IMAGENET1K_V1",
     "resnet101": "ResNet101_Weights.IMAGENET1K_V1",
     "resnet152": "ResNet152_Weights.IMAGENET1K_V1",
+    "resnext50_32x4d": "ResNeXt50_32X4D_Weights.IMAGENET1K_V1",
+    "resnext101_32x8d": "ResNeXt101_32X8D_Weights.IMAGENET1K_V1",
+    "wide_resnet50_2": "Wide_ResNet50_2_Weights.IMAGENET1K_V1",
+    "wide_resnet101_2": "Wide_ResNet101_2_Weights.IMAGENET1K_V1",
     "mobilenet_v3_large": "MobileNet_V3_Large_Weights.IMAGENET1K_V1",
 }
 DRIVE = Path("/content/drive/MyDrive")
@@ -124,9 +129,10 @@ def load_pretrained(model, path, minimum=0.99):
     path = Path(path)
     weights, kind = read_weights(path)
     own = {key: value for key, value in model.state_dict().items() if not key.endswith(COUNTER)}
+    if hasattr(model, "backbone") or isinstance(model, DeepLabV2OnResNet):
+        _check_layout(path, kind, type(model).__name__)
     if hasattr(model, "backbone"):
         weights = {key if key.startswith(HEADS) else f"backbone.{key}": value for key, value in weights.items()}
-        _check_layout(path, kind, type(model).__name__)
     fits = {key: value for key, value in weights.items() if key in own and value.shape == own[key].shape}
     backbone = [key for key in own if not key.startswith(HEADS)]
     missing = tuple(key for key in backbone if key not in fits)
@@ -282,7 +288,7 @@ def resolve(pretrained, model="deeplabv2_resnet101", *search_dirs):
 
 
 def _scratch_layout(model):
-    return "1x1" if model.startswith("deeplabv2") else "3x3"
+    return "3x3" if model in RESNETS or not model.startswith("deeplabv2") else "1x1"
 
 
 def _existing(text):
@@ -295,7 +301,7 @@ def _existing(text):
 
 def _from_file(path, model):
     kind = read_weights(path)[1]
-    if not model.startswith("deeplabv2"):
+    if _scratch_layout(model) == "3x3":
         _check_layout(path, kind, model)
     return Pretrained(path, kind.normalization, kind.stride_in, str(path))
 

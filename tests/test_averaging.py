@@ -120,7 +120,7 @@ def test_the_averaged_network_is_what_is_validated_and_kept(smoke):
 
 
 def test_a_run_cut_short_ends_as_an_undisturbed_one(smoke, tmp_path):
-    knobs = {"loss": "ours_standard", "epochs": 3, "checkpoint_minutes": 0}
+    knobs = {"loss": "ours_standard", "epochs": 3}
 
     def cut(event, run):
         if event == "step" and run.step == 13:

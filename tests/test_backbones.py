@@ -1,0 +1,105 @@
+"""DeepLabV2 on further backbones is DeepLabV2 in everything but its blocks."""
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from torch.nn import functional as F
+from torchvision import models
+
+from deeplab_lib import checkpoint, weights
+from deeplab_lib.architectures import make_model
+from deeplab_lib.backbones import RESNETS
+from deeplab_lib.model import STAGES, count_parameters, is_affine
+from deeplab_lib.predict import load_run
+from deeplab_lib.safety import RunStopped
+from deeplab_lib.train import fit
+
+MINI, NAMED = "deeplabv2_resnext_mini", [name for name in RESNETS if not name.endswith("mini")]
+TIMINGS = ["Runtime", "images_per_s", "peak_memory_MB"]
+
+
+@pytest.mark.parametrize("name", NAMED)
+def test_the_backbone_is_torchvisions_to_the_last_parameter(name):
+    with torch.device("meta"):
+        model, original = make_model(name, 5), getattr(models, name.removeprefix("deeplabv2_"))()
+    own = {key: value.shape for key, value in model.state_dict().items() if not key.startswith("aspp")}
+    assert own == {key: value.shape for key, value in original.state_dict().items() if not key.startswith("fc")}
+    with torch.device("meta"):
+        scores = model.scores(torch.empty(2, 3, 64, 96))
+    assert scores.shape == (2, 5, 9, 13)  # every 8 pixels from corner to corner, as DeepLabV2's own
+
+
+@pytest.mark.parametrize("size", [(64, 96), (50, 75)], ids=str)
+def test_features_are_those_of_torchvisions_dilated_network(size):
+    torch.manual_seed(0)
+    model = make_model("deeplabv2_resnext50_32x4d", 5).eval()
+    original = models.resnext50_32x4d(replace_stride_with_dilation=[False, True, True]).eval()
+    original.load_state_dict(model.state_dict(), strict=False)
+    original.maxpool.ceil_mode = True
+    images = torch.randn(1, 3, *size)
+    with torch.no_grad():
+        x = original.maxpool(original.relu(original.bn1(original.conv1(images))))
+        for stage in STAGES:
+            x = getattr(original, stage)(x)
+        assert torch.equal(model.features(images), x)
+        assert model(images).shape == (1, 5, *size)
+
+
+def test_groups_freezing_and_held_statistics_as_deeplabv2s():
+    model = make_model(MINI, 5)
+    backbone, head = model.backbone_parameters(), model.aspp_parameters()
+    trainable = {id(p) for p in model.parameters() if p.requires_grad}
+    assert {id(p) for p in [*backbone, *head]} == trainable and len(trainable) == len(backbone) + len(head)
+    assert all(p.requires_grad != is_affine(model, key) for key, p in model.named_parameters())
+    scores = model.scores(torch.randn(2, 3, 64, 64))
+    F.cross_entropy(scores, model.subsample(torch.randint(0, 5, (2, 64, 64)), scores.shape[-2:])).backward()
+    assert all(p.grad.isfinite().all() for p in [*backbone, *head])
+    model.freeze((*STAGES, "bn1"))
+    before = {key: value.clone() for key, value in model.state_dict().items()}
+    model.train().scores(torch.randn(2, 3, 64, 64))
+    assert all(torch.equal(before[key], value) for key, value in model.state_dict().items())
+    assert count_parameters(model)[1] == sum(p.numel() for p in [model.conv1.weight, *head])
+
+
+def test_torchvisions_weights_fill_the_backbone(tmp_path):
+    name = "deeplabv2_resnext50_32x4d"
+    original = models.resnext50_32x4d()
+    torch.save(original.state_dict(), tmp_path / "resnext50_32x4d-7cdf4587.pth")
+    found = weights.resolve("auto", name, tmp_path)
+    assert found.path.parent == tmp_path and found.stride_in == "3x3"
+    model = make_model(name, 5, stride_in=found.stride_in)
+    report = weights.load_pretrained(model, found.path)
+    assert report.matched == report.total and not report.head
+    assert torch.equal(model.layer4[2].conv2.weight, original.layer4[2].conv2.weight)
+    with pytest.raises(ValueError, match=r"fills .* of the backbone's"):
+        weights.load_pretrained(make_model("deeplabv2_wide_resnet50_2", 5), found.path)
+
+
+def test_a_layout_that_does_not_fit_is_refused(tmp_path):
+    with pytest.raises(ValueError, match=r"is torchvision's: its only option is bn"):
+        make_model(MINI, stride_in="1x1")
+    with pytest.raises(ValueError, match="bn is 'off'; valid: train, eval"):
+        make_model(MINI, bn="off")
+    path = tmp_path / "caffe.pth"
+    torch.save({key: value for key, value in make_model("deeplabv2_micro").state_dict().items()}, path)
+    with pytest.raises(ValueError, match="has its stride in the 1x1 convolutions; DeepLabV2OnResNet needs it"):
+        weights.load_pretrained(make_model(MINI), path)
+
+
+def test_a_run_cut_short_ends_as_an_undisturbed_one_and_can_be_loaded(smoke, tmp_path):
+    knobs = {"model": MINI, "epochs": 2}
+
+    def cut(event, run):
+        if event == "step" and run.step == 7:
+            run.stop.asked = "SIGTERM"
+
+    again = smoke(**knobs, out_dir=str(tmp_path / "again"))
+    with pytest.raises(RunStopped):
+        fit(again, watch=cut)
+    paths = fit(smoke(**knobs)), fit(again)
+    tables = [pd.read_csv(path.with_suffix(".csv"), dtype=str).drop(columns=TIMINGS) for path in paths]
+    pd.testing.assert_frame_equal(*tables)
+    states = [checkpoint.load(path.with_suffix(".pt"))["model"] for path in paths]
+    assert all(torch.equal(states[0][key], value) for key, value in states[1].items())
+    assert load_run(paths[0].with_suffix("")).predict(np.zeros((40, 80, 3), np.uint8)).shape == (40, 80)
