@@ -21,6 +21,7 @@ from PIL import Image
 
 from .files import project_root
 from .labels import IGNORE_INDEX, NUM_CLASSES, TRAIN_ID_OF_ID
+from .safety import plainly
 from .weights import RGB_IMAGENET
 from .zips import ARCHIVES, Member, city_of, list_files, size_of
 
@@ -143,6 +144,7 @@ def image_size(file):
     return height, width
 
 
+@plainly
 def check(root, splits=("train", "val"), labels="auto"):
     """Refuse, in one line, data that a run would stumble over later; reads names and PNG headers only."""
     everything = [pair for split in splits for pair in scan(root, split, labels)]

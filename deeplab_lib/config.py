@@ -18,6 +18,7 @@ from .files import project_root
 from .losses import TERMS, did_you_mean, make_loss, parse_expression
 from .ours import OURS
 from .recipes import PRESETS, RECIPES
+from .safety import plainly
 from .schedule import PolyLR
 
 NAMED = RECIPES | OURS  # what `loss` may name
@@ -349,6 +350,7 @@ def slug(text):
     return re.sub(r"[^A-Za-z0-9.=-]+", "_", text.replace("*", "").replace(" ", "")).strip("_")
 
 
+@plainly
 def from_notebook(namespace):
     """The `Config` of a notebook's parameters, given its `globals()`.
 

@@ -22,6 +22,7 @@ from .labels import CLASS_NAMES, ID_OF_TRAIN_ID, NUM_CLASSES, PALETTE, TRAIN_ID_
 from .losses import did_you_mean
 from .metrics import ConfusionMatrix
 from .plots import figure, styled
+from .safety import plainly
 from .show import overlay
 from .weights import NORMALIZATIONS, Normalization
 
@@ -61,6 +62,7 @@ class TrainedRun:
         return logits.max(1).indices[0].to(torch.uint8).cpu().numpy()
 
 
+@plainly
 def check_parameters(namespace):
     """Raise ValueError for a name set in the notebook's parameters cell, or by papermill, that means nothing there."""
     cells = [cell for cell in namespace.get("In", ()) if cell.lower().startswith("# parameters")]
@@ -75,6 +77,7 @@ def find_runs(folder=None):
     return sorted(folder.rglob(f"*{ENDING}"), key=lambda path: path.stat().st_mtime, reverse=True)
 
 
+@plainly
 def load_run(path=None, device="auto"):
     """`TrainedRun` of a run's `.best.pt`, its `.json` or its stem with folder; None takes the latest run there is.
 
@@ -167,6 +170,7 @@ class Segmentation:
         return {CLASS_NAMES[i]: float(100 * counts[i] / self.train_ids.size) for i in order}
 
 
+@plainly
 def find_photographs(path=None, run=None):
     """The photograph `path`, or those in the folder `path`, sorted.
 

@@ -1,6 +1,7 @@
-"""Ending early, in good order: stop requests, exhausted memory and full disks told in one line."""
+"""Ending early, in good order: stop requests, wrong input, exhausted memory and full disks told in one line."""
 
 import errno
+import functools
 import signal
 import threading
 from contextlib import contextmanager
@@ -12,6 +13,28 @@ SIGNALS = [getattr(signal, name) for name in ("SIGTERM", "SIGINT", "SIGHUP", "SI
 
 class RunStopped(RuntimeError):
     """A run ended early; the message says why, where its last good state is and how to go on."""
+
+    def _render_traceback_(self):
+        """What IPython shows in place of a traceback: a stop is no failure."""
+        return str(self).splitlines()
+
+
+def plainly(function):
+    """Decorate what checks a user's input: in a notebook its ValueError or OSError shows the message alone.
+
+    Elsewhere nothing changes: IPython looks for `_render_traceback_`, Python does not.
+    """
+
+    @functools.wraps(function)
+    def told(*args, **kwargs):
+        try:
+            return function(*args, **kwargs)
+        except (ValueError, OSError) as error:
+            # Not a lambda: errors travel, pickled, between the processes of a run.
+            error._render_traceback_ = functools.partial(str.splitlines, f"{type(error).__name__}: {error}")
+            raise
+
+    return told
 
 
 class StopAsked(Exception):

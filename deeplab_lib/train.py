@@ -23,7 +23,16 @@ from .files import file_sha256
 from .losses import CrossEntropyLoss, WeightedLoss, make_loss
 from .metrics import ConfusionMatrix
 from .model import count_parameters
-from .safety import RunStopped, Stop, StopAsked, is_disk_trouble, is_out_of_memory, leave_signals, memory_advice
+from .safety import (
+    RunStopped,
+    Stop,
+    StopAsked,
+    is_disk_trouble,
+    is_out_of_memory,
+    leave_signals,
+    memory_advice,
+    plainly,
+)
 from .seeds import key
 from .summary import best_state, readable_npz, summarize, write_npz
 
@@ -340,7 +349,7 @@ class Run:
                 self.save(reason=f"interrupted by {asked}")
                 distributed.wait()
                 raise RunStopped(
-                    f"stopped by {asked} at {where()}; {self.last_good()}; the same command continues"
+                    f"stopped by {asked} at {where()}; {self.last_good()}; run it again to continue"
                 ) from None
         except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
             if not is_out_of_memory(error):
@@ -371,6 +380,7 @@ def identify(config, data, pretrained):
     return record.plain(knobs | {"dataset": data.about["fingerprint"], "weights": source})
 
 
+@plainly
 def refuse_changes(files, old, new):
     """Raise ValueError, naming each difference, when a run on disk is not the one asked for."""
     changed = [f"{k}: {old.get(k)} -> {new.get(k)}" for k in {**old, **new} if old.get(k) != new.get(k)]

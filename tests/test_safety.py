@@ -2,16 +2,28 @@
 
 import errno
 import os
+import pickle
 import signal
 import threading
 
 import pytest
 import torch
+import traitlets.config
 from hypothesis import given
 from hypothesis import strategies as st
+from IPython.core.interactiveshell import InteractiveShell
 
-from deeplab_lib.config import Config
-from deeplab_lib.safety import SIGNALS, Stop, StopAsked, is_disk_trouble, is_out_of_memory, memory_advice
+from deeplab_lib.config import Config, from_notebook
+from deeplab_lib.safety import (
+    SIGNALS,
+    RunStopped,
+    Stop,
+    StopAsked,
+    is_disk_trouble,
+    is_out_of_memory,
+    memory_advice,
+    plainly,
+)
 
 
 @pytest.mark.parametrize("number", SIGNALS)
@@ -101,3 +113,46 @@ def test_advice_can_be_followed(micro, accumulate, gpus, height):
         assert better.batch_size == config.batch_size and better.accumulate > accumulate
     else:
         assert better.image_height <= config.image_height
+
+
+# What a notebook shows of it.
+
+
+@pytest.fixture
+def shown(tmp_path, monkeypatch, capsys):
+    """What IPython shows of a statement that fails."""
+    monkeypatch.setenv("IPYTHONDIR", str(tmp_path))
+    settings = {"HistoryManager": {"enabled": False}, "InteractiveShell": {"colors": "nocolor"}}
+    shell = InteractiveShell(config=traitlets.config.Config(settings))
+
+    def run(statement, **names):
+        shell.user_ns.update(names)
+        shell.run_cell(statement)
+        return capsys.readouterr().out.strip()
+
+    return run
+
+
+def raises(error):
+    raise error
+
+
+def test_a_stopped_run_is_one_line_in_a_notebook(shown):
+    assert shown("raises(RunStopped('saved'))", raises=raises, RunStopped=RunStopped) == "saved"
+
+
+def test_wrong_input_is_one_line_in_a_notebook(shown):
+    said = shown("from_notebook({'loss': 'cee'})", from_notebook=from_notebook)
+    assert said.startswith("ValueError: ") and "'cee'" in said and "\n" not in said
+
+
+def test_a_fault_of_the_kit_keeps_its_traceback(shown):
+    said = shown("raises(KeyError('x'))", raises=plainly(raises))
+    assert said.splitlines()[-1] == "KeyError: 'x'" and "Traceback" in said
+
+
+def test_wrong_input_is_the_same_error_for_everything_else():
+    error = FileNotFoundError("no photograph")
+    with pytest.raises(FileNotFoundError) as raised:
+        plainly(raises)(error)
+    assert raised.value is error and str(pickle.loads(pickle.dumps(error))) == "no photograph"

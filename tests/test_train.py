@@ -177,7 +177,7 @@ def test_a_stop_finishes_the_step_saves_and_says_how_to_continue(whole, focal, s
     message = interrupted(focal, step, number)
     epoch, inside = (step - 1) // STEPS + 1, (step - 1) % STEPS + 1
     assert message.startswith(f"stopped by {number.name} at epoch {epoch}, step {inside}; the last good state is in ")
-    assert message.endswith("the same command continues")
+    assert message.endswith("run it again to continue")
     assert not files_of(focal).path(".json").exists()
     steps = []
     fit(focal, lambda event, run: steps.append(run.step) if event == "step" else None)

@@ -11,6 +11,7 @@ from deeplab_lib.config import assigned
 from deeplab_lib.losses import did_you_mean
 from deeplab_lib.plots import Missing, sign
 from deeplab_lib.results import methods
+from deeplab_lib.safety import plainly
 
 
 class Gallery:
@@ -79,6 +80,7 @@ def warn(text):
         display(HTML(box))
 
 
+@plainly
 def check_parameters(namespace, valid):
     """Refuse a papermill parameter that the notebook does not have; `namespace` is its `globals()`."""
     cells = [cell for cell in namespace.get("In", ()) if cell.lower().startswith("# parameters")]
