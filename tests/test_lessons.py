@@ -10,8 +10,9 @@ import torch
 from small_city import write_city
 from torch.nn import functional as F
 
-from deeplab_lib import exercises, losses, teach
+from deeplab_lib import losses
 from deeplab_lib.labels import CATEGORIES, CLASSES, LABELS, NUM_CLASSES
+from deeplab_lib.lessons import exercises, teach
 from deeplab_lib.metrics import ConfusionMatrix
 from deeplab_lib.model import DeepLabV2, subsample_labels
 from deeplab_lib.schedule import PolyLR

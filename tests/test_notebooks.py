@@ -220,7 +220,7 @@ def test_the_lessons_are_handed_out_without_their_solutions(tmp_path):
     with zipfile.ZipFile(clone / "build/lessons.zip") as packed:
         names = {name.removeprefix("deeplab-losses/") for name in packed.namelist()}
         assert packed.read("deeplab-losses/notebooks/01_cityscapes.ipynb") == b"edited"
-    assert {"README.md", "Makefile", "deeplab_lib/exercises.py", "notebooks/03_losses.ipynb"} <= names
+    assert {"README.md", "Makefile", "deeplab_lib/lessons/exercises.py", "notebooks/03_losses.ipynb"} <= names
     assert not [name for name in names if "solutions" in name or name == "tests/test_lessons.py"]
 
 

@@ -8,13 +8,12 @@ from torch import nn
 from torch.nn import functional as F
 
 from deeplab_lib import cityscapes, toycity
-
-from .config import data_folder
-from .labels import ID_OF_TRAIN_ID, IGNORE_INDEX, NUM_CLASSES
-from .losses import make_loss
-from .metrics import ConfusionMatrix
-from .model import DeepLabV2
-from .schedule import PolyLR
+from deeplab_lib.config import data_folder
+from deeplab_lib.labels import ID_OF_TRAIN_ID, IGNORE_INDEX, NUM_CLASSES
+from deeplab_lib.losses import make_loss
+from deeplab_lib.metrics import ConfusionMatrix
+from deeplab_lib.model import DeepLabV2
+from deeplab_lib.schedule import PolyLR
 
 LESSON_SCENES, LESSON_SIZE = {"train": 96, "val": 24}, (128, 256)  # (H, W)
 

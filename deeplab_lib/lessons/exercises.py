@@ -12,8 +12,8 @@ import numpy as np
 import torch
 from torch.nn import functional as F
 
-from .labels import CATEGORIES, IGNORE_INDEX, LABELS
-from .model import subsample_labels
+from deeplab_lib.labels import CATEGORIES, IGNORE_INDEX, LABELS
+from deeplab_lib.model import subsample_labels
 
 UNANSWERED = "Not answered yet. Replace the dots by your code and run this cell again."
 

@@ -1,0 +1,1 @@
+"""What the lesson notebooks call: computations, figures, and checks of the exercises."""
