@@ -61,7 +61,7 @@ class Stop:
 
 @contextlib.contextmanager
 def lane(lanes, stop):
-    """Hold one of `lanes`, lists of devices, and see no other; waits until one is free.
+    """Hold one of `lanes` (lists of devices), see no other, and yield it; waits until one is free.
 
     The lock falls with this process: a run that outlives a killed engine keeps its device until it ends.
     """
@@ -73,7 +73,7 @@ def lane(lanes, stop):
         for devices, lock in locks.items():
             with contextlib.suppress(filelock.Timeout), lock.acquire(timeout=0):
                 os.environ["CUDA_VISIBLE_DEVICES"] = devices
-                yield
+                yield devices
                 return
         if not told:
             told = print(f"waiting for a free GPU of {', '.join(lanes)}") or True
@@ -84,7 +84,7 @@ def lane(lanes, stop):
 def execute(notebook, executed, parameters):
     """Execute `notebook`; returns None, or what went wrong in one line."""
     executed.parent.mkdir(parents=True, exist_ok=True)
-    logging.getLogger("papermill").setLevel(logging.ERROR)
+    logging.getLogger("papermill").setLevel(logging.CRITICAL)  # what went wrong is told once, by us
     # Jupyter interrupts a kernel that it shuts down, and the kernel reports that as an error of its own.
     quiet = ["--IPKernelApp.log_level=CRITICAL"]
     try:

@@ -1,0 +1,305 @@
+"""The graph round the runs: what it plans, how it shares the machine, and what is left when parts of it are killed."""
+
+import contextlib
+import importlib.util
+import random
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+from types import SimpleNamespace
+
+import nbformat
+import psutil
+import pytest
+from run_outcome import assert_same, outcome
+
+from deeplab_lib import study
+from deeplab_lib.config import Config
+from deeplab_lib.train import fit
+
+ROOT = Path(__file__).parents[1]
+EIGHT = list(study.RECIPES)
+DROP_CAPABILITY, IGNORE_PERMISSIONS = (
+    24,
+    1,
+)  # prctl's PR_CAPBSET_DROP, and the capability that makes root write anywhere
+
+
+def settings(**given):
+    return study.complete(given)
+
+
+def command(folder, *arguments, **config):
+    """The command line of the graph at smoke scale, two cores, with everything it makes under `folder`."""
+    config = {"preset": "smoke", "runs": folder / "runs", "report": folder / "report"} | config
+    start = [sys.executable, "-m", "snakemake", "--snakefile", "workflow/Snakefile", "--cores", "2", *arguments]
+    return [*start, "--config", *(f"{name}={value}" for name, value in config.items())]
+
+
+def call(folder, *arguments, **config):
+    """Run the graph to its end; returns (exit code, what the terminal showed)."""
+    words = command(folder, *arguments, **config)
+    done = subprocess.run(words, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    return done.returncode, done.stdout
+
+
+# -- what is planned -----------------------------------------------------------------------------------------------
+
+
+def test_by_default_the_eight_runs_of_the_study():
+    assert list(study.plan(settings())) == [recipe.stem for recipe in study.RECIPES.values()]
+
+
+def test_every_recipe_and_own_loss_once_a_seed_and_model():
+    runs = study.plan(settings(seeds=[0, 1, 2]))
+    assert len(runs) == 24
+    assert "DeepLabV2_ce_seed2" in runs
+    runs = study.plan(settings(recipes=["ce"], losses=["0.6*ce + 0.4*dice"], models=[None, "deeplabv3_resnet101"]))
+    assert [study.label(parameters) for parameters in runs.values()] == [
+        "ce",
+        "0.6*ce + 0.4*dice",
+        "ce, model deeplabv3_resnet101",
+        "0.6*ce + 0.4*dice, model deeplabv3_resnet101",
+    ]
+
+
+def test_control_trains_all_eight_losses_on_the_schedule_of_ce():
+    """The first four share that schedule as it is, so the control adds the other four."""
+    runs = study.plan(settings(control=True))
+    assert len(runs) == 12
+    assert [parameters["loss"] for parameters in list(runs.values())[8:]] == EIGHT[4:]
+    assert all(parameters["schedule"] == "ce" for parameters in list(runs.values())[8:])
+    only = study.plan(settings(recipes=["ce"], control=True))
+    assert sorted(Config(**parameters).loss for parameters in only.values()) == sorted(EIGHT)
+
+
+def test_what_is_left_out_or_null_takes_its_default():
+    assert study.complete({"parameters": None, "losses": None}) == study.DEFAULTS
+
+
+@pytest.mark.parametrize(
+    ("wrong", "told"),
+    [
+        ({"seed": [1]}, "no setting 'seed', did you mean 'seeds'"),
+        ({"seeds": 3}, "seeds is 3; it must be a list: seeds: [3]"),
+        ({"recipes": "ce"}, "recipes is 'ce'; it must be a list: recipes: [ce]"),
+        ({"recipes": ["ce_focl"]}, "did you mean 'ce_focal'"),
+        ({"recipes": []}, "no run"),
+        ({"control": "yes"}, "control is 'yes'; it must be true or false"),
+        ({"preset": "demmo"}, "did you mean 'demo'"),
+        ({"models": ["resnet"]}, "model is 'resnet'"),
+        ({"parameters": {"epoch": 3}}, "did you mean 'epochs'"),
+        ({"parameters": {"epochs": "many"}}, "epochs is 'many'; it must be a whole number"),
+        ({"parameters": {"seed": 1}}, "parameters sets seed; use seeds instead"),
+        ({"parameters": {"device": "cuda:1"}}, "set CUDA_VISIBLE_DEVICES=1 instead"),
+        ({"parameters": [1]}, "it must name values"),
+    ],
+)
+def test_a_wrong_setting_is_told_in_one_line(wrong, told):
+    with pytest.raises(ValueError, match=r"^[^\n]+$") as problem:
+        study.plan(settings(**wrong))
+    assert told in str(problem.value)
+
+
+def test_the_graph_shows_no_more_of_a_wrong_setting_than_its_line(tmp_path):
+    code, shown = call(tmp_path, "-n", seeds="3")
+    assert code == 1
+    assert [line for line in shown.splitlines() if not line.startswith(("Using workflow", "Config file"))] == [
+        "workflow/config.yaml (or --config): seeds is 3; it must be a list: seeds: [3]"
+    ]
+
+
+def test_the_slurm_profile_asks_for_what_a_run_needs(tmp_path):
+    code, shown = call(tmp_path, "-n", "--workflow-profile", "workflow/profiles/slurm", recipes="[ce,ce_focal]")
+    assert code == 0, shown
+    requests = [line for line in shown.splitlines() if "resources:" in line]
+    assert sum("runtime=720, gpu=1, mem_mb=24000" in line for line in requests) == 2
+    assert "16 jobs" in shown
+
+
+# -- sharing a machine ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("count", "visible", "gpus", "expected"),
+    [
+        ("0", None, 1, []),
+        ("2", None, 1, ["0", "1"]),
+        ("2", "3,5", 1, ["3", "5"]),
+        ("4", None, 2, ["0,1", "2,3"]),
+        ("3", None, 2, ["0,1"]),
+        (None, "0,1", 1, []),  # no GPU that PyTorch could use
+    ],
+)
+def test_a_lane_is_as_many_visible_devices_as_a_run_wants(monkeypatch, count, visible, gpus, expected):
+    for name, value in (("DEEPLAB_GPUS", count), ("CUDA_VISIBLE_DEVICES", visible)):
+        monkeypatch.delenv(name, raising=False) if value is None else monkeypatch.setenv(name, value)
+    assert study.lanes(SimpleNamespace(device="cpu", gpus=gpus)) == expected
+
+
+@pytest.mark.parametrize(
+    ("runs", "gpus", "cores", "at_once", "each"),
+    [(8, 0, 2, 2, 1), (8, 0, 16, 8, 2), (3, 0, 64, 3, 21), (8, 0, 1, 1, 1), (8, 2, 16, 2, 8), (8, 1, 4, 1, 4)],
+)
+def test_cores_are_shared_evenly_among_the_runs_at_a_time(monkeypatch, runs, gpus, cores, at_once, each):
+    monkeypatch.setenv("DEEPLAB_GPUS", str(gpus))
+    monkeypatch.setattr(study.psutil, "virtual_memory", lambda: SimpleNamespace(total=64 * 2**30))
+    config = SimpleNamespace(device="cpu", gpus=1, preset="demo")
+    assert study.side_by_side(runs, config, cores) == (at_once, each)
+
+
+def test_runs_on_the_cpu_are_no_more_than_the_memory_holds(monkeypatch):
+    monkeypatch.setattr(study.psutil, "virtual_memory", lambda: SimpleNamespace(total=4 * 2**30))
+    assert study.side_by_side(8, SimpleNamespace(device="cpu", gpus=1, preset="demo"), 8) == (3, 2)
+
+
+def execute_module():
+    spec = importlib.util.spec_from_file_location("execute", ROOT / "workflow" / "execute.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_no_two_runs_hold_one_lane(monkeypatch):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    execute, held, seen, mistakes = execute_module(), set(), set(), []
+
+    def work():
+        with execute.lane(["test-a", "test-b"], SimpleNamespace(asked=False)) as devices:
+            mistakes.extend(held & {devices})
+            held.add(devices)
+            seen.add(devices)
+            time.sleep(0.1)
+            held.remove(devices)
+
+    threads = [threading.Thread(target=work) for _ in range(6)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert (mistakes, seen) == ([], {"test-a", "test-b"})
+
+
+def notebook(path, *sources):
+    cells = [nbformat.v4.new_code_cell(source) for source in sources]
+    cells[0].metadata["tags"] = ["parameters"]
+    kernel = {"kernelspec": {"name": "python3", "language": "python", "display_name": "Python 3"}}
+    nbformat.write(nbformat.v4.new_notebook(cells=cells, metadata=kernel), path)
+    return path
+
+
+def executing(folder, source, *options):
+    """Start workflow/execute.py on a notebook of one cell."""
+    path = notebook(folder / "cell.ipynb", "number = 0", source)
+    words = [sys.executable, "workflow/execute.py", "name", path, folder / "out.ipynb", '{"number": 7}', *options]
+    return subprocess.Popen(words, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+
+
+SAVES = """
+import signal, sys, time
+signal.signal(signal.SIGTERM, lambda *about: (print("saved"), sys.exit("stopped")))
+print("working on", number, flush=True)
+time.sleep(60)
+"""
+
+
+@pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGUSR1, "minutes"])
+def test_a_stop_reaches_the_notebook_which_saves(tmp_path, how):
+    process = executing(tmp_path, SAVES, *(["--minutes", "0.2"] if how == "minutes" else []))
+    assert process.stdout.readline() == "[name] working on 7\n"
+    if how != "minutes":
+        process.send_signal(how)
+    shown = process.communicate(timeout=30)[0]
+    assert "[name] saved" in shown
+    assert process.returncode == 1
+    assert all(line.startswith("[name] ") for line in shown.splitlines())
+
+
+def test_a_kernel_sees_its_lane_alone_and_a_killed_one_is_told(tmp_path):
+    source = (
+        "import os, signal\nprint(os.environ['CUDA_VISIBLE_DEVICES'], flush=True)\nos.kill(os.getpid(), signal.SIGKILL)"
+    )
+    process = executing(tmp_path, source, "--lanes", "test-c")
+    shown = process.communicate(timeout=60)[0]
+    assert shown.startswith("[name] test-c\n[name] not finished: ")
+    assert "out of memory" in shown
+    assert str(tmp_path / "out.ipynb") in shown
+
+
+# -- kills and failures --------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def undisturbed(smoke_city, tmp_path_factory):
+    """Three runs made without a graph: `{key: config}`."""
+    folder = tmp_path_factory.mktemp("undisturbed")
+    made = {}
+    for key in ("ce", "ce_lovasz_warmup", "ce_focal"):
+        made[key] = Config(loss=key, preset="smoke", epochs=12, out_dir=str(folder), device="cpu", amp="off")
+        fit(made[key])
+    return made
+
+
+def epochs_so_far(folder):
+    return sum(study.epochs_done(folder / "runs", path.stem) for path in (folder / "runs").glob("*.csv"))
+
+
+def part_of_graph(engine, script):
+    """The processes under the engine that run `script` themselves, not the shells that started them."""
+    with contextlib.suppress(psutil.NoSuchProcess):
+        children = engine.children(recursive=True)
+        return [child for child in children if script in " ".join(child.cmdline()[1:4]) and "-c" not in child.cmdline()]
+    return []
+
+
+def disturb(folder, victim, chance, **config):
+    """Start the graph and SIGKILL the `victim` (kernel, execute or none), then the engine, at random moments."""
+    enough = epochs_so_far(folder) + chance.randint(1, 4)
+    engine = psutil.Popen(command(folder, **config), cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    while engine.poll() is None and epochs_so_far(folder) < enough:
+        time.sleep(0.02)
+    time.sleep(chance.random())
+    script = {"kernel": "ipykernel_launcher", "execute": "execute.py"}.get(victim)
+    targets = part_of_graph(engine, script) if script else []
+    for target in targets:
+        target.kill()
+    if targets:
+        time.sleep(chance.random())
+    engine.kill()
+    assert engine.wait() == -signal.SIGKILL
+    return len(targets)
+
+
+def assert_undisturbed(folder, undisturbed):
+    for config in undisturbed.values():
+        again = SimpleNamespace(out_dir=str(folder / "runs"), stem=config.stem)
+        assert_same(outcome(again), outcome(config))
+
+
+THREE = {"recipes": "[ce,ce_lovasz_warmup,ce_focal]", "parameters": "{epochs: 12}"}
+
+
+def test_engine_jobs_and_kernels_killed_then_the_same_command_finishes_with_the_same_numbers(undisturbed, tmp_path):
+    """Orphans of the killed engine are at work still when the next command begins; the locks keep them apart."""
+    chance = random.Random(5)
+    runs = [str(tmp_path / "runs" / f"{config.stem}.json") for config in undisturbed.values()]
+    killed = {victim: disturb(tmp_path, victim, chance, **THREE) for victim in ("kernel", "execute", "none")}
+    assert killed == {"kernel": 2, "execute": 2, "none": 0}
+    code, shown = call(tmp_path, *runs, **THREE)
+    assert code == 0, shown
+    assert_undisturbed(tmp_path, undisturbed)
+
+
+@pytest.mark.torture
+@pytest.mark.parametrize("seed", range(4))
+def test_a_report_after_three_random_kills(undisturbed, tmp_path, seed):
+    chance = random.Random(seed)
+    for _ in range(3):
+        disturb(tmp_path, chance.choice(["kernel", "execute", "none"]), chance, **THREE)
+    code, shown = call(tmp_path, **THREE)
+    assert code == 0, shown
+    assert (tmp_path / "report" / "report.pdf").exists()
+    assert_undisturbed(tmp_path, undisturbed)
