@@ -81,31 +81,31 @@ class LovaszLoss(Loss):
     """
 
     def of(self, pixels):
-        errors = (pixels.onehot.float() - pixels.p).abs()
-        weights = lovasz_weights(errors.detach(), pixels.onehot, pixels.valid)
-        return pixels.class_mean((errors * weights).sum(dim=1))
+        slopes = lovasz_slopes(pixels.p.detach(), pixels.onehot, pixels.valid)
+        # An error weighs as much as its slope; it is p where the slope rises, and 1 - p where it falls.
+        return pixels.class_mean((slopes * pixels.p).sum(dim=1) - slopes.clamp(max=0).sum(dim=1))
 
 
-def lovasz_weights(errors, foreground, valid):
-    """Weight of every error in the Lovasz extension, which is its gradient: `errors (C, P)` float to the same shape.
+def lovasz_slopes(p, onehot, valid):
+    """Gradient of the Lovasz extension of every class with respect to `p (C, P)`; 0 for classes without a pixel.
 
-    foreground: one-hot labels, bool `(C, P)`; valid: bool `(P,)`. Classes without a pixel have weight 0.
+    onehot: g, bool `(C, P)`; valid: bool `(P,)`.
     """
     # Leaving absent classes out needs their number, for which a GPU would have to be waited for; a CPU knows it.
-    rows = foreground.any(dim=1).nonzero()[:, 0] if errors.is_cpu else slice(None)
+    rows = onehot.any(dim=1).nonzero()[:, 0] if p.is_cpu else slice(None)
+    p_rows, foreground = p[rows], onehot[rows]
     # Void pixels sort behind everything else, so they take part in no other pixel's weight.
-    order = downward(errors[rows].masked_fill(~valid, -1))
-    growth = jaccard_growth(foreground[rows].gather(1, order))
-    weights = torch.zeros_like(errors)
-    weights[rows] = torch.empty_like(growth).scatter_(1, order, growth)
-    return weights
+    order = ascending(torch.where(foreground, p_rows - 1, -p_rows).add_((~valid).float()))
+    foreground = foreground.gather(1, order)
+    growth = jaccard_growth(foreground)
+    slopes = torch.zeros_like(p)
+    slopes[rows] = torch.empty_like(growth).scatter_(1, order, torch.where(foreground, -growth, growth))
+    return slopes
 
 
-def downward(values):
-    """Indices `(C, P)` that sort every row downwards. NumPy's vectorised sort is five times PyTorch's on a CPU."""
-    if values.is_cpu:
-        return torch.from_numpy(np.argsort(values.neg().numpy(), axis=1))
-    return values.argsort(dim=1, descending=True)
+def ascending(values):
+    """Indices that sort every row of `values (C, P)`. On a CPU, NumPy's vectorised sort is five times PyTorch's."""
+    return torch.from_numpy(np.argsort(values.numpy(), axis=1)) if values.is_cpu else values.argsort(dim=1)
 
 
 def jaccard_growth(foreground):
@@ -117,7 +117,7 @@ def jaccard_growth(foreground):
     hits = foreground.cumsum(dim=1, dtype=torch.int32)
     intersection = (hits[:, -1:] - hits).float()
     union = intersection + torch.arange(1, hits.shape[1] + 1, device=hits.device)
-    return torch.where(foreground, 1.0, intersection / (union - 1).clamp(min=1)) / union
+    return torch.where(foreground, 1.0, intersection.div_((union - 1).clamp_(min=1))).div_(union)
 
 
 TERMS = {

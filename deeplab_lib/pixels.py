@@ -3,7 +3,6 @@
 import math
 from functools import cached_property
 
-import torch
 from torch import nn
 
 from .labels import IGNORE_INDEX
@@ -23,18 +22,18 @@ class Pixels:
         self.labels = flat.where(self.valid, 0)
         # Void logits become constants first: whatever stands there, even NaN, reaches neither value nor gradient.
         scores = logits.float().transpose(0, 1).reshape(self.num_classes, -1)
-        self.log_p = scores.masked_fill(~self.valid, 0).log_softmax(dim=0)
+        self.log_p = scores.where(self.valid, 0).log_softmax(dim=0)
 
     @cached_property
     def p(self):
         """Softmax `(C, P)`, zero at void."""
-        return self.log_p.exp() * self.valid
+        return self.log_p.exp().where(self.valid, 0)
 
     @cached_property
     def onehot(self):
         """Labels as bool `(C, P)`, False at void."""
-        classes = torch.arange(self.num_classes, device=self.labels.device)
-        return (self.labels == classes[:, None]) & self.valid
+        empty = self.valid.new_zeros(self.num_classes, len(self.labels))
+        return empty.scatter_(0, self.labels[None], self.valid[None])
 
     @cached_property
     def present(self):
