@@ -89,27 +89,44 @@ def boundary_f(labels, predictions, num_classes=NUM_CLASSES, tolerance=0.0075):
     """
     height, width = labels.shape[-2:]
     radius = max(1, round(tolerance * (height**2 + width**2) ** 0.5))
-    return torch.stack([_boundary_f(y, p, num_classes, radius) for y, p in zip(labels, predictions, strict=True)])
-
-
-def _boundary_f(labels, predictions, num_classes, radius):
     valid = labels != IGNORE_INDEX
-    classes = torch.arange(num_classes, device=labels.device).view(-1, 1, 1)
-    # Void joins every class here, so that an edge towards void is nobody's outline.
-    truth, guess = (_outline((maps == classes) | ~valid) & valid for maps in (labels, predictions))
-    found = (guess & _grow(truth, radius)).sum((1, 2)) / guess.sum((1, 2)).clamp(min=1)
-    recalled = (truth & _grow(guess, radius)).sum((1, 2)) / truth.sum((1, 2)).clamp(min=1)
-    score = 2 * found * recalled / (found + recalled).clamp(min=1e-12)
-    exists = truth.any(-1).any(-1) | guess.any(-1).any(-1)
-    return 100 * score.where(exists, 0).sum() / exists.sum() if exists.any() else torch.tensor(float("nan"))
+    truth, guess = _outline(labels, valid), _outline(predictions, valid)
+    found, claimed = _matched(predictions, guess, _spread(labels, truth, radius), num_classes)
+    recalled, wanted = _matched(labels, truth, _spread(predictions, guess, radius), num_classes)
+    precision, recall = found / claimed.clamp(min=1), recalled / wanted.clamp(min=1)
+    score = 2 * precision * recall / (precision + recall).clamp(min=1e-12)
+    return 100 * score.sum(1) / ((claimed > 0) | (wanted > 0)).sum(1)
 
 
-def _outline(masks):
-    """Pixels of `masks (C, H, W)` with a neighbour outside; the image border is no outline."""
-    return masks & ~(-F.max_pool2d(-masks.float(), 3, 1, 1)).bool()
+def _outline(maps, valid):
+    """Where `maps (N, H, W)` have a neighbour of another class, bool; neither void nor the image border is one."""
+    maps = maps.float()
+    highest = F.max_pool2d(maps.where(valid, -1), 3, 1, 1)
+    lowest = -F.max_pool2d(-maps.where(valid, 256), 3, 1, 1)
+    return valid & ((highest != maps) | (lowest != maps))
 
 
-def _grow(masks, radius):
-    """`masks` grown by `radius` pixels to a square, one axis after the other."""
-    grown = F.max_pool2d(masks.float(), (2 * radius + 1, 1), 1, (radius, 0))
-    return F.max_pool2d(grown, (1, 2 * radius + 1), 1, (0, radius)).bool()
+def _spread(maps, outline, radius):
+    """Which classes' outlines pass within `radius` pixels, axis by axis: bit c of int32 `(N, H, W)` for class c.
+
+    One plane of bits for all classes; windows double until they are wide enough.
+    """
+    bits = torch.ones_like(maps, dtype=torch.int32) << maps.where(outline, 0).int()
+    near = F.pad(bits.where(outline, 0), (radius,) * 4)
+    for axis in (1, 2):
+        span = 1
+        while span < 2 * radius + 1:
+            step = min(span, 2 * radius + 1 - span)
+            rest = near.shape[axis] - step
+            near, span = near.narrow(axis, 0, rest) | near.narrow(axis, step, rest), span + step
+    return near
+
+
+def _matched(maps, outline, near, num_classes):
+    """Outline pixels of each class `(N, C)` where `near` has their class too, and all of them."""
+    n = len(maps)
+    image = torch.arange(n, device=maps.device).view(n, 1, 1)
+    cells = (image * num_classes + maps.where(outline, 0).long()) * 2 + (near >> maps.where(outline, 0).int() & 1)
+    cells = cells.where(outline, 2 * n * num_classes)
+    counts = torch.bincount(cells.flatten(), minlength=2 * n * num_classes + 1)[:-1].view(n, num_classes, 2)
+    return counts[..., 1], counts.sum(-1)
