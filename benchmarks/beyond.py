@@ -23,7 +23,8 @@ ARMS = {
     "the study's CE": {"loss": "ce"},
     "augmentation": {"loss": "ce", "augment": "standard"},
     "loss": {"loss": "0.5*ce + 0.5*lovasz"},
-    "averaged weights, mirrored views": {"loss": "ours_flip"},
+    "averaged weights": {"loss": "ours_averaged"},
+    "mirrored views": {"loss": "ce", "tta": "flip"},
     "all": {"loss": "ours_standard"},
 }
 

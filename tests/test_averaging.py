@@ -158,8 +158,8 @@ def test_what_is_given_wins_over_the_recipe(smoke):
 
 
 def test_the_analysis_takes_ours_for_no_recipe_of_the_study(smoke):
-    run = read_run(fit(smoke(loss="ours_flip", epochs=1)).with_suffix(".csv"))
-    assert (run.recipe, run.title, run.method) == (None, OURS["ours_flip"].title, "ours_flip_epochs1")
+    run = read_run(fit(smoke(loss="ours_averaged", epochs=1)).with_suffix(".csv"))
+    assert (run.recipe, run.title, run.method) == (None, OURS["ours_averaged"].title, "ours_averaged_epochs1")
 
 
 def test_knobs_beyond_the_study_stand_in_a_fingerprint_only_when_they_are_used(smoke):
