@@ -1,8 +1,11 @@
 """The graph round the runs: what it plans, how it shares the machine, and what is left when parts of it are killed."""
 
 import contextlib
+import ctypes
 import importlib.util
+import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -238,7 +241,7 @@ def undisturbed(smoke_city, tmp_path_factory):
     folder = tmp_path_factory.mktemp("undisturbed")
     made = {}
     for key in ("ce", "ce_lovasz_warmup", "ce_focal"):
-        made[key] = Config(loss=key, preset="smoke", epochs=12, out_dir=str(folder), device="cpu", amp="off")
+        made[key] = Config(loss=key, preset="smoke", epochs=12, out_dir=str(folder))
         fit(made[key])
     return made
 
@@ -303,3 +306,81 @@ def test_a_report_after_three_random_kills(undisturbed, tmp_path, seed):
     assert code == 0, shown
     assert (tmp_path / "report" / "report.pdf").exists()
     assert_undisturbed(tmp_path, undisturbed)
+
+
+@pytest.fixture(scope="module")
+def half_failed(undisturbed, tmp_path_factory):
+    """A study of two runs, one of which finds the checkpoint of another run under its name, after three epochs."""
+    folder = tmp_path_factory.mktemp("failed")
+    (folder / "runs").mkdir()
+    there, here = (Path(undisturbed[key].out_dir) / undisturbed[key].stem for key in ("ce_focal", "ce"))
+    mine = folder / "runs" / here.name
+    shutil.copy(f"{there}.pt", f"{mine}.pt")
+    Path(f"{mine}.csv").write_text("".join(Path(f"{here}.csv").read_text().splitlines(keepends=True)[:4]))
+    return folder, call(folder, recipes="[ce,ce_focal]", parameters="{epochs: 12}")
+
+
+def test_a_failed_run_stops_no_other_and_is_told_at_the_end(half_failed, undisturbed):
+    folder, (code, shown) = half_failed
+    assert code == 1
+    assert study.finished(folder / "runs", undisturbed["ce_focal"].stem)
+    told = shown[shown.index("[study] ce: ") :].splitlines()
+    assert told[0].startswith("[study] ce: stopped after epoch 3 of 12; ValueError: ")
+    assert "holds a run that differs in loss: ce_focal -> ce" in told[0]
+    assert told[1].endswith(f"{folder}/runs/{undisturbed['ce'].stem}.ipynb")
+    assert "make draft" in told[2]
+    assert len(told) == 3
+    assert "RuleException" not in shown
+
+
+def test_a_draft_names_what_is_unfinished_with_its_epoch(half_failed):
+    folder, _ = half_failed
+    code, shown = call(folder, "draft", recipes="[ce,ce_focal]", parameters="{epochs: 12}")
+    assert code == 0, shown
+    assert "at epoch 3 of 12" in (folder / "report" / "draft" / "report.html").read_text()
+    assert (folder / "report" / "draft" / "report.pdf").exists()
+    assert not (folder / "report" / "report.html").exists()
+
+
+# -- many users ----------------------------------------------------------------------------------------------------
+
+
+def without_write_permission():
+    """For a child process: be bound by permissions even as root."""
+    if os.geteuid() == 0:
+        drop_from_bounding_set, override_permissions = 24, 1
+        ctypes.CDLL(None).prctl(drop_from_bounding_set, override_permissions, 0, 0, 0)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="drops a privilege of Linux")
+def test_two_users_train_at_once_from_a_city_and_a_cache_that_they_may_only_read(smoke_city, own_folders, tmp_path):
+    shared = tmp_path / "shared"
+    shutil.copytree(own_folders / "data", shared / "data")
+    shutil.copytree(own_folders / "cache", shared / "cache")
+    before = sorted((path, path.stat().st_mtime_ns) for path in shared.rglob("*"))
+    for path in (shared, *shared.rglob("*")):
+        path.chmod(0o555 if path.is_dir() else 0o444)
+    program = (
+        "import sys; from deeplab_lib.config import Config; from deeplab_lib.train import fit\n"
+        f"try: open({str(shared / 'cache' / 'mine')!r}, 'w'); sys.exit('this place can be written')\n"
+        "except PermissionError: fit(Config(preset='smoke', epochs=1, out_dir=sys.argv[1]))"
+    )
+    environment = os.environ | {"DEEPLAB_DATA": str(shared / "data"), "DEEPLAB_CACHE": str(shared / "cache")}
+    users = [
+        subprocess.Popen(
+            [sys.executable, "-c", program, str(tmp_path / user)],
+            env=environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            preexec_fn=without_write_permission,
+        )
+        for user in ("anna", "ben")
+    ]
+    for user in users:
+        shown = user.communicate(timeout=120)[0]
+        assert user.returncode == 0, shown
+    for path in (shared, *shared.rglob("*")):
+        path.chmod(0o755)
+    assert before == sorted((path, path.stat().st_mtime_ns) for path in shared.rglob("*"))
+    assert all((tmp_path / user / "DeepLabV2_ce_epochs1.json").exists() for user in ("anna", "ben"))
