@@ -3,10 +3,13 @@ PYTHON ?= python3
 BIN := .venv/bin
 SNAKEMAKE := $(BIN)/snakemake --snakefile workflow/Snakefile
 
-.PHONY: report setup test torture lab status bench lessons clean
+.PHONY: report draft setup test torture lab status bench lessons clean
 
 report: .venv/ready  ## eight runs, the analysis, report/report.html and report/report.pdf
 	@$(SNAKEMAKE)
+
+draft: .venv/ready  ## a report of what is there now, unfinished runs named: report/draft/
+	@$(SNAKEMAKE) draft
 
 setup: .venv/ready  ## only install
 
