@@ -9,7 +9,7 @@ import psutil
 import torch
 
 from .cityscapes import describe
-from .config import Config, check_names
+from .config import Config, check_names, coerce
 from .losses import did_you_mean
 from .recipes import RECIPES
 
@@ -35,8 +35,7 @@ def complete(settings):
         value = settings[name]
         if not isinstance(value, list) and (name, value) != ("recipes", "all"):
             raise ValueError(f"{name} is {value!r}; it must be a list: {name}: [{value}]")
-    if not isinstance(settings["control"], bool):
-        raise ValueError(f"control is {settings['control']!r}; it must be true or false")
+    settings["control"] = coerce("control", settings["control"], bool)
     _check_parameters(settings["parameters"])
     return settings
 
@@ -80,7 +79,8 @@ def combinations(settings):
 
 def label(parameters):
     """A short name of a run for progress lines: its loss, and whatever else was asked of it."""
-    rest = [f"{name} {value}" for name, value in parameters.items() if name in ("seed", "model", "schedule") and value]
+    asked = {name: parameters.get(name) for name in ("model", "schedule", "seed")}
+    rest = [f"{name} {value}" for name, value in asked.items() if str(value) not in ("None", "null", "0")]
     return ", ".join([parameters["loss"], *rest])
 
 
@@ -192,5 +192,6 @@ def last_words(notebook):
         return None
     for output in (output for cell in cells for output in cell.get("outputs", [])):
         if output["output_type"] == "error":
-            return f"{output['ename']}: {output['evalue'].strip().splitlines()[-1] if output['evalue'] else ''}"
+            words = (output["evalue"].strip().splitlines() or [""])[-1]
+            return words if output["ename"] == "RunStopped" else f"{output['ename']}: {words}"
     return "it was stopped, or its kernel ended without a word (often: out of memory)"

@@ -91,7 +91,7 @@ def test_what_is_left_out_or_null_takes_its_default():
         ({"recipes": "ce"}, "recipes is 'ce'; it must be a list: recipes: [ce]"),
         ({"recipes": ["ce_focl"]}, "did you mean 'ce_focal'"),
         ({"recipes": []}, "no run"),
-        ({"control": "yes"}, "control is 'yes'; it must be true or false"),
+        ({"control": "maybe"}, "control is 'maybe'; it must be true or false"),
         ({"preset": "demmo"}, "did you mean 'demo'"),
         ({"models": ["resnet"]}, "model is 'resnet'"),
         ({"parameters": {"epoch": 3}}, "did you mean 'epochs'"),
