@@ -54,10 +54,10 @@ class Live:
     _validate = _step
 
     def _epoch(self, run):
-        row = run.history[-1]
+        row, epochs = run.history[-1], run.config.epochs
         print(
-            f"epoch {row['epoch']}/{run.config.epochs}  train loss {row['train_loss']:.4f}  "
-            f"val mIoU {row['val_mIoU']:.2f} %  lr {row['lr']:.2g}  {row['images_per_s']:.1f} images/s  "
+            f"epoch {row['epoch']:{len(str(epochs))}}/{epochs}  train loss {row['train_loss']:7.4f}  "
+            f"val mIoU {row['val_mIoU']:5.2f} %  lr {row['lr']:<7.2g}  {row['images_per_s']:5.1f} images/s  "
             f"{duration(self._left(run))} left"
         )
         self.beat_at = time.monotonic()
@@ -83,7 +83,11 @@ class Live:
 
     def _bar(self, run):
         share = run.step / run.plan.total_steps
-        return f'<progress value="{share:.4f}" max="1" style="width:40%"></progress> {self._position(run)}'
+        return (
+            '<div style="padding: 4px 8px; font-variant-numeric: tabular-nums">'
+            f'<progress value="{share:.4f}" max="1" style="width: 40%; vertical-align: middle"></progress>'
+            f"&ensp;{self._position(run)}</div>"
+        )
 
     def _draw(self, run):
         """Redraw the curves, and the predictions on two validation images."""

@@ -99,12 +99,13 @@ def look(config):
 def curves(history, config):
     """Losses and mIoU against the epoch; `history` is the rows of the run's CSV so far."""
     table = pd.DataFrame(history)
-    fig = Figure(figsize=(7, 2.5), layout="constrained")
+    fig = Figure(figsize=(8.2, 2.7), layout="constrained")
     color, axes = look(config).color, fig.subplots(1, 2)
     for ax, column, label in zip(axes, ("loss", "mIoU"), ("loss of this run", "mIoU (%)"), strict=True):
         ax.plot(table["epoch"], table[f"train_{column}"], color=color, ls="--", marker=".", label="training")
         ax.plot(table["epoch"], table[f"val_{column}"], color=color, marker=".", label="validation")
-        ax.set(xlabel="epoch", ylabel=label, xlim=(0.5, config.epochs + 0.5), ylim=(0, None))
+        highest = table[[f"train_{column}", f"val_{column}"]].max(axis=None)
+        ax.set(xlabel="epoch", ylabel=label, xlim=(0.5, config.epochs + 0.5), ylim=(0, 1.08 * highest or 1))
     axes[0].legend()
     fig.suptitle(f"{config.title}, {config.dataset_name}, {config.preset} scale", fontsize=7, color=GREY)
     return fig
