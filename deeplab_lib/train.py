@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from deeplab_lib import augment, checkpoint, distributed, record, weights
+from deeplab_lib import augment, checkpoint, distributed, machine, record, weights
 
 from .architectures import make_model
 from .averaging import Average
@@ -87,6 +87,7 @@ class Run:
         self.config, self.files, self.data, self.identity = config, files, data, identity
         self.pretrained, self.stop, self.watch = pretrained, stop, first_only(watch)
         self.device = torch.device(config.device)
+        machine.set_up(self.device, config.deterministic)
         self.loss, self.validation_loss = make_loss(config.expression), with_ce(make_loss(config.expression))
         for loss in (self.loss, self.validation_loss):
             loss.set_class_counts(data.class_counts)
@@ -101,6 +102,7 @@ class Run:
         self.optimizer = make_optimizer(self.model, config.lr)
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=config.amp == "fp16")
         self.average = Average(self.model, config.ema) if config.ema else None
+        self.unchecked = None
         self.history, self.sessions, self.best = [], [], {"epoch": 0, "val_mIoU": -1.0}
         self.warnings = [pretrained.warning] if pretrained.warning else []
         self.start_epoch(1)
@@ -132,6 +134,7 @@ class Run:
             if time.monotonic() - self.saved_at > 60 * self.config.checkpoint_minutes:
                 self.save()
             distributed.agree(self.stop).check()
+        self.settle()
         self.training_seconds = self.elapsed()
 
     def follow_plan(self, step):
@@ -159,7 +162,7 @@ class Run:
             raw = {name: term * shares[i] for name, term in self.loss.terms(scores, targets[i]).items()}
             self.scaler.scale(self.loss.total(raw)).backward()
             terms = terms + torch.stack(list(raw.values())).detach()
-            self.confusion.update(targets[i], scores.detach().argmax(1))
+            self.confusion.update(targets[i], scores.detach().max(1).indices)
         self.check_finite(terms, indices)
         distributed.sum_gradients(self.model)
         self.scaler.step(self.optimizer)
@@ -241,16 +244,33 @@ class Run:
 
     def tallied(self, terms):
         """Raw terms, weighted terms and their total, to be averaged over the epoch's steps."""
-        weighted = terms * torch.tensor([self.loss.weights[name] for name in self.loss.losses], device=terms.device)
+        weighted = torch.stack([terms[i] * self.loss.weights[name] for i, name in enumerate(self.loss.losses)])
         return torch.cat([terms, weighted, weighted.sum()[None]]).double()
 
     def check_finite(self, terms, indices):
-        """Stop before the weights are touched if a loss term is not a finite number."""
-        values = dict(zip(self.loss.losses, terms.tolist(), strict=True))
+        """Stop before the weights are touched if a loss term is not a finite number.
+
+        A GPU would have to be waited for: there the terms are looked at a step later, and before anything is saved.
+        """
+        waiting = machine.Copy(terms), indices, self.step_in_epoch + 1
+        if self.device.type == "cuda":
+            waiting, self.unchecked = self.unchecked, waiting
+        if waiting:
+            self.refuse_not_finite(*waiting)
+
+    def settle(self):
+        """Check the step that still waits for it, if one does."""
+        waiting, self.unchecked = self.unchecked, None
+        if waiting:
+            self.refuse_not_finite(*waiting)
+
+    def refuse_not_finite(self, terms, indices, step):
+        """Raise RunStopped, naming the images, if a loss term of `step` is not a finite number."""
+        values = dict(zip(self.loss.losses, terms.values(), strict=True))
         bad = [f"{name} = {value}" for name, value in values.items() if not math.isfinite(value)]
         if bad:
             raise RunStopped(
-                f"the loss is not finite at epoch {self.epoch}, step {self.step_in_epoch + 1}: {', '.join(bad)}; "
+                f"the loss is not finite at epoch {self.epoch}, step {step}: {', '.join(bad)}; "
                 f"images {', '.join(self.data.train.pairs[i].name for i in indices)}. {self.last_good()}; "
                 "a smaller lr or a longer warm-up usually mends it"
             )
@@ -278,6 +298,7 @@ class Run:
     @first_only
     def save(self, reason="running"):
         """Write the checkpoint: everything a later session needs to go on exactly from here."""
+        self.settle()
         self.sessions[-1] |= {"ended": record.now(), "reason": reason}
         state = {name: getattr(self, name) for name in ("identity", "history", "sessions", "warnings", "best")}
         state |= {name: part.state_dict() for name, part in self.moving_parts().items()}
@@ -397,7 +418,8 @@ def make_optimizer(model, lr):
         {"params": model.backbone_parameters(), "factor": 1},
         {"params": model.aspp_parameters(), "factor": HEAD_FACTOR},
     ]
-    return torch.optim.SGD(groups, lr=lr, momentum=MOMENTUM, weight_decay=WEIGHT_DECAY)
+    fused = all(parameter.device.type in ("cpu", "cuda") for parameter in model.parameters())
+    return torch.optim.SGD(groups, lr=lr, momentum=MOMENTUM, weight_decay=WEIGHT_DECAY, fused=fused)
 
 
 def with_ce(loss):
