@@ -35,9 +35,9 @@ OURS = {
             "0.5*ce + 0.5*lovasz",
             lr=0.001,
             motivation="Cross-entropy and the surrogate of the metric, on images that never look the same twice; "
-            "tested is a running average of the weights, on every image and its mirror image. Meant for long training: "
-            "a short one has not yet learned what it is tested on.",
-            knobs={"augment": "standard", "ema": 0.99, "tta": "flip"},
+            "tested is a running average of the weights. Meant for long training: where a network does not yet fit its "
+            "training images, augmentation only makes them harder.",
+            knobs={"augment": "standard", "ema": 0.99},
         ),
     )
 }
