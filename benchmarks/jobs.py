@@ -1,0 +1,131 @@
+"""Whole processes: their peak memory, where a demo run spends its time, and how cost grows with images and epochs."""
+
+import json
+import os
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from collections import defaultdict
+from pathlib import Path
+
+from benchmarks.timing import figure
+
+
+def child(*words, **environment):
+    """The JSON object that a process of this module prints last; `words` choose what it does."""
+    command = [sys.executable, "-m", "benchmarks.jobs", *map(str, words)]
+    done = subprocess.run(command, capture_output=True, text=True, env=os.environ | environment)
+    if done.returncode:
+        raise RuntimeError(f"{' '.join(command)} failed: {done.stderr.strip()[-500:]}")
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def peak_mb():
+    """Peak memory of this process so far, in MB."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (2**20 if sys.platform == "darwin" else 2**10)
+
+
+def memory_of_step(side, scale="paper"):
+    """Two training steps of one side: peak memory."""
+    from benchmarks import lines
+    from deeplab_lib import machine
+
+    if side == "ours":
+        machine.set_up("cpu")
+    lines.threads_of(scale)
+    step = lines.steps(scale).pop(side)
+    for _ in range(2):
+        step()
+    return {"peak_MB": peak_mb()}
+
+
+def train(folder, images, epochs, preset):
+    """A run on `images` scenes for `epochs`: processor seconds in all and by part, and peak memory."""
+    begun = time.process_time()
+    import torch
+
+    from deeplab_lib import live, toycity
+    from deeplab_lib import train as training
+    from deeplab_lib.config import Config
+    from deeplab_lib.recipes import PRESETS
+
+    torch.set_num_threads(1)
+    parts, size = defaultdict(float), PRESETS[preset].toycity_size
+    parts["start-up (imports)"] = time.process_time() - begun
+
+    def timed(part, owner, name):
+        function = getattr(owner, name)
+
+        def wrapper(*args, **kwargs):
+            start, inside = time.process_time(), sum(parts.values())
+            try:
+                return function(*args, **kwargs)
+            finally:  # what a part calls that is timed itself counts there alone
+                parts[part] += time.process_time() - start - (sum(parts.values()) - inside)
+
+        setattr(owner, name, wrapper)
+
+    timed("data (toy city, cache)", toycity, "write")
+    timed("data (toy city, cache)", training, "prepare_data")
+    timed("forward", training.Run, "scores")
+    timed("loss", training.WeightedLoss, "terms")
+    timed("backward", torch.Tensor, "backward")
+    timed("optimiser", torch.optim.SGD, "step")
+    timed("evaluation", training, "evaluate")
+    timed("plotting", live.Live, "_draw")
+    timed("files", training.Run, "save")
+    timed("files", training, "summarize")
+    root = Path(folder) / f"city{images}"
+    toycity.write(root, int(images), 8 if preset == "smoke" else 40, size=size)
+    start = time.process_time()
+    training.fit(
+        Config("ce", data=root, preset=preset, epochs=int(epochs), out_dir=Path(folder) / f"{images}-{epochs}")
+    )
+    seconds = time.process_time() - start
+    parts["everything else in the loop"] = time.process_time() - begun - sum(parts.values())
+    return {
+        "seconds": seconds,
+        "parts": parts,
+        "peak_MB": peak_mb(),
+    }
+
+
+def measure_memory():
+    """Lines for the peak memory of a training step at paper scale."""
+    peaks = {side: child("memory_of_step", side)["peak_MB"] for side in ("ours", "plain")}
+    share = 100 * peaks["ours"] / peaks["plain"]
+    yield figure("training step, paper: memory against plain", share, "%", 55, at_most=True, peak_MB=peaks)
+
+
+def measure_split(epochs):
+    """Lines for where the processor time of one demo run goes."""
+    with tempfile.TemporaryDirectory() as folder:
+        parts = child("train", folder, 320, epochs, "demo", DEEPLAB_CACHE=folder)["parts"]
+    for part, seconds in parts.items():
+        yield figure(f"demo run of {epochs} epochs: {part}", seconds, "CPU s", share=seconds / sum(parts.values()))
+
+
+def measure_growth(unit):
+    """Lines for cost and memory at one, two and four times the images and the epochs, in multiples of the first."""
+    with tempfile.TemporaryDirectory() as folder:
+        for name in ("images", "epochs"):
+            runs = {}
+            for times in (1, 2, 4):
+                images, epochs = (unit * times, 4) if name == "images" else (unit, 4 * times)
+                runs[times] = child("train", folder, images, epochs, "smoke", DEEPLAB_CACHE=folder)
+            # From 1x to 2x and from 2x to 4x: what one unit more costs, free of the fixed cost.
+            slopes = [runs[2]["seconds"] - runs[1]["seconds"], (runs[4]["seconds"] - runs[2]["seconds"]) / 2]
+            seconds = {times: run["seconds"] for times, run in runs.items()}
+            peaks = {times: run["peak_MB"] for times, run in runs.items()}
+            yield figure(
+                f"cost of more {name}: second doubling over first", slopes[1] / slopes[0], "x", seconds=seconds
+            )
+            yield figure(
+                f"memory at 4x the {name} over 1x", peaks[4] / peaks[1], "x", 1.05, at_most=True, peak_MB=peaks
+            )
+
+
+if __name__ == "__main__":
+    print(json.dumps(globals()[sys.argv[1]](*sys.argv[2:])))

@@ -1,0 +1,217 @@
+"""What is measured, line by line. Every pair computes the same thing, which tests/test_benchmarks.py checks."""
+
+import argparse
+import tempfile
+from pathlib import Path
+
+import numpy as np
+import torch
+from cityscapesscripts.evaluation import evalPixelLevelSemanticLabeling as official
+from PIL import Image
+
+from benchmarks import plain
+from benchmarks.timing import alternate, compared, figure, quartiles
+from deeplab_lib import cache, machine, toycity
+from deeplab_lib.architectures import make_model
+from deeplab_lib.cityscapes import Cityscapes
+from deeplab_lib.config import best_amp
+from deeplab_lib.efficiency import count_macs
+from deeplab_lib.labels import ID_OF_TRAIN_ID, TRAIN_ID_OF_ID
+from deeplab_lib.losses import make_loss
+from deeplab_lib.metrics import confusion_per_image, iou
+from deeplab_lib.train import AMP_TYPES, make_optimizer
+from deeplab_lib.weights import RGB_IMAGENET
+
+# name: (network, (H, W), images a step, threads: None for all)
+SCALES = {
+    "paper": ("deeplabv2_resnet101", (512, 1024), 1, None),
+    "demo": ("deeplabv2_mini", (128, 256), 4, 1),
+    "smoke": ("deeplabv2_micro", (32, 64), 2, 1),
+}
+AMP = AMP_TYPES.get(best_amp("cpu"))
+
+
+def batch(scale):
+    """Random images and labels, with a tenth void, of a scale."""
+    _, size, count, _ = SCALES[scale]
+    rng = torch.Generator().manual_seed(0)
+    labels = torch.randint(0, 19, (count, *size), generator=rng)
+    labels[torch.rand(labels.shape, generator=rng) < 0.1] = 255
+    return torch.randn(count, 3, *size, generator=rng), labels
+
+
+def steps(scale):
+    """The pair of training steps of a scale, each a function that returns its loss."""
+    images, labels = batch(scale)
+    torch.manual_seed(0)
+    model, loss = make_model(SCALES[scale][0]).train(), make_loss("ce")
+    usual = plain.network(SCALES[scale][0], model.state_dict()).train()
+    model, own = model.to(memory_format=torch.channels_last), images.to(memory_format=torch.channels_last)
+    optimizer, other = (make_optimizer(network, 1e-3) for network in (model, usual))
+
+    def ours():
+        with torch.autocast("cpu", AMP, enabled=AMP is not None):
+            scores = model.scores(own)
+        value = loss.total(loss.terms(scores, model.subsample(labels, scores.shape[-2:])))
+        value.backward()
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+        return value.detach()
+
+    return {"ours": ours, "plain": lambda: plain.train_step(usual, other, images, labels).detach()}
+
+
+def passes(scale):
+    """The pair of inference passes of a scale on one image, each a function that returns its train ids."""
+    images = batch(scale)[0][:1]
+    torch.manual_seed(0)
+    model = make_model(SCALES[scale][0]).eval()
+    usual = plain.network(SCALES[scale][0], model.state_dict()).eval()
+    model, own = model.to(memory_format=torch.channels_last), images.to(memory_format=torch.channels_last)
+
+    @torch.inference_mode()
+    def ours():
+        with torch.autocast("cpu", AMP, enabled=AMP is not None):
+            scores = model.scores(own)
+        return model.upsample(scores, images.shape[-2:]).max(1).indices
+
+    @torch.no_grad()
+    def other():
+        return usual.upsample(usual.scores(images), images.shape[-2:]).argmax(1)
+
+    return {"ours": ours, "plain": other}
+
+
+def losses(name, size):
+    """The pair of functions that return a loss and its gradient, on smooth logits and blocks of labels at `size`."""
+    rng, coarse = torch.Generator().manual_seed(0), [max(2, pixels // 8) for pixels in size]
+    logits = torch.nn.functional.interpolate(torch.randn(1, 19, *coarse, generator=rng) * 3, size=size, mode="bilinear")
+    blocks = torch.randint(0, 19, (1, 1, *coarse), generator=rng).float()
+    labels = torch.nn.functional.interpolate(blocks, size=size)[:, 0].long()
+    labels[torch.rand(labels.shape, generator=rng) < 0.1] = 255
+    loss = make_loss(name)
+
+    def with_gradient(function):
+        scores = logits.clone().requires_grad_()
+        value = function(scores, labels)
+        return value.detach(), torch.autograd.grad(value, scores)[0]
+
+    return {
+        "ours": lambda: with_gradient(lambda scores, labels: loss.terms(scores, labels)[name]),
+        "plain": lambda: with_gradient(getattr(plain, name)),
+    }
+
+
+def city(folder, size=(1024, 2048), images=2):
+    """A toy city of a few scenes as large as Cityscapes' own; returns its root."""
+    toycity.write(folder / "city", images, 1, size=size)
+    return folder / "city"
+
+
+def loading(root, folder, size=(512, 1024)):
+    """Three ways to a ready pair of tensors: from the cache, decoded by us, decoded plainly."""
+    source = Cityscapes(root, "train", size)
+    ready = cache.cached(root, "train", size, folder=folder / "cache", say=lambda text: None)
+    mean, std = (np.array(getattr(RGB_IMAGENET, name), np.float32) for name in ("mean", "std"))
+    return {
+        "cache": lambda: ready[0],
+        "cold": lambda: source[0],
+        "plain": lambda: plain.load(source.pairs[0], size, mean, std),
+    }
+
+
+def evaluation(root, folder):
+    """Two ways from a label file and a prediction file to IoU by class: ours and cityscapesScripts'."""
+    truth = Cityscapes(root, "train").pairs[0].label
+    ids = np.asarray(Image.open(truth))
+    train_ids = TRAIN_ID_OF_ID[ids]
+    guess = ID_OF_TRAIN_ID[np.where((train_ids < 19) & (train_ids >= 0), np.roll(train_ids, 9, 1), 0) % 19]
+    prediction = folder / "prediction.png"
+    Image.fromarray(guess.astype(np.uint8)).save(prediction)
+    args = argparse.Namespace(evalInstLevelScore=False, evalPixelAccuracy=False, evalLabels=None)
+
+    def ours():
+        maps = [torch.from_numpy(TRAIN_ID_OF_ID[np.asarray(Image.open(path))])[None] for path in (truth, prediction)]
+        return confusion_per_image(*maps)[0]
+
+    def theirs():
+        counts = official.generateMatrix(args)
+        official.evaluatePair(str(prediction), str(truth), counts, {}, {}, args)
+        return counts
+
+    return {"ours": ours, "plain": theirs}
+
+
+def scoring(size):
+    """Two ways from labels and predictions of `size` to IoU by class: one count of all pairs, and class by class."""
+    labels, guess = (torch.randint(0, 19, (1, *size), generator=torch.Generator().manual_seed(seed)) for seed in (0, 1))
+    return {
+        "ours": lambda: iou(confusion_per_image(labels, guess)[0]),
+        "plain": lambda: plain.iou(labels, guess),
+    }
+
+
+def official_iou(counts):
+    """IoU of the 19 classes in percent from cityscapesScripts' own matrix, by its own rule."""
+    args = argparse.Namespace(evalLabels=list(range(len(counts))))
+    return [100 * official.getIouScoreForLabel(int(ID_OF_TRAIN_ID[c]), counts, args) for c in range(19)]
+
+
+def matrix_rate(dtype, seconds_of=alternate):
+    """The machine's matrix rate in operations a second: the best median over three sizes of square matrices."""
+    best = 0.0
+    for n in (1024, 2048, 4096):
+        a, b = (torch.randn(n, n).to(dtype) for _ in range(2))
+        taken = seconds_of({"product": lambda a=a, b=b: a @ b}, repeats=5)["product"]["wall"]
+        best = max(best, 2 * n**3 / quartiles(taken)["median"])
+    return best
+
+
+def threads_of(scale):
+    """Use the threads that runs of this scale use."""
+    torch.set_num_threads(SCALES[scale][3] or ALL_THREADS)
+
+
+ALL_THREADS = torch.get_num_threads()
+
+
+def measure_network(repeats):
+    """Lines for training steps, inference, and the share of the machine's matrix rate that they reach."""
+    machine.set_up("cpu")
+    rates = {str(kind).removeprefix("torch."): matrix_rate(kind) for kind in (torch.bfloat16, torch.float32)}
+    for name, rate in rates.items():
+        yield figure(f"matrix rate, {name}", rate / 1e9, "GFLOP/s")
+    rate = rates["bfloat16" if AMP is torch.bfloat16 else "float32"]
+    for scale, target in (("demo", None), ("paper", 3.3)):
+        threads_of(scale)
+        line = compared(f"training step, {scale}", alternate(steps(scale), repeats[scale]), target)
+        yield line
+    operations = 2 * count_macs(make_model(SCALES["paper"][0]), SCALES["paper"][1])
+    share = 3 * operations / line["ours"]["median"] / rate
+    yield figure("training step, paper: share of the matrix rate", 100 * share, "%", 65)
+    line = compared("inference, paper", alternate(passes("paper"), repeats["paper"]))
+    yield line
+    yield figure(
+        "inference, paper: share of the matrix rate", 100 * operations / line["ours"]["median"] / rate, "%", 85
+    )
+
+
+def measure_losses(repeats):
+    """Lines for every loss and its gradient, on the paper's grid and at full resolution."""
+    for size, place in (((65, 129), "1/8 grid"), ((512, 1024), "full size")):
+        for name in ("ce", "focal", "tversky", "dice", "lovasz"):
+            target = {"1/8 grid": 2.0, "full size": 1.5}[place] if name == "lovasz" else None
+            times = repeats["grid" if place == "1/8 grid" else "full"]
+            yield compared(f"{name}, {place}", alternate(losses(name, size), times), target)
+
+
+def measure_data(repeats):
+    """Lines for loading one pair, and for evaluating one image."""
+    with tempfile.TemporaryDirectory() as folder:
+        root = city(Path(folder))
+        taken = alternate(loading(root, Path(folder)), repeats["full"])
+        yield compared("a pair from the cache", {"ours": taken["cache"], "plain": taken["plain"]}, 30)
+        yield compared("a pair decoded", {"ours": taken["cold"], "plain": taken["plain"]})
+        yield compared("IoU of an image, against a loop over classes", alternate(scoring((512, 1024)), repeats["full"]))
+        taken = alternate(evaluation(root, Path(folder)), repeats["full"])
+        yield compared("evaluation of an image, against cityscapesScripts", taken, 5)
