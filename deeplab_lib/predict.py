@@ -1,5 +1,6 @@
 """A trained run at work: predictions for the test server, and photographs of one's own."""
 
+import io
 import os
 import shutil
 from contextlib import nullcontext
@@ -275,9 +276,17 @@ def slider(segmentations):
     import ipywidgets
 
     by_name = {result.name: result for result in segmentations}
-
-    def draw(photograph, cut):
-        return Image.fromarray(by_name[photograph].side_by_side(cut))
-
+    photograph = ipywidgets.Dropdown(options=list(by_name), description="photograph")
     cut = ipywidgets.FloatSlider(0.5, min=0, max=1, step=0.02, readout=False, description="wipe")
-    return ipywidgets.interactive(draw, photograph=list(by_name), cut=cut)
+    # An image that is sent anew: what is captured by an output widget does not reach every front end.
+    picture = ipywidgets.Image(format="jpeg", layout={"max_width": "100%", "object_fit": "contain"})
+
+    def draw(_=None):
+        buffer = io.BytesIO()
+        Image.fromarray(by_name[photograph.value].side_by_side(cut.value)).save(buffer, "JPEG", quality=92)
+        picture.value = buffer.getvalue()
+
+    for control in (photograph, cut):
+        control.observe(draw, "value")
+    draw()
+    return ipywidgets.VBox([photograph, cut, picture])

@@ -1,5 +1,6 @@
 """Predictions: the official evaluator agrees, photographs keep their shape, and nothing half-written stays."""
 
+import io
 import itertools
 import os
 from pathlib import Path
@@ -19,7 +20,7 @@ from torch.nn import functional as F
 from deeplab_lib import checkpoint, predict, toycity
 from deeplab_lib.architectures import make_model
 from deeplab_lib.cityscapes import Cityscapes, read_labels, scan
-from deeplab_lib.labels import CATEGORIES, CLASS_NAMES, ID_OF_TRAIN_ID, PALETTE
+from deeplab_lib.labels import CATEGORIES, CLASS_NAMES, ID_OF_TRAIN_ID, PALETTE, colorize
 from deeplab_lib.metrics import ConfusionMatrix
 from deeplab_lib.predict import Segmentation, export, load_run, score_export, segment, segment_all
 from deeplab_lib.weights import BGR_CAFFE, RGB_IMAGENET
@@ -262,11 +263,22 @@ class TestPhotographs:
             predict.find_photographs(None, run)
         one_line(error)
 
-    def test_figure_and_slider(self, run, city, tmp_path):
+    def test_the_figure_names_the_classes_it_shows(self, run, city):
         result = segment(run, scan(city, "val")[0].image)
         texts = {text.get_text() for text in predict.show(result).axes[2].get_yticklabels()}
         assert texts == {name for name, percent in result.shares().items() if percent >= 0.05}
-        assert [child.description for child in predict.slider([result]).children[:2]] == ["photograph", "wipe"]
+
+    def test_the_slider_uncovers_the_photograph(self, run, city):
+        first, second = (segment(run, pair.image) for pair in scan(city, "val")[:2])
+        photograph, cut, picture = predict.slider([first, second]).children
+
+        def seen():
+            return np.asarray(Image.open(io.BytesIO(picture.value))).astype(int)
+
+        for chosen in (first, second):
+            photograph.value = chosen.name
+            for cut.value, pixels in ((0, colorize(chosen.train_ids)), (1, chosen.image)):
+                assert np.abs(seen() - pixels).mean() < 6  # what JPEG loses
 
 
 class TestNotebook:
