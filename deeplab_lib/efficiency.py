@@ -12,6 +12,7 @@ import os
 import tempfile
 import time
 import warnings
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -69,12 +70,23 @@ def count_operations(model, size):
     for module in shadow.modules():
         if isinstance(module, nn.Conv2d):
             module.forward = functools.partial(_convolve_shapes, module)
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), kernels_of_any_kind():  # what makes them deterministic cannot be traced
         warnings.simplefilter("ignore")
         analysis = FlopCountAnalysis(shadow, torch.empty(1, 3, *size, device="meta"))
         analysis.unsupported_ops_warnings(False).uncalled_modules_warnings(False)
         analysis.set_op_handle(f"prim::PythonOp.{ShapeOnlyConvolution.__name__}", ShapeOnlyConvolution.macs)
         return int(analysis.total()), dict(analysis.unsupported_ops())
+
+
+@contextmanager
+def kernels_of_any_kind():
+    """Leave `torch.use_deterministic_algorithms` for a while."""
+    before = torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled()
+    torch.use_deterministic_algorithms(False)
+    try:
+        yield
+    finally:
+        torch.use_deterministic_algorithms(before[0], warn_only=before[1])
 
 
 def _convolve_shapes(layer, x):
