@@ -279,7 +279,9 @@ def slider(segmentations):
     photograph = ipywidgets.Dropdown(options=list(by_name), description="photograph")
     cut = ipywidgets.FloatSlider(0.5, min=0, max=1, step=0.02, readout=False, description="wipe")
     # An image that is sent anew: what is captured by an output widget does not reach every front end.
-    picture = ipywidgets.Image(format="jpeg", layout={"max_width": "100%", "object_fit": "contain"})
+    picture = ipywidgets.Image(
+        format="jpeg", layout={"max_width": "100%", "max_height": "480px", "align_self": "flex-start"}
+    )
 
     def draw(_=None):
         buffer = io.BytesIO()
