@@ -89,6 +89,20 @@ def seconds(members):
     return float(np.mean([run.record["wall_time_s"] for run in members]))
 
 
+def introduction(table):
+    """The section's heading and how to read its table, from the table itself."""
+    changed = table[table.difference.notna()]
+    above, below = (", ".join(changed.change[mask]) for mask in (changed.low > 0, changed.high < 0))
+    verdicts = [f"above CE beyond the noise of the images: {above}"] if above else []
+    verdicts += [f"below it: {below}"] if below else []
+    reading = "; ".join(verdicts) or "none can be told apart from CE"
+    return (
+        "# Beyond the study {#sec-beyond}\n\nSome runs use what the study did not: augmentation, averaged weights, "
+        "other losses or ways of testing. @tbl-beyond holds each against the study's cross-entropy run on the same images. "
+        f"Of these changes, {reading}."
+    )
+
+
 def told(table, name):
     """One row of the table as a sentence."""
     base, row = table[table.difference.isna()].iloc[0], table.loc[name]

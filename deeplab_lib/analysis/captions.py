@@ -117,6 +117,21 @@ TABLES = {
         },
         "They take no part in the ranking.",
     ),
+    "beyond": Table(
+        "Changes beyond the study against its CE run: difference in mIoU (points) with its simultaneous 95 % interval, "
+        "mean time of a run, and multiply-adds to test one image with all its views",
+        {
+            "change": ("change", ""),
+            "seeds": ("seeds", ".0f"),
+            "epochs": ("epochs", ".0f"),
+            "mIoU": ("mIoU (%)", ".2f"),
+            "difference": ("difference", signed),
+            "low": ("from", signed),
+            "high": ("to", signed),
+            "seconds": ("seconds", ".0f"),
+            "tested_GMACs": ("GMACs", ".4g"),
+        },
+    ),
     "claims": Table(
         "The study's claims and what these runs say",
         note="†: rests on a comparison across schedules, so it speaks of configurations, not of losses.",
