@@ -1,8 +1,10 @@
 """The machine: what a process tells PyTorch and the system about it, all in one place."""
 
+import copy
 import ctypes
 import os
 import platform
+import time
 
 import torch
 
@@ -34,6 +36,41 @@ def keep_memory():
         libc = ctypes.CDLL(None)
         libc.mallopt(M_MMAP_MAX, 0)
         libc.mallopt(M_TRIM_THRESHOLD, 2**31 - 1)
+
+
+def compile_if_worth(run, say=print):
+    """Let torch.compile make the network of `run`, if that is faster here, and tell after how many passes it pays.
+
+    Both are timed on forward and backward passes, after which the batch-norm statistics are put back.
+    """
+    micro = run.config.batch_size // run.config.accumulate // run.config.gpus
+    images = torch.randn(micro, 3, *run.config.size, device=run.device).to(memory_format=torch.channels_last)
+    before, passes = copy.deepcopy(run.model.state_dict()), run.config.accumulate * (run.plan.total_steps - run.step)
+    run.model.train()
+    plain = pass_seconds(run, images)
+    run.model.scores = torch.compile(run.model.scores, dynamic=False)
+    cost = pass_seconds(run, images, times=1)
+    saved = plain - pass_seconds(run, images)
+    run.model.load_state_dict(before)
+    told = f"compiling took {cost:.0f} s and saves {1000 * saved:.1f} of {1000 * plain:.1f} ms a pass"
+    if saved > 0:
+        say(f"{told}: paid back after {cost / saved:,.0f} of {passes:,} passes")
+    else:
+        del run.model.scores
+        say(f"{told}: the network is used uncompiled")
+
+
+def pass_seconds(run, images, times=3):
+    """Shortest of `times` forward and backward passes, in seconds."""
+    seconds = []
+    for _ in range(times):
+        start = time.monotonic()
+        run.scores(images).float().mean().backward()
+        if run.device.type == "cuda":
+            torch.cuda.synchronize(run.device)
+        seconds.append(time.monotonic() - start)
+        run.optimizer.zero_grad(set_to_none=True)
+    return min(seconds)
 
 
 class Copy:

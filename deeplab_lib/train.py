@@ -112,11 +112,14 @@ class Run:
     def train(self):
         """Train every epoch that is left, validating and recording after each."""
         self.watch("start", self)
+        if self.config.compile:
+            machine.compile_if_worth(self)
         while self.epoch <= self.config.epochs:
             self.train_epoch()
             self.evaluation = evaluate(self, full=self.epoch == self.config.epochs)
             self.close_epoch()
             self.watch("epoch", self)
+        vars(self.model).pop("scores", None)  # compiled, it would be in the way of copies of the network
         if not distributed.from_first(readable_npz, self):  # lost between the last epoch and the summary
             self.evaluation = evaluate(self, full=True)
             first_only(write_npz)(self)

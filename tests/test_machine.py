@@ -1,0 +1,97 @@
+"""What a process tells PyTorch about the machine, and that nothing waits for a device inside a step."""
+
+import time
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+from deeplab_lib import machine
+from deeplab_lib.architectures import make_model
+from deeplab_lib.losses import make_loss
+from deeplab_lib.safety import RunStopped
+from deeplab_lib.train import Run
+
+
+@pytest.fixture
+def switches():
+    """Leaves the switches as other tests expect them."""
+    yield
+    machine.set_up("cpu", deterministic=False)
+
+
+@pytest.mark.parametrize("deterministic", [True, False])
+def test_deterministic_gives_up_what_varies(switches, deterministic):
+    machine.set_up("cpu", deterministic)
+    assert torch.are_deterministic_algorithms_enabled() is deterministic
+    allowed = torch.backends.cudnn.benchmark, torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32
+    assert allowed == (not deterministic,) * 3
+
+
+def run_of(model):
+    """As much of a run as compiling it needs."""
+    config = SimpleNamespace(batch_size=4, accumulate=2, gpus=1, size=(32, 64))
+    run = SimpleNamespace(config=config, model=model, device=torch.device("cpu"), step=10)
+    run.plan, run.optimizer = SimpleNamespace(total_steps=60), torch.optim.SGD(model.parameters(), lr=1.0)
+    run.scores = lambda images: model.scores(images)
+    return run
+
+
+def sleeping(seconds, function):
+    def wrapper(images):
+        time.sleep(seconds)
+        return function(images)
+
+    return wrapper
+
+
+def test_a_compiled_network_that_is_slower_is_not_used(monkeypatch):
+    monkeypatch.setattr(torch, "compile", lambda function, **options: sleeping(0.2, function))
+    model, told = make_model("deeplabv2_micro"), []
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    machine.compile_if_worth(run_of(model), say=told.append)
+    assert "used uncompiled" in told[0] and "scores" not in vars(model)
+    after = model.state_dict()
+    assert all(torch.equal(after[name], value) for name, value in before.items()), "timing moved the network"
+    assert all(parameter.grad is None for parameter in model.parameters())
+
+
+def test_a_compiled_network_that_is_faster_is_used_and_its_pay_back_told(monkeypatch):
+    model, told = make_model("deeplabv2_micro"), []
+    quick = model.scores
+    monkeypatch.setattr(torch, "compile", lambda function, **options: quick)
+    model.scores = sleeping(0.2, quick)
+    machine.compile_if_worth(run_of(model), say=told.append)
+    assert "paid back after" in told[0] and "of 100 passes" in told[0]
+    assert vars(model)["scores"] is quick
+
+
+def watched(device):
+    """As much of a run on `device` as checking its loss needs."""
+    pairs = [SimpleNamespace(name=name) for name in ("ulm_1", "ulm_2")]
+    run = SimpleNamespace(device=torch.device(device), loss=make_loss("ce"), unchecked=None, epoch=3, step_in_epoch=6)
+    run.data = SimpleNamespace(train=SimpleNamespace(pairs=pairs))
+    run.last_good = lambda: "nothing had been saved yet"
+    run.refuse_not_finite = lambda *waiting: Run.refuse_not_finite(run, *waiting)
+    return run
+
+
+def test_a_cpu_stops_at_once_when_the_loss_is_not_finite():
+    with pytest.raises(RunStopped, match=r"epoch 3, step 7: ce = nan; images ulm_2"):
+        Run.check_finite(watched("cpu"), torch.tensor([float("nan")]), [1])
+
+
+def test_a_gpu_stops_a_step_later_naming_the_step_that_was_bad():
+    run = watched("cuda")
+    Run.check_finite(run, torch.tensor([float("inf")]), [0])
+    run.step_in_epoch += 1
+    with pytest.raises(RunStopped, match=r"epoch 3, step 7: ce = inf; images ulm_1"):
+        Run.check_finite(run, torch.tensor([1.0]), [1])
+
+
+def test_a_gpu_stops_before_bad_weights_are_saved():
+    run = watched("cuda")
+    Run.check_finite(run, torch.tensor([float("nan")]), [0])
+    with pytest.raises(RunStopped, match=r"step 7: ce = nan"):
+        Run.settle(run)
+    Run.settle(run)
