@@ -98,8 +98,8 @@ def introduction(table):
     reading = "; ".join(verdicts) or "none can be told apart from CE"
     return (
         "# Beyond the study {#sec-beyond}\n\nSome runs use what the study did not: augmentation, averaged weights, "
-        "other losses or ways of testing. @tbl-beyond holds each against the study's cross-entropy run on the same images. "
-        f"Of these changes, {reading}."
+        "other losses or ways of testing. @tbl-beyond holds each against the study's cross-entropy run on the same "
+        f"images. Of these changes, {reading}."
     )
 
 
