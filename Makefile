@@ -30,7 +30,7 @@ torture: .venv/ready  ## the long fault run: fifty kills
 lab: .venv/ready  ## JupyterLab with the notebooks
 	@$(BIN)/jupyter lab --notebook-dir . notebooks/train.ipynb
 
-status:  ## where every run stands
+status: .venv/ready  ## where every run stands
 	@$(BIN)/python -m deeplab_lib.status
 
 bench: .venv/ready  ## speed and memory against plain baselines

@@ -299,6 +299,7 @@ class TestNotebook:
         with pytest.raises(ValueError, match="no parameter 'photograph', did you mean 'photographs'") as error:
             predict.check_parameters({"In": ["", cell]})
         one_line(error)
-        source = nbformat.read(NOTEBOOK, 4).cells[1].source
+        cells = nbformat.read(NOTEBOOK, 4).cells
+        source = next(cell.source for cell in cells if "parameters" in cell.metadata.get("tags", ()))
         predict.check_parameters({"In": [source]})
         assert all(f"\n{name} = " in source for name in predict.PARAMETERS)

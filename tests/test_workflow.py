@@ -223,7 +223,8 @@ def test_a_stop_reaches_the_notebook_which_saves(tmp_path, how):
 
 def test_a_kernel_sees_its_lane_alone_and_a_killed_one_is_told(tmp_path):
     source = (
-        "import os, signal\nprint(os.environ['CUDA_VISIBLE_DEVICES'], flush=True)\nos.kill(os.getpid(), signal.SIGKILL)"
+        "import os, signal, time\nprint(os.environ['CUDA_VISIBLE_DEVICES'], flush=True)\n"
+        "time.sleep(1)  # what was printed travels before the kernel dies\nos.kill(os.getpid(), signal.SIGKILL)"
     )
     process = executing(tmp_path, source, "--lanes", "test-c")
     shown = process.communicate(timeout=60)[0]
