@@ -35,10 +35,11 @@ def memory_of_step(side, scale="paper"):
     if side == "ours":
         machine.set_up("cpu")
     lines.threads_of(scale)
+    loaded = peak_mb()
     step = lines.steps(scale).pop(side)
     for _ in range(2):
         step()
-    return {"peak_MB": peak_mb()}
+    return {"peak_MB": peak_mb(), "loaded_MB": loaded}
 
 
 def train(folder, images, epochs, preset):
@@ -94,9 +95,12 @@ def train(folder, images, epochs, preset):
 
 def measure_memory():
     """Lines for the peak memory of a training step at paper scale."""
-    peaks = {side: child("memory_of_step", side)["peak_MB"] for side in ("ours", "plain")}
-    share = 100 * peaks["ours"] / peaks["plain"]
-    yield figure("training step, paper: memory against plain", share, "%", 55, at_most=True, peak_MB=peaks)
+    sides = {side: child("memory_of_step", side) for side in ("ours", "plain")}
+    whole = {side: found["peak_MB"] for side, found in sides.items()}
+    above = {side: found["peak_MB"] - found["loaded_MB"] for side, found in sides.items()}
+    for name, peaks, target in (("process", whole, 55), ("process, less Python and PyTorch loaded", above, None)):
+        share = 100 * peaks["ours"] / peaks["plain"]
+        yield figure(f"memory of a paper step: {name}", share, "% of plain", target, at_most=True, peak_MB=peaks)
 
 
 def measure_split(epochs):

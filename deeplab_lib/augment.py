@@ -8,8 +8,8 @@ import numpy as np
 import torch
 from torch.utils.data import Dataset
 
-from .labels import NUM_CLASSES
-from .seeds import key
+from deeplab_lib.labels import NUM_CLASSES
+from deeplab_lib.seeds import key
 
 LEVELS = ("none", "standard", "strong")
 
@@ -18,7 +18,7 @@ def augmented(data, config, epoch):
     """The training images of `data` as `epoch` sees them; `augment=none` gives them as they are."""
     if config.augment == "none":
         return data.train
-    from .transforms import make_transform  # not at the top: torchvision takes as long to import as torch
+    from deeplab_lib.transforms import make_transform  # not at the top: torchvision takes as long to import as torch
 
     fill = padding_colour(data.train.normalization)
     rarity = class_rarity(data.class_counts) if config.crops > 1 else None

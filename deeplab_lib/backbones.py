@@ -6,7 +6,7 @@ Sources: Xie et al., "Aggregated Residual Transformations for Deep Neural Networ
 
 from torch import nn
 
-from .model import ASPP, STAGES, DeepLabV2
+from deeplab_lib.model import ASPP, STAGES, DeepLabV2
 
 # name: (blocks a stage, groups of the 3x3 convolutions, channels a group in stage 1); the last is for small images
 RESNETS = {

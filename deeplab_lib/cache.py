@@ -20,10 +20,10 @@ import numpy as np
 from filelock import FileLock, Timeout
 from tqdm import tqdm
 
-from .cityscapes import Cityscapes, fingerprint
-from .config import data_folder
-from .files import sync, write_text
-from .weights import RGB_IMAGENET
+from deeplab_lib.cityscapes import Cityscapes, fingerprint
+from deeplab_lib.config import data_folder
+from deeplab_lib.files import sync, write_text
+from deeplab_lib.weights import RGB_IMAGENET
 
 CHUNK = 32  # images decoded between two writes: bounds the memory
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import filelock
 import torch
 
-from .files import remove, write_atomic
+from deeplab_lib.files import remove, write_atomic
 
 WRITTEN = (".json", ".csv", ".npz", ".pt", ".previous.pt", ".best.pt", ".damaged.pt")  # what a run leaves behind
 SEAL = b"sha256:"  # stands, with the digest of all before it, at the very end of a checkpoint file

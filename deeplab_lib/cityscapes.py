@@ -19,11 +19,11 @@ import numpy as np
 import torch
 from PIL import Image
 
-from .files import project_root
-from .labels import IGNORE_INDEX, NUM_CLASSES, TRAIN_ID_OF_ID
-from .safety import plainly
-from .weights import RGB_IMAGENET
-from .zips import ARCHIVES, Member, city_of, list_files, size_of
+from deeplab_lib.files import project_root
+from deeplab_lib.labels import IGNORE_INDEX, NUM_CLASSES, TRAIN_ID_OF_ID
+from deeplab_lib.safety import plainly
+from deeplab_lib.weights import RGB_IMAGENET
+from deeplab_lib.zips import ARCHIVES, Member, city_of, list_files, size_of
 
 SPLITS = {"train": 2975, "val": 500, "test": 1525, "train_extra": 20000}
 LABEL_SOURCES = ("labelIds", "labelTrainIds")

@@ -10,16 +10,15 @@ from pathlib import Path
 import torch
 
 from deeplab_lib import cityscapes
-
-from .architectures import ARCHITECTURES
-from .augment import LEVELS
-from .averaging import VIEWS
-from .files import project_root
-from .losses import TERMS, did_you_mean, make_loss, parse_expression
-from .ours import OURS
-from .recipes import PRESETS, RECIPES
-from .safety import plainly
-from .schedule import PolyLR
+from deeplab_lib.architectures import ARCHITECTURES
+from deeplab_lib.augment import LEVELS
+from deeplab_lib.averaging import VIEWS
+from deeplab_lib.files import project_root
+from deeplab_lib.losses import TERMS, did_you_mean, make_loss, parse_expression
+from deeplab_lib.ours import OURS
+from deeplab_lib.recipes import PRESETS, RECIPES
+from deeplab_lib.safety import plainly
+from deeplab_lib.schedule import PolyLR
 
 NAMED = RECIPES | OURS  # what `loss` may name
 PAPER_STEPS = 74_350  # 50 epochs of 1,487 batches: the training in which the study warms up for 500 steps

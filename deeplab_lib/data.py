@@ -6,8 +6,7 @@ import numpy as np
 from torch.utils.data import Dataset
 
 from deeplab_lib import cache, cityscapes, toycity
-
-from .augment import count_classes
+from deeplab_lib.augment import count_classes
 
 
 @dataclass(frozen=True)

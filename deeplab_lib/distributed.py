@@ -25,7 +25,7 @@ from pathlib import Path
 import torch
 from torch import distributed as dist
 
-from .safety import SIGNALS, RunStopped, Stop
+from deeplab_lib.safety import SIGNALS, RunStopped, Stop
 
 
 class PeerLost(RuntimeError):

@@ -19,10 +19,10 @@ import numpy as np
 import torch
 from torch import nn
 
-from .architectures import TORCHVISION_NETWORKS, make_model
-from .model import count_parameters
-from .recipes import PRESETS
-from .record import device_name, read_json, write_json
+from deeplab_lib.architectures import TORCHVISION_NETWORKS, make_model
+from deeplab_lib.model import count_parameters
+from deeplab_lib.recipes import PRESETS
+from deeplab_lib.record import device_name, read_json, write_json
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # on import it compiles a loss in a way that newer PyTorch deprecates

@@ -6,9 +6,8 @@ import numpy as np
 import torch
 
 from deeplab_lib import distributed
-
-from .averaging import Views
-from .metrics import boundary_f, confusion_per_image
+from deeplab_lib.averaging import Views
+from deeplab_lib.metrics import boundary_f, confusion_per_image
 
 KEPT_PREDICTIONS = 64
 

@@ -8,8 +8,8 @@ import numpy as np
 import torch
 from torch.nn import functional as F
 
-from .labels import IGNORE_INDEX
-from .pixels import Loss, check_option
+from deeplab_lib.labels import IGNORE_INDEX
+from deeplab_lib.pixels import Loss, check_option
 
 SMALL = 1e-12  # floor under a power below 1, whose slope at 0 is infinite
 

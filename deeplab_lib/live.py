@@ -13,8 +13,7 @@ from IPython.core.interactiveshell import InteractiveShell
 from IPython.display import HTML, Image, display
 
 from deeplab_lib import show
-
-from .summary import expected_seconds
+from deeplab_lib.summary import expected_seconds
 
 BAR_SECONDS, BEAT_SECONDS = 0.5, 60
 DRAWING_SHARE = 0.03  # of the time, at most, goes into drawing

@@ -15,8 +15,8 @@ import numpy as np
 import torch
 from torch import nn
 
-from .hybrid_losses import HYBRID_TERMS
-from .pixels import Loss, Pixels, check_option
+from deeplab_lib.hybrid_losses import HYBRID_TERMS
+from deeplab_lib.pixels import Loss, Pixels, check_option
 
 
 class CrossEntropyLoss(Loss):

@@ -4,7 +4,7 @@ import numpy as np
 import torch
 from torch.nn import functional as F
 
-from .labels import CATEGORIES, CLASSES, IGNORE_INDEX, NUM_CLASSES
+from deeplab_lib.labels import CATEGORIES, CLASSES, IGNORE_INDEX, NUM_CLASSES
 
 
 def confusion_per_image(labels, predictions, num_classes=NUM_CLASSES, ignore_index=IGNORE_INDEX):

@@ -6,7 +6,7 @@ given explicitly still wins.
 
 from dataclasses import dataclass, field
 
-from .recipes import Recipe
+from deeplab_lib.recipes import Recipe
 
 
 @dataclass(frozen=True)

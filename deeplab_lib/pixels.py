@@ -5,7 +5,7 @@ from functools import cached_property
 
 from torch import nn
 
-from .labels import IGNORE_INDEX
+from deeplab_lib.labels import IGNORE_INDEX
 
 
 class Pixels:

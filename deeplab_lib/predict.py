@@ -13,19 +13,18 @@ import torch
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from deeplab_lib import checkpoint
-
-from .architectures import make_model
-from .cache import Progress
-from .cityscapes import read_image, read_labels, read_png, resize_image, scan
-from .config import assigned, best_amp
-from .files import project_root, write_atomic, write_text
-from .labels import CLASS_NAMES, ID_OF_TRAIN_ID, NUM_CLASSES, PALETTE, TRAIN_ID_OF_ID, colorize
-from .losses import did_you_mean
-from .metrics import ConfusionMatrix
-from .plots import figure, styled
-from .safety import plainly
-from .show import overlay
-from .weights import NORMALIZATIONS, Normalization
+from deeplab_lib.architectures import make_model
+from deeplab_lib.cache import Progress
+from deeplab_lib.cityscapes import read_image, read_labels, read_png, resize_image, scan
+from deeplab_lib.config import assigned, best_amp
+from deeplab_lib.files import project_root, write_atomic, write_text
+from deeplab_lib.labels import CLASS_NAMES, ID_OF_TRAIN_ID, NUM_CLASSES, PALETTE, TRAIN_ID_OF_ID, colorize
+from deeplab_lib.losses import did_you_mean
+from deeplab_lib.metrics import ConfusionMatrix
+from deeplab_lib.plots import figure, styled
+from deeplab_lib.safety import plainly
+from deeplab_lib.show import overlay
+from deeplab_lib.weights import NORMALIZATIONS, Normalization
 
 PHOTOGRAPHS = (".jpg", ".jpeg", ".png", ".webp", ".tif", ".tiff", ".bmp")
 LONGEST_SIDE = 2048  # larger photographs are reduced to it: the logits of 12 megapixels would take a gigabyte

@@ -15,8 +15,8 @@ from pathlib import Path
 
 import torch
 
-from .files import write_text
-from .labels import NUM_CLASSES
+from deeplab_lib.files import write_text
+from deeplab_lib.labels import NUM_CLASSES
 
 PACKAGES = ("torch", "torchvision", "numpy", "pillow", "papermill", "deeplab-losses")
 

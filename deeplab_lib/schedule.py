@@ -3,7 +3,7 @@
 Nothing here has state: a resumed run asks for step t and gets what the undisturbed run had at step t.
 """
 
-from .recipes import PLAN_EPOCHS, Change
+from deeplab_lib.recipes import PLAN_EPOCHS, Change
 
 
 class PolyLR:

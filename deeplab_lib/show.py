@@ -6,9 +6,8 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
 from deeplab_lib import augment
-
-from .labels import CLASS_NAMES, IGNORE_INDEX, NUM_CLASSES, PALETTE, colorize
-from .plots import LOOKS, styled
+from deeplab_lib.labels import CLASS_NAMES, IGNORE_INDEX, NUM_CLASSES, PALETTE, colorize
+from deeplab_lib.plots import LOOKS, styled
 
 GREY = "0.45"
 

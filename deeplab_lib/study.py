@@ -8,10 +8,10 @@ from types import SimpleNamespace
 import psutil
 import torch
 
-from .cityscapes import describe
-from .config import Config, check_names, coerce
-from .losses import did_you_mean
-from .recipes import RECIPES
+from deeplab_lib.cityscapes import describe
+from deeplab_lib.config import Config, check_names, coerce
+from deeplab_lib.losses import did_you_mean
+from deeplab_lib.recipes import RECIPES
 
 DEFAULTS = {
     **{"data": None, "preset": "auto", "runs": None, "report": "report", "recipes": "all", "losses": []},
@@ -154,9 +154,11 @@ def expected(runs, folder, at_once, threads):
 
 
 def _seconds(config, threads):
-    from .architectures import make_model  # here, for whoever only asks what a study consists of need not load them
-    from .summary import expected_seconds
-    from .train import Run
+    from deeplab_lib.architectures import (
+        make_model,  # here, for whoever only asks what a study consists of need not load them
+    )
+    from deeplab_lib.summary import expected_seconds
+    from deeplab_lib.train import Run
 
     train, val = config.scale.toycity
     if not config.toycity:

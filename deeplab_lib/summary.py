@@ -8,11 +8,10 @@ import numpy as np
 import torch
 
 from deeplab_lib import record
-
-from .efficiency import count_macs
-from .files import write_atomic
-from .metrics import ConfusionMatrix
-from .model import count_parameters
+from deeplab_lib.efficiency import count_macs
+from deeplab_lib.files import write_atomic
+from deeplab_lib.metrics import ConfusionMatrix
+from deeplab_lib.model import count_parameters
 
 
 def best_state(run):

@@ -12,18 +12,17 @@ import numpy as np
 import torch
 
 from deeplab_lib import augment, checkpoint, distributed, machine, record, weights
-
-from .architectures import make_model
-from .averaging import Average
-from .checkpoint import RunFiles
-from .data import prepare_data
-from .distributed import first_only
-from .evaluate import evaluate
-from .files import file_sha256
-from .losses import CrossEntropyLoss, WeightedLoss, make_loss
-from .metrics import ConfusionMatrix
-from .model import count_parameters
-from .safety import (
+from deeplab_lib.architectures import make_model
+from deeplab_lib.averaging import Average
+from deeplab_lib.checkpoint import RunFiles
+from deeplab_lib.data import prepare_data
+from deeplab_lib.distributed import first_only
+from deeplab_lib.evaluate import evaluate
+from deeplab_lib.files import file_sha256
+from deeplab_lib.losses import CrossEntropyLoss, WeightedLoss, make_loss
+from deeplab_lib.metrics import ConfusionMatrix
+from deeplab_lib.model import count_parameters
+from deeplab_lib.safety import (
     RunStopped,
     Stop,
     StopAsked,
@@ -33,8 +32,8 @@ from .safety import (
     memory_advice,
     plainly,
 )
-from .seeds import key
-from .summary import best_state, readable_npz, summarize, write_npz
+from deeplab_lib.seeds import key
+from deeplab_lib.summary import best_state, readable_npz, summarize, write_npz
 
 MOMENTUM, WEIGHT_DECAY, HEAD_FACTOR = 0.9, 5e-4, 10
 AMP_TYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}

@@ -11,7 +11,7 @@ from torchvision import tv_tensors
 from torchvision.transforms import InterpolationMode, v2
 from torchvision.transforms.v2 import functional as F
 
-from .labels import IGNORE_INDEX
+from deeplab_lib.labels import IGNORE_INDEX
 
 SCALES = (0.5, 2.0)
 

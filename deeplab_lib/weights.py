@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from .backbones import RESNETS, DeepLabV2OnResNet
-from .files import file_sha256, project_root
-from .model import Bottleneck
+from deeplab_lib.backbones import RESNETS, DeepLabV2OnResNet
+from deeplab_lib.files import file_sha256, project_root
+from deeplab_lib.model import Bottleneck
 
 
 @dataclass(frozen=True)
