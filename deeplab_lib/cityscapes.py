@@ -174,26 +174,30 @@ def fingerprint(pairs):
     return digest.hexdigest()
 
 
-def describe(root, labels="auto"):
-    """`DatasetInfo` of the data under `root`: name, counts, label size, fingerprint of train and val."""
+def describe(root, labels="auto", train="train"):
+    """`DatasetInfo` of the data under `root`: name, counts, label size, fingerprint of what trains and of val.
+
+    `train` is the split that is trained on: "train", or "train_extra" with its coarse labels.
+    """
     root = absolute(root)
-    pairs = {split: scan(root, split, labels) for split in ("train", "val")}
+    pairs = {"train": scan(root, train, labels), "val": scan(root, "val", labels)}
     counts = {split: len(found) for split, found in pairs.items()}
     counts["test"] = sum("_leftImg8bit." in file.name for file in list_files(root, "leftImg8bit/test"))
     synthetic = (root / "toycity.json").is_file()
     height, width = image_size(pairs["val"][0].label)
     source = pairs["val"][0].label.name.removesuffix(".png").rpartition("_")[2]
-    subset = None if synthetic else _subset(counts, {pair.city for found in pairs.values() for pair in found})
+    known = pairs["val"] + (pairs["train"] if train == "train" else [])  # the coarse images come from other cities
+    subset = None if synthetic else _subset(counts, {pair.city for pair in known}, train)
     both = fingerprint(pairs["train"] + pairs["val"])
     name = "toycity" if synthetic else root.name.lower()
     return DatasetInfo(name, str(root), synthetic, counts, height, width, source, both, subset)
 
 
-def _subset(counts, cities):
+def _subset(counts, cities, train):
     if not cities <= CITIES:
         return f"not Cityscapes: {counts['train']:,} training and {counts['val']:,} validation images in its layout"
-    words = {"train": "training", "val": "validation"}
-    missing = [f"{counts[s]:,} of {SPLITS[s]:,} {word} images" for s, word in words.items() if counts[s] != SPLITS[s]]
+    whole = {"training": (counts["train"], SPLITS[train]), "validation": (counts["val"], SPLITS["val"])}
+    missing = [f"{there:,} of {all_:,} {word} images" for word, (there, all_) in whole.items() if there != all_]
     return ", ".join(missing) or None
 
 

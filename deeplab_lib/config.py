@@ -57,6 +57,7 @@ class Config:
     pretrained: str = knob(None, str, "auto, none, torchvision or a weights file", result=True)
     bn: str = knob("train", str, "batch-norm statistics: train or eval (held)", choices=("train", "eval"), result=True)
     schedule: str = knob(None, str, "recipe whose schedule is used; None: its own", choices=tuple(RECIPES), result=True)
+    split: str = knob(None, str, "training images", choices=("train", "train_extra"), result=True, plain="train")
     augment: str = knob(None, str, "augmentation of training images", choices=LEVELS, result=True, plain="none")
     crops: int = knob(None, int, "crops tried; rarest classes win", low=1, high=100, result=True, plain=1)
     ema: float = knob(None, float, "decay of averaged weights; 0: none", low=0, high=0.999999, result=True, plain=0.0)
@@ -226,7 +227,7 @@ class Config:
     def _departures(self):
         normal = {item.name: item.default for item in fields(self) if item.metadata["result"]} | self._defaults()
         short = {"image_height": "h", "image_width": "w", "batch_size": "batch", "model": ""}
-        short |= {name: f"{name}_" for name in ("schedule", "augment", "tta")}
+        short |= {name: f"{name}_" for name in ("schedule", "augment", "tta", "split")}
         for name, default in normal.items():
             value = getattr(self, name)
             if name != "loss" and value != default and not (name == "pretrained" and value == "auto"):

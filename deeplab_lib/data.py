@@ -28,13 +28,14 @@ def prepare_data(config, normalization, say=print):
     if config.toycity:
         train, val = config.scale.toycity
         toycity.write(config.data, train, val, size=config.scale.toycity_size, workers=None)
-    cityscapes.check(config.data)
-    info = cityscapes.describe(config.data)
+    cityscapes.check(config.data, (config.split, "val"))
+    info = cityscapes.describe(config.data, train=config.split)
     if info.counts["train"] < config.batch_size:
         raise ValueError(f"batch_size {config.batch_size} exceeds the {info.counts['train']} training images")
     about = {"name": config.dataset_name, "root": info.root, "synthetic": info.synthetic, "subset": info.subset}
     about |= {"fingerprint": info.fingerprint, "train": info.counts["train"], "val": info.counts["val"]}
-    about |= {"label_height": info.height, "label_width": info.width, "labels": info.labels}
-    train, val = (cache.cached(config.data, split, config.size, normalization, say=say) for split in ("train", "val"))
+    about |= {"split": config.split, "label_height": info.height, "label_width": info.width, "labels": info.labels}
+    splits = (config.split, "val")
+    train, val = (cache.cached(config.data, split, config.size, normalization, say=say) for split in splits)
     counts = count_classes(train) if config.needs_class_counts else None
     return Data(train, val, about, (info.height, info.width) != config.size, counts)
