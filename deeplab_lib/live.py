@@ -14,6 +14,7 @@ from IPython.display import HTML, Image, display
 
 from deeplab_lib import show
 from deeplab_lib.summary import expected_seconds
+from deeplab_lib.words import duration
 
 BAR_SECONDS, BEAT_SECONDS = 0.5, 60
 DRAWING_SHARE = 0.03  # of the time, at most, goes into drawing
@@ -126,11 +127,3 @@ def png(figure):
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=100)
     return Image(buffer.getvalue())
-
-
-def duration(seconds):
-    """`45 s`, `12 min` or `3 h 20 min`."""
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    minutes = round(seconds / 60)
-    return f"{minutes} min" if minutes < 90 else f"{minutes // 60} h {minutes % 60} min"

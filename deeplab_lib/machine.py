@@ -8,6 +8,7 @@ import time
 
 import torch
 
+AMP_TYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # glibc's names, from malloc.h
 
 

@@ -20,6 +20,7 @@ from deeplab_lib.config import assigned, best_amp
 from deeplab_lib.files import project_root, write_atomic, write_text
 from deeplab_lib.labels import CLASS_NAMES, ID_OF_TRAIN_ID, NUM_CLASSES, PALETTE, TRAIN_ID_OF_ID, colorize
 from deeplab_lib.losses import did_you_mean
+from deeplab_lib.machine import AMP_TYPES
 from deeplab_lib.metrics import ConfusionMatrix
 from deeplab_lib.plots import figure, styled
 from deeplab_lib.safety import plainly
@@ -30,7 +31,6 @@ PHOTOGRAPHS = (".jpg", ".jpeg", ".png", ".webp", ".tif", ".tiff", ".bmp")
 LONGEST_SIDE = 2048  # larger photographs are reduced to it: the logits of 12 megapixels would take a gigabyte
 ENDING = ".best.pt"
 EXPORTED = "_pred_labelIds.png"  # the official scripts look for `<city>_<sequence>_<frame>*.png`
-AMP_TYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 PARAMETERS = ("run", "photographs", "shown", "out_dir", "data", "split", "device")
 
 

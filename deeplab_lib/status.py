@@ -10,6 +10,7 @@ import pandas as pd
 from deeplab_lib.files import project_root
 from deeplab_lib.recipes import RECIPES
 from deeplab_lib.results import ResultsError, csv_files, read_run, sibling
+from deeplab_lib.words import duration
 
 NAN = float("nan")
 
@@ -69,16 +70,6 @@ def _row(path):
     if held(path):
         return row | {"state": "running", "since": max(0.0, time.time() - path.stat().st_mtime)}
     return row | {"state": f"stopped at epoch {run.epoch}"}
-
-
-def duration(seconds):
-    """Seconds as a reader says them: `50 s`, `12 min`, `3 h 05 min`."""
-    if not seconds >= 0:
-        return "unknown"
-    if seconds < 100:
-        return f"{seconds:.0f} s"
-    minutes = round(seconds / 60)
-    return f"{minutes} min" if minutes < 100 else f"{minutes // 60} h {minutes % 60:02d} min"
 
 
 def render(table):

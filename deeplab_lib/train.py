@@ -36,7 +36,6 @@ from deeplab_lib.seeds import key
 from deeplab_lib.summary import best_state, readable_npz, summarize, write_npz
 
 MOMENTUM, WEIGHT_DECAY, HEAD_FACTOR = 0.9, 5e-4, 10
-AMP_TYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 def quiet(event, run):
@@ -215,7 +214,7 @@ class Run:
 
     def scores(self, images, model=None):
         """Grid logits `(N, C, h, w)` of `model` (None: the one in training) under the run's mixed precision."""
-        kind = AMP_TYPES.get(self.config.amp)
+        kind = machine.AMP_TYPES.get(self.config.amp)
         with torch.autocast(self.device.type, kind) if kind else nullcontext():
             return (model or self.model).scores(images)
 

@@ -13,10 +13,11 @@ import pandas as pd
 import torch
 
 from deeplab_lib.analysis import published
-from deeplab_lib.analysis.claims import judge, listing, signed
+from deeplab_lib.analysis.claims import judge
 from deeplab_lib.analysis.evidence import Evidence
 from deeplab_lib.efficiency import count_macs
 from deeplab_lib.model import DeepLabV2, count_parameters
+from deeplab_lib.words import listing, signed
 
 AGREES, DISAGREES = "agrees", "disagrees"
 SIZE = (published.IMAGE_HEIGHT, published.IMAGE_WIDTH)

@@ -6,8 +6,8 @@ caption; one about the study or about the network does not.
 
 from typing import NamedTuple
 
-from deeplab_lib.analysis.prose import signed
 from deeplab_lib.labels import CLASS_NAMES
+from deeplab_lib.words import signed
 
 FIGURES = {
     "lr": "Base learning rate at the end of every epoch. Equal schedules lie on each other, thinner on top; diamonds "

@@ -27,6 +27,7 @@ from deeplab_lib.analysis.evidence import RARE, RARE_SHARE, Evidence
 from deeplab_lib.analysis.statistics import BOUNDARY, CLASS_MEASURES, MIOU, all_pairs, difference, permutation_p
 from deeplab_lib.labels import CLASS_NAMES
 from deeplab_lib.recipes import RECIPES
+from deeplab_lib.words import listing, signed
 
 SUPPORTED, CONTRADICTED, UNTOLD = "supported", "contradicted", "cannot be told"
 CLASS_CONFIDENCE = 0.995
@@ -323,17 +324,6 @@ def _figures(row):
 
 def _bounds(row):
     return "no interval without images" if math.isnan(row["low"]) else "interval [{low}, {high}]"
-
-
-def listing(words):
-    """`["a", "b", "c"]` as "a, b and c"."""
-    words = list(words)
-    return " and ".join([", ".join(words[:-1]), words[-1]] if len(words) > 1 else words)
-
-
-def signed(value):
-    """A difference as printed: two decimals, a sign, and a minus that is one."""
-    return f"{value:+.2f}".replace("-", "−")
 
 
 def _format(name):

@@ -7,8 +7,9 @@ import pandas as pd
 
 from deeplab_lib.analysis import prose
 from deeplab_lib.analysis.claims import CONTRADICTED, SUPPORTED, UNTOLD
-from deeplab_lib.analysis.prose import count, listing, plural
+from deeplab_lib.analysis.prose import count, plural
 from deeplab_lib.analysis.setting import from_scratch, scope
+from deeplab_lib.words import listing
 
 
 def verdict_table(verdicts, published=()):

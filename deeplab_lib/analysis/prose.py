@@ -12,14 +12,9 @@ from deeplab_lib.analysis.pictures import image_scores
 from deeplab_lib.analysis.tables import seeds_table
 from deeplab_lib.labels import CLASS_NAMES
 from deeplab_lib.plots import changes, duration_unit
+from deeplab_lib.words import listing, signed
 
 _WORDS = ("none", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve")
-
-
-def listing(words):
-    """`["a", "b", "c"]` as "a, b and c"."""
-    words = list(words)
-    return " and ".join([", ".join(words[:-1]), words[-1]] if len(words) > 1 else words)
 
 
 def count(number):
@@ -384,11 +379,6 @@ def seeds(evidence, study, numbers):
         f"{_ends(named, numbers, 'seeds.sd', '.2f')} points; values are means over seeds, and the variance between "
         "seeds, pooled over the configurations, enters every interval below."
     )
-
-
-def signed(value):
-    """A difference with its sign, as it is printed."""
-    return f"{value:+.2f}".replace("-", "−")
 
 
 def told_apart(table, titles, evidence):

@@ -5,11 +5,12 @@ Like `prose`, all of it is computed from the runs' records; numbers are register
 
 import pandas as pd
 
-from deeplab_lib.analysis.prose import count, listing, sessions
+from deeplab_lib.analysis.prose import count, sessions
 from deeplab_lib.analysis.tables import configuration_table, provenance_table
 from deeplab_lib.losses import parse_expression
 from deeplab_lib.plots import changes
 from deeplab_lib.recipes import RECIPES
+from deeplab_lib.words import listing
 
 
 def scope(study):

@@ -1,0 +1,22 @@
+"""How numbers and lists are put into words."""
+
+
+def duration(seconds):
+    """Seconds as a reader says them: `50 s`, `12 min`, `3 h 05 min`."""
+    if not seconds >= 0:
+        return "unknown"
+    if seconds < 100:
+        return f"{seconds:.0f} s"
+    minutes = round(seconds / 60)
+    return f"{minutes} min" if minutes < 100 else f"{minutes // 60} h {minutes % 60:02d} min"
+
+
+def listing(words):
+    """`["a", "b", "c"]` as "a, b and c"."""
+    words = list(words)
+    return " and ".join([", ".join(words[:-1]), words[-1]] if len(words) > 1 else words)
+
+
+def signed(value):
+    """A difference as printed: two decimals, a sign, and a minus that is one."""
+    return f"{value:+.2f}".replace("-", "−")
