@@ -373,6 +373,14 @@ def with_looks(table, runs):
     return rows
 
 
+def _name_rows(ax, names, label):
+    """One row a name, the first on top; `label` is what the x axis measures."""
+    ax.set_yticks(range(len(names)), names)
+    ax.set_ylim(len(names) - 0.4, -0.6)
+    ax.set_xlabel(label)
+    ax.grid(False, axis="y")
+
+
 @styled
 def forest(table, label):
     """Estimates with intervals, one a row: `table` has name, estimate, low, high and may have color, marker, decided.
@@ -390,10 +398,7 @@ def forest(table, label):
         span = f"  [{row['low']:+.2f}, {row['high']:+.2f}]" if np.isfinite(row["low"]) else "  no interval"
         text = f"{row['estimate']:+.2f}{span}".replace("-", "−")
         ax.text(1.02, place, text, transform=ax.get_yaxis_transform(), va="center", fontsize=7)
-    ax.set_yticks(range(len(table)), table["name"])
-    ax.set_ylim(len(table) - 0.4, -0.6)
-    ax.set_xlabel(label)
-    ax.grid(False, axis="y")
+    _name_rows(ax, table["name"], label)
     return fig
 
 
@@ -428,10 +433,7 @@ def ranking(table, label):
             clip_on=False,
             solid_capstyle="butt",
         )
-    ax.set_yticks(range(len(table)), table["name"])
-    ax.set_ylim(len(table) - 0.4, -0.6)
-    ax.set_xlabel(label)
-    ax.grid(False, axis="y")
+    _name_rows(ax, table["name"], label)
     return fig
 
 
