@@ -98,7 +98,11 @@ class TorchvisionNetwork(nn.Module):
         """Bilinear upsampling of grid logits `(N, C, h, w)` to `size` (H, W), cell area on cell area."""
         return F.interpolate(scores, size=size, mode="bilinear", align_corners=False)
 
-    def subsample(self, labels, size):
+    def finer(self, scores, stride):
+        """Grid logits `(N, C, h, w)` interpolated to one cell every `stride` pixels."""
+        return self.upsample(scores, [cells * self.stride // stride for cells in scores.shape[-2:]])
+
+    def subsample(self, labels, size, stride=None):
         """Labels `(N, H, W)` at the pixels that `upsample` gives to the cells of a grid of `size` (h, w)."""
         rows, columns = (
             ((torch.arange(cells, device=labels.device) + 0.5) * (pixels / cells)).long()

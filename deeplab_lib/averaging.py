@@ -65,7 +65,7 @@ class Views:
         return total.max(1).indices
 
 
-def view(images, scale, mirrored):
+def view(images, scale, mirrored=False):
     """`images (N, 3, H, W)` at `scale`, mirrored or not."""
     if scale != 1:
         # By its size, not its factor, which would cut off a border at the right and below.

@@ -61,6 +61,10 @@ class Config:
     augment: str = knob(None, str, "augmentation of training images", choices=LEVELS, result=True, plain="none")
     crops: int = knob(None, int, "crops tried; rarest classes win", low=1, high=100, result=True, plain=1)
     ema: float = knob(None, float, "decay of averaged weights; 0: none", low=0, high=0.999999, result=True, plain=0.0)
+    label_stride: int = knob(
+        None, int, "pixels between labels the loss sees; 0: grid", choices=(0, 1, 2, 4, 8), result=True, plain=0
+    )
+    multiscale: bool = knob(None, bool, "train on three scales and their maximum", result=True, plain=False)
     tta: str = knob(None, str, "views averaged in testing", choices=tuple(VIEWS), result=True, plain="none")
     device: str = knob("auto", str, "auto, cpu, cuda, cuda:N or mps")
     amp: str = knob("auto", str, "mixed precision", choices=("auto", "bf16", "fp16", "off"))
@@ -287,10 +291,10 @@ def checked(item, value):
         value = {"": None, "null": "none", "false": "none", "true": "auto"}.get(value.lower(), value)
         return value.lower() if value and value.lower() in ("none", "auto", "torchvision") else value
     if about["choices"]:
-        value = value.lower()
+        value = value.lower() if isinstance(value, str) else value
         if value not in about["choices"]:
-            hint = did_you_mean(value, about["choices"])
-            raise ValueError(f"{item.name} is {value!r}{hint}; valid: {', '.join(about['choices'])}")
+            hint = did_you_mean(value, map(str, about["choices"]))
+            raise ValueError(f"{item.name} is {value!r}{hint}; valid: {', '.join(map(str, about['choices']))}")
     if about["low"] is not None and not about["low"] <= value <= about["high"]:
         raise ValueError(f"{item.name} is {value:g}; it must lie between {about['low']:g} and {about['high']:g}")
     if item.name == "lr" and value == 0:

@@ -13,7 +13,7 @@ import torch
 
 from deeplab_lib import augment, checkpoint, distributed, machine, record, weights
 from deeplab_lib.architectures import make_model
-from deeplab_lib.averaging import Average
+from deeplab_lib.averaging import Average, view
 from deeplab_lib.checkpoint import RunFiles
 from deeplab_lib.data import prepare_data
 from deeplab_lib.distributed import first_only
@@ -36,6 +36,7 @@ from deeplab_lib.seeds import key
 from deeplab_lib.summary import best_state, readable_npz, summarize, write_npz
 
 MOMENTUM, WEIGHT_DECAY, HEAD_FACTOR = 0.9, 5e-4, 10
+SCALES = 0.75, 0.5  # at which a multi-scale loss sees the images once more
 
 
 def quiet(event, run):
@@ -154,16 +155,17 @@ class Run:
         """
         parts, targets, terms = self.config.accumulate, None, 0.0
         for i, part in enumerate(images.chunk(parts)):
-            scores = distributed.gather(self.scores(part))
+            views = self.supervised(part)
             if targets is None:
-                own = self.model.subsample(labels, scores.shape[-2:]).chunk(parts)
+                own = self.model.subsample(labels, views[0].shape[-2:], self.config.label_stride).chunk(parts)
                 targets = [distributed.gather(target) for target in own]
                 valid = torch.stack([(target != 255).sum() for target in targets])
                 shares = valid / valid.sum().clamp(min=1)
-            raw = {name: term * shares[i] for name, term in self.loss.terms(scores, targets[i]).items()}
+            pairs = torch.cat(views), targets[i].repeat(len(views), 1, 1)
+            raw = {name: term * shares[i] for name, term in self.loss.terms(*pairs).items()}
             self.scaler.scale(self.loss.total(raw)).backward()
             terms = terms + torch.stack(list(raw.values())).detach()
-            self.confusion.update(targets[i], scores.detach().max(1).indices)
+            self.confusion.update(targets[i], views[0].detach().max(1).indices)
         self.check_finite(terms, indices)
         distributed.sum_gradients(self.model)
         self.scaler.step(self.optimizer)
@@ -217,6 +219,21 @@ class Run:
         kind = machine.AMP_TYPES.get(self.config.amp)
         with torch.autocast(self.device.type, kind) if kind else nullcontext():
             return (model or self.model).scores(images)
+
+    def supervised(self, images):
+        """Logits that the loss sees, a list of `(N, C, h, w)`, those of the whole batch's images as they are first.
+
+        `label_stride` interpolates them to finer labels than the grid's; `multiscale` adds those of the images at
+        `SCALES` and the maximum of all, each to be held against the same labels (DeepLab, TPAMI 2018, section 4.1).
+        """
+        stride, scores = self.config.label_stride, distributed.gather(self.scores(images))
+        views = [self.model.finer(scores, stride) if stride else scores]
+        if self.config.multiscale:
+            for scale in SCALES:
+                scores = distributed.gather(self.scores(view(images, scale)))
+                views.append(self.model.upsample(scores, views[0].shape[-2:]))
+            views.append(torch.stack(views).amax(0))
+        return views
 
     def training_batches(self):
         """The epoch's batches of image numbers, from (seed, epoch) alone; a last, smaller batch is left out."""

@@ -163,7 +163,7 @@ def test_the_analysis_takes_ours_for_no_recipe_of_the_study(smoke):
 
 
 def test_knobs_beyond_the_study_stand_in_a_fingerprint_only_when_they_are_used(smoke):
-    beyond = {"augment", "crops", "ema", "tta"}
+    beyond = {"augment", "crops", "ema", "tta", "label_stride", "multiscale"}
     assert not beyond & set(smoke().result_dict())
     assert beyond & set(smoke(tta="flip").result_dict()) == {"tta"}
     assert smoke(tta="flip").stem == "DeepLabV2_ce_tta_flip"

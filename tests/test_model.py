@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from torch import nn
 from torch.nn import functional as F
 
-from deeplab_lib.model import FREEZABLE, STAGES, DeepLabV2, count_parameters, subsample_labels
+from deeplab_lib.model import ASPP, FREEZABLE, STAGES, DeepLabV2, count_parameters, subsample_labels
 from deeplab_lib.train import make_optimizer
 
 
@@ -159,6 +159,23 @@ def test_upsampling_keeps_the_corners():
     assert torch.allclose(up[:, :, ::8, ::8], scores, atol=1e-5)
 
 
+@pytest.mark.parametrize("stride", [8, 4, 2, 1])
+def test_a_finer_grid_holds_the_grid_and_the_labels_of_its_own_pixels(stride):
+    """Every 8th pixel keeps its logit and its label; between two cells logits are interpolated."""
+    model, every = micro(), 8 // stride
+    scores, labels = torch.randn(1, 2, 5, 9), torch.arange(32)[:, None] * 100 + torch.arange(64)[None]
+    finer = model.finer(scores, stride)
+    assert finer.shape == (1, 2, 4 * every + 1, 8 * every + 1)
+    assert torch.allclose(finer[:, :, ::every, ::every], scores, atol=1e-5)
+    assert torch.allclose(finer[0, 0, 0, every // 2], scores[0, 0, 0, :2] @ torch.tensor(LEANING[stride]), atol=1e-5)
+    seen = model.subsample(labels[None], finer.shape[-2:], stride)[0]
+    assert torch.equal(seen[::every, ::every], model.subsample(labels[None], (5, 9))[0])
+    assert seen[1].tolist() == [min(stride, 31) * 100 + min(stride * i, 63) for i in range(8 * every + 1)]
+
+
+LEANING = {8: (1.0, 0.0), 4: (0.5, 0.5), 2: (0.5, 0.5), 1: (0.5, 0.5)}  # of the cell half-way between two
+
+
 # -- the pyramid -------------------------------------------------------------------------------------------------------
 
 
@@ -177,6 +194,27 @@ def test_every_branch_acts(branch):
 def test_branches_are_summed():
     model, x = micro().eval(), torch.randn(1, 64, 9, 9)
     assert torch.allclose(model.aspp(x), torch.stack([branch(x) for branch in model.aspp.branches]).sum(0), atol=1e-6)
+
+
+@settings(max_examples=20)
+@given(st.integers(1, 40), st.integers(1, 40))
+def test_as_one_product_it_is_the_sum_of_the_branches_on_any_grid(height, width):
+    """Value and every gradient, in float64, offsets that leave the grid included."""
+    torch.manual_seed(0)
+    aspp, x = ASPP(4, 3).double(), torch.randn(2, 4, height, width, dtype=torch.float64, requires_grad=True)
+    for branch in aspp.branches:
+        nn.init.normal_(branch.weight), nn.init.normal_(branch.bias)
+    inputs = [x, *aspp.parameters()]
+    product, branches = aspp.by_product(x), sum(branch(x) for branch in aspp.branches)
+    assert torch.allclose(product, branches, atol=1e-4)
+    gradients = (torch.autograd.grad(value.square().mean(), inputs) for value in (product, branches))
+    assert all(torch.allclose(ours, theirs, atol=1e-4) for ours, theirs in zip(*gradients, strict=True))
+
+
+@pytest.mark.parametrize(("size", "count"), [((17, 33), 21), ((65, 129), 33), ((6, 6), 1)])
+def test_only_taps_that_stay_on_the_grid_are_computed(size, count):
+    """Nine of each of four branches, their centres one; of 18 and 24 no row above or below stays on 17 rows."""
+    assert len(ASPP(4, 3).taps(*size)) == count
 
 
 # -- batch norm and freezing -------------------------------------------------------------------------------------------

@@ -148,6 +148,50 @@ def test_every_epoch_sees_every_image_once_in_another_order(focal):
     assert len({tuple(order) for order in orders}) == len(orders)
 
 
+# -- what the loss sees ------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def seen(monkeypatch):
+    """Everything that a loss is given: logits and labels."""
+    pairs, terms = [], train.WeightedLoss.terms
+
+    def keep(loss, logits, labels):
+        pairs.append((logits, labels))
+        return terms(loss, logits, labels)
+
+    monkeypatch.setattr(train.WeightedLoss, "terms", keep)
+    return pairs
+
+
+@pytest.mark.parametrize(("stride", "grid"), [(0, (5, 9)), (8, (5, 9)), (4, (9, 17)), (1, (33, 65))])
+def test_the_loss_sees_labels_as_fine_as_asked_for(smoke, seen, stride, grid):
+    record = fit(smoke(epochs=1, label_stride=stride))
+    logits, labels = seen[0]
+    assert (logits.shape, labels.shape) == ((2, NUM_CLASSES, *grid), (2, *grid))
+    assert pd.read_csv(record.with_suffix(".csv"))["val_ce"].gt(0).all()
+
+
+def test_a_multiscale_loss_sees_the_images_at_three_scales_and_their_maximum(smoke, seen):
+    fit(smoke(epochs=1, multiscale=True))
+    logits, labels = seen[0]
+    assert (logits.shape, labels.shape) == ((8, NUM_CLASSES, 5, 9), (8, 5, 9))
+    whole, *smaller, highest = logits.chunk(4)
+    assert torch.equal(highest, torch.stack([whole, *smaller]).amax(0))
+    assert not torch.equal(whole, smaller[0]) and not torch.equal(*smaller)
+    assert all(torch.equal(part, labels[:2]) for part in labels.chunk(4))
+
+
+def test_finer_labels_and_scales_go_on_as_they_began(smoke):
+    config = smoke(loss="ce_dice", epochs=2, label_stride=2, multiscale=True, ema=0.9)
+    fit(config)
+    expected = outcome(config)
+    again = smoke(loss="ce_dice", epochs=2, label_stride=2, multiscale=True, ema=0.9, out_dir=f"{config.out_dir}-2")
+    interrupted(again, STEPS + 3)
+    fit(again)
+    assert_same(outcome(again), expected)
+
+
 # -- the same command, the same numbers --------------------------------------------------------------------------------
 
 
