@@ -9,7 +9,7 @@ from pathlib import Path
 
 import torch
 
-from deeplab_lib import cityscapes
+from deeplab_lib import cityscapes, machine
 from deeplab_lib.architectures import ARCHITECTURES
 from deeplab_lib.augment import LEVELS
 from deeplab_lib.averaging import VIEWS
@@ -70,6 +70,7 @@ class Config:
     amp: str = knob("auto", str, "mixed precision", choices=("auto", "bf16", "fp16", "off"))
     gpus: int = knob(1, int, "processes (devices) in this run", low=1, high=64)
     workers: int = knob(None, int, "loader processes a device; None: by core count", low=0, high=256)
+    without: str = knob("", str, f"automatic choices to leave off, of {', '.join(machine.CHOICES)}")
     compile: bool = knob(False, bool, "torch.compile the network")
     deterministic: bool = knob(False, bool, "deterministic GPU kernels only")
     checkpoint_minutes: float = knob(5.0, float, "longest time between checkpoints", low=0, high=1e6)
@@ -134,6 +135,7 @@ class Config:
             raise ValueError(f"device is {self.device!r}, but this PyTorch sees no GPU; use device=cpu or auto")
         if self.device == "mps" and not torch.backends.mps.is_available():
             raise ValueError("device is 'mps', but this PyTorch sees none; use device=cpu or auto")
+        self._check_choices()
         if self.gpus > 1:
             self._check_processes()
         if self.amp == "auto":
@@ -141,6 +143,13 @@ class Config:
         if self.workers is None:
             # Two processes may share a machine's cores, and a cached image costs a millisecond: few workers suffice.
             self._set("workers", 0 if self.device == "cpu" else min(4, os.cpu_count() or 1))
+
+    def _check_choices(self):
+        """What is left off must be something that is chosen automatically."""
+        unknown = [name for name in self.left_off if name not in machine.CHOICES]
+        if unknown:
+            hint = did_you_mean(unknown[0], machine.CHOICES)
+            raise ValueError(f"without names {unknown[0]!r}{hint}; valid: {', '.join(machine.CHOICES)}")
 
     def _check_processes(self):
         """Several processes want a device each, and batch norm that follows the batches wants GPUs."""
@@ -191,6 +200,16 @@ class Config:
     def scale(self):
         """The preset's values."""
         return PRESETS[self.preset]
+
+    @property
+    def left_off(self):
+        """The automatic choices that `without` names."""
+        return re.findall(r"[\w-]+", self.without.lower())
+
+    @property
+    def automatic(self):
+        """The automatic choices in force, see `machine.CHOICES`."""
+        return machine.choices(self.device, self.deterministic, self.left_off)
 
     @property
     def expression(self):

@@ -10,21 +10,44 @@ import torch
 
 AMP_TYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # glibc's names, from malloc.h
+# What makes a run faster without being asked for: the kinds of device on which it does, and what it is.
+CHOICES = {
+    "channels_last": (("cpu", "cuda", "mps"), "images and weights stored pixel by pixel"),
+    "fused": (("cpu", "cuda"), "the optimiser's step in one pass over the weights"),
+    "kept_memory": (("cpu",), "freed memory stays with the process"),
+    "tf32": (("cuda",), "float32 products rounded to TF32"),
+    "autotune": (("cuda",), "cuDNN tries its kernels and keeps the fastest"),
+    "pinned": (("cuda",), "images copied while the GPU works"),
+}
 
 
-def set_up(device, deterministic=False):
-    """Set this process's switches for a run on `device`.
+def choices(device, deterministic=False, without=()):
+    """Names of the `CHOICES` in force on `device`, less those `without` names and those that let numbers vary."""
+    barred = {*without, *(("tf32", "autotune") if deterministic else ())}
+    kind = torch.device(device).type
+    return tuple(name for name, (kinds, _) in CHOICES.items() if kind in kinds and name not in barred)
+
+
+def set_up(device, deterministic=False, without=()):
+    """Set this process's switches for a run on `device`; returns the `choices` in force.
 
     A GPU may use TF32 and the fastest of cuDNN's kernels, unless the numbers must come out the same every time: then
     PyTorch warns of every operation that cannot promise it, by name.
     """
-    if torch.device(device).type == "cpu":
+    chosen = choices(device, deterministic, without)
+    if "kept_memory" in chosen:
         keep_memory()
     if deterministic:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # without it cuBLAS may vary
     torch.use_deterministic_algorithms(deterministic, warn_only=True)
-    torch.backends.cudnn.benchmark = not deterministic
-    torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = not deterministic
+    torch.backends.cudnn.benchmark = "autotune" in chosen
+    torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = "tf32" in chosen
+    return chosen
+
+
+def memory_format(chosen):
+    """How images and weights lie in memory under the `choices` in force."""
+    return torch.channels_last if "channels_last" in chosen else torch.contiguous_format
 
 
 def keep_memory():

@@ -12,12 +12,22 @@ def confusion_per_image(labels, predictions, num_classes=NUM_CLASSES, ignore_ind
 
     Void pixels count nowhere. Computed where the tensors are, without reading anything back.
     """
-    n, rows = len(labels), max(num_classes, ignore_index + 1)
-    image = torch.arange(0, n * rows, rows, device=labels.device, dtype=torch.int32).view(n, 1, 1)
+    rows = max(num_classes, ignore_index + 1)
     # Void has rows of its own, which are cut off: no mask, no data-dependent shape, so no waiting for the device.
-    cells = (labels.int() + image).mul_(num_classes).add_(predictions.int())
-    counts = torch.bincount(cells.flatten(), minlength=n * rows * num_classes)
-    return counts.view(n, rows, num_classes)[:, :num_classes]
+    narrow = torch.int16 if rows * num_classes < 2**15 else torch.int32
+    cells = torch.add(labels.to(narrow), predictions.to(narrow), alpha=rows)
+    counts = torch.stack([count(image, rows * num_classes) for image in cells])
+    return counts.view(-1, num_classes, rows)[..., :num_classes].transpose(1, 2)
+
+
+def count(cells, bins):
+    """How often each of 0 ... bins - 1 occurs in integer `cells`: int64 `(bins,)`."""
+    cells = cells.flatten()
+    if cells.is_cpu:
+        return torch.bincount(cells, minlength=bins)
+    # A GPU's bincount waits for the largest value; adding up ones does not, and comes out the same every time.
+    ones = torch.ones_like(cells, dtype=torch.int64)
+    return torch.zeros(bins, dtype=torch.int64, device=cells.device).scatter_add_(0, cells.long(), ones)
 
 
 def iou(matrix):
@@ -126,5 +136,5 @@ def _matched(maps, outline, near, num_classes):
     image = torch.arange(n, device=maps.device).view(n, 1, 1)
     cells = (image * num_classes + maps.where(outline, 0).long()) * 2 + (near >> maps.where(outline, 0).int() & 1)
     cells = cells.where(outline, 2 * n * num_classes)
-    counts = torch.bincount(cells.flatten(), minlength=2 * n * num_classes + 1)[:-1].view(n, num_classes, 2)
+    counts = count(cells, 2 * n * num_classes + 1)[:-1].view(n, num_classes, 2)
     return counts[..., 1], counts.sum(-1)

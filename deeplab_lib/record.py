@@ -84,6 +84,7 @@ def session(config, from_epoch):
         "device": config.device,
         "device_name": device_name(config.device),
         "amp": config.amp,
+        "choices": list(config.automatic),
         "gpus": config.gpus,
         "workers": config.workers,
         "threads": torch.get_num_threads(),

@@ -7,6 +7,7 @@ from matplotlib.patches import Patch
 
 from deeplab_lib import augment
 from deeplab_lib.labels import CLASS_NAMES, IGNORE_INDEX, NUM_CLASSES, PALETTE, colorize
+from deeplab_lib.machine import CHOICES
 from deeplab_lib.plots import LOOKS, styled
 
 GREY = "0.45"
@@ -17,6 +18,7 @@ def configuration(config):
     from dataclasses import fields
 
     rows = [(item.name, str(getattr(config, item.name)), item.metadata["help"]) for item in fields(config)]
+    rows += [("", name, f"chosen by itself: {CHOICES[name][1]}") for name in config.automatic]
     return pd.DataFrame(rows, columns=["parameter", "value", "meaning"]).set_index("parameter")
 
 

@@ -86,7 +86,7 @@ class Run:
         self.config, self.files, self.data, self.identity = config, files, data, identity
         self.pretrained, self.stop, self.watch = pretrained, stop, first_only(watch)
         self.device = torch.device(config.device)
-        machine.set_up(self.device, config.deterministic)
+        self.choices = machine.set_up(self.device, config.deterministic, config.left_off)
         self.loss, self.validation_loss = make_loss(config.expression), with_ce(make_loss(config.expression))
         for loss in (self.loss, self.validation_loss):
             loss.set_class_counts(data.class_counts)
@@ -97,8 +97,8 @@ class Run:
             self.model = make_model(config.model, stride_in=pretrained.stride_in, bn=config.bn)
         self.weights = weights.load_pretrained(self.model, pretrained.path) if pretrained.path else None
         self.model = distributed.synchronize_batch_norm(self.model)
-        self.model.to(self.device, memory_format=torch.channels_last)
-        self.optimizer = make_optimizer(self.model, config.lr)
+        self.model.to(self.device, memory_format=machine.memory_format(self.choices))
+        self.optimizer = make_optimizer(self.model, config.lr, fused="fused" in self.choices)
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=config.amp == "fp16")
         self.average = Average(self.model, config.ema) if config.ema else None
         self.unchecked = None
@@ -252,13 +252,13 @@ class Run:
 
     def loader(self, dataset, batches, chosen=list):
         """Yield `(numbers, images, labels)` per batch of image numbers, on the device; images of `chosen(numbers)`."""
-        cuda, workers = self.device.type == "cuda", self.config.workers
-        sampler = [chosen(numbers) for numbers in batches]
-        options = {"num_workers": workers, "worker_init_fn": leave_signals, "pin_memory": cuda}
+        sampler, pinned = [chosen(numbers) for numbers in batches], "pinned" in self.choices
+        options = {"num_workers": self.config.workers, "worker_init_fn": leave_signals, "pin_memory": pinned}
         loader = torch.utils.data.DataLoader(dataset, batch_sampler=sampler, **options)
+        stored = machine.memory_format(self.choices)
         for numbers, (images, labels) in zip(batches, loader, strict=True):
-            images = images.to(self.device, memory_format=torch.channels_last, non_blocking=cuda)
-            yield numbers, images, labels.to(self.device, non_blocking=cuda)
+            images = images.to(self.device, memory_format=stored, non_blocking=pinned)
+            yield numbers, images, labels.to(self.device, non_blocking=pinned)
 
     def tallied(self, terms):
         """Raw terms, weighted terms and their total, to be averaged over the epoch's steps."""
@@ -430,13 +430,12 @@ def refuse_changes(files, old, new):
         )
 
 
-def make_optimizer(model, lr):
+def make_optimizer(model, lr, fused=False):
     """SGD with momentum; the head at ten times the base rate (`factor`), which the loop multiplies in."""
     groups = [
         {"params": model.backbone_parameters(), "factor": 1},
         {"params": model.aspp_parameters(), "factor": HEAD_FACTOR},
     ]
-    fused = all(parameter.device.type in ("cpu", "cuda") for parameter in model.parameters())
     return torch.optim.SGD(groups, lr=lr, momentum=MOMENTUM, weight_decay=WEIGHT_DECAY, fused=fused)
 
 

@@ -6,11 +6,12 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from deeplab_lib import machine
+from deeplab_lib import machine, show
 from deeplab_lib.architectures import make_model
-from deeplab_lib.losses import make_loss
+from deeplab_lib.losses import TERMS, make_loss
+from deeplab_lib.metrics import ConfusionMatrix
 from deeplab_lib.safety import RunStopped
-from deeplab_lib.train import Run
+from deeplab_lib.train import Run, fit
 
 
 @pytest.fixture
@@ -22,10 +23,54 @@ def switches():
 
 @pytest.mark.parametrize("deterministic", [True, False])
 def test_deterministic_gives_up_what_varies(switches, deterministic):
-    machine.set_up("cpu", deterministic)
+    machine.set_up("cuda", deterministic)
     assert torch.are_deterministic_algorithms_enabled() is deterministic
     allowed = torch.backends.cudnn.benchmark, torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32
     assert allowed == (not deterministic,) * 3
+
+
+@pytest.mark.parametrize(
+    ("device", "deterministic", "without", "expected"),
+    [
+        ("cpu", False, (), ("channels_last", "fused", "kept_memory")),
+        ("cpu", True, ("fused",), ("channels_last", "kept_memory")),
+        ("cuda", False, (), ("channels_last", "fused", "tf32", "autotune", "pinned")),
+        ("cuda:1", True, (), ("channels_last", "fused", "pinned")),
+        ("cuda", False, ("tf32", "pinned"), ("channels_last", "fused", "autotune")),
+        ("mps", False, (), ("channels_last",)),
+    ],
+)
+def test_choices_of_each_device_and_what_bars_them(device, deterministic, without, expected):
+    assert machine.choices(device, deterministic, without) == expected
+
+
+def test_each_choice_can_be_left_off_and_is_shown(smoke):
+    config = smoke(without="channels_last, fused")
+    assert config.automatic == ("kept_memory",) and config.stem == smoke().stem
+    assert show.configuration(config).loc[[""], "value"].tolist() == ["kept_memory"]
+    with pytest.raises(ValueError, match=r"without names 'channel_last', did you mean 'channels_last'\?; valid: chan"):
+        smoke(without="channel_last")
+
+
+def test_choices_change_a_step_by_rounding_at_most(smoke):
+    """Two steps with all of them and with none: the second one's loss shows what the first has done to the weights."""
+    sums = []
+    for name in ("", ",".join(machine.CHOICES)):
+        config = smoke(epochs=1, out_dir=f"{smoke().out_dir}{name}", without=name)
+        fit(config, lambda event, run: sums.append(run.tally[-1].item()) if (event, run.step) == ("step", 2) else None)
+    assert sums[0] == pytest.approx(sums[1], rel=1e-4)
+
+
+def test_nothing_in_a_step_is_read_back_from_the_device():
+    """On the meta device there are no values: whatever asked for one would fail."""
+    images, labels = (torch.empty(shape, device="meta") for shape in ((2, 3, 64, 128), (2, 64, 128)))
+    model = make_model("deeplabv2_micro").to("meta")
+    scores, labels = model.finer(model.scores(images), 4), labels.long()
+    seen = model.subsample(labels, scores.shape[-2:], 4)
+    loss = make_loss(" + ".join(TERMS))
+    loss.total(loss.terms(scores, seen)).backward()
+    counts = ConfusionMatrix(matrix=torch.zeros(19, 19, dtype=torch.int64, device="meta"))
+    assert counts.update(seen, scores.max(1).indices).counts.is_meta
 
 
 def run_of(model):
