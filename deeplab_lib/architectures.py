@@ -45,18 +45,25 @@ def make_model(name="deeplabv2_resnet101", num_classes=19, **options):
     """The network `name` with random weights.
 
     Options: `stride_in` ("1x1" or "3x3"; torchvision's networks and backbones have it in the 3x3), `bn` ("train" or
-    "eval"), and for DeepLabV2's own sizes `blocks` and `width` instead of the named ones. Raises ValueError for an
-    unknown name or option.
+    "eval"), `output_stride` (8 or 16, of DeepLabV2), and for DeepLabV2's own sizes `blocks` and `width` instead of the
+    named ones. Raises ValueError for an unknown name or option.
     """
+    check_model(name, options.get("output_stride", 8))
     if name in DEEPLABV2_SIZES:
         return DeepLabV2(num_classes, **(DEEPLABV2_SIZES[name] | options))
-    if name not in RESNETS and name not in TORCHVISION_NETWORKS:
-        raise ValueError(f"no model {name!r}{did_you_mean(name, ARCHITECTURES)}; models: {', '.join(ARCHITECTURES)}")
-    unknown = set(options) - {"stride_in", "bn"}
-    if unknown or options.get("stride_in", "3x3") != "3x3":
+    if set(options) - {"stride_in", "bn", "output_stride"} or options.pop("stride_in", "3x3") != "3x3":
         raise ValueError(f"{name} is torchvision's: its only option is bn, its stride_in always '3x3'; got {options}")
-    kind = DeepLabV2OnResNet if name in RESNETS else TorchvisionNetwork
-    return kind(name, num_classes, options.get("bn", "train"))
+    if name in RESNETS:
+        return DeepLabV2OnResNet(name, num_classes, **options)
+    return TorchvisionNetwork(name, num_classes, options.get("bn", "train"))
+
+
+def check_model(name, output_stride=8):
+    """Raise ValueError unless `name` is a network that works at `output_stride`; 8 stands for a network's own."""
+    if name not in ARCHITECTURES:
+        raise ValueError(f"no model {name!r}{did_you_mean(name, ARCHITECTURES)}; models: {', '.join(ARCHITECTURES)}")
+    if name in TORCHVISION_NETWORKS and output_stride != 8:
+        raise ValueError(f"output_stride is {output_stride}, but {name} has a grid of its own; use a deeplabv2 network")
 
 
 class TorchvisionNetwork(nn.Module):

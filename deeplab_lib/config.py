@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 
 from deeplab_lib import cityscapes
-from deeplab_lib.architectures import ARCHITECTURES
+from deeplab_lib.architectures import ARCHITECTURES, check_model
 from deeplab_lib.augment import LEVELS
 from deeplab_lib.averaging import VIEWS
 from deeplab_lib.files import project_root
@@ -54,6 +54,7 @@ class Config:
     image_height: int = knob(None, int, "input height in pixels", low=32, high=4096, result=True)
     image_width: int = knob(None, int, "input width in pixels", low=32, high=8192, result=True)
     model: str = knob(None, str, "network", choices=ARCHITECTURES, result=True)
+    output_stride: int = knob(None, int, "pixels between cells: 8 or 16", low=8, high=16, result=True, plain=8)
     pretrained: str = knob(None, str, "auto, none, torchvision or a weights file", result=True)
     bn: str = knob("train", str, "batch-norm statistics: train or eval (held)", choices=("train", "eval"), result=True)
     schedule: str = knob(None, str, "recipe whose schedule is used; None: its own", choices=tuple(RECIPES), result=True)
@@ -153,6 +154,9 @@ class Config:
             )
 
     def _check_together(self):
+        if self.output_stride not in (8, 16):
+            raise ValueError(f"output_stride is {self.output_stride}; valid: 8, 16")
+        check_model(self.model, self.output_stride)
         if self.crops > 1 and self.augment == "none":
             raise ValueError(f"crops is {self.crops}, but augment is none: nothing is cropped; use augment=standard")
         if self.batch_size % (self.accumulate * self.gpus):
@@ -226,7 +230,7 @@ class Config:
 
     def _departures(self):
         normal = {item.name: item.default for item in fields(self) if item.metadata["result"]} | self._defaults()
-        short = {"image_height": "h", "image_width": "w", "batch_size": "batch", "model": ""}
+        short = {"output_stride": "stride", "image_height": "h", "image_width": "w", "batch_size": "batch", "model": ""}
         short |= {name: f"{name}_" for name in ("schedule", "augment", "tta", "split")}
         for name, default in normal.items():
             value = getattr(self, name)

@@ -176,6 +176,7 @@ def cost_row(name, model, size, device):
         "dtype": "float32",
         "threads": torch.get_num_threads(),
         "stride_in": model.stride_in,
+        "output_stride": model.stride,
         "parameters": total,
         "trainable": trainable,
         "frozen": total - trainable,
@@ -230,7 +231,7 @@ def measure(models, sizes, device="auto", budget=4.0, say=print, options=None):
 def merge(path, row):
     """Put `row` into the file of rows at `path`, in place of an earlier one of the same network, size and device."""
     rows = (read_json(path) or {"rows": []})["rows"]
-    key = ("model", "height", "width", "device", "dtype")
+    key = ("model", "output_stride", "height", "width", "device", "dtype")
     rows = [old for old in rows if [old.get(k) for k in key] != [row[k] for k in key]]
     write_json(path, {"rows": [*rows, row]})
 
@@ -241,11 +242,11 @@ def trained_networks(folder, preset):
     for path in sorted(Path(folder).glob("*.json")):
         run = read_json(path)
         if config := isinstance(run, dict) and run.get("config"):
-            size = config["image_height"], config["image_width"]
-            found[config["model"], size] = {"stride_in": run.get("weights", {}).get("stride_in", "1x1")}
+            size, stride = (config["image_height"], config["image_width"]), config.get("output_stride", 8)
+            options = {"stride_in": run.get("weights", {}).get("stride_in", "1x1"), "output_stride": stride}
+            found[config["model"], size, stride] = config["model"], size, options
     scale = PRESETS[preset]
-    found = found or {(scale.model, (scale.image_height, scale.image_width)): {}}
-    return [(*network, options) for network, options in found.items()]
+    return list(found.values()) or [(scale.model, (scale.image_height, scale.image_width), {})]
 
 
 def main(arguments=None):
@@ -257,7 +258,8 @@ def main(arguments=None):
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N")
     given = parser.parse_args(arguments)
     networks = trained_networks(given.out.parent, given.preset)
-    networks += [(name, PAPER_SIZE, {}) for name in COMPARED if (name, PAPER_SIZE) not in [n[:2] for n in networks]]
+    there = [(name, size) for name, size, options in networks if options.get("output_stride", 8) == 8]
+    networks += [(name, PAPER_SIZE, {}) for name in COMPARED if (name, PAPER_SIZE) not in there]
     models, sizes, options = zip(*networks, strict=True)
     for row in measure(models, sizes, given.device, given.budget, options=options):
         merge(given.out, row)

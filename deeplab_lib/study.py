@@ -164,7 +164,8 @@ def _seconds(config, threads):
     if not config.toycity:
         train, val = (describe(config.data).counts[split] for split in ("train", "val"))
     trial = SimpleNamespace(config=config, device=torch.device(config.device), data=SimpleNamespace(val=range(val)))
-    trial.steps_per_epoch, trial.step, trial.model = train // config.batch_size, 0, make_model(config.model)
+    trial.steps_per_epoch, trial.step = train // config.batch_size, 0
+    trial.model = make_model(config.model, output_stride=config.output_stride)
     trial.model.to(trial.device, memory_format=torch.channels_last)
     trial.scores = lambda images: Run.scores(trial, images)
     before = torch.get_num_threads()

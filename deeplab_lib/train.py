@@ -93,7 +93,8 @@ class Run:
         self.plan = config.poly(self.steps_per_epoch)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(key(config.seed, "weights"))
-            self.model = make_model(config.model, stride_in=pretrained.stride_in, bn=config.bn)
+            options = {"bn": config.bn, "output_stride": config.output_stride}
+            self.model = make_model(config.model, stride_in=pretrained.stride_in, **options)
         self.weights = weights.load_pretrained(self.model, pretrained.path) if pretrained.path else None
         self.model = distributed.synchronize_batch_norm(self.model)
         self.model.to(self.device, memory_format=torch.channels_last)

@@ -30,6 +30,16 @@ def test_the_backbone_is_torchvisions_to_the_last_parameter(name):
     assert scores.shape == (2, 5, 9, 13)  # every 8 pixels from corner to corner, as DeepLabV2's own
 
 
+def test_the_wider_grid_reaches_from_corner_to_corner_too():
+    with torch.device("meta"):
+        model, own = make_model(NAMED[0], 5, output_stride=16), make_model("deeplabv2_micro", 5, output_stride=16)
+        images = torch.empty(2, 3, 128, 96)
+        assert model.scores(images).shape == own.scores(images).shape == (2, 5, 9, 7)
+    assert [branch.dilation for branch in model.aspp.branches] == [branch.dilation for branch in own.aspp.branches]
+    labels = torch.arange(128)[:, None].expand(1, 128, 96)
+    assert model.subsample(labels, (9, 7))[0, :, 0].tolist() == [0, 16, 32, 48, 64, 80, 96, 112, 127]
+
+
 @pytest.mark.parametrize("size", [(64, 96), (50, 75)], ids=str)
 def test_features_are_those_of_torchvisions_dilated_network(size):
     torch.manual_seed(0)
@@ -87,8 +97,9 @@ def test_a_layout_that_does_not_fit_is_refused(tmp_path):
         weights.load_pretrained(make_model(MINI), path)
 
 
-def test_a_run_cut_short_ends_as_an_undisturbed_one_and_can_be_loaded(smoke, tmp_path):
-    knobs = {"model": MINI, "epochs": 2}
+@pytest.mark.parametrize("stride", [8, 16])
+def test_a_run_cut_short_ends_as_an_undisturbed_one_and_can_be_loaded(stride, smoke, tmp_path):
+    knobs = {"model": MINI, "epochs": 2, "output_stride": stride}
 
     def cut(event, run):
         if event == "step" and run.step == 7:

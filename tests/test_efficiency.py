@@ -4,6 +4,7 @@ import json
 import time
 import warnings
 from threading import Timer
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -11,6 +12,8 @@ from fvcore.nn import FlopCountAnalysis
 from torch import nn
 
 from deeplab_lib import efficiency
+from deeplab_lib.analysis.setting import efficiency_table
+from deeplab_lib.analysis.tables import efficiency_of, read_efficiency
 from deeplab_lib.architectures import make_model
 from deeplab_lib.efficiency import add_timings, count_macs, count_operations, latency_ms, peak_memory_mb, time_runs
 from deeplab_lib.model import DeepLabV2, count_parameters
@@ -136,7 +139,7 @@ def test_peak_memory_counts_what_is_held_at_once_and_the_weights():
 # -- rows and file -----------------------------------------------------------------------------------------------
 
 KEYS = {"model", "height", "width", "device", "device_name", "dtype", "threads", "stride_in", "parameters", "trainable"}
-KEYS |= {"frozen", "macs", "flops", "uncounted_ops", "latency_ms", "peak_memory_MB", "note"}
+KEYS |= {"output_stride", "frozen", "macs", "flops", "uncounted_ops", "latency_ms", "peak_memory_MB", "note"}
 
 
 class Witness(nn.Module):
@@ -224,6 +227,20 @@ def test_the_command_measures_the_network_of_the_runs_beside_the_file(tmp_path, 
     assert [(r["model"], r["height"], r["width"], r["stride_in"]) for r in measured(path)] == [
         ("deeplabv2_micro", 48, 80, "3x3")
     ]
+
+
+def test_runs_on_the_wider_grid_have_a_row_of_their_own(tmp_path, alone):
+    config = {"model": "deeplabv2_micro", "image_height": 64, "image_width": 128}
+    for stem, stride in (("a", {}), ("b", {"output_stride": 16})):
+        (tmp_path / f"{stem}.json").write_text(json.dumps({"config": config | stride}))
+    path = tmp_path / "efficiency.json"
+    efficiency.main(["--out", str(path), "--budget", "0.1", "--device", "cpu"])
+    macs = {row["output_stride"]: row["macs"] for row in measured(path)}
+    assert set(macs) == {8, 16} and macs[16] < macs[8] / 2
+    for stride in (8, 16):
+        run = SimpleNamespace(config=config | {"output_stride": stride})
+        assert efficiency_of(run, read_efficiency(tmp_path))["macs"] == macs[stride]
+    assert len(efficiency_table(read_efficiency(tmp_path))) == 2
 
 
 def test_the_paper_row_keeps_the_published_layout_beside_runs_of_another(tmp_path, monkeypatch):

@@ -159,7 +159,8 @@ def efficiency_table(efficiency):
     rows = {}
     for row in efficiency.to_dict("records"):
         latency = row["latency_ms"] if isinstance(row["latency_ms"], dict) else {}
-        name = f"{row['model']}, {row['width']}×{row['height']}"
+        stride = ", stride 16" if row["model"].startswith("deeplabv2") and row.get("output_stride") == 16 else ""
+        name = f"{row['model']}{stride}, {row['width']}×{row['height']}"
         rows[name if name not in rows else f"{name}, {row['device']}"] = {
             "parameters": row["parameters"],
             "GMACs": row["macs"] / 1e9,
@@ -184,7 +185,7 @@ def efficiency_note(efficiency):
 def architectures(study, efficiency, numbers):
     """DeepLabV2 beside the other architectures: what was measured, and whether any of them was trained."""
     full = [row for row in efficiency.to_dict("records") if (row["height"], row["width"]) == (512, 1024)]
-    own = next((row for row in full if row["model"] == "deeplabv2_resnet101"), None)
+    own = next((row for row in full if row["model"] == "deeplabv2_resnet101" and row.get("output_stride") != 16), None)
     others = [row for row in full if not row["model"].startswith("deeplabv2")]
     if not own or not others:
         return "Other architectures were not measured beside these runs."
