@@ -19,6 +19,7 @@ from deeplab_lib.ours import OURS
 from deeplab_lib.recipes import PRESETS, RECIPES
 from deeplab_lib.safety import plainly
 from deeplab_lib.schedule import PolyLR
+from deeplab_lib.timm_backbones import TIMM
 
 NAMED = RECIPES | OURS  # what `loss` may name
 PAPER_STEPS = 74_350  # 50 epochs of 1,487 batches: the training in which the study warms up for 500 steps
@@ -53,7 +54,7 @@ class Config:
     lr: float = knob(None, float, "initial learning rate, as given (no preset factor)", low=0, high=10, result=True)
     image_height: int = knob(None, int, "input height in pixels", low=32, high=4096, result=True)
     image_width: int = knob(None, int, "input width in pixels", low=32, high=8192, result=True)
-    model: str = knob(None, str, "network", choices=ARCHITECTURES, result=True)
+    model: str = knob(None, str, "network; deeplabv2_timm_<name>: on timm's", choices=ARCHITECTURES, result=True)
     output_stride: int = knob(None, int, "pixels between cells: 8 or 16", low=8, high=16, result=True, plain=8)
     pretrained: str = knob(None, str, "auto, none, torchvision or a weights file", result=True)
     bn: str = knob("train", str, "batch-norm statistics: train or eval (held)", choices=("train", "eval"), result=True)
@@ -292,7 +293,7 @@ def checked(item, value):
         return value.lower() if value and value.lower() in ("none", "auto", "torchvision") else value
     if about["choices"]:
         value = value.lower()
-        if value not in about["choices"]:
+        if value not in about["choices"] and not (item.name == "model" and value.startswith(TIMM)):
             hint = did_you_mean(value, about["choices"])
             raise ValueError(f"{item.name} is {value!r}{hint}; valid: {', '.join(about['choices'])}")
     if about["low"] is not None and not about["low"] <= value <= about["high"]:

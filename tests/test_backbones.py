@@ -1,5 +1,7 @@
 """DeepLabV2 on further backbones is DeepLabV2 in everything but its blocks."""
 
+import sys
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -10,6 +12,7 @@ from torchvision import models
 from deeplab_lib import checkpoint, weights
 from deeplab_lib.architectures import make_model
 from deeplab_lib.backbones import RESNETS
+from deeplab_lib.config import Config
 from deeplab_lib.model import STAGES, count_parameters, is_affine
 from deeplab_lib.predict import load_run
 from deeplab_lib.safety import RunStopped
@@ -84,6 +87,13 @@ def test_torchvisions_weights_fill_the_backbone(tmp_path):
     assert torch.equal(model.layer4[2].conv2.weight, original.layer4[2].conv2.weight)
     with pytest.raises(ValueError, match=r"fills .* of the backbone's"):
         weights.load_pretrained(make_model("deeplabv2_wide_resnet50_2", 5), found.path)
+
+
+def test_timms_backbones_need_timm(monkeypatch):
+    monkeypatch.setitem(sys.modules, "timm", None)
+    for make in (make_model, lambda name: Config(preset="smoke", model=name)):
+        with pytest.raises(ValueError, match=r"^models named deeplabv2_timm_\.\.\. need timm: pip install timm"):
+            make("deeplabv2_timm_resnet26")
 
 
 def test_a_layout_that_does_not_fit_is_refused(tmp_path):
