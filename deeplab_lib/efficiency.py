@@ -1,7 +1,8 @@
 """What a network costs: parameters, multiply-adds, latency and memory, measured alone and the same way for each.
 
 `python -m deeplab_lib.efficiency --out runs/toycity/efficiency.json` measures the network of the runs beside that file,
-the paper's DeepLabV2 and torchvision's networks at 1024x512.
+and at 1024x512 the paper's DeepLabV2 and torchvision's networks; further backbones are counted there, and timed where
+`--backbone-budget` grants them the seconds.
 """
 
 import argparse
@@ -21,6 +22,7 @@ from torch import nn
 from torch.nn.modules.utils import _pair
 
 from deeplab_lib.architectures import TORCHVISION_NETWORKS, make_model
+from deeplab_lib.backbones import RESNETS
 from deeplab_lib.model import count_parameters
 from deeplab_lib.recipes import PRESETS
 from deeplab_lib.record import device_name, read_json, write_json
@@ -34,6 +36,7 @@ WARM_UP, TIMED = 10, 100
 PAPER_SIZE = (512, 1024)
 SLOW_NOTE = "batch 1; one pass only, after one at a quarter of the size, while memory was recorded (adds 1-3 %)"
 COMPARED = ("deeplabv2_resnet101", *TORCHVISION_NETWORKS)
+BACKBONES = ("deeplabv2_resnet50", "deeplabv2_resnet152", *(name for name in RESNETS if not name.endswith("_mini")))
 
 
 class ShapeOnlyConvolution(torch.autograd.Function):
@@ -191,6 +194,9 @@ def cost_row(name, model, size, device):
 @torch.inference_mode()
 def add_timings(row, model, budget, expected):
     """Fill in latency and peak memory of one image, or say in the note why not; `expected`: seconds a pass, guessed."""
+    if not budget:
+        row["note"] = "not timed: counted only"
+        return
     if expected > 2 * budget:
         row["note"] = f"not timed: an image takes about {expected:.0f} s here, too long for a budget of {budget:g} s"
         return
@@ -209,20 +215,20 @@ def add_timings(row, model, budget, expected):
 def measure(models, sizes, device="auto", budget=4.0, say=print, options=None):
     """Rows of `efficiency.json` for each named model at the size (H, W) beside it, one at a time, as an iterator.
 
-    budget: seconds of timed passes a model; a pass expected to take longer than twice that is not timed. options:
-    those of `make_model` for each. Raises ValueError for an unknown model.
+    budget: seconds of timed passes a model; a pass expected to take longer than twice that is not timed, and at 0 none.
+    options: those of `make_model` for each. Raises ValueError for an unknown model.
     """
     options = options or [{}] * len(models)
     device = ("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device
     speed = macs_per_second(device)
     for number, (name, size, about) in enumerate(zip(models, sizes, options, strict=True), start=1):
-        model = make_model(name, **about)
+        with torch.device("cpu" if budget else "meta"):  # to be counted, a network needs no weights
+            model = make_model(name, **about)
         row = cost_row(name, model, size, device)
         expected = row["macs"] / speed
         timed = min(1.25 * max(expected, budget), (WARM_UP + TIMED) * expected) if expected <= 2 * budget else 0
-        say(
-            f"{number}/{len(models)} {name} {size[1]}x{size[0]}: {row['macs'] / 1e9:.2f} GMACs, about {timed + 2:.0f} s"
-        )
+        told = f"{number}/{len(models)} {name} {size[1]}x{size[0]}: {row['macs'] / 1e9:.2f} GMACs"
+        say(f"{told}, about {timed + 2:.0f} s" if budget else told)
         add_timings(row, model, budget, expected)
         yield row
 
@@ -255,17 +261,21 @@ def main(arguments=None):
     parser.add_argument("--preset", default="demo", choices=PRESETS, help="whose network to take if there is no run")
     parser.add_argument("--budget", default=4.0, type=float, help="seconds of timed passes for each network")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N")
+    parser.add_argument("--models", nargs="*", default=[], metavar="NAME", help="further networks, such as timm's")
+    parser.add_argument("--backbone-budget", default=0.0, type=float, help="seconds for each backbone; 0: only counted")
     given = parser.parse_args(arguments)
     networks = trained_networks(given.out.parent, given.preset)
     there = [(name, size) for name, size, options in networks if options.get("output_stride", 8) == 8]
-    networks += [(name, PAPER_SIZE, {}) for name in COMPARED if (name, PAPER_SIZE) not in there]
-    models, sizes, options = zip(*networks, strict=True)
-    for row in measure(models, sizes, given.device, given.budget, options=options):
-        merge(given.out, row)
-        timing = row["latency_ms"]
-        print(
-            f"    {timing['median']:.1f} ms (median of {timing['n']})" if timing else f"    {row['note']}", flush=True
-        )
+    wanted = [name for name in (*COMPARED, *given.models) if (name, PAPER_SIZE) not in there]
+    networks += [(name, PAPER_SIZE, {}) for name in wanted]
+    further = [(name, PAPER_SIZE, {}) for name in BACKBONES if name not in wanted and (name, PAPER_SIZE) not in there]
+    for group, budget in ((networks, given.budget), (further, given.backbone_budget)):
+        models, sizes, options = zip(*group, strict=True) if group else ((), (), ())
+        for row in measure(models, sizes, given.device, budget, options=options):
+            merge(given.out, row)
+            timing = row["latency_ms"]
+            told = f"{timing['median']:.1f} ms (median of {timing['n']})" if timing else row["note"]
+            print(f"    {told}", flush=True)
 
 
 if __name__ == "__main__":

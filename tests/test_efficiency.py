@@ -14,7 +14,7 @@ from torch import nn
 from deeplab_lib import efficiency
 from deeplab_lib.analysis.setting import efficiency_table
 from deeplab_lib.analysis.tables import efficiency_of, read_efficiency
-from deeplab_lib.architectures import make_model
+from deeplab_lib.architectures import ARCHITECTURES, make_model
 from deeplab_lib.efficiency import add_timings, count_macs, count_operations, latency_ms, peak_memory_mb, time_runs
 from deeplab_lib.model import DeepLabV2, count_parameters
 
@@ -195,6 +195,7 @@ def test_an_unknown_network_is_refused_before_anything_is_measured():
 @pytest.fixture
 def alone(monkeypatch):
     monkeypatch.setattr(efficiency, "COMPARED", ())
+    monkeypatch.setattr(efficiency, "BACKBONES", ())
 
 
 def measured(path):
@@ -245,11 +246,28 @@ def test_runs_on_the_wider_grid_have_a_row_of_their_own(tmp_path, alone):
 
 def test_the_paper_row_keeps_the_published_layout_beside_runs_of_another(tmp_path, monkeypatch):
     monkeypatch.setattr(efficiency, "COMPARED", ("deeplabv2_micro",))
+    monkeypatch.setattr(efficiency, "BACKBONES", ())
     config = {"model": "deeplabv2_micro", "image_height": 48, "image_width": 80}
     (tmp_path / "a.json").write_text(json.dumps({"config": config, "weights": {"stride_in": "3x3"}}))
     efficiency.main(["--out", str(tmp_path / "efficiency.json"), "--budget", "0.1", "--device", "cpu"])
     rows = {(r["height"], r["width"]): r["stride_in"] for r in measured(tmp_path / "efficiency.json")}
     assert rows == {(48, 80): "3x3", efficiency.PAPER_SIZE: "1x1"}
+
+
+def test_backbones_are_counted_and_timed_where_they_may_be(tmp_path, alone, monkeypatch):
+    monkeypatch.setattr(efficiency, "BACKBONES", ("deeplabv2_resnext50_32x4d", "deeplabv2_micro"))
+    arguments = ["--out", str(tmp_path / "e.json"), "--preset", "smoke", "--budget", "0.2", "--device", "cpu"]
+    efficiency.main([*arguments, "--models", "deeplabv2_micro"])
+    rows = {(row["model"], row["width"]): row for row in measured(tmp_path / "e.json")}
+    assert set(rows) == {("deeplabv2_micro", 64), ("deeplabv2_micro", 1024), ("deeplabv2_resnext50_32x4d", 1024)}
+    counted = rows["deeplabv2_resnext50_32x4d", 1024]
+    assert counted["macs"] > 1e11 and counted["latency_ms"] is None and counted["note"] == "not timed: counted only"
+    assert rows["deeplabv2_micro", 1024]["latency_ms"]
+
+
+def test_every_backbone_has_a_place_in_the_table():
+    listed = {*efficiency.COMPARED, *efficiency.BACKBONES}
+    assert {name for name in ARCHITECTURES if not name.endswith(("_mini", "_micro"))} == listed
 
 
 def test_a_damaged_file_is_named_and_kept(tmp_path, alone):
