@@ -4,7 +4,7 @@ import ast
 import math
 import os
 import re
-from dataclasses import MISSING, asdict, dataclass, field, fields
+from dataclasses import MISSING, asdict, dataclass, field, fields, replace
 from pathlib import Path
 
 import torch
@@ -60,6 +60,9 @@ class Config:
     bn: str = knob("train", str, "batch-norm statistics: train or eval (held)", choices=("train", "eval"), result=True)
     schedule: str = knob(None, str, "recipe whose schedule is used; None: its own", choices=tuple(RECIPES), result=True)
     split: str = knob(None, str, "training images", choices=("train", "train_extra"), result=True, plain="train")
+    coarse_epochs: int = knob(
+        None, int, "first, passes over the coarse labels; 0: none", low=0, high=100_000, result=True, plain=0
+    )
     augment: str = knob(None, str, "augmentation of training images", choices=LEVELS, result=True, plain="none")
     crops: int = knob(None, int, "crops tried; rarest classes win", low=1, high=100, result=True, plain=1)
     ema: float = knob(None, float, "decay of averaged weights; 0: none", low=0, high=0.999999, result=True, plain=0.0)
@@ -158,6 +161,8 @@ class Config:
         if self.output_stride not in (8, 16):
             raise ValueError(f"output_stride is {self.output_stride}; valid: 8, 16")
         check_model(self.model, self.output_stride)
+        if self.coarse_epochs and self.split != "train":
+            raise ValueError(f"coarse_epochs is {self.coarse_epochs}, but split is {self.split}; use split=train")
         if self.crops > 1 and self.augment == "none":
             raise ValueError(f"crops is {self.crops}, but augment is none: nothing is cropped; use augment=standard")
         if self.batch_size % (self.accumulate * self.gpus):
@@ -187,6 +192,13 @@ class Config:
     def plan(self):
         """The recipe whose rate, power, warm-up and changes are used."""
         return RECIPES[self.schedule] if self.schedule else self.named or RECIPES["ce"]
+
+    @property
+    def first_stage(self):
+        """The run on the coarse labels whose weights this one starts from; None where there is none."""
+        if self.coarse_epochs:
+            return replace(self, split="train_extra", epochs=self.coarse_epochs, coarse_epochs=0)
+        return None
 
     @property
     def scale(self):
@@ -231,7 +243,8 @@ class Config:
 
     def _departures(self):
         normal = {item.name: item.default for item in fields(self) if item.metadata["result"]} | self._defaults()
-        short = {"output_stride": "stride", "image_height": "h", "image_width": "w", "batch_size": "batch", "model": ""}
+        short = {"image_height": "h", "image_width": "w", "batch_size": "batch", "model": ""}
+        short |= {"coarse_epochs": "coarse", "output_stride": "stride"}
         short |= {name: f"{name}_" for name in ("schedule", "augment", "tta", "split")}
         for name, default in normal.items():
             value = getattr(self, name)

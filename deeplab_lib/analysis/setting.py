@@ -213,8 +213,11 @@ def missing(study, others, gallery):
     lines += [f"{run.label}: {note}." for run in study.runs for note in run.notes]
     lines += [
         f"Another study in the same folder, {other.scope}: {listing(run.label for run in other.runs)}. Results of "
-        "different data, scale or length do not stand in one table." for other in others
+        "different data, scale or length do not stand in one table."
+        for other in others if not all(run.stage for run in other.runs)
     ]  # fmt: skip
+    stages = listing(run.label for other in others for run in other.runs if run.stage)
+    lines += [f"Trained on coarse labels, to start other runs from, and not compared: {stages}."] if stages else []
     absent = [recipe.title for recipe in RECIPES.values() if recipe.key not in {run.recipe for run in study.runs}]
     lines += [f"Not among the runs: {listing(absent)}."] if absent else []
     return "\n".join(f"- {line}" for line in lines) or "Nothing: every figure and table could be made."
