@@ -1,5 +1,5 @@
-"""Every network of the kit behind one interface: DeepLabV2 in five sizes and on further backbones (`backbones`), and
-torchvision's networks to compare it with.
+"""Every network of the kit behind one interface: DeepLabV2 in five sizes and on further backbones (`backbones`,
+`timm_backbones`), and torchvision's networks to compare it with.
 
 Sources of the latter: Long et al., "Fully Convolutional Networks for Semantic Segmentation", CVPR 2015; Chen et al.,
 "Rethinking Atrous Convolution for Semantic Image Segmentation", 2017 (DeepLabV3); Howard et al., "Searching for
@@ -13,6 +13,7 @@ from torch.nn import functional as F
 from deeplab_lib.backbones import RESNETS, DeepLabV2OnResNet
 from deeplab_lib.losses import did_you_mean
 from deeplab_lib.model import PARTS, DeepLabV2, freeze_batch_norm_affine, freeze_parts, hold_batch_norm, is_affine
+from deeplab_lib.timm_backbones import TIMM, DeepLabV2OnTimm, backbone
 
 # What a ResNet calls its parts, as modules of each backbone. MobileNetV3's blocks are grouped by what ResNet's stages
 # are: layer1 works at 1/4 of the input's resolution, layer2 at 1/8, layer3 at 1/16, layer4 is the dilated last stage.
@@ -42,21 +43,33 @@ ARCHITECTURES = (*DEEPLABV2_SIZES, *RESNETS, *TORCHVISION_NETWORKS)
 
 
 def make_model(name="deeplabv2_resnet101", num_classes=19, **options):
-    """The network `name` with random weights.
+    """The network `name` with random weights: of `ARCHITECTURES`, or `deeplabv2_timm_` and timm's name of a backbone.
 
-    Options: `stride_in` ("1x1" or "3x3"; torchvision's networks and backbones have it in the 3x3), `bn` ("train" or
-    "eval"), and for DeepLabV2's own sizes `blocks` and `width` instead of the named ones. Raises ValueError for an
-    unknown name or option.
+    Options: `stride_in` ("1x1" or "3x3"; torchvision's and timm's have it in the 3x3), `bn` ("train" or
+    "eval"), `output_stride` (8 or 16, of DeepLabV2), and for DeepLabV2's own sizes `blocks` and `width` instead of the
+    named ones. Raises ValueError for an unknown name or option.
     """
+    check_model(name, options.get("output_stride", 8))
     if name in DEEPLABV2_SIZES:
         return DeepLabV2(num_classes, **(DEEPLABV2_SIZES[name] | options))
-    if name not in RESNETS and name not in TORCHVISION_NETWORKS:
+    if set(options) - {"stride_in", "bn", "output_stride"} or options.pop("stride_in", "3x3") != "3x3":
+        owner = "timm's" if name.startswith(TIMM) else "torchvision's"
+        raise ValueError(f"{name} is {owner}: its only option is bn, its stride_in always '3x3'; got {options}")
+    if name.startswith(TIMM):
+        return DeepLabV2OnTimm(name.removeprefix(TIMM), num_classes, **options)
+    if name in RESNETS:
+        return DeepLabV2OnResNet(name, num_classes, **options)
+    return TorchvisionNetwork(name, num_classes, options.get("bn", "train"))
+
+
+def check_model(name, output_stride=8):
+    """Raise ValueError unless `name` is a network that works at `output_stride`; 8 stands for a network's own."""
+    if name.startswith(TIMM):
+        backbone(name.removeprefix(TIMM), output_stride)
+    elif name not in ARCHITECTURES:
         raise ValueError(f"no model {name!r}{did_you_mean(name, ARCHITECTURES)}; models: {', '.join(ARCHITECTURES)}")
-    unknown = set(options) - {"stride_in", "bn"}
-    if unknown or options.get("stride_in", "3x3") != "3x3":
-        raise ValueError(f"{name} is torchvision's: its only option is bn, its stride_in always '3x3'; got {options}")
-    kind = DeepLabV2OnResNet if name in RESNETS else TorchvisionNetwork
-    return kind(name, num_classes, options.get("bn", "train"))
+    if name in TORCHVISION_NETWORKS and output_stride != 8:
+        raise ValueError(f"output_stride is {output_stride}, but {name} has a grid of its own; use a deeplabv2 network")
 
 
 class TorchvisionNetwork(nn.Module):

@@ -4,8 +4,6 @@ Sources: Xie et al., "Aggregated Residual Transformations for Deep Neural Networ
 "Wide Residual Networks", BMVC 2016.
 """
 
-from torch import nn
-
 from deeplab_lib.model import ASPP, STAGES, DeepLabV2
 
 # name: (blocks a stage, groups of the 3x3 convolutions, channels a group in stage 1); the last is for small images
@@ -19,25 +17,22 @@ RESNETS = {
 
 
 class DeepLabV2OnResNet(DeepLabV2):
-    """DeepLabV2 on the backbone `name` of `RESNETS`, in torchvision's own blocks: features at 1/8 resolution.
+    """DeepLabV2 on the backbone `name` of `RESNETS`, in torchvision's own blocks: features at 1/8 or 1/16 resolution.
 
-    The stride sits in the 3x3 convolutions, as torchvision's pretrained weights want it, and the first block of stages
-    3 and 4 has the dilation of the stage before. The pool rounds up, so that the grid reaches from corner to corner as
-    DeepLabV2's does. Raises ValueError for an unknown `bn`.
+    The stride sits in the 3x3 convolutions, as torchvision's pretrained weights want it, and the first block of a
+    dilated stage has the dilation of the stage before. The pool rounds up, so that the grid reaches from corner to
+    corner as DeepLabV2's does. Raises ValueError for an unknown `bn` or `output_stride`.
     """
 
-    def __init__(self, name, num_classes=19, bn="train"):
+    def __init__(self, name, num_classes=19, bn="train", output_stride=8):
         from torchvision.models import resnet  # not at the top: torchvision takes as long to import as torch
 
-        nn.Module.__init__(self)  # DeepLabV2's own would build its own backbone
-        if bn not in ("train", "eval"):
-            raise ValueError(f"bn is {bn!r}; valid: train, eval")
-        self.num_classes, self.bn, self.stride_in, self.frozen = num_classes, bn, "3x3", ()
+        self._begin(num_classes, "3x3", bn, output_stride)
         blocks, groups, width = RESNETS[name]
-        dilated = {"replace_stride_with_dilation": [False, True, True]}
+        dilated = {"replace_stride_with_dilation": [False, output_stride == 8, True]}
         network = resnet.ResNet(resnet.Bottleneck, blocks, groups=groups, width_per_group=width, **dilated)
         network.maxpool.ceil_mode = True
         for part in ("conv1", "bn1", "relu", "maxpool", *STAGES):
             self.add_module(part, getattr(network, part))
-        self.aspp = ASPP(network.fc.in_features, num_classes)
+        self.aspp = ASPP(network.fc.in_features, num_classes, output_stride)
         self._initialize()

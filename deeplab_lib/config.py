@@ -4,13 +4,13 @@ import ast
 import math
 import os
 import re
-from dataclasses import MISSING, asdict, dataclass, field, fields
+from dataclasses import MISSING, asdict, dataclass, field, fields, replace
 from pathlib import Path
 
 import torch
 
 from deeplab_lib import cityscapes, machine
-from deeplab_lib.architectures import ARCHITECTURES
+from deeplab_lib.architectures import ARCHITECTURES, check_model
 from deeplab_lib.augment import LEVELS
 from deeplab_lib.averaging import VIEWS
 from deeplab_lib.files import project_root
@@ -19,6 +19,7 @@ from deeplab_lib.ours import OURS
 from deeplab_lib.recipes import PRESETS, RECIPES
 from deeplab_lib.safety import plainly
 from deeplab_lib.schedule import PolyLR
+from deeplab_lib.timm_backbones import TIMM
 
 NAMED = RECIPES | OURS  # what `loss` may name
 PAPER_STEPS = 74_350  # 50 epochs of 1,487 batches: the training in which the study warms up for 500 steps
@@ -53,11 +54,15 @@ class Config:
     lr: float = knob(None, float, "initial learning rate, as given (no preset factor)", low=0, high=10, result=True)
     image_height: int = knob(None, int, "input height in pixels", low=32, high=4096, result=True)
     image_width: int = knob(None, int, "input width in pixels", low=32, high=8192, result=True)
-    model: str = knob(None, str, "network", choices=ARCHITECTURES, result=True)
+    model: str = knob(None, str, "network; deeplabv2_timm_<name>: on timm's", choices=ARCHITECTURES, result=True)
+    output_stride: int = knob(None, int, "pixels between the grid's cells", choices=(8, 16), result=True, plain=8)
     pretrained: str = knob(None, str, "auto, none, torchvision or a weights file", result=True)
     bn: str = knob("train", str, "batch-norm statistics: train or eval (held)", choices=("train", "eval"), result=True)
     schedule: str = knob(None, str, "recipe whose schedule is used; None: its own", choices=tuple(RECIPES), result=True)
     split: str = knob(None, str, "training images", choices=("train", "train_extra"), result=True, plain="train")
+    coarse_epochs: int = knob(
+        None, int, "first, passes over the coarse labels; 0: none", low=0, high=100_000, result=True, plain=0
+    )
     augment: str = knob(None, str, "augmentation of training images", choices=LEVELS, result=True, plain="none")
     crops: int = knob(None, int, "crops tried; rarest classes win", low=1, high=100, result=True, plain=1)
     ema: float = knob(None, float, "decay of averaged weights; 0: none", low=0, high=0.999999, result=True, plain=0.0)
@@ -166,6 +171,9 @@ class Config:
             )
 
     def _check_together(self):
+        check_model(self.model, self.output_stride)
+        if self.coarse_epochs and self.split != "train":
+            raise ValueError(f"coarse_epochs is {self.coarse_epochs}, but split is {self.split}; use split=train")
         if self.crops > 1 and self.augment == "none":
             raise ValueError(f"crops is {self.crops}, but augment is none: nothing is cropped; use augment=standard")
         if self.batch_size % (self.accumulate * self.gpus):
@@ -195,6 +203,13 @@ class Config:
     def plan(self):
         """The recipe whose rate, power, warm-up and changes are used."""
         return RECIPES[self.schedule] if self.schedule else self.named or RECIPES["ce"]
+
+    @property
+    def first_stage(self):
+        """The run on the coarse labels whose weights this one starts from; None where there is none."""
+        if self.coarse_epochs:
+            return replace(self, split="train_extra", epochs=self.coarse_epochs, coarse_epochs=0)
+        return None
 
     @property
     def scale(self):
@@ -250,6 +265,7 @@ class Config:
     def _departures(self):
         normal = {item.name: item.default for item in fields(self) if item.metadata["result"]} | self._defaults()
         short = {"image_height": "h", "image_width": "w", "batch_size": "batch", "model": ""}
+        short |= {"coarse_epochs": "coarse", "output_stride": "stride"}
         short |= {name: f"{name}_" for name in ("schedule", "augment", "tta", "split")}
         for name, default in normal.items():
             value = getattr(self, name)
@@ -311,7 +327,7 @@ def checked(item, value):
         return value.lower() if value and value.lower() in ("none", "auto", "torchvision") else value
     if about["choices"]:
         value = value.lower() if isinstance(value, str) else value
-        if value not in about["choices"]:
+        if value not in about["choices"] and not (item.name == "model" and value.startswith(TIMM)):
             hint = did_you_mean(value, map(str, about["choices"]))
             raise ValueError(f"{item.name} is {value!r}{hint}; valid: {', '.join(map(str, about['choices']))}")
     if about["low"] is not None and not about["low"] <= value <= about["high"]:

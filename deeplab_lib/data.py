@@ -23,12 +23,19 @@ class Data:
     class_counts: np.ndarray | None = None
 
 
-def prepare_data(config, normalization, say=print):
-    """Make the toy city if it is wanted, check the data, fill the cache of resized images, and open both splits."""
+def check_data(config):
+    """Make the toy city if it is wanted, and refuse data that a run would stumble over."""
     if config.toycity:
         train, val = config.scale.toycity
         toycity.write(config.data, train, val, size=config.scale.toycity_size, workers=None)
+        if config.split == toycity.COARSE:
+            toycity.write_coarse(config.data, train, workers=None)
     cityscapes.check(config.data, (config.split, "val"))
+
+
+def prepare_data(config, normalization, say=print):
+    """Check the data, see `check_data`, fill the cache of resized images, and open both splits."""
+    check_data(config)
     info = cityscapes.describe(config.data, train=config.split)
     if info.counts["train"] < config.batch_size:
         raise ValueError(f"batch_size {config.batch_size} exceeds the {info.counts['train']} training images")

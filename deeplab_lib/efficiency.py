@@ -1,12 +1,12 @@
 """What a network costs: parameters, multiply-adds, latency and memory, measured alone and the same way for each.
 
 `python -m deeplab_lib.efficiency --out runs/toycity/efficiency.json` measures the network of the runs beside that file,
-the paper's DeepLabV2 and torchvision's networks at 1024x512.
+and at 1024x512 the paper's DeepLabV2 and torchvision's networks; further backbones are counted there, and timed where
+`--backbone-budget` grants them the seconds.
 """
 
 import argparse
 import copy
-import functools
 import json
 import os
 import tempfile
@@ -14,12 +14,15 @@ import time
 import warnings
 from contextlib import contextmanager
 from pathlib import Path
+from unittest import mock
 
 import numpy as np
 import torch
 from torch import nn
+from torch.nn.modules.utils import _pair
 
 from deeplab_lib.architectures import TORCHVISION_NETWORKS, make_model
+from deeplab_lib.backbones import RESNETS
 from deeplab_lib.model import count_parameters
 from deeplab_lib.recipes import PRESETS
 from deeplab_lib.record import device_name, read_json, write_json
@@ -33,6 +36,7 @@ WARM_UP, TIMED = 10, 100
 PAPER_SIZE = (512, 1024)
 SLOW_NOTE = "batch 1; one pass only, after one at a quarter of the size, while memory was recorded (adds 1-3 %)"
 COMPARED = ("deeplabv2_resnet101", *TORCHVISION_NETWORKS)
+BACKBONES = ("deeplabv2_resnet50", "deeplabv2_resnet152", *(name for name in RESNETS if not name.endswith("_mini")))
 
 
 class ShapeOnlyConvolution(torch.autograd.Function):
@@ -67,10 +71,8 @@ def count_operations(model, size):
     """
     tensors = [*model.parameters(), *model.buffers()]
     shadow = copy.deepcopy(model, {id(tensor): tensor.detach().to("meta") for tensor in tensors}).eval()
-    for module in shadow.modules():
-        if isinstance(module, nn.Conv2d):
-            module.forward = functools.partial(_convolve_shapes, module)
-    with warnings.catch_warnings(), kernels_of_any_kind():  # what makes them deterministic cannot be traced
+    shapes_only = mock.patch.object(nn.functional, "conv2d", _convolve_shapes)
+    with warnings.catch_warnings(), kernels_of_any_kind(), shapes_only:  # deterministic kernels cannot be traced
         warnings.simplefilter("ignore")
         analysis = FlopCountAnalysis(shadow, torch.empty(1, 3, *size, device="meta"))
         analysis.unsupported_ops_warnings(False).uncalled_modules_warnings(False)
@@ -89,8 +91,8 @@ def kernels_of_any_kind():
         torch.use_deterministic_algorithms(before[0], warn_only=before[1])
 
 
-def _convolve_shapes(layer, x):
-    return ShapeOnlyConvolution.apply(x, layer.weight, layer.stride, layer.padding, layer.dilation)
+def _convolve_shapes(x, weight, bias=None, stride=1, padding=0, dilation=1, groups=1):
+    return ShapeOnlyConvolution.apply(x, weight, _pair(stride), _pair(padding), _pair(dilation))
 
 
 def synchronizer(device):
@@ -176,6 +178,7 @@ def cost_row(name, model, size, device):
         "dtype": "float32",
         "threads": torch.get_num_threads(),
         "stride_in": model.stride_in,
+        "output_stride": model.stride,
         "parameters": total,
         "trainable": trainable,
         "frozen": total - trainable,
@@ -191,6 +194,9 @@ def cost_row(name, model, size, device):
 @torch.inference_mode()
 def add_timings(row, model, budget, expected):
     """Fill in latency and peak memory of one image, or say in the note why not; `expected`: seconds a pass, guessed."""
+    if not budget:
+        row["note"] = "not timed: counted only"
+        return
     if expected > 2 * budget:
         row["note"] = f"not timed: an image takes about {expected:.0f} s here, too long for a budget of {budget:g} s"
         return
@@ -209,20 +215,20 @@ def add_timings(row, model, budget, expected):
 def measure(models, sizes, device="auto", budget=4.0, say=print, options=None):
     """Rows of `efficiency.json` for each named model at the size (H, W) beside it, one at a time, as an iterator.
 
-    budget: seconds of timed passes a model; a pass expected to take longer than twice that is not timed. options:
-    those of `make_model` for each. Raises ValueError for an unknown model.
+    budget: seconds of timed passes a model; a pass expected to take longer than twice that is not timed, and at 0 none.
+    options: those of `make_model` for each. Raises ValueError for an unknown model.
     """
     options = options or [{}] * len(models)
     device = ("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device
     speed = macs_per_second(device)
     for number, (name, size, about) in enumerate(zip(models, sizes, options, strict=True), start=1):
-        model = make_model(name, **about)
+        with torch.device("cpu" if budget else "meta"):  # to be counted, a network needs no weights
+            model = make_model(name, **about)
         row = cost_row(name, model, size, device)
         expected = row["macs"] / speed
         timed = min(1.25 * max(expected, budget), (WARM_UP + TIMED) * expected) if expected <= 2 * budget else 0
-        say(
-            f"{number}/{len(models)} {name} {size[1]}x{size[0]}: {row['macs'] / 1e9:.2f} GMACs, about {timed + 2:.0f} s"
-        )
+        told = f"{number}/{len(models)} {name} {size[1]}x{size[0]}: {row['macs'] / 1e9:.2f} GMACs"
+        say(f"{told}, about {timed + 2:.0f} s" if budget else told)
         add_timings(row, model, budget, expected)
         yield row
 
@@ -230,7 +236,7 @@ def measure(models, sizes, device="auto", budget=4.0, say=print, options=None):
 def merge(path, row):
     """Put `row` into the file of rows at `path`, in place of an earlier one of the same network, size and device."""
     rows = (read_json(path) or {"rows": []})["rows"]
-    key = ("model", "height", "width", "device", "dtype")
+    key = ("model", "output_stride", "height", "width", "device", "dtype")
     rows = [old for old in rows if [old.get(k) for k in key] != [row[k] for k in key]]
     write_json(path, {"rows": [*rows, row]})
 
@@ -241,11 +247,11 @@ def trained_networks(folder, preset):
     for path in sorted(Path(folder).glob("*.json")):
         run = read_json(path)
         if config := isinstance(run, dict) and run.get("config"):
-            size = config["image_height"], config["image_width"]
-            found[config["model"], size] = {"stride_in": run.get("weights", {}).get("stride_in", "1x1")}
+            size, stride = (config["image_height"], config["image_width"]), config.get("output_stride", 8)
+            options = {"stride_in": run.get("weights", {}).get("stride_in", "1x1"), "output_stride": stride}
+            found[config["model"], size, stride] = config["model"], size, options
     scale = PRESETS[preset]
-    found = found or {(scale.model, (scale.image_height, scale.image_width)): {}}
-    return [(*network, options) for network, options in found.items()]
+    return list(found.values()) or [(scale.model, (scale.image_height, scale.image_width), {})]
 
 
 def main(arguments=None):
@@ -255,16 +261,21 @@ def main(arguments=None):
     parser.add_argument("--preset", default="demo", choices=PRESETS, help="whose network to take if there is no run")
     parser.add_argument("--budget", default=4.0, type=float, help="seconds of timed passes for each network")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N")
+    parser.add_argument("--models", nargs="*", default=[], metavar="NAME", help="further networks, such as timm's")
+    parser.add_argument("--backbone-budget", default=0.0, type=float, help="seconds for each backbone; 0: only counted")
     given = parser.parse_args(arguments)
     networks = trained_networks(given.out.parent, given.preset)
-    networks += [(name, PAPER_SIZE, {}) for name in COMPARED if (name, PAPER_SIZE) not in [n[:2] for n in networks]]
-    models, sizes, options = zip(*networks, strict=True)
-    for row in measure(models, sizes, given.device, given.budget, options=options):
-        merge(given.out, row)
-        timing = row["latency_ms"]
-        print(
-            f"    {timing['median']:.1f} ms (median of {timing['n']})" if timing else f"    {row['note']}", flush=True
-        )
+    there = [(name, size) for name, size, options in networks if options.get("output_stride", 8) == 8]
+    wanted = [name for name in (*COMPARED, *given.models) if (name, PAPER_SIZE) not in there]
+    networks += [(name, PAPER_SIZE, {}) for name in wanted]
+    further = [(name, PAPER_SIZE, {}) for name in BACKBONES if name not in wanted and (name, PAPER_SIZE) not in there]
+    for group, budget in ((networks, given.budget), (further, given.backbone_budget)):
+        models, sizes, options = zip(*group, strict=True) if group else ((), (), ())
+        for row in measure(models, sizes, given.device, budget, options=options):
+            merge(given.out, row)
+            timing = row["latency_ms"]
+            told = f"{timing['median']:.1f} ms (median of {timing['n']})" if timing else row["note"]
+            print(f"    {told}", flush=True)
 
 
 if __name__ == "__main__":

@@ -67,13 +67,24 @@ class Bottleneck(nn.Module):
 
 
 class ASPP(nn.Module):
-    """Atrous spatial pyramid pooling: the **sum** of four 3x3 convolutions, dilation = padding = 6, 12, 18, 24."""
+    """Atrous spatial pyramid pooling: the **sum** of four 3x3 convolutions, dilation = padding = 6, 12, 18, 24.
 
-    def __init__(self, in_channels, num_classes, dilations=(6, 12, 18, 24)):
+    On a grid of stride 16 the dilations are halved: the same pixels apart (Chen et al., "Rethinking Atrous Convolution
+    for Semantic Image Segmentation", 2017, section 3.3, which doubles the rates from stride 16 to 8).
+    """
+
+    def __init__(self, in_channels, num_classes, output_stride=8):
         super().__init__()
+        rates = [rate * 8 // output_stride for rate in (6, 12, 18, 24)]
         self.branches = nn.ModuleList(
-            nn.Conv2d(in_channels, num_classes, 3, padding=rate, dilation=rate) for rate in dilations
+            nn.Conv2d(in_channels, num_classes, 3, padding=rate, dilation=rate) for rate in rates
         )
+
+    def initialize(self):
+        """Draw small weights, so that the first scores are all alike."""
+        for branch in self.branches:
+            nn.init.normal_(branch.weight, std=0.01)
+            nn.init.zeros_(branch.bias)
 
     def forward(self, x):
         return self.by_product(x) if x.is_cpu else sum(branch(x) for branch in self.branches)
@@ -107,58 +118,63 @@ class ASPP(nn.Module):
 class DeepLabV2(nn.Module):
     """DeepLabV2 with a bottleneck ResNet of `blocks` blocks a stage; blocks (3, 4, 23, 3) and width 64 are ResNet-101.
 
-    Stage 3 has dilation 2 and stage 4 dilation 4, in every block, so the features stay at 1/8 resolution.
+    Stage 3 has dilation 2 and stage 4 dilation 4, in every block, so the features stay at 1/8 resolution. With
+    `output_stride` 16 stage 3 keeps its stride instead and stage 4 has dilation 2.
     Batch-norm scale and shift never train. `bn` says what the statistics do in training: "train" (they follow the
     batches) or "eval" (they stay as loaded); it is applied again at every call of `train()`.
 
     Args: num_classes: C. width: channels of the first convolution. stride_in: "1x1" or "3x3", see `Bottleneck`;
-    it belongs to the pretrained weights. Raises ValueError for an unknown `bn` or `stride_in`.
+    it belongs to the pretrained weights. Raises ValueError for an unknown `bn`, `stride_in` or `output_stride`.
     """
 
-    stride = 8
     parts = PARTS
 
-    def __init__(self, num_classes=19, blocks=(3, 4, 23, 3), width=64, stride_in="1x1", bn="train"):
-        super().__init__()
-        for name, value, valid in (("stride_in", stride_in, ("1x1", "3x3")), ("bn", bn, ("train", "eval"))):
-            if value not in valid:
-                raise ValueError(f"{name} is {value!r}; valid: {', '.join(valid)}")
-        self.num_classes, self.bn, self.stride_in, self.frozen = num_classes, bn, stride_in, ()
+    def __init__(self, num_classes=19, blocks=(3, 4, 23, 3), width=64, stride_in="1x1", bn="train", output_stride=8):
+        self._begin(num_classes, stride_in, bn, output_stride)
         self.conv1 = nn.Conv2d(3, width, 7, stride=2, padding=3, bias=False)
         self.bn1 = nn.BatchNorm2d(width)
         self.relu = nn.ReLU(inplace=True)
         self.maxpool = nn.MaxPool2d(3, stride=2, padding=1, ceil_mode=True)
         in_channels = width
-        plan = zip(STAGES, blocks, (1, 2, 4, 8), (1, 2, 1, 1), (1, 1, 2, 4), strict=True)
+        strides, dilations = ((1, 2, 1, 1), (1, 1, 2, 4)) if output_stride == 8 else ((1, 2, 2, 1), (1, 1, 1, 2))
+        plan = zip(STAGES, blocks, (1, 2, 4, 8), strides, dilations, strict=True)
         for stage, count, factor, stride, dilation in plan:
             layers = []
             for block in range(count):
                 layers.append(Bottleneck(in_channels, factor * width, stride if block == 0 else 1, dilation, stride_in))
                 in_channels = factor * width * Bottleneck.expansion
             self.add_module(stage, nn.Sequential(*layers))
-        self.aspp = ASPP(in_channels, num_classes)
+        self.aspp = ASPP(in_channels, num_classes, output_stride)
         self._initialize()
+
+    def _begin(self, num_classes, stride_in, bn, output_stride):
+        """What comes before the layers, whatever these are."""
+        super().__init__()
+        given = {"stride_in": stride_in, "bn": bn, "output_stride": output_stride}
+        for name, valid in (("stride_in", ("1x1", "3x3")), ("bn", ("train", "eval")), ("output_stride", (8, 16))):
+            if given[name] not in valid:
+                raise ValueError(f"{name} is {given[name]!r}; valid: {', '.join(map(str, valid))}")
+        self.num_classes, self.bn, self.stride_in, self.frozen = num_classes, bn, stride_in, ()
+        self.stride = output_stride
 
     def _initialize(self):
         for name, module in self.named_modules():
-            if isinstance(module, nn.Conv2d) and name.startswith("aspp"):
-                nn.init.normal_(module.weight, std=0.01)
-                nn.init.zeros_(module.bias)
-            elif isinstance(module, nn.Conv2d):
+            if isinstance(module, nn.Conv2d) and not name.startswith("aspp"):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+        self.aspp.initialize()
         freeze_batch_norm_affine(self)
 
     def features(self, images):
-        """Backbone features `(N, 32 * width, h, w)` of `images (N, 3, H, W)`, h about H/8."""
+        """Backbone features `(N, 32 * width, h, w)` of `images (N, 3, H, W)`, h about H/8, or H/16."""
         x = self.maxpool(self.relu(self.bn1(self.conv1(images))))
         return self.layer4(self.layer3(self.layer2(self.layer1(x))))
 
     def scores(self, images):
-        """Logits `(N, C, h, w)` at 1/8 resolution: what the loss is computed on."""
+        """Logits `(N, C, h, w)` at 1/8 (1/16) resolution: what the loss is computed on."""
         return self.aspp(self.features(images))
 
     def forward(self, images):
-        """Logits `(N, C, H, W)` of normalised `images (N, 3, H, W)`, bilinearly upsampled from the 1/8 grid."""
+        """Logits `(N, C, H, W)` of normalised `images (N, 3, H, W)`, bilinearly upsampled from the grid."""
         return self.upsample(self.scores(images), images.shape[-2:])
 
     def upsample(self, scores, size):

@@ -39,5 +39,15 @@ OURS = {
             "training images, augmentation only makes them harder.",
             knobs={"augment": "standard", "ema": 0.99},
         ),
+        OurRecipe(
+            "ours_two_stage",
+            "ours_two_stage",
+            "Ours: coarse, then fine",
+            "ce",
+            lr=0.001,
+            motivation="Many images with coarse labels come first, as a run of its own; its weights start the training "
+            "on the few with fine labels.",
+            knobs={"coarse_epochs": 5},
+        ),
     )
 }

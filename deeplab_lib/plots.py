@@ -486,7 +486,8 @@ def accuracy_against_cost(table):
 def cost_points(runs, efficiency):
     """The table of `accuracy_against_cost`: every finished run at its cost, then what was measured and not trained.
 
-    `efficiency` is the frame of `tables.read_efficiency`; of each model the rows at the runs' image size count.
+    `efficiency` is the frame of `tables.read_efficiency`; of each model the rows at the runs' image size count. Of
+    DeepLabV2 itself only what was trained: its many backbones stand in a table.
     """
     look, rows = looks(runs), []
     finished = [run for run in runs if run.finished and run.config]
@@ -508,7 +509,8 @@ def cost_points(runs, efficiency):
     sizes = {(run.config["image_height"], run.config["image_width"]) for run in finished}
     trained = {run.config["model"] for run in finished}
     for row in efficiency.to_dict("records"):
-        if row["model"] not in trained and (row["height"], row["width"]) in sizes:
+        shown = row["model"] not in trained and not row["model"].startswith("deeplabv2")
+        if shown and (row["height"], row["width"]) in sizes:
             latency = row["latency_ms"].get("median") if isinstance(row["latency_ms"], dict) else np.nan
             cost = {"gmacs": row["macs"] / 1e9, "latency_ms": latency, "parameters_m": row["parameters"] / 1e6}
             rows.append({"name": row["model"], "mIoU": np.nan, "color": "0.4", "marker": "o"} | cost)

@@ -95,7 +95,8 @@ def load_run(path=None, device="auto"):
     state = checkpoint.load(path, device)
     try:
         config, weights = state["config"], state["weights"]
-        model = make_model(config["model"], stride_in=weights["stride_in"])
+        options = {"stride_in": weights["stride_in"], "output_stride": config.get("output_stride", 8)}
+        model = make_model(config["model"], **options)
         model.load_state_dict(state["model"])
         size, normalization = (config["image_height"], config["image_width"]), NORMALIZATIONS[weights["normalization"]]
         data, amp = config["data"], config["amp"] if config["device"] == device else best_amp(device)

@@ -26,6 +26,7 @@ EMPTY = ["", "nan", "none", "null", "na", "n/a"]
 # A column that this kit writes and older files lack: a CSV with it and without a JSON is a run that is not finished.
 KIT_COLUMN = "trainable_parameters"
 SEED = re.compile(r"_seed(\d+)(?=_|$)", re.IGNORECASE)
+COARSE = re.compile(r"_split_train_extra(?=_|$)", re.IGNORECASE)
 SET_ASIDE = re.compile(r"\.old\d+\.csv$", re.IGNORECASE)
 
 
@@ -79,6 +80,11 @@ class Run:
         return (self.record or {}).get("dataset", {})
 
     @property
+    def stage(self):
+        """Whether it was trained on coarse labels: the first stage of another run, with which nothing is compared."""
+        return bool(COARSE.search(self.stem))
+
+    @property
     def method(self):
         """What is compared: the stem without its seed. Runs of one method are replicates."""
         return SEED.sub("", self.stem)
@@ -86,7 +92,7 @@ class Run:
     @property
     def label(self):
         """The name under which figures show the run: title, and what makes it differ from its recipe."""
-        variant = self.variant
+        variant = self.variant or ("coarse labels" if self.stage else "")
         if variant.removeprefix("schedule_") in RECIPES:
             variant = f"schedule of {RECIPES[variant.removeprefix('schedule_')].title}"
         return ", ".join(filter(None, [self.title, variant, f"seed {self.seed}" if self.seed else ""]))
@@ -432,20 +438,23 @@ class Study:
 def studies(runs):
     """The runs grouped by what they share, the group with most recipes first.
 
-    A run without JSON that is not finished joins the first group: it was trained into the same folder.
+    A run without JSON that is not finished joins the first group: it was trained into the same folder. First stages
+    stand apart, last.
     """
     groups = {}
     for run in runs:
         if run.finished:
             groups.setdefault(Scope.of(run), []).append(run)
     found = [Study(scope, members) for scope, members in groups.items()]
-    found.sort(key=lambda study: (-len(study.recipes), -len(study.runs), str(study.scope)))
-    waiting = [run for run in runs if not run.finished]
-    if found:
+    staged = lambda study: all(run.stage for run in study.runs)  # noqa: E731
+    found.sort(key=lambda study: (staged(study), -len(study.recipes), -len(study.runs), str(study.scope)))
+    waiting = [run for run in runs if not run.finished and not run.stage]
+    stages = [run for run in runs if not run.finished and run.stage]
+    if found and not staged(found[0]):
         found[0].runs += waiting
     elif waiting:
-        found = [Study(Scope.of(waiting[0]), waiting)]
-    return found
+        found.insert(0, Study(Scope.of(waiting[0]), waiting))
+    return [*found, *([Study(Scope.of(stages[0]), stages)] if stages else [])]
 
 
 def require_comparable(runs):

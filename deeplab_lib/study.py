@@ -127,9 +127,12 @@ def finished(folder, stem):
 
 def where(folder, stem, parameters):
     """The state of a run in a few words."""
-    done, epochs = epochs_done(folder, stem), Config(**parameters).epochs
+    config = Config(**parameters)
+    done, epochs, first = epochs_done(folder, stem), config.epochs, config.first_stage
     if finished(folder, stem):
         return "finished"
+    if first and not done and (coarse := epochs_done(folder, first.stem)):
+        return f"stopped after epoch {coarse} of {first.epochs} on coarse labels"
     return f"stopped after epoch {done} of {epochs}" if done else "not started"
 
 
@@ -145,10 +148,11 @@ def expected(runs, folder, at_once, threads):
     for stem, parameters in runs.items():
         if finished(folder, stem):
             continue
-        config = Config(**parameters)
-        kind = config.model, config.size, config.batch_size, config.epochs
-        pace[kind] = pace.get(kind) or _seconds(config, threads)
-        seconds = pace[kind] * (1 - min(1, epochs_done(folder, stem) / config.epochs)) + NOTEBOOK_SECONDS
+        config, seconds = Config(**parameters), NOTEBOOK_SECONDS
+        for stage in filter(None, (config.first_stage, config)):
+            kind = stage.model, stage.output_stride, stage.size, stage.batch_size, stage.epochs, stage.split
+            pace[kind] = pace.get(kind) or _seconds(stage, threads)
+            seconds += pace[kind] * (1 - min(1, epochs_done(folder, stage.stem) / stage.epochs))
         total, longest = total + seconds, max(longest, seconds)
     return max(longest, total / at_once)
 
@@ -162,9 +166,11 @@ def _seconds(config, threads):
 
     train, val = config.scale.toycity
     if not config.toycity:
-        train, val = (describe(config.data).counts[split] for split in ("train", "val"))
+        counts = describe(config.data, train=config.split).counts
+        train, val = (counts[split] for split in ("train", "val"))
     trial = SimpleNamespace(config=config, device=torch.device(config.device), data=SimpleNamespace(val=range(val)))
-    trial.steps_per_epoch, trial.step, trial.model = train // config.batch_size, 0, make_model(config.model)
+    trial.steps_per_epoch, trial.step = train // config.batch_size, 0
+    trial.model = make_model(config.model, output_stride=config.output_stride)
     trial.model.to(trial.device, memory_format=torch.channels_last)
     trial.scores = lambda images: Run.scores(trial, images)
     before = torch.get_num_threads()

@@ -3,6 +3,7 @@
 import copy
 import time
 from dataclasses import asdict
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -70,7 +71,16 @@ def summarize(run):
         "weights": run.pretrained.as_dict() | (asdict(run.weights) if run.weights else scratch),
         "identity": run.identity,
         "warnings": run.warnings,
-    }
+    } | first_stage(config)
+
+
+def first_stage(config):
+    """What the summary says of the run on coarse labels that came first; nothing where there was none."""
+    first = config.first_stage
+    if first is None:
+        return {}
+    summary = record.read_json(Path(first.out_dir) / f"{first.stem}.json")
+    return {"first_stage": {name: summary[name] for name in ("stem", "best", "wall_time_s", "dataset")}}
 
 
 def changes(run):

@@ -15,7 +15,7 @@ from deeplab_lib import augment, checkpoint, distributed, machine, record, weigh
 from deeplab_lib.architectures import make_model
 from deeplab_lib.averaging import Average, view
 from deeplab_lib.checkpoint import RunFiles
-from deeplab_lib.data import prepare_data
+from deeplab_lib.data import check_data, prepare_data
 from deeplab_lib.distributed import first_only
 from deeplab_lib.evaluate import evaluate
 from deeplab_lib.files import file_sha256
@@ -55,7 +55,7 @@ def fit(config, watch=quiet):
     with checkpoint.run_lock(files):
         if not config.resume:
             files.move_aside()
-        pretrained = weights.resolve(config.pretrained, config.model)
+        pretrained = weights.resolve(starting_weights(config, watch), config.model)
         data = prepare_data(config, pretrained.normalization)
         identity = identify(config, data, pretrained)
         summary = record.read_json(files.path(".json"))
@@ -65,6 +65,18 @@ def fit(config, watch=quiet):
         else:
             refuse_changes(files, summary.get("identity", {}), identity)
     return files.path(".json")
+
+
+def starting_weights(config, watch):
+    """What the run of `config` starts from: `pretrained`, or the best weights of its first stage, trained if need be.
+
+    The stage is a run of its own with its own files, which continues like any other.
+    """
+    first = config.first_stage
+    if first is None:
+        return config.pretrained
+    check_data(config)
+    return fit(first, watch).with_suffix(".best.pt")
 
 
 def train_run(*parts):
@@ -94,7 +106,8 @@ class Run:
         self.plan = config.poly(self.steps_per_epoch)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(key(config.seed, "weights"))
-            self.model = make_model(config.model, stride_in=pretrained.stride_in, bn=config.bn)
+            options = {"bn": config.bn, "output_stride": config.output_stride}
+            self.model = make_model(config.model, stride_in=pretrained.stride_in, **options)
         self.weights = weights.load_pretrained(self.model, pretrained.path) if pretrained.path else None
         self.model = distributed.synchronize_batch_norm(self.model)
         self.model.to(self.device, memory_format=machine.memory_format(self.choices))

@@ -9,9 +9,11 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from deeplab_lib import timm_backbones
 from deeplab_lib.backbones import RESNETS, DeepLabV2OnResNet
 from deeplab_lib.files import file_sha256, project_root
 from deeplab_lib.model import Bottleneck
+from deeplab_lib.timm_backbones import TIMM
 
 
 @dataclass(frozen=True)
@@ -37,7 +39,13 @@ class Normalization:
 
 RGB_IMAGENET = Normalization("rgb_imagenet", "rgb", 1 / 255, (0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 BGR_CAFFE = Normalization("bgr_caffe", "bgr", 1.0, (104.00698793, 116.66876762, 122.67891434), (1.0, 1.0, 1.0))
-NORMALIZATIONS = {normalization.name: normalization for normalization in (RGB_IMAGENET, BGR_CAFFE)}
+# What timm's weights want besides: to -1 ... 1, CLIP's, and nothing.
+RGB_HALF = Normalization("rgb_half", "rgb", 1 / 255, (0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
+CLIP_MEAN, CLIP_STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
+RGB_CLIP = Normalization("rgb_clip", "rgb", 1 / 255, CLIP_MEAN, CLIP_STD)
+RGB_UNIT = Normalization("rgb_unit", "rgb", 1 / 255, (0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
+KNOWN = (RGB_IMAGENET, BGR_CAFFE, RGB_HALF, RGB_CLIP, RGB_UNIT)
+NORMALIZATIONS = {normalization.name: normalization for normalization in KNOWN}
 
 
 @dataclass(frozen=True)
@@ -127,12 +135,15 @@ def load_pretrained(model, path, minimum=0.99):
     file is no weights file, fills less than `minimum` of the backbone, or belongs to a deeper one.
     """
     path = Path(path)
-    weights, kind = read_weights(path)
+    weights, kind = read_weights(path, getattr(model, "name", ""))
     own = {key: value for key, value in model.state_dict().items() if not key.endswith(COUNTER)}
     if hasattr(model, "backbone") or isinstance(model, DeepLabV2OnResNet):
         _check_layout(path, kind, type(model).__name__)
     if hasattr(model, "backbone"):
-        weights = {key if key.startswith(HEADS) else f"backbone.{key}": value for key, value in weights.items()}
+        # timm's extractors call stages_0 what its files call stages.0
+        places = {key.replace(".", "_"): key for key in own}
+        named = {key if key.startswith(HEADS) else f"backbone.{key}": value for key, value in weights.items()}
+        weights = {places.get(key.replace(".", "_"), key): value for key, value in named.items()}
     fits = {key: value for key, value in weights.items() if key in own and value.shape == own[key].shape}
     backbone = [key for key in own if not key.startswith(HEADS)]
     missing = tuple(key for key in backbone if key not in fits)
@@ -163,7 +174,7 @@ def _check_match(path, kind, backbone, missing, unexpected, minimum):
             f"{path} ({kind.name}) fills {matched} of the backbone's {len(backbone)} tensors, fewer than "
             f"{minimum:.0%}; missing or of another shape: {', '.join(missing[:3])}{' ...' * (len(missing) > 3)}"
         )
-    foreign = [key for key in unexpected if re.match(r"(backbone\.)?(layer[1-4]|\d+)\.", key)]
+    foreign = [key for key in unexpected if re.match(r"(backbone\.)?(layer[1-4]|\d+|stages|blocks|s[1-4])\.", key)]
     if foreign:
         raise ValueError(
             f"{path} ({kind.name}) is of a deeper backbone: {len(foreign)} of its tensors have no place here, "
@@ -180,10 +191,11 @@ def set_stride_in(model, stride_in):
     model.stride_in = stride_in
 
 
-def read_weights(path):
+def read_weights(path, model=""):
     """Tensors of a weights file under this kit's names (backbone bare, head `aspp.` or `classifier.`), its `Format`.
 
-    Nothing in the file is executed. Raises FileNotFoundError or ValueError in one line.
+    model: architecture they are meant for; timm's files cannot be told by their keys. Nothing in the file is executed.
+    Raises FileNotFoundError or ValueError in one line.
     """
     payload = _load(Path(path))
     state = payload
@@ -192,6 +204,8 @@ def read_weights(path):
     tensors = {key: value for key, value in state.items() if torch.is_tensor(value)} if isinstance(state, dict) else {}
     tensors = {re.sub(r"^(module\.|_orig_mod\.)+", "", str(key)): value for key, value in tensors.items()}
     kind = next((kind for kind in FORMATS if any(re.match(kind.marker, key) for key in tensors)), None)
+    if tensors and model.startswith(TIMM) and kind != FORMATS[0]:
+        kind = _timm_format(path, model.removeprefix(TIMM))
     if kind is None:
         found = f"keys such as {next(iter(tensors))}" if tensors else "no tensors by name"
         raise ValueError(f"{path} holds no weights of a network known here ({found}); known: {_known()}")
@@ -204,6 +218,15 @@ def read_weights(path):
     # The counters of old batch norms are absent from some files and used by no network here.
     counted = {key: value for key, value in tensors.items() if not key.endswith(COUNTER)}
     return {_rename(key, renames): value for key, value in counted.items()}, kind
+
+
+def _timm_format(path, name):
+    """The `Format` of a file of timm's for its network `name`."""
+    mean, std = timm_backbones.preprocessing(name, path)
+    for known in NORMALIZATIONS.values():
+        if known.scale == 1 / 255 and np.allclose((*known.mean, *known.std), (*mean, *std), atol=1e-4):
+            return Format(f"timm {name}", "", known, "3x3")
+    raise ValueError(f"{path} wants images of mean {mean} and deviation {std}, which no preprocessing here gives")
 
 
 def _rename(key, renames):
@@ -224,6 +247,8 @@ def _load(path):
         start = file.read(512).lstrip().lower()
     if start.startswith((b"<!doctype", b"<html", b"<head", b"<?xml")):
         raise ValueError(f"{path} is a web page, not weights: log in with a browser and download the file itself")
+    if path.suffix == ".safetensors":
+        return _load_safetensors(path)
     try:
         return torch.load(path, map_location="cpu", weights_only=True, mmap=start.startswith(b"pk") or None)
     except Exception as error:
@@ -234,15 +259,27 @@ def _load(path):
         raise ValueError(f"{path} ({size:,} bytes) is cut short or no PyTorch file; download it again") from None
 
 
+def _load_safetensors(path):
+    try:
+        from safetensors.torch import load_file  # comes with timm
+    except ImportError:
+        raise ValueError(f"{path} needs safetensors to be read: pip install safetensors") from None
+    try:
+        return load_file(path)
+    except Exception as error:  # the reader's errors have no common type
+        raise ValueError(f"{path} is cut short or no safetensors file ({error}); download it again") from None
+
+
 def find_pretrained(*search_dirs, model="deeplabv2_resnet101"):
     """First weights file that suits the architecture `model`, or None.
 
     Looks into `search_dirs`, `$DEEPLAB_PRETRAINED` (a file or a folder), the project and its `data/`, Google Drive on
-    Colab, and PyTorch's download cache; the course's file goes before torchvision's. Raises FileNotFoundError when
-    `$DEEPLAB_PRETRAINED` names nothing.
+    Colab, and PyTorch's download cache; the course's file goes before torchvision's. Of timm's backbones the files are
+    called `<name>.<tag>.safetensors`, or .bin or .pth. Raises FileNotFoundError when `$DEEPLAB_PRETRAINED` names
+    nothing.
     """
-    backbone = torchvision_backbone(model)
-    if backbone is None:
+    patterns = _file_names(model)
+    if not patterns:
         return None
     named = os.environ.get("DEEPLAB_PRETRAINED")
     if named and not Path(named).exists():
@@ -251,20 +288,30 @@ def find_pretrained(*search_dirs, model="deeplabv2_resnet101"):
         return Path(named)
     usual = [project_root(), project_root() / "data", Path.cwd(), DRIVE, *sorted(DRIVE.glob("*/"))]
     folders = [*map(Path, search_dirs), *([Path(named)] if named else []), *usual, hub_folder()]
-    patterns = (COURSE_FILES,) if model == "deeplabv2_resnet101" else ()
-    for pattern in (*patterns, cached_file(backbone).name, f"{backbone}-*.pth"):
+    for pattern in patterns:
         for folder in folders:
             if found := sorted(folder.glob(pattern)):
                 return found[0]
     return None
 
 
+def _file_names(model):
+    """Patterns of the names that weights files of the architecture `model` have, the preferred one first."""
+    if model.startswith(TIMM):
+        return [model.removeprefix(TIMM) + ending for ending in (".*safetensors", ".*bin", ".*pth")]
+    backbone = torchvision_backbone(model)
+    if backbone is None:
+        return []
+    course = [COURSE_FILES] if model == "deeplabv2_resnet101" else []
+    return [*course, cached_file(backbone).name, f"{backbone}-*.pth"]
+
+
 def resolve(pretrained, model="deeplabv2_resnet101", *search_dirs):
     """The `Pretrained` meant by "none"/False, "auto"/True, "torchvision" or a path, for the architecture `model`.
 
     Needs no network in memory, so that preprocessing and stride layout can be shown before anything is built. "auto"
-    takes what `find_pretrained` finds, else downloads torchvision's; offline it falls back to "none" with a warning.
-    Raises FileNotFoundError, ValueError (see `read_weights`) or, for "torchvision" offline, ConnectionError.
+    takes what `find_pretrained` finds, else downloads torchvision's or timm's; offline it falls back to "none" with a
+    warning. Raises FileNotFoundError, ValueError (see `read_weights`) or, for "torchvision" offline, ConnectionError.
     """
     wish = str(pretrained).strip()
     scratch = Pretrained(None, RGB_IMAGENET, _scratch_layout(model), "none (from scratch)")
@@ -272,15 +319,16 @@ def resolve(pretrained, model="deeplabv2_resnet101", *search_dirs):
         return scratch
     if wish.lower() not in ("auto", "true", "torchvision"):
         return _from_file(_existing(wish), model)
-    backbone = torchvision_backbone(model)
-    if backbone is None:
+    backbone, timm = torchvision_backbone(model), model.startswith(TIMM)
+    if backbone is None and (wish.lower() == "torchvision" or not timm):
         if wish.lower() == "torchvision":
             raise ValueError(f"torchvision has no weights for {model}; use pretrained=none or another model")
         return scratch
     if wish.lower() != "torchvision" and (found := find_pretrained(*search_dirs, model=model)):
         return _from_file(found, model)
     try:
-        return _from_file(download(backbone), model)
+        path = timm_backbones.download(model.removeprefix(TIMM)) if timm else download(backbone)
+        return _from_file(path, model)
     except ConnectionError as error:
         if wish.lower() == "torchvision":
             raise
@@ -288,7 +336,7 @@ def resolve(pretrained, model="deeplabv2_resnet101", *search_dirs):
 
 
 def _scratch_layout(model):
-    return "3x3" if model in RESNETS or not model.startswith("deeplabv2") else "1x1"
+    return "3x3" if model in RESNETS or model.startswith(TIMM) or not model.startswith("deeplabv2") else "1x1"
 
 
 def _existing(text):
@@ -300,7 +348,7 @@ def _existing(text):
 
 
 def _from_file(path, model):
-    kind = read_weights(path)[1]
+    kind = read_weights(path, model)[1]
     if _scratch_layout(model) == "3x3":
         _check_layout(path, kind, model)
     return Pretrained(path, kind.normalization, kind.stride_in, str(path))
@@ -308,7 +356,7 @@ def _from_file(path, model):
 
 def torchvision_backbone(model):
     """Name of the torchvision classifier whose weights fit the backbone of architecture `model`, or None."""
-    return next((name for name in TORCHVISION if model.endswith(name)), None)
+    return None if model.startswith(TIMM) else next((name for name in TORCHVISION if model.endswith(name)), None)
 
 
 def hub_folder():

@@ -1,5 +1,7 @@
 """DeepLabV2 on further backbones is DeepLabV2 in everything but its blocks."""
 
+import sys
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -10,6 +12,7 @@ from torchvision import models
 from deeplab_lib import checkpoint, weights
 from deeplab_lib.architectures import make_model
 from deeplab_lib.backbones import RESNETS
+from deeplab_lib.config import Config
 from deeplab_lib.model import STAGES, count_parameters, is_affine
 from deeplab_lib.predict import load_run
 from deeplab_lib.safety import RunStopped
@@ -28,6 +31,16 @@ def test_the_backbone_is_torchvisions_to_the_last_parameter(name):
     with torch.device("meta"):
         scores = model.scores(torch.empty(2, 3, 64, 96))
     assert scores.shape == (2, 5, 9, 13)  # every 8 pixels from corner to corner, as DeepLabV2's own
+
+
+def test_the_wider_grid_reaches_from_corner_to_corner_too():
+    with torch.device("meta"):
+        model, own = make_model(NAMED[0], 5, output_stride=16), make_model("deeplabv2_micro", 5, output_stride=16)
+        images = torch.empty(2, 3, 128, 96)
+        assert model.scores(images).shape == own.scores(images).shape == (2, 5, 9, 7)
+    assert [branch.dilation for branch in model.aspp.branches] == [branch.dilation for branch in own.aspp.branches]
+    labels = torch.arange(128)[:, None].expand(1, 128, 96)
+    assert model.subsample(labels, (9, 7))[0, :, 0].tolist() == [0, 16, 32, 48, 64, 80, 96, 112, 127]
 
 
 @pytest.mark.parametrize("size", [(64, 96), (50, 75)], ids=str)
@@ -76,6 +89,13 @@ def test_torchvisions_weights_fill_the_backbone(tmp_path):
         weights.load_pretrained(make_model("deeplabv2_wide_resnet50_2", 5), found.path)
 
 
+def test_timms_backbones_need_timm(monkeypatch):
+    monkeypatch.setitem(sys.modules, "timm", None)
+    for make in (make_model, lambda name: Config(preset="smoke", model=name)):
+        with pytest.raises(ValueError, match=r"^models named deeplabv2_timm_\.\.\. need timm: pip install timm"):
+            make("deeplabv2_timm_resnet26")
+
+
 def test_a_layout_that_does_not_fit_is_refused(tmp_path):
     with pytest.raises(ValueError, match=r"is torchvision's: its only option is bn"):
         make_model(MINI, stride_in="1x1")
@@ -87,8 +107,9 @@ def test_a_layout_that_does_not_fit_is_refused(tmp_path):
         weights.load_pretrained(make_model(MINI), path)
 
 
-def test_a_run_cut_short_ends_as_an_undisturbed_one_and_can_be_loaded(smoke, tmp_path):
-    knobs = {"model": MINI, "epochs": 2}
+@pytest.mark.parametrize("stride", [8, 16])
+def test_a_run_cut_short_ends_as_an_undisturbed_one_and_can_be_loaded(stride, smoke, tmp_path):
+    knobs = {"model": MINI, "epochs": 2, "output_stride": stride}
 
     def cut(event, run):
         if event == "step" and run.step == 7:

@@ -110,6 +110,7 @@ def test_text_is_read_as_meant(name, text, meant):
         ("image_width", 16, "image_width is 16; it must lie between 32 and 8192"),
         ("seed", -1, "seed is -1; it must lie between 0 and"),
         ("accumulate", 3, "batch_size 2 cannot be split evenly over accumulate 3 x gpus 1"),
+        ("output_stride", 12, "output_stride is 12; valid: 8, 16"),
         ("schedule", "ce_fokal", "did you mean 'ce_focal'?"),
         ("schedule", "ce_lovasz_warmup", "schedule 'ce_lovasz_warmup' weighs ce, lovasz, but the loss 'ce' has ce"),
     ],
@@ -192,6 +193,8 @@ def test_other_names_of_a_notebook_are_its_own():
         ({"epochs": 3, "bn": "eval"}, "DeepLabV2_ce_epochs3_bneval"),
         ({"image_height": 256, "image_width": 512, "batch_size": 8}, "DeepLabV2_ce_batch8_h256_w512"),
         ({"model": "deeplabv3_resnet101"}, "DeepLabV2_ce_deeplabv3_resnet101"),
+        ({"output_stride": 8}, "DeepLabV2_ce"),
+        ({"output_stride": 16}, "DeepLabV2_ce_stride16"),
         ({"loss": "ce_focal", "schedule": "ce"}, "DeepLabV2_ce05_f05_warnup_lr_0.0003_schedule_ce"),
         ({"loss": "0.6*ce + 0.4*dice"}, "DeepLabV2_0.6ce_0.4dice"),
         ({"workers": 3, "device": "cpu", "amp": "bf16", "resume": False, "checkpoint_minutes": 1}, "DeepLabV2_ce"),
@@ -199,6 +202,11 @@ def test_other_names_of_a_notebook_are_its_own():
 )
 def test_what_changes_the_numbers_and_is_not_the_recipes_enters_the_stem(knobs, stem):
     assert Config(**({"preset": "paper", "data": "/somewhere"} | knobs)).stem == stem
+
+
+def test_a_network_with_a_grid_of_its_own_has_no_other():
+    complaint = refusal(preset="smoke", model="fcn_resnet101", output_stride=16)
+    assert complaint == "output_stride is 16, but fcn_resnet101 has a grid of its own; use a deeplabv2 network"
 
 
 @given(st.lists(st.sampled_from(("ce", "dice", "lovasz", "focal")), min_size=1, max_size=4, unique=True), st.randoms())

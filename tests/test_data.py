@@ -13,10 +13,17 @@ from deeplab_lib.weights import RGB_IMAGENET
 
 
 @pytest.fixture
+def city(smoke_city, tmp_path):
+    """A data folder with fine labels alone."""
+    hidden = shutil.ignore_patterns("toycity.json", "gtCoarse", "train_extra")
+    return shutil.copytree(smoke_city, tmp_path / "city", ignore=hidden)
+
+
+@pytest.fixture
 def coarse_city(smoke_city, tmp_path):
     """The toy city's folder with its training scenes as coarsely labelled extra ones, beside fine validation."""
     root = tmp_path / "coarse"
-    shutil.copytree(smoke_city, root, ignore=shutil.ignore_patterns("toycity.json"))
+    shutil.copytree(smoke_city, root, ignore=shutil.ignore_patterns("toycity.json", "gtCoarse", "train_extra"))
     (root / "leftImg8bit" / "train").rename(root / "leftImg8bit" / "train_extra")
     (root / "gtCoarse").mkdir()
     (root / "gtFine" / "train").rename(root / "gtCoarse" / "train_extra")
@@ -41,6 +48,6 @@ def test_the_training_split_is_part_of_a_run_only_where_it_is_not_the_usual(smok
     assert smoke(split="train").stem == smoke().stem
 
 
-def test_a_missing_split_is_named(smoke_city):
+def test_a_missing_split_is_named(city):
     with pytest.raises(FileNotFoundError, match="looked for leftImg8bit/train_extra"):
-        prepare_data(Config(preset="smoke", split="train_extra"), RGB_IMAGENET)
+        prepare_data(Config(data=str(city), preset="smoke", split="train_extra"), RGB_IMAGENET)

@@ -4,6 +4,7 @@ import json
 import time
 import warnings
 from threading import Timer
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -11,7 +12,9 @@ from fvcore.nn import FlopCountAnalysis
 from torch import nn
 
 from deeplab_lib import efficiency
-from deeplab_lib.architectures import make_model
+from deeplab_lib.analysis.setting import efficiency_table
+from deeplab_lib.analysis.tables import efficiency_of, read_efficiency
+from deeplab_lib.architectures import ARCHITECTURES, make_model
 from deeplab_lib.efficiency import add_timings, count_macs, count_operations, latency_ms, peak_memory_mb, time_runs
 from deeplab_lib.model import DeepLabV2, count_parameters
 
@@ -136,7 +139,7 @@ def test_peak_memory_counts_what_is_held_at_once_and_the_weights():
 # -- rows and file -----------------------------------------------------------------------------------------------
 
 KEYS = {"model", "height", "width", "device", "device_name", "dtype", "threads", "stride_in", "parameters", "trainable"}
-KEYS |= {"frozen", "macs", "flops", "uncounted_ops", "latency_ms", "peak_memory_MB", "note"}
+KEYS |= {"output_stride", "frozen", "macs", "flops", "uncounted_ops", "latency_ms", "peak_memory_MB", "note"}
 
 
 class Witness(nn.Module):
@@ -192,6 +195,7 @@ def test_an_unknown_network_is_refused_before_anything_is_measured():
 @pytest.fixture
 def alone(monkeypatch):
     monkeypatch.setattr(efficiency, "COMPARED", ())
+    monkeypatch.setattr(efficiency, "BACKBONES", ())
 
 
 def measured(path):
@@ -226,13 +230,44 @@ def test_the_command_measures_the_network_of_the_runs_beside_the_file(tmp_path, 
     ]
 
 
+def test_runs_on_the_wider_grid_have_a_row_of_their_own(tmp_path, alone):
+    config = {"model": "deeplabv2_micro", "image_height": 64, "image_width": 128}
+    for stem, stride in (("a", {}), ("b", {"output_stride": 16})):
+        (tmp_path / f"{stem}.json").write_text(json.dumps({"config": config | stride}))
+    path = tmp_path / "efficiency.json"
+    efficiency.main(["--out", str(path), "--budget", "0.1", "--device", "cpu"])
+    macs = {row["output_stride"]: row["macs"] for row in measured(path)}
+    assert set(macs) == {8, 16} and macs[16] < macs[8] / 2
+    for stride in (8, 16):
+        run = SimpleNamespace(config=config | {"output_stride": stride})
+        assert efficiency_of(run, read_efficiency(tmp_path))["macs"] == macs[stride]
+    assert len(efficiency_table(read_efficiency(tmp_path))) == 2
+
+
 def test_the_paper_row_keeps_the_published_layout_beside_runs_of_another(tmp_path, monkeypatch):
     monkeypatch.setattr(efficiency, "COMPARED", ("deeplabv2_micro",))
+    monkeypatch.setattr(efficiency, "BACKBONES", ())
     config = {"model": "deeplabv2_micro", "image_height": 48, "image_width": 80}
     (tmp_path / "a.json").write_text(json.dumps({"config": config, "weights": {"stride_in": "3x3"}}))
     efficiency.main(["--out", str(tmp_path / "efficiency.json"), "--budget", "0.1", "--device", "cpu"])
     rows = {(r["height"], r["width"]): r["stride_in"] for r in measured(tmp_path / "efficiency.json")}
     assert rows == {(48, 80): "3x3", efficiency.PAPER_SIZE: "1x1"}
+
+
+def test_backbones_are_counted_and_timed_where_they_may_be(tmp_path, alone, monkeypatch):
+    monkeypatch.setattr(efficiency, "BACKBONES", ("deeplabv2_resnext50_32x4d", "deeplabv2_micro"))
+    arguments = ["--out", str(tmp_path / "e.json"), "--preset", "smoke", "--budget", "0.2", "--device", "cpu"]
+    efficiency.main([*arguments, "--models", "deeplabv2_micro"])
+    rows = {(row["model"], row["width"]): row for row in measured(tmp_path / "e.json")}
+    assert set(rows) == {("deeplabv2_micro", 64), ("deeplabv2_micro", 1024), ("deeplabv2_resnext50_32x4d", 1024)}
+    counted = rows["deeplabv2_resnext50_32x4d", 1024]
+    assert counted["macs"] > 1e11 and counted["latency_ms"] is None and counted["note"] == "not timed: counted only"
+    assert rows["deeplabv2_micro", 1024]["latency_ms"]
+
+
+def test_every_backbone_has_a_place_in_the_table():
+    listed = {*efficiency.COMPARED, *efficiency.BACKBONES}
+    assert {name for name in ARCHITECTURES if not name.endswith(("_mini", "_micro"))} == listed
 
 
 def test_a_damaged_file_is_named_and_kept(tmp_path, alone):

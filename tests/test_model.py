@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from torch import nn
 from torch.nn import functional as F
 
-from deeplab_lib.model import ASPP, FREEZABLE, STAGES, DeepLabV2, count_parameters, subsample_labels
+from deeplab_lib.model import ASPP, FREEZABLE, STAGES, DeepLabV2, count_parameters
 from deeplab_lib.train import make_optimizer
 
 
@@ -92,12 +92,24 @@ def test_strides_and_dilations(full):
     assert [c.dilation[0] for c in full.aspp.branches] == [c.padding[0] for c in full.aspp.branches] == [6, 12, 18, 24]
 
 
+def test_strides_and_dilations_of_the_wider_grid():
+    with torch.device("meta"):
+        model = DeepLabV2(output_stride=16)
+    for stage, dilation, stride in zip(STAGES, (1, 1, 1, 2), (1, 2, 2, 1), strict=True):
+        blocks = model.get_submodule(stage)
+        assert {block.conv2.dilation for block in blocks} == {(dilation, dilation)}
+        assert [block.conv1.stride[0] for block in blocks] == [stride] + [1] * (len(blocks) - 1)
+    assert [c.dilation[0] for c in model.aspp.branches] == [c.padding[0] for c in model.aspp.branches] == [3, 6, 9, 12]
+    assert count_parameters(model) == (43_901_068, 43_795_724)
+    assert model.scores(torch.empty(1, 3, 512, 1024, device="meta")).shape == (1, 19, 33, 65)
+
+
 def test_torchvisions_stride_layout():
     block = micro(stride_in="3x3").layer2[0]
     assert (block.conv1.stride, block.conv2.stride) == ((1, 1), (2, 2))
 
 
-@pytest.mark.parametrize("knob", [{"stride_in": "5x5"}, {"bn": "frozen"}])
+@pytest.mark.parametrize("knob", [{"stride_in": "5x5"}, {"bn": "frozen"}, {"output_stride": 32}])
 def test_unknown_options_are_refused(knob):
     with pytest.raises(ValueError, match="valid:"):
         DeepLabV2(**knob)
@@ -106,48 +118,53 @@ def test_unknown_options_are_refused(knob):
 # -- the grid ----------------------------------------------------------------------------------------------------------
 
 
-def corner_cells(pixels):
-    """Cells of the 1/8 grid along one side: a halving of the convolution, of the pool (up), of stage 2."""
+def corner_cells(pixels, stride=8):
+    """Cells along one side: a halving of the convolution, of the pool (up), of stage 2, at stride 16 of stage 3."""
     half = (pixels + 2 * 3 - 7) // 2 + 1
     quarter = -(-(half + 2 - 3) // 2) + 1
-    return (quarter - 1) // 2 + 1
+    eighth = (quarter - 1) // 2 + 1
+    return eighth if stride == 8 else (eighth - 1) // 2 + 1
 
 
 with torch.device("meta"):
-    SHAPES = DeepLabV2(blocks=(1, 1, 1, 1), width=1)
+    SHAPES = {stride: DeepLabV2(blocks=(1, 1, 1, 1), width=1, output_stride=stride) for stride in (8, 16)}
 
 
 @settings(max_examples=25)
-@given(st.integers(17, 200), st.integers(17, 200))
-def test_grid_of_any_input_size(height, width):
-    images = torch.empty(1, 3, height, width, device="meta")
-    scores = SHAPES.scores(images)
-    assert scores.shape[-2:] == (corner_cells(height), corner_cells(width))
-    assert SHAPES.upsample(scores, (height, width)).shape == (1, 19, height, width)
+@given(st.integers(17, 200), st.integers(17, 200), st.sampled_from((8, 16)))
+def test_grid_of_any_input_size(height, width, stride):
+    images, model = torch.empty(1, 3, height, width, device="meta"), SHAPES[stride]
+    scores = model.scores(images)
+    assert scores.shape[-2:] == (corner_cells(height, stride), corner_cells(width, stride))
+    assert model.upsample(scores, (height, width)).shape == (1, 19, height, width)
 
 
-@pytest.mark.parametrize(("pixels", "cells"), [(512, 65), (1024, 129), (256, 33), (128, 17), (64, 9), (32, 5), (33, 5)])
-def test_a_cell_every_eight_pixels_from_corner_to_corner(pixels, cells):
-    assert corner_cells(pixels) == cells
-    assert 8 * (cells - 1) in (pixels, pixels - 1)
+@pytest.mark.parametrize("pixels", [512, 1024, 256, 128, 64, 32, 33, 97])
+@pytest.mark.parametrize("stride", [8, 16])
+def test_a_cell_every_stride_from_corner_to_corner(pixels, stride):
+    assert stride * (corner_cells(pixels, stride) - 1) in (pixels, pixels - 1)
 
 
-@given(st.integers(17, 120), st.integers(17, 120), st.integers(1, 3))
-def test_labels_are_subsampled_where_the_features_sit(height, width, count):
+@given(st.integers(17, 120), st.integers(17, 120), st.integers(1, 3), st.sampled_from((8, 16)))
+def test_labels_are_subsampled_where_the_features_sit(height, width, count, stride):
     rows, columns = torch.arange(height)[:, None], torch.arange(width)
     labels = (1000 * rows + columns).expand(count, -1, -1)
-    size = corner_cells(height), corner_cells(width)
-    expected = [[1000 * min(8 * i, height - 1) + min(8 * j, width - 1) for j in range(size[1])] for i in range(size[0])]
-    assert subsample_labels(labels, size).tolist() == [expected] * count
+    size = corner_cells(height, stride), corner_cells(width, stride)
+    rows, columns = ([min(stride * i, n - 1) for i in range(k)] for k, n in zip(size, (height, width), strict=True))
+    expected = [[1000 * row + column for column in columns] for row in rows]
+    assert SHAPES[stride].subsample(labels, size).tolist() == [expected] * count
 
 
-def test_a_feature_responds_to_the_pixel_its_label_is_taken_from():
-    """The centre of a cell's receptive field, seen in the gradient, is pixel 8 i."""
-    model = micro(blocks=(1, 1, 1, 1)).eval()
+@pytest.mark.parametrize("stride", [8, 16])
+def test_a_feature_responds_to_the_pixel_its_label_is_taken_from(stride):
+    """The centre of a cell's receptive field, seen in the gradient, is pixel 8 i, or 16 i."""
+    model = micro(blocks=(1, 1, 1, 1), output_stride=stride).eval()
     for part in convolutions(model):
         nn.init.constant_(part.weight, 1.0)  # no cancellation: the gradient shows the field itself
     images = torch.ones(1, 3, 129, 129, requires_grad=True)
-    model.layer2(model.layer1(model.maxpool(model.relu(model.bn1(model.conv1(images))))))[0, 0, 8, 8].backward()
+    features = model.layer2(model.layer1(model.maxpool(model.relu(model.bn1(model.conv1(images))))))
+    features = features if stride == 8 else model.layer3(features)
+    features[0, 0, 64 // stride, 64 // stride].backward()
     reached = images.grad[0].sum(0).nonzero()
     assert torch.allclose(reached.float().mean(0), torch.tensor(64.0), atol=4)
     assert reached.min() <= 64 <= reached.max()

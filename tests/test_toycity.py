@@ -285,3 +285,35 @@ def test_two_processes_at_once_write_one_city(tmp_path):
         writer.join()
     assert [count for _, count in reports] == [9, 9]
     assert leftovers(tmp_path) == ["city"]
+
+
+# --- Coarse labels
+
+
+def test_coarse_labels_are_the_fine_ones_in_blocks_away_from_boundaries(tmp_path):
+    root = toycity.write(tmp_path / "city", 1, 1, size=SIZE)
+    before = files_of(root)
+    toycity.write_coarse(root, 4)
+    assert {name: content for name, content in files_of(root).items() if name in before} == before
+    labels = sorted((root / "gtCoarse" / "train_extra").rglob("*_gtCoarse_labelIds.png"))
+    images = sorted((root / "leftImg8bit" / "train_extra").rglob("*_leftImg8bit.png"))
+    assert len(labels) == len(images) == 4
+    assert not {path.parent.name for path in images} & {city for cities in toycity.CITIES.values() for city in cities}
+    for path in labels:
+        index = int(path.name.split("_")[1])
+        coarse, fine = np.asarray(Image.open(path)), toycity.scene(0, "train_extra", index, SIZE)[1]
+        assert np.array_equal(coarse[coarse > 0], fine[coarse > 0])
+        assert 0.4 < (coarse > 0).mean() < 0.95 and (fine > 0).mean() > 0.99
+        edges = np.argwhere(fine[:, 1:] != fine[:, :-1])
+        assert np.mean([coarse[y, x] == 0 or coarse[y, x + 1] == 0 for y, x in edges]) > 0.4
+    written = files_of(root)
+    assert files_of(toycity.write_coarse(root, 4)) == written, "what is there stays"
+    assert toycity.write(root, 1, 1, size=SIZE) == root, "and is no other toy city"
+
+
+def test_a_block_is_labelled_where_it_holds_one_class_alone():
+    labels = np.full((64, 64), 7, np.uint8)
+    labels[0, 0], labels[10:12, 20:22] = 8, 9
+    expected = np.full((64, 64), 7, np.uint8)
+    expected[0:2, 0:2], expected[10:12, 20:22] = 0, 9
+    assert np.array_equal(toycity.coarsened(labels), expected)

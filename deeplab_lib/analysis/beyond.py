@@ -85,8 +85,9 @@ def change(run, base):
 
 
 def seconds(members):
-    """Mean time of a run, training and validation."""
-    return float(np.mean([run.record["wall_time_s"] for run in members]))
+    """Mean time of a run, training and validation, with its first stage if it has one."""
+    stages = [(run.record, run.record.get("first_stage", {})) for run in members]
+    return float(np.mean([sum(stage.get("wall_time_s", 0) for stage in run) for run in stages]))
 
 
 def introduction(table):

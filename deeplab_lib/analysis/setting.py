@@ -159,7 +159,8 @@ def efficiency_table(efficiency):
     rows = {}
     for row in efficiency.to_dict("records"):
         latency = row["latency_ms"] if isinstance(row["latency_ms"], dict) else {}
-        name = f"{row['model']}, {row['width']}×{row['height']}"
+        stride = ", stride 16" if row["model"].startswith("deeplabv2") and row.get("output_stride") == 16 else ""
+        name = f"{row['model']}{stride}, {row['width']}×{row['height']}"
         rows[name if name not in rows else f"{name}, {row['device']}"] = {
             "parameters": row["parameters"],
             "GMACs": row["macs"] / 1e9,
@@ -184,7 +185,7 @@ def efficiency_note(efficiency):
 def architectures(study, efficiency, numbers):
     """DeepLabV2 beside the other architectures: what was measured, and whether any of them was trained."""
     full = [row for row in efficiency.to_dict("records") if (row["height"], row["width"]) == (512, 1024)]
-    own = next((row for row in full if row["model"] == "deeplabv2_resnet101"), None)
+    own = next((row for row in full if row["model"] == "deeplabv2_resnet101" and row.get("output_stride") != 16), None)
     others = [row for row in full if not row["model"].startswith("deeplabv2")]
     if not own or not others:
         return "Other architectures were not measured beside these runs."
@@ -212,8 +213,11 @@ def missing(study, others, gallery):
     lines += [f"{run.label}: {note}." for run in study.runs for note in run.notes]
     lines += [
         f"Another study in the same folder, {other.scope}: {listing(run.label for run in other.runs)}. Results of "
-        "different data, scale or length do not stand in one table." for other in others
+        "different data, scale or length do not stand in one table."
+        for other in others if not all(run.stage for run in other.runs)
     ]  # fmt: skip
+    stages = listing(run.label for other in others for run in other.runs if run.stage)
+    lines += [f"Trained on coarse labels, to start other runs from, and not compared: {stages}."] if stages else []
     absent = [recipe.title for recipe in RECIPES.values() if recipe.key not in {run.recipe for run in study.runs}]
     lines += [f"Not among the runs: {listing(absent)}."] if absent else []
     return "\n".join(f"- {line}" for line in lines) or "Nothing: every figure and table could be made."

@@ -23,7 +23,8 @@ def read_efficiency(folder):
     if not path.exists():
         return pd.DataFrame()
     try:
-        return pd.DataFrame(json.loads(path.read_text(encoding="utf-8"))["rows"])
+        rows = json.loads(path.read_text(encoding="utf-8"))["rows"]
+        return pd.DataFrame([{"output_stride": 8} | row for row in rows])  # older rows do not say: the study's
     except (ValueError, KeyError, TypeError) as error:
         raise ResultsError(f"{path}: not readable ({error}); remove it and measure again") from None
 
@@ -38,6 +39,8 @@ def efficiency_of(run, efficiency, device=None):
         return {}
     same = (efficiency.model == config["model"]) & (efficiency.height == config["image_height"])
     rows = efficiency[same & (efficiency.width == config["image_width"])].to_dict("records")
+    if config["model"].startswith("deeplabv2"):  # others have one stride, their own
+        rows = [row for row in rows if row.get("output_stride", 8) == config.get("output_stride", 8)]
     rows = [row for row in rows if device is None or row["device"] == device]
     timed = lambda row: isinstance(row.get("latency_ms"), dict)  # noqa: E731
     return max(rows, key=lambda row: (timed(row), str(row["device"]).startswith("cuda")), default={})

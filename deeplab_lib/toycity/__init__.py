@@ -14,6 +14,7 @@ from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from pathlib import Path
 
+import numpy as np
 from filelock import FileLock
 from PIL import Image
 from tqdm.auto import tqdm
@@ -28,6 +29,7 @@ CITIES = {
     "val": ("pappenburg", "spielhausen"),
     "test": ("luftschloss", "nirgendorf"),
 }
+COARSE, COARSE_CITIES = "train_extra", ("grobheim", "pauschaldorf", "ungefaehrstadt")
 GUESTS = (
     *("truck", "motorcyclist", "wall", "traffic light", "bus", "bicycle stand"),
     *("fence", "train", "cyclist", "verge", "traffic sign", "pedestrians"),
@@ -274,13 +276,24 @@ def scene(seed, split, index, size):
     return canvas.render()
 
 
+def coarsened(label_ids):
+    """Label ids `(H, W)` as a hurried annotator draws them: blocks of one class alone, the rest unlabelled."""
+    (height, width), side = label_ids.shape, max(2, label_ids.shape[0] // 32)
+    rows, columns, coarse = height // side, width // side, np.zeros_like(label_ids)
+    blocks = label_ids[: rows * side, : columns * side].reshape(rows, side, columns, side)
+    alike = blocks.min((1, 3), keepdims=True) == blocks.max((1, 3), keepdims=True)
+    coarse[: rows * side, : columns * side] = np.where(alike, blocks, 0).reshape(rows * side, columns * side)
+    return coarse
+
+
 def write_scene(root, seed, size, split, index):
     """Write one scene's two files under the names that Cityscapes would give them."""
     picture, label_ids = scene(seed, split, index, size)
-    city = CITIES[split][index % len(CITIES[split])]
+    cities = COARSE_CITIES if split == COARSE else CITIES[split]
+    city = cities[index % len(cities)]
     name = f"{city}_{index:06d}_000019"
-    files = (("leftImg8bit", "leftImg8bit", picture), ("gtFine", "gtFine_labelIds", label_ids))
-    for folder, ending, pixels in files:
+    kind, labels = ("gtCoarse", coarsened(label_ids)) if split == COARSE else ("gtFine", label_ids)
+    for folder, ending, pixels in (("leftImg8bit", "leftImg8bit", picture), (kind, f"{kind}_labelIds", labels)):
         path = Path(root, folder, split, city, f"{name}_{ending}.png")
         path.parent.mkdir(parents=True, exist_ok=True)
         Image.fromarray(pixels).save(path, compress_level=1)  # speed: the sensor's noise leaves little to squeeze
@@ -349,8 +362,39 @@ def write(root, train, val, test=0, size=(128, 256), seed=0, workers=1, progress
     return root
 
 
+def write_coarse(root, count, workers=1, progress=False):
+    """Add the split `train_extra` to the toy city at `root`: `count` scenes more, with coarse labels in `gtCoarse`.
+
+    As with Cityscapes they are other scenes, of other cities. Whole or not at all; what is there already stays.
+    Returns: root, a Path.
+    """
+    root = Path(root).resolve()
+    part = root.with_name(f".{root.name}.coarse")
+    parameters = json.loads((root / PARAMETERS_FILE).read_text(encoding="utf-8"))
+    with FileLock(root.with_name(f".{root.name}.lock")):
+        if (root / "gtCoarse").exists():
+            return root
+        shutil.rmtree(part, ignore_errors=True)  # what a killed process left
+        try:
+            draw_scenes(part, parameters, [(COARSE, index) for index in range(count)], workers, progress)
+            shutil.rmtree(root / "leftImg8bit" / COARSE, ignore_errors=True)
+            os.replace(part / "leftImg8bit" / COARSE, root / "leftImg8bit" / COARSE)
+            os.replace(part / "gtCoarse", root / "gtCoarse")
+        finally:
+            shutil.rmtree(part, ignore_errors=True)
+    return root
+
+
 def write_scenes(root, parameters, workers, progress):
     jobs = [(split, index) for split in CITIES for index in range(parameters[split])]
+    draw_scenes(root, parameters, jobs, workers, progress)
+    root.mkdir(exist_ok=True)
+    text = json.dumps(parameters, indent=2) + "\n"
+    (root / PARAMETERS_FILE).write_text(text, encoding="utf-8")
+
+
+def draw_scenes(root, parameters, jobs, workers, progress):
+    """Write the scenes `jobs` [(split, index)] below `root`."""
     draw = partial(write_scene, root, parameters["seed"], parameters["size"])
     with tqdm(total=len(jobs), desc="drawing the toy city", unit="image", disable=not progress) as bar:
         if workers == 1:
@@ -361,6 +405,3 @@ def write_scenes(root, parameters, workers, progress):
             with ProcessPoolExecutor(workers) as pool:
                 for _ in pool.map(draw, *zip(*jobs, strict=True), chunksize=2):
                     bar.update()
-    root.mkdir(exist_ok=True)
-    text = json.dumps(parameters, indent=2) + "\n"
-    (root / PARAMETERS_FILE).write_text(text, encoding="utf-8")
