@@ -55,7 +55,7 @@ class Config:
     image_height: int = knob(None, int, "input height in pixels", low=32, high=4096, result=True)
     image_width: int = knob(None, int, "input width in pixels", low=32, high=8192, result=True)
     model: str = knob(None, str, "network; deeplabv2_timm_<name>: on timm's", choices=ARCHITECTURES, result=True)
-    output_stride: int = knob(None, int, "pixels between cells: 8 or 16", low=8, high=16, result=True, plain=8)
+    output_stride: int = knob(None, int, "pixels between cells: 8 or 16", result=True, plain=8)
     pretrained: str = knob(None, str, "auto, none, torchvision or a weights file", result=True)
     bn: str = knob("train", str, "batch-norm statistics: train or eval (held)", choices=("train", "eval"), result=True)
     schedule: str = knob(None, str, "recipe whose schedule is used; None: its own", choices=tuple(RECIPES), result=True)
