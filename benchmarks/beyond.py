@@ -21,19 +21,20 @@ from deeplab_lib.train import fit
 
 ARMS = {
     "the study's CE": {"loss": "ce"},
+    "class weights": {"loss": "median_ce"},
+    "coarser grid": {"loss": "ce", "output_stride": 16},
+    "finer labels": {"loss": "ce", "label_stride": 4},
+    "averaged weights": {"loss": "ce", "ema": 0.98},
     "augmentation": {"loss": "ce", "augment": "standard"},
-    "loss": {"loss": "0.5*ce + 0.5*lovasz"},
-    "averaged weights": {"loss": "ours_averaged"},
-    "mirrored views": {"loss": "ce", "tta": "flip"},
-    "all": {"loss": "ours_standard"},
+    "all but augmentation": {"loss": "ours_balanced"},
 }
 
 
 class Stopwatch:
-    """A `watch` for `fit` that takes the time of every epoch, the first left out."""
+    """A `watch` for `fit` that takes the time of every epoch, the first left out: a CPU's own, or the clock's."""
 
-    def __init__(self, clock):
-        self.clock, self.marks = clock, []
+    def __init__(self, device):
+        self.clock, self.marks = time.process_time if device == "cpu" else time.monotonic, []
 
     def __call__(self, event, run):
         if event == "epoch":
@@ -44,25 +45,39 @@ class Stopwatch:
         """Seconds of the fastest epoch."""
         return min(late - early for early, late in zip(self.marks, self.marks[1:], strict=False))
 
+    def epochs_within(self, seconds):
+        """How many such epochs fit into `seconds`."""
+        return max(1, round(seconds / self.seconds))
+
 
 def epochs_within(seconds, knobs, folder):
     """How many epochs of a run with `knobs` fit into `seconds`, from two timed ones."""
     config = Config(**knobs, epochs=3, out_dir=str(folder / "timing"), resume=False)
-    watch = Stopwatch(time.monotonic if config.device != "cpu" else time.process_time)
+    watch = Stopwatch(config.device)
     fit(config, watch)
-    return max(1, round(seconds / watch.seconds))
+    return watch.epochs_within(seconds)
 
 
-def main():
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.beyond", description=__doc__.splitlines()[0])
+def command_line(name, description, arguments=None, **further):
+    """What a comparison at equal time is given, and the knobs that all its runs share: `(given, common)`.
+
+    further: {name: default} of options that only this comparison has.
+    """
+    parser = argparse.ArgumentParser(prog=f"python -m benchmarks.{name}", description=description)
     parser.add_argument("--data", help="Cityscapes root; without it the toy city")
-    parser.add_argument("--out", type=Path, default=Path("runs/beyond"), help="folder of the runs")
+    parser.add_argument("--out", type=Path, default=Path(f"runs/{name}"), help="folder of the runs")
     parser.add_argument("--minutes", type=float, default=5, help="training time of each run")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--set", nargs="*", default=[], metavar="KNOB=VALUE", help="further knobs, for every run")
-    given = parser.parse_args()
+    for option, default in further.items():
+        parser.add_argument(f"--{option}", default=default, help=f"default: {default}")
+    given = parser.parse_args(arguments)
     torch.set_num_threads(1)
-    common = {"data": given.data, "workers": 0} | dict(pair.split("=", 1) for pair in given.set)
+    return given, {"data": given.data, "workers": 0} | dict(pair.split("=", 1) for pair in given.set)
+
+
+def main():
+    given, common = command_line("beyond", __doc__.splitlines()[0])
     path = given.out / "epochs.json"
     epochs = read_json(path) or {}
     for arm, knobs in ARMS.items():
