@@ -296,27 +296,19 @@ def lovasz_stairs(table):
 @styled
 def gradient_maps(image, labels, maps):
     """A scene, its labels on the grid, and how hard each loss pulls at each cell, `maps` {loss: (h, w)}."""
-    fig, axes = panels(3.4, 4, rows=2, width=10)
+    fig, axes = panels(3.0, 4, rows=2, width=10)
     places = axes.flat
     picture(next(places), image, "image")
     picture(next(places), colorize(labels), "labels on the grid (black: void)")
     for name, gradient in maps.items():
         ax = next(places)
-        drawn = ax.imshow(gradient / gradient.max(), cmap="Greys", norm=PowerNorm(0.5, 0, 1), aspect="auto")
-        ax.set_title(name, fontsize=7)
+        drawn = ax.imshow(gradient / gradient.max(), cmap="Greys", norm=PowerNorm(0.5, 0, 1))
+        ax.set_title(name)
         bare(ax)
         ax.spines[:].set_visible(True)
     for ax in places:
         ax.set_axis_off()
-    fig.colorbar(
-        drawn,
-        ax=axes[1, 3],
-        location="left",
-        label="gradient (1 = strongest)",
-        fraction=0.5,
-        pad=-1,
-        ticks=(0, 0.05, 0.2, 0.5, 1),
-    )
+    fig.colorbar(drawn, ax=axes, shrink=0.7, label="gradient (1 = strongest)", ticks=(0, 0.05, 0.2, 0.5, 1))
     return fig
 
 
