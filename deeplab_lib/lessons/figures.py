@@ -26,8 +26,11 @@ def one_patch(image, ids, train_ids, size=(7, 9)):
     """A few pixels as colours, as label ids and as train ids: where most labels meet, void among them if possible."""
     top, left = _busiest(ids, train_ids, size)
     window = np.s_[top : top + size[0], left : left + size[1]]
-    fig, axes = panels(2.3, 3)
-    picture(axes[0], image[window], "image")
+    fig, (scene, *axes) = panels(2.1, 4, width=10, gridspec_kw={"width_ratios": (1.5, 1, 1, 1)})
+    picture(scene, image, "the scene")
+    for tone, width in (("black", 3), ("white", 1.2)):
+        scene.add_patch(Rectangle((left - 0.5, top - 0.5), size[1], size[0], fill=False, ec=tone, lw=width))
+    picture(axes[0], image[window], "the box, enlarged")
     for ax, numbers, title in ((axes[1], ids, "label ids (the file)"), (axes[2], train_ids, "train ids (the network)")):
         picture(ax, 255 - (255 - colorize(train_ids[window]).astype(int)) // 2, title)
         for (row, column), value in np.ndenumerate(numbers[window]):
@@ -121,7 +124,7 @@ def sampling(labels, ours, nearest, attainable, shown=48):
         axes[0].plot(ends[1], heights[1], "x", color="black", ms=4, label="its label (nearest)" * (row == 0))
     left, top = int(0.62 * width), int(0.4 * height)
     axes[0].set(xlim=(left, left + shown), ylim=(top + 0.75 * shown, top))
-    axes[0].set(xlabel="column (px)", ylabel="row (px)", title="right of the middle")
+    axes[0].set(xlabel="column (px)", ylabel="row (px)", title="labels, right of the middle")
     axes[0].grid(visible=False)
     axes[0].legend(loc="upper left", frameon=True, framealpha=0.9, fontsize=6, handlelength=1)
     axes[1].step(range(len(ours)), ours - nearest, where="mid", color=DARK)
