@@ -78,6 +78,7 @@ def schedule(config, steps_per_epoch):
         ax.axvline(at, color=GREY, lw=0.8, ls=":")
         ax.annotate(told(change), (at, 0.97), xycoords=("data", "axes fraction"), rotation=90, va="top", fontsize=6)
     ax.set(xlabel="epoch", ylabel="base learning rate", xlim=(1, config.epochs + 1), ylim=(0, None))
+    ax.locator_params(axis="x", integer=True)
     return fig
 
 
@@ -105,6 +106,7 @@ def curves(history, config):
         ax.plot(table["epoch"], table[f"val_{column}"], color=color, marker=".", label="validation")
         highest = table[[f"train_{column}", f"val_{column}"]].max(axis=None)
         ax.set(xlabel="epoch", ylabel=label, xlim=(0.5, config.epochs + 0.5), ylim=(0, 1.08 * highest or 1))
+        ax.locator_params(axis="x", integer=True)
     axes[0].legend()
     fig.suptitle(f"{config.title}, {config.dataset_name}, {config.preset} scale", fontsize=7, color=GREY)
     return fig
