@@ -224,7 +224,7 @@ def branch_drops(rates, drops, inside, title):
 
 
 @styled
-def costs(table):
+def costs(table, title):
     """Shares of parameters and multiply-adds by part of the network, from a table with one column each."""
     fig, ax = panels(2.8)
     y = np.arange(len(table))
@@ -235,7 +235,7 @@ def costs(table):
     ax.set_yticks(y, table.index)
     ax.invert_yaxis()
     ax.grid(axis="y", visible=False)
-    ax.set_xlabel("share of the network (%)")
+    ax.set(xlabel="share of the network (%)", title=title)
     ax.legend(loc="lower right", handlelength=1.2)
     return fig
 
