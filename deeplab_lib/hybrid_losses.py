@@ -17,8 +17,9 @@ SMALL = 1e-12  # floor under a power below 1, whose slope at 0 is infinite
 class FocalTverskyLoss(Loss):
     """Mean over c of (1 - TI_c)^(1 / gamma), TI the Tversky index (Abraham and Khan, ISBI 2019, eq. 4).
 
-    With gamma above 1 the classes that are still segmented badly weigh more. Options as in `tversky`: beta weighs what
-    is missed, alpha what is claimed wrongly.
+    The slope at a class is its (1 - TI_c)^(1 / gamma - 1) / gamma: with gamma above 1, the paper's choice, classes that
+    are nearly right keep pulling; below 1, classes that are segmented badly pull more. Options as in `tversky`: beta
+    weighs what is missed, alpha what is claimed wrongly.
     """
 
     def __init__(self, alpha=0.3, beta=0.7, gamma=4 / 3):

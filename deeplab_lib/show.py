@@ -80,6 +80,7 @@ def schedule(config, steps_per_epoch):
         ax.axvline(at, color=GREY, lw=0.8, ls=":")
         ax.annotate(told(change), (at, 0.97), xycoords=("data", "axes fraction"), rotation=90, va="top", fontsize=6)
     ax.set(xlabel="epoch", ylabel="base learning rate", xlim=(1, config.epochs + 1), ylim=(0, None))
+    ax.locator_params(axis="x", integer=True)
     return fig
 
 
@@ -103,10 +104,12 @@ def curves(history, config):
     fig = Figure(figsize=(8.2, 2.7), layout="constrained")
     color, axes = look(config).color, fig.subplots(1, 2)
     for ax, column, label in zip(axes, ("loss", "mIoU"), ("loss of this run", "mIoU (%)"), strict=True):
-        ax.plot(table["epoch"], table[f"train_{column}"], color=color, ls="--", marker=".", label="training")
-        ax.plot(table["epoch"], table[f"val_{column}"], color=color, marker=".", label="validation")
+        mark = {"color": color, "marker": "o", "ms": 3}
+        ax.plot(table["epoch"], table[f"train_{column}"], ls="--", mfc="white", label="training", **mark)
+        ax.plot(table["epoch"], table[f"val_{column}"], label="validation", **mark)
         highest = table[[f"train_{column}", f"val_{column}"]].max(axis=None)
         ax.set(xlabel="epoch", ylabel=label, xlim=(0.5, config.epochs + 0.5), ylim=(0, 1.08 * highest or 1))
+        ax.locator_params(axis="x", integer=True)
     axes[0].legend()
     fig.suptitle(f"{config.title}, {config.dataset_name}, {config.preset} scale", fontsize=7, color=GREY)
     return fig

@@ -241,16 +241,21 @@ def test_a_newcomer_trains_stops_continues_analyses_exports_and_predicts(open_no
     page = (kit / "notebooks" / "analysis.html").read_text(encoding="utf-8")
     assert "<math" in page and "One network, eight losses" in page
 
-    # Predict on a photograph of one's own.
+    # Predict on a photograph of one's own, and write the validation images' label ids.
     photograph = kit / "photographs" / "my street.jpg"
     photograph.parent.mkdir()
     street = next((Path(os.environ["DEEPLAB_DATA"]) / "toycity").rglob("val/*/*_leftImg8bit.png"))
     Image.open(street).convert("RGB").crop((0, 0, 60, 64)).resize((600, 640)).save(photograph)
     predict = open_notebook("predict")
+    predict.write('\nsplit = "val"\n', into="# Parameters")
     predict.run_all()
     assert predict.complaints() == []
     predict.look("predict", predict.page.locator(f"{OUTPUT} img").first)
     assert (kit / "runs" / "predictions" / "DeepLabV2_ce_epochs40" / "my street.jpg_overlay.jpg").exists()
+    exported = predict.cell("predict.score_export")
+    exported.scroll_into_view_if_needed()
+    exported.get_by_text(re.compile(r"mIoU \d+\.\d\d %, .* at the labels' own size")).wait_for()
+    predict.look("exported")
     wipe = predict.cell("predict.slider(results)")
     handle, shown = wipe.locator(".noUi-handle"), wipe.locator("img")
     before = shown.get_attribute("src")

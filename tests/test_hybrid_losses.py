@@ -1,10 +1,13 @@
-"""The further terms: values by hand and identities; what holds for every term stands in test_losses.py."""
+"""The further terms: values by hand, oracles, identities; what holds for every term stands in test_losses.py."""
 
 import math
 
 import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from loss_batches import VOID, batches, flat
 
 from deeplab_lib.augment import count_classes
 from deeplab_lib.data import prepare_data
@@ -13,7 +16,6 @@ from deeplab_lib.losses import make_loss
 from deeplab_lib.train import fit
 from deeplab_lib.weights import RGB_IMAGENET
 
-VOID = 255
 # Two pixels, two classes. Pixel 0 has label 0 and p = (3/4, 1/4); pixel 1 has label 1 and p = (1/2, 1/2).
 LOGITS = torch.tensor([[[[math.log(3.0), 0.0]], [[0.0, 0.0]]]])
 LABELS = torch.tensor([[[0, 1]]])
@@ -46,6 +48,71 @@ def value(expression, logits=LOGITS, labels=LABELS):
 )
 def test_values_by_hand(expression, expected):
     assert value(expression) == pytest.approx(expected, rel=1e-6)
+
+
+# -- oracles, in float64, by loops -------------------------------------------------------------------------------------
+
+
+def surprise(p, y):
+    """-log p[i, y_i] `(P,)`."""
+    return -np.log(p[np.arange(len(y)), y])
+
+
+def plain_misses(p, y, alpha, beta):
+    """1 - TI of every class in the labels."""
+    overlaps = []
+    for c in np.unique(y):
+        g = y == c
+        hits, claimed, missed = p[g, c].sum(), p[~g, c].sum(), (1 - p[g, c]).sum()
+        overlaps.append(hits / (hits + alpha * claimed + beta * missed))
+    return 1 - np.array(overlaps)
+
+
+def plain_boundary(labels, width):
+    """Which pixels `(N, h, w)` lie within `width` cells of another class, by looking at every neighbour."""
+    edge, band = np.zeros(labels.shape, bool), np.zeros(labels.shape, bool)
+    for n, i, j in np.ndindex(labels.shape):
+        sides = [labels[n, a, b] for a, b in ((i - 1, j), (i + 1, j), (i, j - 1), (i, j + 1)) if inside(labels, a, b)]
+        edge[n, i, j] = labels[n, i, j] != VOID and any(side not in (VOID, labels[n, i, j]) for side in sides)
+    for n, i, j in np.argwhere(edge):
+        band[n, max(i - width + 1, 0) : i + width, max(j - width + 1, 0) : j + width] = True
+    return band
+
+
+def inside(labels, row, column):
+    return 0 <= row < labels.shape[1] and 0 <= column < labels.shape[2]
+
+
+@given(batches(dtypes=(torch.float32,)), st.sampled_from((0.01, 0.25, 0.6, 1.0)))
+def test_hard_pixels_as_a_sorted_mean(batch, keep):
+    each = np.sort(surprise(*flat(*batch)))[::-1]
+    expected = each[: math.ceil(np.float32(keep) * np.float32(len(each)))].mean() if len(each) else 0.0
+    assert value(f"ohem(keep={keep})", *batch) == pytest.approx(expected, rel=1e-4, abs=1e-6)
+
+
+@given(batches(dtypes=(torch.float32,)), st.sampled_from((0.0, 1.0, 4.0)), st.sampled_from((1, 2, 3)))
+def test_boundaries_as_found_pixel_by_pixel(batch, weight, width):
+    labels = batch[1].numpy()
+    weights = 1 + weight * plain_boundary(labels, width)[labels != VOID]
+    expected = np.average(surprise(*flat(*batch)), weights=weights) if len(weights) else 0.0
+    assert value(f"boundary_ce(weight={weight}, width={width})", *batch) == pytest.approx(expected, rel=1e-4, abs=1e-6)
+
+
+@given(batches(dtypes=(torch.float32,)), st.sampled_from(((0.3, 0.7), (1.0, 0.0))), st.sampled_from((0.5, 1.0, 2.0)))
+def test_focal_tversky_as_its_formula(batch, knobs, gamma):
+    misses = plain_misses(*flat(*batch), *knobs) ** (1 / gamma)
+    expression = f"focal_tversky(alpha={knobs[0]}, beta={knobs[1]}, gamma={gamma})"
+    assert value(expression, *batch) == pytest.approx(misses.mean() if len(misses) else 0.0, rel=1e-3, abs=1e-5)
+
+
+@given(batches(dtypes=(torch.float32,)), *[st.sampled_from((0.0, 0.4, 1.0))] * 2, st.sampled_from((0.5, 0.8, 1.0)))
+def test_unified_focal_as_its_formula(batch, mix, delta, gamma):
+    p, y = flat(*batch)
+    each = delta * (1 - p[np.arange(len(y)), y]) ** (1 - gamma) * surprise(p, y)
+    misses = plain_misses(p, y, 1 - delta, delta) ** gamma
+    expected = mix * each.mean() + (1 - mix) * misses.mean() if len(y) else 0.0
+    expression = f"unified_focal(mix={mix}, delta={delta}, gamma={gamma})"
+    assert value(expression, *batch) == pytest.approx(expected, rel=1e-3, abs=1e-5)
 
 
 # -- hard pixels, boundaries -------------------------------------------------------------------------------------------
@@ -100,16 +167,18 @@ def test_effective_number_by_hand():
     assert weights_of("effective_ce(beta=0)") == pytest.approx([1, 1, 1, 1])
 
 
-def test_class_weights_weigh_as_pytorchs():
-    logits, labels = torch.randn(2, 4, 3, 5, generator=torch.Generator().manual_seed(0)), torch.arange(30) % 4
-    labels = labels.view(2, 3, 5).clone()
-    labels[0, 0] = VOID
-    loss = make_loss("median_ce")
-    loss.set_class_counts(COUNTS)
-    weight = torch.tensor(weights_of("median_ce"))
+@pytest.mark.parametrize("expression", ("median_ce", "effective_ce"))
+@given(batch=batches(dtypes=(torch.float32,)))
+def test_class_weights_weigh_as_pytorchs(expression, batch):
+    logits, labels = batch
+    counts = np.tile(COUNTS, 2)  # of eight classes
+    loss = make_loss(expression)
+    loss.set_class_counts(counts)
+    weight = torch.tensor(weights_of(expression, counts))[: logits.shape[1]]
     expected = torch.nn.functional.cross_entropy(logits, labels, weight=weight, ignore_index=VOID)
-    assert torch.allclose(loss(logits, labels), expected)
-    assert value("median_ce") == pytest.approx(value("ce"))  # no counts given: every class weighs 1
+    expected = expected if (labels != VOID).any() else torch.tensor(0.0)
+    assert torch.allclose(loss(logits, labels), expected, rtol=1e-5, atol=1e-6)
+    assert value(expression) == pytest.approx(value("ce"))  # no counts given: every class weighs 1
 
 
 def test_a_run_counts_the_classes_of_its_training_labels(smoke):

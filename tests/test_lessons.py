@@ -279,6 +279,41 @@ def lovasz_without_growth(errors, foreground):
     return errors @ growth(foreground[order]).cumsum(0)
 
 
+def frequency(counts):
+    """Share of each class in the images that show it, 0 for a class that never occurs."""
+    return counts.sum(0) / ((counts > 0) * counts.sum(1, keepdims=True)).sum(0).clip(1)
+
+
+def weights_by(f, middle, absent=None):
+    """middle / f; a class that never occurs weighs `absent`, by default the most of the others."""
+    weights = middle / np.where(f > 0, f, f[f > 0].min())
+    return weights if absent is None else np.where(f > 0, weights, absent)
+
+
+def weights_over_all_images(counts):
+    f = counts.sum(0) / counts.sum()
+    return weights_by(f, np.median(f[f > 0]))
+
+
+def weights_image_by_image(counts):
+    shares = counts / counts.sum(1, keepdims=True)
+    f = shares.sum(0) / (shares > 0).sum(0).clip(1)
+    return weights_by(f, np.median(f[f > 0]))
+
+
+def weights_without_median(counts):
+    return weights_by(frequency(counts), 1)
+
+
+def weights_with_infinity(counts):
+    f = frequency(counts)
+    return weights_by(f, np.median(f[f > 0]), absent=np.inf)
+
+
+def weights_with_absent_zeros(counts):
+    return weights_by(frequency(counts), np.median(frequency(counts)))
+
+
 def poly_inside(step, total, lr, power):
     return lr * (1 - (step / total) ** power)
 
@@ -337,6 +372,11 @@ WRONG = [
     ("lovasz", "the foreground is not", lovasz_sorting_errors_only),
     ("lovasz", "sorted upwards", lovasz_upwards),
     ("lovasz", "reached so far", lovasz_without_growth),
+    ("median", "pixels of all images", weights_over_all_images),
+    ("median", "image by image", weights_image_by_image),
+    ("median", "without the median", weights_without_median),
+    ("median", "infinite weight", weights_with_infinity),
+    ("median", "as frequencies of 0", weights_with_absent_zeros),
     ("poly", "exponent sits on t/T", poly_inside),
     ("poly", "takes the base rate with it", poly_around),
     ("poly", "straight line", poly_line),
@@ -406,6 +446,10 @@ def test_the_checks_solutions_are_the_library():
             (exercises.focal(*batch, 2.0), losses.FocalLoss(2.0)),
         ):
             torch.testing.assert_close(mine, theirs(*batch))
+    for (counts,) in exercises.check_median.cases.values():
+        loss = losses.make_loss("median_ce")
+        loss.set_class_counts(counts)
+        assert exercises.same(loss.losses["median_ce"].weights, exercises.median_weights(counts))
     for step in (0, 3, 99):
         assert exercises.poly(step, 100, 0.01, 1.2) == PolyLR(0.01, 100, power=1.2).lr(step)
 

@@ -7,6 +7,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from loss_batches import DTYPES, VOID, batches, flat
 from torch.nn import functional as F
 
 from deeplab_lib.losses import (
@@ -22,25 +23,20 @@ from deeplab_lib.losses import (
 )
 from deeplab_lib.recipes import RECIPES
 
-VOID = 255
-DTYPES = (torch.float32, torch.bfloat16, torch.float16)
 PIXELWISE = ("ce", "focal", "boundary_ce", "ohem", "median_ce", "effective_ce")
 OVERLAP = ("tversky", "dice", "lovasz", "focal_tversky")
 SINGLE = (*PIXELWISE, *OVERLAP, "unified_focal", "focal(gamma=0.5)", "tversky(alpha=1, beta=0)")
 ALL = (*SINGLE, *(recipe.loss for recipe in RECIPES.values()))
 
+# Ten training images, from which the class weights come; the last classes are the rarest, and one never occurs.
+COUNTS = np.random.default_rng(0).integers(0, 1000, (10, 19)) * (np.arange(19) <= np.linspace(3, 17, 10)[:, None])
 
-@st.composite
-def batches(draw, min_classes=2, dtypes=DTYPES):
-    """Logits and labels of any small shape, with any pattern of void and of absent classes."""
-    n, c, h, w = (draw(st.integers(low, high)) for low, high in ((1, 3), (min_classes, 8), (1, 6), (1, 7)))
-    rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
-    scale = draw(st.sampled_from((0.0, 0.1, 1.0, 5.0, 50.0)))
-    logits = torch.from_numpy(scale * rng.standard_normal((n, c, h, w))).to(draw(st.sampled_from(dtypes)))
-    used = rng.permutation(c)[: draw(st.integers(1, c))]
-    labels = rng.choice(used, (n, h, w))
-    labels[rng.random((n, h, w)) < draw(st.sampled_from((0, 0.2, 0.9, 1)))] = VOID
-    return logits, torch.from_numpy(labels)
+
+def counted(expression):
+    """The loss as a run has it, its class weights counted on the training images."""
+    loss = make_loss(expression)
+    loss.set_class_counts(COUNTS)
+    return loss
 
 
 def value_and_gradient(loss, logits, labels):
@@ -56,13 +52,6 @@ def certain(labels, num_classes, margin=200.0):
 
 
 # -- oracles, in float64, class by class -------------------------------------------------------------------------------
-
-
-def flat(logits, labels):
-    """Softmax `(P, C)` and labels `(P,)` of the valid pixels, in float64."""
-    p = logits.double().softmax(1).permute(0, 2, 3, 1).reshape(-1, logits.shape[1]).numpy()
-    y = labels.reshape(-1).numpy()
-    return p[y != VOID], y[y != VOID]
 
 
 def plain_focal(logits, labels, gamma=0.0):
@@ -201,7 +190,7 @@ def test_weights_may_change_between_steps():
 @pytest.mark.parametrize("expression", ALL)
 def test_a_perfect_prediction_costs_nothing_and_a_wrong_one_the_most(expression):
     labels = torch.arange(12).view(1, 3, 4) % 6
-    loss = make_loss(expression)
+    loss = counted(expression)
     assert loss(certain(labels, 6), labels).item() == pytest.approx(0, abs=1e-6)
     worst = loss(certain((labels + 1) % 6, 6), labels).item()
     overlap = sum(w for w, name, _ in parse_expression(expression) if name in OVERLAP)
@@ -215,7 +204,7 @@ def test_gradient_descent_on_the_logits_finds_the_labels(expression):
     torch.manual_seed(0)
     labels = torch.randint(0, 4, (2, 5, 6))
     logits = torch.zeros(2, 4, 5, 6, requires_grad=True)
-    loss, optimizer = make_loss(expression), torch.optim.Adam([logits], lr=0.1)
+    loss, optimizer = counted(expression), torch.optim.Adam([logits], lr=0.1)
     for _ in range(150):
         optimizer.zero_grad()
         loss(logits, labels).backward()
@@ -229,7 +218,7 @@ def test_gradient_descent_on_the_logits_finds_the_labels(expression):
 @pytest.mark.parametrize("expression", ALL)
 @given(batch=batches())
 def test_void_pixels_have_exactly_zero_gradient(expression, batch):
-    value, gradient = value_and_gradient(make_loss(expression), *batch)
+    value, gradient = value_and_gradient(counted(expression), *batch)
     void = (batch[1] == VOID)[:, None].expand_as(gradient)
     assert value.isfinite() and gradient.isfinite().all()
     assert (gradient[void] == 0).all()
@@ -239,7 +228,7 @@ def test_void_pixels_have_exactly_zero_gradient(expression, batch):
 @given(batch=batches(), junk=st.sampled_from((0.0, -3e4, math.nan, math.inf, -math.inf)))
 def test_whatever_stands_at_void_pixels_changes_nothing(expression, batch, junk):
     logits, labels = batch
-    loss, void = make_loss(expression), (labels == VOID)[:, None]
+    loss, void = counted(expression), (labels == VOID)[:, None]
     value, gradient = value_and_gradient(loss, logits, labels)
     other_value, other_gradient = value_and_gradient(loss, logits.masked_fill(void, junk), labels)
     assert torch.equal(value, other_value)
@@ -250,7 +239,7 @@ def test_whatever_stands_at_void_pixels_changes_nothing(expression, batch, junk)
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_a_batch_of_nothing_but_void_gives_zero_and_a_zero_gradient(expression, dtype):
     logits = torch.randn(2, 19, 4, 5).to(dtype)
-    value, gradient = value_and_gradient(make_loss(expression), logits, torch.full((2, 4, 5), VOID))
+    value, gradient = value_and_gradient(counted(expression), logits, torch.full((2, 4, 5), VOID))
     assert value.shape == () and value == 0
     assert (gradient == 0).all()
 
@@ -260,7 +249,7 @@ def test_a_batch_of_nothing_but_void_gives_zero_and_a_zero_gradient(expression, 
 def test_a_class_that_is_absent_and_not_predicted_does_not_dilute_the_mean(expression, batch):
     logits, labels = batch
     unlikely = torch.full_like(logits[:, :1], -1e4)
-    loss = make_loss(expression)
+    loss = counted(expression)
     assert torch.allclose(loss(torch.cat([logits, unlikely], 1), labels), loss(logits, labels), atol=1e-6)
 
 
@@ -268,7 +257,7 @@ def test_a_class_that_is_absent_and_not_predicted_does_not_dilute_the_mean(expre
 def test_an_absent_class_is_left_out_even_when_it_is_predicted(expression):
     # Everything is class 0 and predicted as class 1: one present class, wholly wrong.
     labels = torch.zeros(1, 2, 2, dtype=torch.long)
-    assert make_loss(expression)(certain(labels + 1, 19), labels).item() == pytest.approx(1)
+    assert counted(expression)(certain(labels + 1, 19), labels).item() == pytest.approx(1)
 
 
 @pytest.mark.parametrize("label", (19, 20, 33, 254, 256, -1, -100))
@@ -277,7 +266,7 @@ def test_an_illegal_label_is_refused_by_its_value(expression, label):
     labels = torch.zeros(1, 2, 2, dtype=torch.long)
     labels[0, 1, 1] = label
     with pytest.raises(ValueError, match=f"label {label} is neither a class .0 to 18. nor void .255."):
-        make_loss(expression)(torch.zeros(1, 19, 2, 2), labels)
+        counted(expression)(torch.zeros(1, 19, 2, 2), labels)
 
 
 @pytest.mark.parametrize("shape", [(1, 3, 2), (2, 2, 3), (1, 2, 3, 1), (2, 3)])
@@ -296,7 +285,7 @@ def test_only_the_set_of_pixels_matters(expression, batch, seed):
     logits, labels = batch
     order = torch.from_numpy(np.random.default_rng(seed).permutation(labels.numel()))
     one_row = logits.transpose(0, 1).flatten(1)[:, order][None, :, None]
-    loss = make_loss(expression)
+    loss = counted(expression)
     assert torch.allclose(
         loss(logits, labels), loss(one_row, labels.flatten()[order][None, None]), rtol=1e-4, atol=1e-6
     )
@@ -307,7 +296,7 @@ def test_batch_loss_is_not_the_mean_over_images(expression):
     torch.manual_seed(0)
     logits, labels = torch.randn(2, 3, 8, 8), torch.zeros(2, 8, 8, dtype=torch.long)
     labels[1, :2] = 1
-    loss = make_loss(expression)
+    loss = counted(expression)
     mean = (loss(logits[:1], labels[:1]) + loss(logits[1:], labels[1:])) / 2
     assert abs(loss(logits, labels) - mean) > 0.01
 
@@ -328,7 +317,7 @@ def street():
 @pytest.mark.parametrize("expression", TERMS)
 def test_half_precision_is_within_one_percent_at_full_size(street, expression):
     logits, labels = street
-    loss = make_loss(expression)
+    loss = counted(expression)
     exact, gradient = value_and_gradient(loss, logits, labels)
     for dtype in DTYPES[1:]:
         value, half_gradient = value_and_gradient(loss, logits.to(dtype), labels)
@@ -360,7 +349,7 @@ def test_extreme_logits_stay_finite(expression, dtype):
     labels = torch.tensor([[[0, 1, 2, VOID]]])
     for wrong in (0, 1):
         logits = (2e4 * F.one_hot((labels.clamp(max=2) + wrong) % 3, 3).permute(0, 3, 1, 2)).to(dtype)
-        value, gradient = value_and_gradient(make_loss(expression), logits, labels)
+        value, gradient = value_and_gradient(counted(expression), logits, labels)
         assert value.isfinite() and gradient.isfinite().all()
 
 

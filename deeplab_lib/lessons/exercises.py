@@ -447,6 +447,34 @@ def lovasz(errors, foreground, unsorted=False, upwards=False, sorts_alone=False,
     return errors[order] @ growth
 
 
+def median_weights(
+    counts,
+    over_all_images=False,
+    means_of_shares=False,
+    upside_down=False,
+    mean=False,
+    no_median=False,
+    absent_in_median=False,
+    absent_is_zero=False,
+    absent_is_infinite=False,
+):
+    """Class weights `(C,)` by median frequency, of the pixels of each class in each image `(N, C)`."""
+    counts = np.asarray(counts, dtype=float)
+    shown = (counts > 0) | over_all_images
+    pixels, size = counts.sum(0), (shown * counts.sum(1, keepdims=True)).sum(0)
+    occurs = pixels > 0
+    frequency = np.divide(pixels, size, out=np.zeros_like(pixels), where=occurs)
+    if means_of_shares:
+        shares = counts / counts.sum(1, keepdims=True)
+        frequency = np.divide(shares.sum(0), shown.sum(0), out=np.zeros_like(pixels), where=occurs)
+    middle = (np.mean if mean else np.median)(frequency if absent_in_median else frequency[occurs])
+    middle = 1 if no_median else middle
+    weights = np.zeros_like(pixels)
+    weights[occurs] = frequency[occurs] / middle if upside_down else middle / frequency[occurs]
+    weights[~occurs] = 0 if absent_is_zero else np.inf if absent_is_infinite else weights.max()
+    return weights
+
+
 def poly(step, total_steps, base_lr, power, inside=False, around=False, no_power=False, rises=False):
     """Learning rate of the poly schedule at `step`."""
     done = step / total_steps
@@ -548,6 +576,32 @@ check_lovasz = Exercise(
     },
     "Sorted errors against the growth of the Jaccard loss: the IoU, made smooth.",
     gradient=True,
+)
+check_median = Exercise(
+    median_weights,
+    {
+        "images that all show every class": (np.array([[60, 30, 10], [50, 20, 30], [70, 25, 5]]),),
+        "classes that some images do not show": (np.array([[80, 15, 0, 5], [50, 30, 20, 0], [90, 0, 0, 10]]),),
+        "images of different sizes": (np.array([[300, 90, 10, 0], [60, 0, 30, 10]]),),
+        "a class that never occurs": (np.array([[80, 15, 5, 0], [60, 30, 0, 0], [90, 0, 10, 0]]),),
+    },
+    {
+        "over_all_images": "each class's pixels are divided by the pixels of all images. Divide by those of the images "
+        "that show the class: a train is large where it is, and so it needs less weight than its rarity suggests.",
+        "means_of_shares": "you average the shares image by image, so a small image counts as much as a large one. Add "
+        "up the pixels first, the class's and the images', and divide once.",
+        "upside_down": "the fraction stands on its head: the frequent classes gain. Median over frequency.",
+        "mean": "this is the mean of the frequencies. A few large classes pull it up; take the median.",
+        "no_median": "these are 1/f, without the median. It makes the middle class weigh 1, so that the learning rate "
+        "keeps its meaning.",
+        "absent_in_median": "the median runs over classes that never occur too, as frequencies of 0. Take it over the "
+        "classes that occur.",
+        "absent_is_zero": "a class that never occurs gets the weight 0. Should it turn up after all, it would not be "
+        "learnt: give it the largest weight of the others.",
+        "absent_is_infinite": "a class that never occurs gets an infinite weight (a division by 0). A single pixel of "
+        "it spoils the loss: give it the largest weight of the others.",
+    },
+    "Counted once, on the training labels: no batch can change what a class weighs.",
 )
 check_poly = Exercise(
     poly,

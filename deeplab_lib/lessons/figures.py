@@ -26,8 +26,11 @@ def one_patch(image, ids, train_ids, size=(7, 9)):
     """A few pixels as colours, as label ids and as train ids: where most labels meet, void among them if possible."""
     top, left = _busiest(ids, train_ids, size)
     window = np.s_[top : top + size[0], left : left + size[1]]
-    fig, axes = panels(2.3, 3)
-    picture(axes[0], image[window], "image")
+    fig, (scene, *axes) = panels(2.1, 4, width=10, gridspec_kw={"width_ratios": (1.5, 1, 1, 1)})
+    picture(scene, image, "the scene")
+    for tone, width in (("black", 3), ("white", 1.2)):
+        scene.add_patch(Rectangle((left - 0.5, top - 0.5), size[1], size[0], fill=False, ec=tone, lw=width))
+    picture(axes[0], image[window], "the box, enlarged")
     for ax, numbers, title in ((axes[1], ids, "label ids (the file)"), (axes[2], train_ids, "train ids (the network)")):
         picture(ax, 255 - (255 - colorize(train_ids[window]).astype(int)) // 2, title)
         for (row, column), value in np.ndenumerate(numbers[window]):
@@ -121,7 +124,7 @@ def sampling(labels, ours, nearest, attainable, shown=48):
         axes[0].plot(ends[1], heights[1], "x", color="black", ms=4, label="its label (nearest)" * (row == 0))
     left, top = int(0.62 * width), int(0.4 * height)
     axes[0].set(xlim=(left, left + shown), ylim=(top + 0.75 * shown, top))
-    axes[0].set(xlabel="column (px)", ylabel="row (px)", title="right of the middle")
+    axes[0].set(xlabel="column (px)", ylabel="row (px)", title="labels, right of the middle")
     axes[0].grid(visible=False)
     axes[0].legend(loc="upper left", frameon=True, framealpha=0.9, fontsize=6, handlelength=1)
     axes[1].step(range(len(ours)), ours - nearest, where="mid", color=DARK)
@@ -221,7 +224,7 @@ def branch_drops(rates, drops, inside, title):
 
 
 @styled
-def costs(table):
+def costs(table, title):
     """Shares of parameters and multiply-adds by part of the network, from a table with one column each."""
     fig, ax = panels(2.8)
     y = np.arange(len(table))
@@ -232,7 +235,7 @@ def costs(table):
     ax.set_yticks(y, table.index)
     ax.invert_yaxis()
     ax.grid(axis="y", visible=False)
-    ax.set_xlabel("share of the network (%)")
+    ax.set(xlabel="share of the network (%)", title=title)
     ax.legend(loc="lower right", handlelength=1.2)
     return fig
 
@@ -296,27 +299,19 @@ def lovasz_stairs(table):
 @styled
 def gradient_maps(image, labels, maps):
     """A scene, its labels on the grid, and how hard each loss pulls at each cell, `maps` {loss: (h, w)}."""
-    fig, axes = panels(3.4, 4, rows=2, width=10)
+    fig, axes = panels(3.0, 4, rows=2, width=10)
     places = axes.flat
     picture(next(places), image, "image")
     picture(next(places), colorize(labels), "labels on the grid (black: void)")
     for name, gradient in maps.items():
         ax = next(places)
-        drawn = ax.imshow(gradient / gradient.max(), cmap="Greys", norm=PowerNorm(0.5, 0, 1), aspect="auto")
-        ax.set_title(name, fontsize=7)
+        drawn = ax.imshow(gradient / gradient.max(), cmap="Greys", norm=PowerNorm(0.5, 0, 1))
+        ax.set_title(name)
         bare(ax)
         ax.spines[:].set_visible(True)
     for ax in places:
         ax.set_axis_off()
-    fig.colorbar(
-        drawn,
-        ax=axes[1, 3],
-        location="left",
-        label="gradient (1 = strongest)",
-        fraction=0.5,
-        pad=-1,
-        ticks=(0, 0.05, 0.2, 0.5, 1),
-    )
+    fig.colorbar(drawn, ax=axes, shrink=0.7, label="gradient (1 = strongest)", ticks=(0, 0.05, 0.2, 0.5, 1))
     return fig
 
 
