@@ -77,16 +77,17 @@ def command_line(name, description, arguments=None, **further):
 
 
 def main():
-    given, common = command_line("beyond", __doc__.splitlines()[0])
+    given, common = command_line("beyond", __doc__.splitlines()[0], arms=",".join(ARMS))
+    arms = {arm: ARMS[arm] for arm in given.arms.split(",")}
     path = given.out / "epochs.json"
     epochs = read_json(path) or {}
-    for arm, knobs in ARMS.items():
+    for arm, knobs in arms.items():
         if arm not in epochs:
             epochs[arm] = epochs_within(60 * given.minutes, common | knobs, given.out)
             write_json(path, epochs)
             print(f"{arm}: {epochs[arm]} epochs in {given.minutes:g} minutes", flush=True)
     for seed in given.seeds:
-        for arm, knobs in ARMS.items():
+        for arm, knobs in arms.items():
             fit(Config(**common, **knobs, seed=seed, epochs=epochs[arm], out_dir=str(given.out)))
             print(f"{arm}, seed {seed}: done", flush=True)
     print(ablation(read_runs(given.out)).round(2).to_string())
