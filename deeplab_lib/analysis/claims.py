@@ -331,7 +331,9 @@ class Architectures(Test):
             verdict = SUPPORTED if better else CONTRADICTED if set(worse) == set(self.b) else UNTOLD
         figures = {"others": len(self.b), "cheaper": len(cheaper), "better": len(better)}
         cost = "multiply-adds" if self.cost == "macs" else self.cost
-        text = f"of {{others}} other networks {{cheaper}} have no more {cost}, {{better}} of these surely a higher mIoU"
+        text = (
+            f"other networks: {{others}}; with no more {cost}: {{cheaper}}; of these surely above in mIoU: {{better}}"
+        )
         return Finding(self.part, verdict, 0, figures, text)
 
 
