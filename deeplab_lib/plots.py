@@ -6,6 +6,7 @@ leave the figure out and say why. Figures made of cells and pixels are in `pictu
 """
 
 from functools import wraps
+from itertools import cycle
 from typing import NamedTuple
 
 import matplotlib as mpl
@@ -489,8 +490,9 @@ def cost_points(runs, efficiency):
     `efficiency` is the frame of `tables.read_efficiency`; of each model the rows at the runs' image size count. Of
     DeepLabV2 itself only what was trained: its many backbones stand in a table.
     """
-    look, rows = looks(runs), []
     finished = [run for run in runs if run.finished and run.config]
+    others = [run for run in finished if run.config["model"] != finished[0].config["model"]]
+    look, rows = looks(runs) | dict(zip([run.stem for run in others], cycle(_EXTRA), strict=False)), []
     for run in finished:
         measured, record = efficiency_of(run, efficiency), run.record
         macs = record.get("macs") or measured.get("macs")

@@ -9,6 +9,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 from pypdf import PdfReader
+from recompute import Page, Recomputed, lacking, plain
 
 from deeplab_lib.recipes import RECIPES
 
@@ -83,6 +84,16 @@ def test_report_is_whole_and_stands_alone(made):
     text = " ".join(" ".join(pages).split())
     for recipe in RECIPES.values():
         assert recipe.title.split(" (")[0] in text
+
+
+def test_every_number_is_what_the_files_say_and_stands_in_html_and_pdf(made):
+    """Eight validation images: the bounds of intervals depend on the draws more than elsewhere."""
+    folder, _ = made
+    numbers = json.loads((folder / "report" / "numbers.json").read_text(encoding="utf-8"))
+    assert not Recomputed(folder / "runs", slack=0.2).wrong(numbers)
+    assert not lacking(numbers, Page((folder / "report" / "report.html").read_text(encoding="utf-8")).text)
+    pages = PdfReader(folder / "report" / "report.pdf").pages
+    assert not lacking(numbers, plain("\n".join(page.extract_text() for page in pages)))
 
 
 def test_second_call_has_nothing_to_do(made):

@@ -1,10 +1,16 @@
 """A notebook becomes a paper: what it shows, how it is numbered, and the traps between Jupyter, pandoc and Typst."""
 
 import io
+import json
+import os
 import re
+import socket
 import subprocess
 import sys
+import time
 from html.parser import HTMLParser
+from urllib.error import URLError
+from urllib.request import Request, urlopen
 
 import matplotlib
 import nbformat
@@ -509,6 +515,18 @@ class TestManuscript:
         assert manuscript.warnings == ["cell 1 failed: ValueError: too bad"]
 
 
+def fetched(address, seconds=60):
+    """What a Jupyter server (token: kit) has at an address, as soon as it listens."""
+    end = time.monotonic() + seconds
+    while True:
+        try:
+            return urlopen(Request(address, headers={"Authorization": "token kit"})).read()
+        except URLError as error:
+            if not isinstance(error.reason, ConnectionRefusedError) or time.monotonic() > end:
+                raise
+            time.sleep(0.1)
+
+
 class TestAnyNotebook:
     TEXT = (
         "# My homework\n\nAn @decorator, a@b.org, (a) not a list.\n\n---\n\nkey: value\n\n"
@@ -560,6 +578,25 @@ class TestAnyNotebook:
         assert (tmp_path / "any.pdf").read_bytes().startswith(b"%PDF")
         page, resources = get_exporter("report-html")().from_filename(str(tmp_path / "any.ipynb"))
         assert "My homework" in page and resources["output_extension"] == ".html"
+
+    def test_the_menu_of_a_jupyter_server_exports_what_it_lists(self, tmp_path):
+        """A name with a hyphen has no address there; the command line keeps it."""
+        nbformat.write(new_notebook(cells=[new_markdown_cell(self.TEXT)]), tmp_path / "any.ipynb")
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            port = free.getsockname()[1]
+        folders = {f"JUPYTER_{kind}_DIR": str(tmp_path / kind) for kind in ("CONFIG", "DATA", "RUNTIME")}
+        command = [sys.executable, "-m", "jupyter_server", "--no-browser", f"--port={port}", "--allow-root"]
+        command += ["--IdentityProvider.token=kit", "--notebook-dir", str(tmp_path)]
+        server = subprocess.Popen(command, env=os.environ | folders, stderr=subprocess.DEVNULL)
+        try:
+            listed = json.loads(fetched(f"http://127.0.0.1:{port}/api/nbconvert"))
+            assert {name for name in listed if name.startswith("report")} == {"report_pdf", "report_html"}
+            assert fetched(f"http://127.0.0.1:{port}/nbconvert/report_pdf/any.ipynb").startswith(b"%PDF")
+            assert b"My homework" in fetched(f"http://127.0.0.1:{port}/nbconvert/report_html/any.ipynb")
+        finally:
+            server.terminate()
+            server.wait(60)
 
     def test_what_typst_refuses_is_quoted(self):
         with pytest.raises(report.ReportError, match="unknown variable: nonsense in: #nonsense") as error:

@@ -158,6 +158,25 @@ def test_p_and_interval_tell_the_same():
     assert ((table.p <= 0.05) == ((table.low > 0) | (table.high < 0))).all()
 
 
+def test_groups_take_the_width_of_the_widest():
+    """Of each group the largest signed deviation counts, in either direction: against a plain computation."""
+    bootstrap = Bootstrap(random_cells(methods="ABC", images=40)[0], resamples=400)
+    contrasts = {pair: difference(*pair) for pair in ("AC", "BC", "CA", "CB")}
+    table = bootstrap.interval(contrasts, groups=[["AC", "BC"], ["CA"], ["CB"]])
+    value, (values, covariances) = bootstrap.value[MIOU][0][0], bootstrap.drawn[MIOU]
+    deviation = {}
+    for a, b in ("AC", "BC"):
+        i, j = "ABC".index(a), "ABC".index(b)
+        variance = covariances[:, i, i] + covariances[:, j, j] - 2 * covariances[:, i, j]
+        deviation[a] = (values[:, i] - values[:, j] - value[i] + value[j]) / np.sqrt(variance)
+    extremes = [np.maximum(deviation["A"], deviation["B"]), deviation["A"], deviation["B"]]
+    width = max(np.sort(np.abs(extreme))[380] for extreme in extremes)
+    assert ((table.high - table.estimate) / table.standard_error).to_numpy() == pytest.approx(width)
+    assert (table.high < bootstrap.interval(contrasts).high).all()
+    alone = bootstrap.interval({"AC": contrasts["AC"]})
+    pd.testing.assert_frame_equal(bootstrap.interval({"AC": contrasts["AC"]}, groups=[["AC"]]), alone)
+
+
 def test_a_class_seen_in_too_few_images_has_no_interval():
     images = np.array([confusion((0, 0, 90 + i), (0, 1, 3 + i % 4), (1, 1, 5)) for i in range(20)])
     images[:4, 7, 7] = 10

@@ -4,12 +4,17 @@ A claim consists of parts; each part is a `Test` of two groups of methods, judge
 the baseline's schedule (runs 1 to 4, or all eight once the control was trained), where only the loss differs, and among
 all recipes as they were trained, where learning rate, warm-up, decay and freezing differ too and every difference is
 confounded with them. The verdict of a part comes from the first where it can be tested there, else from the second; a
-part about the best of all (`whole`) needs all recipes to be finished. A claim is supported when all its parts are,
-contradicted when one is, and cannot be told otherwise.
+part about the best of all (`whole`) is judged only where all recipes take part. A claim is supported when all its parts
+are, contradicted when one is, and cannot be told otherwise.
 
-All intervals that verdicts rest on hold at once: one family at 95 % for mIoU, rare classes and boundaries, together
-with all pairs of the ranking; one at 99.5 % for single classes. What is read from learning curves has no images to
-resample: runs are permuted between the groups, at a level that keeps all such tests together under half a percent.
+The intervals that verdicts rest on hold at once within a family: one at 95 % for mIoU, rare classes and boundaries,
+together with all pairs of the ranking; one at 99.5 % for single classes; and one at 95 % for each question of who is
+best. That some candidate is above every opponent is an intersection-union test (Berger, "Multiparameter Hypothesis
+Testing and Acceptance Sampling", Technometrics 24, 1982): where it is false, one opponent refutes it alone. Nothing is
+paid for the number of opponents, only for that of the candidates: the width is that of the best candidate against the
+least favourable single opponent. A pair can thus be told apart there that the ranking, which compares all with all,
+leaves tied. What is read from learning curves has no images to resample: runs are permuted between the groups, at a
+level that keeps all such tests together under half a percent.
 
 A new claim is a function and a decorator:
 
@@ -24,7 +29,15 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from deeplab_lib.analysis.evidence import RARE, RARE_SHARE, Evidence
-from deeplab_lib.analysis.statistics import BOUNDARY, CLASS_MEASURES, MIOU, all_pairs, difference, permutation_p
+from deeplab_lib.analysis.statistics import (
+    BOUNDARY,
+    CLASS_MEASURES,
+    CONFIDENCE,
+    MIOU,
+    all_pairs,
+    difference,
+    permutation_p,
+)
 from deeplab_lib.labels import CLASS_NAMES
 from deeplab_lib.recipes import RECIPES
 from deeplab_lib.words import listing, signed
@@ -149,8 +162,9 @@ class Scope:
 class Test:
     """A part of a claim: the methods `a` against the methods `b`.
 
-    `contrasts()` are the differences whose intervals it needs, `judge(intervals, scope)` reads them. family: "main" or
-    "classes", the set of intervals that hold at once; None when it needs none. whole: it speaks of all recipes.
+    `contrasts()` are the differences whose intervals it needs, `judge(intervals, scope)` reads them. family: names the
+    set of intervals that hold at once, "main", "classes" or one of the test's own; None when it needs none. whole: it
+    speaks of all recipes.
     """
 
     part: str
@@ -166,6 +180,10 @@ class Test:
 
     def contrasts(self):
         return {}
+
+    def groups(self):
+        """The `groups` of `Bootstrap.interval`, for a family of the test's own."""
+        return None
 
     def valueless(self, scope, measures):
         """A Finding that names the methods without a value, None when all have one."""
@@ -202,21 +220,29 @@ class Best(Test):
     measure: str = MIOU
     whole = True
 
+    @property
+    def family(self):
+        return "best", self.a, self.b, self.measure
+
     def contrasts(self):
-        return {("best", a, b, self.measure): difference(a, b, self.measure) for a in self.a for b in self.b}
+        return {pair: difference(*pair, self.measure) for group in self.groups() for pair in group}
+
+    def groups(self):
+        """Every candidate against one opponent, for each opponent of either side."""
+        sides = ((self.a, self.b), (self.b, self.a))
+        return [[(candidate, rival) for candidate in side] for side, rivals in sides for rival in rivals]
 
     def judge(self, intervals, scope):
         if lacking := self.valueless(scope, [self.measure]):
             return lacking
-        rows = {(a, b): intervals["best", a, b, self.measure] for a in self.a for b in self.b}
         values = scope.evidence.values[self.measure]
         best_a, best_b = (max(group, key=values.get) for group in (self.a, self.b))
-        verdict = UNTOLD
-        if any(all(rows[a, b]["low"] > 0 for b in self.b) for a in self.a):
-            verdict = SUPPORTED
-        elif any(all(rows[a, b]["high"] < 0 for a in self.a) for b in self.b):
-            verdict = CONTRADICTED
-        row = rows[best_a, best_b]
+        leads = [
+            any(all(intervals[candidate, rival]["low"] > 0 for rival in rivals) for candidate in side)
+            for side, rivals in ((self.a, self.b), (self.b, self.a))
+        ]
+        verdict = SUPPORTED if leads[0] else CONTRADICTED if leads[1] else UNTOLD
+        row = intervals[best_a, best_b]
         figures = {"with": values[best_a], "without": values[best_b]} | _figures(row)
         title = scope.evidence.title
         text = (
@@ -305,7 +331,9 @@ class Architectures(Test):
             verdict = SUPPORTED if better else CONTRADICTED if set(worse) == set(self.b) else UNTOLD
         figures = {"others": len(self.b), "cheaper": len(cheaper), "better": len(better)}
         cost = "multiply-adds" if self.cost == "macs" else self.cost
-        text = f"of {{others}} other networks {{cheaper}} have no more {cost}, {{better}} of these surely a higher mIoU"
+        text = (
+            f"other networks: {{others}}; with no more {cost}: {{cheaper}}; of these surely above in mIoU: {{better}}"
+        )
         return Finding(self.part, verdict, 0, figures, text)
 
 
@@ -370,7 +398,8 @@ FINAL_CE = "validation cross-entropy after the last epoch"
     "a",
     "Lovász gets the best final mIoU.",
     "mIoU: some run with Lovász is surely above every run without (contradicted: some run without is surely above "
-    "every run with it)",
+    "every run with it); intervals corrected for the number of runs that may be the best, not for that of their "
+    "opponents, all of which have to be beaten",
 )
 def lovasz_is_best(scope):
     return [Best("Lovász is best", scope.having("lovasz"), scope.lacking("lovasz"))]
@@ -511,17 +540,20 @@ def judge(evidence, claims=None):
 
 
 def _intervals(evidence, tests):
-    """`{key: {"estimate", "low", "high", ...}}` of every contrast; the ranking's pairs belong to the first family."""
-    families = {"main": {("pair", *pair): c for pair, c in all_pairs([m.name for m in evidence.recipes]).items()}}
-    families["classes"] = {}
+    """`{family: {contrast: {"estimate", "low", "high", ...}}}`; the ranking's pairs belong to the main family."""
+    pairs = {("pair", *pair): c for pair, c in all_pairs([m.name for m in evidence.recipes]).items()}
+    families = {"main": (pairs, None)}
     for test in tests:
         if test.family:
-            families[test.family] |= test.contrasts()
+            contrasts, _ = families.setdefault(test.family, ({}, test.groups()))
+            contrasts.update(test.contrasts())
     found = {}
-    for family, confidence in (("main", 0.95), ("classes", CLASS_CONFIDENCE)):
-        keys = list(families[family])
-        table = evidence.interval(dict(enumerate(families[family].values())), confidence)
-        found |= dict(zip(keys, table.to_dict("records"), strict=True))
+    for family, (contrasts, groups) in families.items():
+        keys = list(contrasts)
+        numbered = groups and [[keys.index(key) for key in group] for group in groups]
+        confidence = CLASS_CONFIDENCE if family == "classes" else CONFIDENCE
+        table = evidence.interval(dict(enumerate(contrasts.values())), confidence, numbered)
+        found[family] = dict(zip(keys, table.to_dict("records"), strict=True))
     return found
 
 
@@ -529,10 +561,11 @@ def _finding(test, scope, intervals):
     """The test's finding in the scope; one without a scope when a group is empty there."""
     if not test.possible:
         return Finding(test.part, UNTOLD, text="no run to compare")
-    finding = test.judge(intervals, scope)
-    if test.whole and scope.name == ALL and len(scope.members) < len(RECIPES):
+    finding = test.judge(intervals.get(test.family), scope)
+    if test.whole and len(scope.members) < len(RECIPES):
         figures = finding.figures | {"have": len(scope.members), "all": len(RECIPES)}
-        text = "only {have} of {all} recipes are finished; " + finding.text
+        state = "finished" if scope.name == ALL else "trained on this schedule"
+        text = f"only {{have}} of {{all}} recipes are {state}; " + finding.text
         finding = replace(finding, verdict=UNTOLD, figures=figures, text=text)
     used = {method.schedule for method in scope.evidence.methods if method.name in (*test.a, *test.b)}
     return replace(finding, scope=scope.name, confounded=len(used) > 1)

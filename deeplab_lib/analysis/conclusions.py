@@ -60,7 +60,8 @@ def tally(verdicts):
     groups = {name: [v.claim.key for v in verdicts if v.verdict == name] for name in (SUPPORTED, CONTRADICTED, UNTOLD)}
     words = {SUPPORTED: "supported", CONTRADICTED: "contradicted", UNTOLD: "left open"}
     parts = [
-        f"{count(len(keys))} {'is' if len(keys) == 1 else 'are'} {words[name]} ({listing(keys)})"
+        f"{'all' if len(keys) == len(verdicts) > 1 else count(len(keys))} {'is' if len(keys) == 1 else 'are'} "
+        f"{words[name]} ({listing(keys)})"
         for name, keys in groups.items()
         if keys
     ]
@@ -147,7 +148,8 @@ def _outlook(study, evidence):
         steps.append("real streets at full scale")
     if len({method.model for method in evidence.methods}) < 2:
         steps.append("the same recipe on newer architectures")
-    return f"What would make the answers firmer is, in this order, {listing(steps)}." if steps else ""
+    order = "in this order, " if len(steps) > 1 else ""
+    return f"What would make the answers firmer: {order}{listing(steps)}." if steps else ""
 
 
 def limitations(study, evidence):

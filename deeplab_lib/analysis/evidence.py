@@ -150,7 +150,7 @@ class Evidence:
         known = self.values.get(contrast.measure, {})
         return float(sum(weight * known.get(name, NAN) for name, weight in contrast.weights.items()))
 
-    def interval(self, contrasts, confidence=CONFIDENCE):
+    def interval(self, contrasts, confidence=CONFIDENCE, groups=None):
         """`Bootstrap.interval` of a family, either of single classes or of none.
 
         Bounds are NaN where a method, or the whole evidence, has no images.
@@ -160,7 +160,7 @@ class Evidence:
         told = {name: c for name, c in contrasts.items() if set(c.weights) <= covered and self._measured(c)}
         found = {}
         if told:
-            table = (self.class_bootstrap if single else self.bootstrap).interval(told, confidence)
+            table = (self.class_bootstrap if single else self.bootstrap).interval(told, confidence, groups)
             found = dict(zip(told, table.to_numpy(), strict=True))
         rows = [found.get(name, (self.estimate(c), NAN, NAN, NAN, NAN)) for name, c in contrasts.items()]
         paired = all(isinstance(name, tuple) for name in contrasts) and contrasts

@@ -322,7 +322,8 @@ def ranking(table, titles, numbers):
     if table["best"].iloc[-1] == len(table):
         return text + f"The lowest value is that of {last}, which is surely the last of the {count(len(table))}."
     best = numbers.put("reading.ranking.last", table["best"].iloc[-1], ".0f")
-    return text + f"The lowest value is that of {last}, which may hold any rank from {best} to {len(table)}."
+    span = f"rank {best} or" if table["best"].iloc[-1] == len(table) - 1 else f"any rank from {best} to"
+    return text + f"The lowest value is that of {last}, which may hold {span} {len(table)}."
 
 
 def differences(table, titles, evidence, numbers):

@@ -5,7 +5,7 @@ Like `prose`, all of it is computed from the runs' records; numbers are register
 
 import pandas as pd
 
-from deeplab_lib.analysis.prose import count, sessions
+from deeplab_lib.analysis.prose import plural, sessions
 from deeplab_lib.analysis.tables import configuration_table, provenance_table
 from deeplab_lib.losses import parse_expression
 from deeplab_lib.plots import changes
@@ -192,9 +192,9 @@ def architectures(study, efficiency, numbers):
     fewer, cheaper = ([row["model"] for row in others if row[key] < own[key]] for key in ("parameters", "macs"))
     macs = numbers.put("architectures.gmacs", own["macs"] / 1e9, ".2f")
     text = (
-        f"At 1024 × 512, DeepLabV2 with ResNet-101 takes {macs} billion multiply-adds. Of the "
-        f"{count(len(others))} other architectures, {_those(fewer)} fewer parameters "
-        f"and {_those(cheaper)} fewer multiply-adds. "
+        f"At 1024 × 512, DeepLabV2 with ResNet-101 takes {macs} billion multiply-adds. Of the others that were counted "
+        f"at this size ({plural(len(others), 'architecture')}), {_those(fewer)} fewer parameters and {_those(cheaper)} "
+        "fewer multiply-adds. "
     )
     trained = {run.config.get("model") for run in study.finished} - {None}
     if len(trained) > 1:

@@ -5,7 +5,7 @@ run, shows how much it would move on other images of the same kind. Each resampl
 standard error (bootstrap-t; Efron and Tibshirani, "An Introduction to the Bootstrap", 1993, ch. 12), because plain
 percentiles are too narrow when a class sits in a handful of images. Where several statistics are compared the largest
 of them sets the quantile (single-step max-t; Westfall and Young, "Resampling-Based Multiple Testing", 1993), so that
-all intervals of a family hold at once.
+all intervals of a family hold at once. Whether something is above all of its opponents needs less; see `interval`.
 
 The images say nothing about another seed. With several seeds of a method their mean is compared and the pooled
 variance between seeds enters every standard error; with one seed that variation is not covered.
@@ -182,27 +182,31 @@ class Bootstrap:
         variance = np.einsum("bgh,g,h->b", covariances, weights, weights).clip(min=0) + spread * self.chance
         still = np.abs(deviation) < 1e-9  # two equal runs differ by nothing in every resample
         with np.errstate(divide="ignore", invalid="ignore"):
-            studentised = np.where(still, 0.0, np.abs(deviation) / np.sqrt(variance))
-        return estimate, float(error), np.nan_to_num(studentised, nan=np.inf, posinf=np.inf)
+            studentised = np.where(still, 0.0, deviation / np.sqrt(variance))
+        return estimate, float(error), np.where(np.isnan(studentised), np.inf, studentised)
 
-    def interval(self, contrasts, confidence=CONFIDENCE):
+    def interval(self, contrasts, confidence=CONFIDENCE, groups=None):
         """Intervals for `{name: Contrast}` that hold together with probability `confidence`.
 
-        Returns a frame indexed by name: estimate, standard_error, low, high (points of percent), p (adjusted for all of
-        the family). A measure without a value, or decided by too few images, gives NaN; see `bounded`.
+        groups: lists of names, for who asks of a group only whether any of its contrasts is above zero or all are
+        below, and can be misled by one group at a time; the group that needs the widest intervals sets the width.
+        Returns a frame indexed by name: estimate, standard_error, low, high (points of percent), p (adjusted as the
+        width is). A measure without a value, or decided by too few images, gives NaN; see `bounded`.
         """
         rows = {name: self._studentised(contrast) for name, contrast in contrasts.items()}
         seen = [name for name, contrast in contrasts.items() if self._seen(contrast) and np.isfinite(rows[name][0])]
         told = bounded({name: rows[name][2] for name in seen}, (1 - confidence) / 2)
-        highest = np.max([rows[name][2] for name in told], axis=0) if told else np.zeros(self.resamples)
-        quantile = float(np.quantile(highest, confidence, method="higher"))
+        deviations = {name: rows[name][2] if groups else np.abs(rows[name][2]) for name in told}
+        members = [[deviations[name] for name in group if name in told] for group in groups or [contrasts]]
+        extremes = np.abs([np.max(group, axis=0) for group in members if group] or np.zeros((1, self.resamples)))
+        quantile = float(np.quantile(extremes, confidence, axis=1, method="higher").max())
         table = {}
         for name, (estimate, error, _) in rows.items():
             if name not in told:
                 table[name] = (estimate, np.nan, np.nan, np.nan, np.nan)
                 continue
             t = abs(estimate) / error if error > 0 else 0.0
-            p = (1 + np.count_nonzero(highest >= t)) / (1 + self.resamples)
+            p = (1 + (extremes >= t).sum(1).max()) / (1 + self.resamples)
             table[name] = (estimate, error, estimate - quantile * error, estimate + quantile * error, p)
         columns = ["estimate", "standard_error", "low", "high", "p"]
         return pd.DataFrame.from_dict(table, orient="index", columns=columns)

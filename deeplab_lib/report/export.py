@@ -20,6 +20,7 @@ import pypandoc
 import typst
 from nbconvert.exporters import Exporter
 from traitlets import Bool, default
+from traitlets.config import Application
 
 from deeplab_lib.files import write_atomic
 from deeplab_lib.report.manuscript import Manuscript, bibtex
@@ -141,7 +142,7 @@ class _ReportExporter(Exporter):
 
 
 class ReportPDF(_ReportExporter):
-    """`jupyter nbconvert --to report-pdf any.ipynb`"""
+    """`report_pdf`: JupyterLab's menu "Save and Export Notebook As"."""
 
     export_from_notebook = "Report (PDF)"
     output_mimetype = "application/pdf"
@@ -155,7 +156,7 @@ class ReportPDF(_ReportExporter):
 
 
 class ReportHTML(_ReportExporter):
-    """`jupyter nbconvert --to report-html any.ipynb`"""
+    """`report_html`: JupyterLab's menu "Save and Export Notebook As"."""
 
     export_from_notebook = "Report (HTML)"
     output_mimetype = "text/html"
@@ -166,6 +167,23 @@ class ReportHTML(_ReportExporter):
 
     def render(self, manuscript, folder):
         return html(manuscript, folder, self.strict).decode()
+
+
+class _Hyphenated(_ReportExporter):
+    """An exporter under a name with a hyphen: a Jupyter server has no address for it and must not list it."""
+
+    @default("enabled")
+    def _enabled_default(self):
+        server = sys.modules.get("jupyter_server.serverapp")
+        return not (server and Application.initialized() and isinstance(Application.instance(), server.ServerApp))
+
+
+class HyphenatedPDF(_Hyphenated, ReportPDF):
+    """`jupyter nbconvert --to report-pdf any.ipynb`"""
+
+
+class HyphenatedHTML(_Hyphenated, ReportHTML):
+    """`jupyter nbconvert --to report-html any.ipynb`"""
 
 
 OPTIONS = {

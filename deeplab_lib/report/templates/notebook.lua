@@ -16,7 +16,17 @@ local KIND = { fig = 'Figure', tbl = 'Table', eq = 'Equation', sec = 'Section' }
 
 local function warn(message) io.stderr:write('report: ' .. message .. '\n') end
 
-local function markdown(text) return pandoc.read(text, MARKDOWN).blocks end
+-- No line ends between a number and its per cent sign, or beside a ×.
+local function unbroken(list)
+  for i = 2, #list - 1 do
+    local before, after = list[i - 1].text or '', list[i + 1].text or ''
+    local unit = before:match('%d$') and (after:match('^%%') or after == '×') or before == '×' and after:match('^%d')
+    if unit and (list[i].t == 'Space' or list[i].t == 'SoftBreak') then list[i] = pandoc.Str('\u{a0}') end
+  end
+  return list
+end
+
+local function markdown(text) return pandoc.read(text, MARKDOWN).blocks:walk({ Inlines = unbroken }) end
 local function inlines(text) return pandoc.utils.blocks_to_inlines(markdown(text), { pandoc.Space() }) end
 
 -- A macro defined in one cell holds in all that follow, as it does on Jupyter's page.

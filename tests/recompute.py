@@ -1,0 +1,690 @@
+"""Every number of a report by other code than the report's, and where its text stands in HTML and PDF.
+
+`Recomputed(folder)[key]` is the value that `numbers.json` must hold under the key, a KeyError for a key that nobody has
+thought of: read plainly from the runs' files, or as the study prints it. Bounds of intervals come from a bootstrap with
+other draws and are approximate.
+"""
+
+# ruff: noqa: B019  what is remembered here lives no longer than the tests
+
+import csv
+import json
+import re
+from functools import cache
+from html.parser import HTMLParser
+from itertools import combinations
+from math import nan
+
+import numpy as np
+import pytest
+
+NAMES = ["road", "sidewalk", "building", "wall", "fence", "pole", "traffic light", "traffic sign", "vegetation",
+         "terrain", "sky", "person", "rider", "car", "truck", "bus", "train", "motorcycle", "bicycle"]  # fmt: skip
+
+# Stem, title, losses, mIoU, latency and parameters as published; then train mIoU, val mIoU and classes of the last row.
+PUBLISHED = """
+DeepLabV2_ce | CE | ce | 50.50 141.06 43795724
+DeepLabV2_ce07_tv03 | CE + Tversky | ce tversky | 50.10 242.35 43795724 | 19.7200 24.8598 71.2810 35.6969 66.2086 4.3969
+ 6.0815 6.0073 1.2510 7.2177 68.7607 11.4301 60.4205 31.0377 2.1039 67.4115 3.2488 3.3560 5.1122 0.0393 21.2743
+DeepLabV2_ce05_lv05 | CE + Lovász | ce lovasz | 50.82 225.46 43795724 | nan nan 71.0808 36.0104 66.0670 3.0987
+ 5.0952 4.3782 0.9885 4.9694 68.3385 8.9341 60.8646 29.3285 1.2529 67.3802 2.4288 0.9133 4.1146 0.0150 19.7206
+DeepLabV2_cv07_di03 | CE + Dice | ce dice | 50.17 248.61 43795724 | 19.6132 25.0474 71.6497 37.2772 66.6853 4.0139
+ 5.5667 5.4665 1.1982 6.1704 69.6439 12.1812 60.7493 30.8237 1.1087 69.1050 3.0499 3.3624 5.7122 0.0680 22.0675
+DeepLabV2_ce07_l03_warnup_lr_0.0002 | CE + Lovász (warm-up) | ce lovasz | 53.79 238.74 2835724 | 16.3195 25.6934
+ 71.7347 37.4510 67.0941 3.9643 6.4949 6.0793 1.2325 7.3666 70.2812 13.5291 63.2470 33.4038 1.3324 69.9457 2.0573
+ 1.7867 5.9662 0.2185 24.9895
+DeepLabV2_ce05_f05_warnup_lr_0.0003 | CE + Focal | ce focal | 53.9948 249.03 2835724 | 18.8582 29.4252 72.2075 40.1254
+ 68.6681 7.0652 11.2410 9.6434 3.7226 12.2880 72.0686 15.7034 65.9422 37.9473 5.6508 71.0630 8.4344 18.4164 7.2331
+ 0.4788 31.1791
+DeepLabV2_ce05_l0.25_di0.25_no_warnup_lr_0.0002 | CE + Lovász + Dice | ce lovasz dice | 53.31 304.54 43795724 | 22.0509
+ 28.5452 72.4386 39.3494 68.7822 6.1719 9.4927 9.0853 2.8248 13.7529 71.6509 16.6754 65.1375 36.9190 2.9121 72.5220
+ 6.4038 8.0592 8.6002 0.3909 31.1893
+DeepLabV2_ce06_l0.2_fo0.2_no_warnup_lr_0.0001 | CE + Lovász + Focal | ce lovasz focal | 50.37 245.34 43795724 | 20.1109
+ 25.7124 71.6879 36.8911 66.7026 4.0402 7.7191 6.8063 1.6764 8.5597 69.3205 11.1446 61.3446 32.6690 2.2586 69.4268
+ 3.8689 3.1633 6.1017 0.1070 25.0476
+"""
+STUDY, TITLES, LOSSES = {}, {}, {}
+for line in re.sub(r"\n ", " ", PUBLISHED).strip().splitlines():
+    stem, title, losses, results, *last = (part.strip() for part in line.split("|"))
+    values = [float(value) for part in (results, *(last or ["nan " * 21])) for value in part.split()]
+    STUDY[stem], TITLES[stem], LOSSES[stem] = values, title, set(losses.split())
+ALIKE = list(STUDY)[:4]  # the runs that share a schedule
+TEXT, COLUMN, WHOLE, TOTAL, MACS = 1_410_316, 2_835_724, 43_795_724, 43_901_068, 374_664_739_584
+
+AUDIT = {
+    "architectures.networks": 1, "best.gap": 53.79 - 53.9948, "best.with": 53.79, "best.without": 53.9948,
+    "cost.flops": 2 * MACS / 1e9, "cost.macs": MACS / 1e9, "cost.printed": 374.66,
+    "latency.high": 304.54, "latency.low": 141.06, "latency.ratio": 304.54 / 141.06,
+    "lr.detail": 0.001, "lr.table": 0.0001, "lr.miou_wrong": (50.50 + 50.10 + 50.82 + 50.17) / 4,
+    "lr.miou_same": 50.37, "lr.miou_other": (53.79 + 53.9948 + 53.31) / 3,
+    "miou.empty": 2, "miou.runs": 6, "miou.low": 50.10, "miou.high": 53.9948, "miou.last_low": 24.8598,
+    "miou.last_high": 29.4252,
+    "miou.last_gap": max(abs(np.mean(v[5:]) - v[4]) for v in STUDY.values() if v[4] == v[4]),
+    "miou.gap_low": min(v[0] - np.mean(v[5:]) for v in STUDY.values() if v[5] == v[5]),
+    "miou.gap_high": max(v[0] - np.mean(v[5:]) for v in STUDY.values() if v[5] == v[5]),
+    "parameters.column": COLUMN, "parameters.printed": COLUMN, "parameters.text": TEXT,
+    "parameters.unfrozen": WHOLE, "parameters.whole": WHOLE, "rows.odd": 2, "rows.rows": 8, "rows.shifted": 5,
+}  # fmt: skip
+FROZEN = {"none": WHOLE, "as the text says": TEXT, "as the column fits": COLUMN}
+
+RULES = []
+
+
+def recomputes(pattern):
+    """Register a method of `Recomputed` for the keys that match `pattern`, whose groups are its arguments."""
+
+    def register(rule):
+        RULES.append((re.compile(pattern), rule))
+        return rule
+
+    return register
+
+
+def read_csv(path):
+    with path.open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    return {name: np.array([float(row[name] or nan) for row in rows]) for name in rows[0]}
+
+
+def iou(matrix):
+    """IoU in percent of one matrix (19, 19); a class without pixels is NaN."""
+    union = matrix.sum(0) + matrix.sum(1) - np.diag(matrix)
+    return np.array([100 * hit / of if of else nan for hit, of in zip(np.diag(matrix), union, strict=True)])
+
+
+def ranks(values):
+    """Ranks from 1, ties averaged."""
+    return np.array([(np.sum(values < v) + np.sum(values <= v) + 1) / 2 for v in values])
+
+
+def spearman(a, b):
+    return float(np.corrcoef(ranks(np.asarray(a)), ranks(np.asarray(b)))[0, 1])
+
+
+def roughness(values):
+    late = values[len(values) // 2 :]
+    return np.sqrt(np.mean([(late[i] - 2 * late[i + 1] + late[i + 2]) ** 2 for i in range(len(late) - 2)]))
+
+
+def convergence(values):
+    return (next(i for i, value in enumerate(values) if value >= 0.9 * values[-1]) + 1) / len(values)
+
+
+def permuted(a, b):
+    """p of the difference of means over every way to split the values."""
+    both = np.array([*a, *b])
+    splits = np.array(list(combinations(range(len(both)), len(a))))
+    sums = both[splits].sum(1)
+    gaps = np.abs(sums / len(a) - (both.sum() - sums) / len(b))
+    return np.mean(gaps >= gaps[0] - 1e-12)
+
+
+class Draws:
+    """Other draws of the images than the report's: measures of every method in each, and their jackknife spread."""
+
+    COUNT = 4000
+
+    def __init__(self, runs, methods):
+        """runs: {stem: (confusion (N, 19, 19), boundary F (N,))}; methods: {name: [its seeds' stems]}."""
+        rng = np.random.default_rng(2024)
+        self.runs, self.methods = runs, methods
+        images = len(next(iter(runs.values()))[1])
+        self.counts = np.array(
+            [np.bincount(d, minlength=images) for d in rng.integers(0, images, (self.COUNT, images))]
+        )
+        self.freedom = len(runs) - len(methods)
+        self.luck = dict(zip(methods, rng.standard_normal((len(methods), self.COUNT)), strict=True))
+        self.chance = rng.chisquare(max(1, self.freedom), self.COUNT) / max(1, self.freedom)
+
+    @cache
+    def of(self, stem, classes):
+        """Value on all images, values of the draws (B,), and the images' influence on each (B, N); None: boundary F."""
+        matrices, boundary = self.runs[stem]
+        if classes is None:
+            values = self.counts @ boundary / self.counts.sum(1)
+            return boundary.mean(), values, (boundary - values[:, None]) / self.counts.sum(1)[:, None]
+        hit = np.array([[m[c, c] for c in classes] for m in matrices], float)
+        union = np.array([[m[c].sum() + m[:, c].sum() - m[c, c] for c in classes] for m in matrices], float)
+        with np.errstate(invalid="ignore", divide="ignore"):
+            ratio = (self.counts @ hit) / (self.counts @ union)
+            spread = [
+                (hit[:, k] - ratio[:, [k]] * union[:, k]) / (self.counts @ union[:, k])[:, None]
+                for k in range(len(classes))
+            ]
+        known = np.isfinite(ratio).sum(1)
+        influence = 100 * np.nansum(spread, axis=0) / known[:, None]
+        whole = np.array([iou(matrices.sum(0))[c] for c in classes])
+        return np.nanmean(whole), 100 * np.nanmean(ratio, axis=1), influence
+
+    def seed_variance(self, classes):
+        if not self.freedom:
+            return 0.0
+        values = {m: np.array([self.of(s, classes)[0] for s in stems]) for m, stems in self.methods.items()}
+        return sum(((v - v.mean()) ** 2).sum() for v in values.values()) / self.freedom
+
+    def studentised(self, weights, classes):
+        """Estimate of a weighted sum of methods, its standard error, and signed t of every draw."""
+        estimate, values, influence, extra = 0.0, 0.0, 0.0, 0.0
+        variance = self.seed_variance(classes)
+        for method, weight in weights.items():
+            stems = self.methods[method]
+            for stem in stems:
+                whole, drawn, moved = self.of(stem, classes)
+                estimate = estimate + weight * whole / len(stems)
+                values = values + weight * drawn / len(stems)
+                influence = influence + weight * moved / len(stems)
+            values = values + weight * np.sqrt(variance / len(stems)) * self.luck[method]
+            extra += weight**2 * variance / len(stems)
+        errors = np.sqrt((self.counts * influence**2).sum(1) + extra * (self.chance if self.freedom else 0))
+        deviations = np.where(abs(values - estimate) < 1e-9, 0, values - estimate)
+        with np.errstate(invalid="ignore", divide="ignore"):
+            t = np.where(deviations == 0, 0, deviations / errors)
+        return estimate, self.error(weights, classes, extra), t
+
+    def error(self, weights, classes, extra):
+        """Standard error on the images as they are."""
+        plain = Draws.__new__(Draws)
+        plain.runs, plain.methods = self.runs, self.methods
+        plain.counts = np.ones((1, self.counts.shape[1]))
+        influence = sum(
+            weight * plain.of(stem, classes)[2] / len(self.methods[method])
+            for method, weight in weights.items() for stem in self.methods[method]
+        )  # fmt: skip
+        return float(np.sqrt((influence**2).sum() + extra))
+
+    def intervals(self, family, confidence=0.95, groups=None):
+        """{name: (estimate, low, high)} of `{name: (weights, classes)}`: all at once, or by groups of one opponent."""
+        rows = {name: self.studentised(*contrast) for name, contrast in family.items()}
+        t = {name: np.where(np.isnan(row[2]), np.inf, row[2]) for name, row in rows.items() if self.seen(*family[name])}
+        told, together = set(), False
+        for name in sorted(t, key=lambda name: np.isinf(t[name]).mean()):
+            together = together | np.isinf(t[name])
+            if np.mean(together) > (1 - confidence) / 2:
+                break
+            told.add(name)
+        if groups:
+            most = [abs(np.max([t[name] for name in group], axis=0)) for group in groups]
+        else:
+            most = [np.max([abs(t[name]) for name in told], axis=0)]
+        width = max(np.quantile(values, confidence) for values in most)
+        bounds = {name: width * error if name in told else nan for name, (_, error, _) in rows.items()}
+        return {name: (row[0], row[0] - bounds[name], row[0] + bounds[name]) for name, row in rows.items()}
+
+    def seen(self, weights, classes):
+        """A single class has to occur in five images for every run."""
+        if classes is None or len(classes) > 1:
+            return True
+        (c,) = classes
+        stems = [stem for method in weights for stem in self.methods[method]]
+        return all(((m := self.runs[s][0])[:, c].sum(1) + m[:, :, c].sum(1) > 0).sum() >= 5 for s in stems)
+
+
+# The parts of the claims: kind, the two sides by their losses ("+" contains, "-" contains none), what is compared.
+PARTS = {
+    "a": [("best", "+lovasz", "-lovasz", "mIoU")],
+    "b": [("curve", "ce", "!ce", convergence), ("mean", "ce", "!ce", "mIoU"), ("mean", "ce", "!ce", "rare")],
+    "c": [("mean", "!ce", "ce", "mIoU"), ("curve", "!ce", "ce", roughness)],
+    "d": [("curve", "+tversky", "-tversky focal", roughness), ("curve", "+focal", "-tversky focal", roughness)],
+    "e": [("curve", "+lovasz", "-lovasz", roughness), ("curve", "+lovasz", "-lovasz", "val_ce")],
+    "f": [("mean", "+focal", "ce", "rare"), ("mean", "+tversky", "ce", "rare")],
+    "g": [("network", "ce", "networks", "parameters"), ("network", "ce", "networks", "macs")],
+    "h": [("classes", "+lovasz", "-lovasz", "classes")],
+    "i": [("mean", side, "ce", measure) for side in ("+tversky", "+focal") for measure in ("rare", "boundary")],
+}
+
+
+class Recomputed:
+    """The numbers of the report on the runs in `folder`, by key; all runs there are of one data set and length."""
+
+    def __init__(self, folder, slack=0.06):
+        """slack: how far other draws may move a bound, as a share of half the interval."""
+        self.slack, order = slack, list(STUDY)
+        self.tables = {path.stem: read_csv(path) for path in sorted(folder.glob("*.csv"))}
+        self.records = {stem: json.loads((folder / f"{stem}.json").read_text()) for stem in self.tables}
+        self.arrays = {stem: dict(np.load(folder / f"{stem}.npz")) for stem in self.tables}
+        costs = folder / "efficiency.json"
+        self.costs = json.loads(costs.read_text())["rows"] if costs.exists() else []
+        self.methods = {}
+        for stem in sorted(self.tables, key=lambda stem: self.records[stem]["config"]["seed"]):
+            self.methods.setdefault(re.sub(r"_seed\d+", "", stem), []).append(stem)
+        self.recipes = [stem for stem in order if stem in self.methods]
+        self.shown = [self.methods[stem][0] for stem in self.recipes]
+        self.control = [method for method in self.methods if method.endswith("_schedule_ce")]
+        self.ce, self.first = order[0], self.records[order[0]]
+        self.total = {stem: arrays["confusion"].sum(0) for stem, arrays in self.arrays.items()}
+        self.iou = {stem: iou(total) for stem, total in self.total.items()}
+        pixels = self.total[self.ce].sum(1)
+        self.share = 100 * pixels / pixels.sum()
+        rare = tuple(c for c in range(19) if 0 < self.share[c] < 1)
+        self.measures = {"mIoU": tuple(range(19)), "rare": rare, "boundary": None}
+        self.measures |= {name: (c,) for c, name in enumerate(NAMES)}
+
+    def __getitem__(self, key):
+        for pattern, rule in RULES:
+            if match := pattern.fullmatch(key):
+                value = rule(self, **match.groupdict())
+                if value is None or value != value:
+                    return None
+                return value if hasattr(value, "abs") else pytest.approx(value, rel=1e-6, abs=1e-9)
+        raise KeyError(key)
+
+    @staticmethod
+    def known(key):
+        return any(pattern.fullmatch(key) for pattern, _ in RULES)
+
+    def wrong(self, numbers):
+        """{key: (found, expected)} of the entries of a `numbers.json` whose value is another."""
+        values = {key: (entry["value"], self[key]) for key, entry in numbers.items()}
+        return {key: pair for key, pair in values.items() if pair[0] != pair[1]}
+
+    def about(self, estimate, low, high):
+        """An interval as it may be expected from other draws; bounds that are none are None."""
+        slack = max(self.slack * (high - low) / 2, 1e-6)
+        bounds = {"low": low, "high": high}
+        return {"estimate": estimate} | {
+            end: pytest.approx(bound, abs=slack) if np.isfinite(bound) else None for end, bound in bounds.items()
+        }
+
+    # --- what several numbers rest on --------------------------------------------------------------------------------
+
+    def draws_of(self, methods):
+        stems = [stem for method in methods for stem in self.methods[method]]
+        runs = {stem: (self.arrays[stem]["confusion"], self.arrays[stem]["boundary_f"].astype(float)) for stem in stems}
+        return Draws(runs, {method: self.methods[method] for method in methods})
+
+    @property
+    def draws(self):
+        if not hasattr(self, "_draws"):
+            self._draws = self.draws_of(self.methods)
+        return self._draws
+
+    def gap(self, a, b, measure="mIoU"):
+        """The mean of the methods `a` minus that of the methods `b`."""
+        return {m: 1 / len(a) for m in a} | {m: -1 / len(b) for m in b}, self.measures[measure]
+
+    def level(self, method, measure="mIoU"):
+        values = [self.draws.of(stem, self.measures[measure])[0] for stem in self.methods[method]]
+        return float(np.mean(values))
+
+    def ends(self, values, end):
+        return {"low": min, "high": max}[end](values)
+
+    def last(self, column):
+        return [self.tables[stem][column][-1] for stem in self.shown]
+
+    @cache
+    def pairs(self):
+        family = {(a, b): self.gap([a], [b]) for a, b in combinations(self.recipes, 2)}
+        found = self.draws.intervals(family)
+        return found | {(b, a): (-e, -high, -low) for (a, b), (e, low, high) in found.items()}
+
+    @cache
+    def levels(self, measure):
+        return self.draws.intervals({m: ({m: 1.0}, self.measures[measure]) for m in self.recipes})
+
+    def order(self):
+        return sorted(self.recipes, key=lambda m: -self.level(m))
+
+    def rank(self, method, end):
+        surely = sum(self.pairs()[other, method][1] > 0 for other in self.recipes if other != method)
+        beaten = sum(self.pairs()[method, other][1] > 0 for other in self.recipes if other != method)
+        return {"best": 1 + surely, "worst": len(self.recipes) - beaten}[end]
+
+    def losses(self, method):
+        return LOSSES[re.sub("_schedule_ce$", "", method)]
+
+    def side(self, members, wanted):
+        chosen = set(wanted[1:].split())
+        rules = {
+            "+": lambda m: self.losses(m) & chosen,
+            "-": lambda m: not self.losses(m) & chosen,
+            "!": lambda m: m != self.ce,
+            "c": lambda m: m == self.ce,
+        }
+        if wanted == "networks":
+            own = self.first["config"]["model"]
+            return tuple(m for m in self.methods if self.records[m]["config"]["model"] != own)
+        return tuple(m for m in members if rules[wanted[0]](m))
+
+    @cache
+    def parts(self, claim):
+        """[(kind, a, b, what)], one for each finding of the claim: first among runs of one schedule, then among all."""
+        found = []
+        for kind, a, b, what in PARTS[claim]:
+            scopes = [(self.side(m, a), self.side(m, b)) for m in ([*self.runs_alike(), *self.control], self.recipes)]
+            if {*scopes[0][0], *scopes[0][1]} == {*scopes[1][0], *scopes[1][1]}:
+                scopes = scopes[:1]
+            found += [(kind, *sides, what) for sides in scopes if all(sides)]
+        return found
+
+    def runs_alike(self):
+        return [m for m in self.recipes if m in ALIKE]
+
+    @cache
+    def main(self):
+        """The family of most claims, together with all pairs."""
+        family = {(a, b): self.gap([a], [b]) for a, b in combinations(self.recipes, 2)}
+        for kind, a, b, what in (part for claim in PARTS for part in self.parts(claim)):
+            if kind == "mean":
+                family[a, b, what] = self.gap(a, b, what)
+            if kind == "network":
+                family |= {(other, "network"): self.gap([other], a) for other in b}
+        return self.draws.intervals(family)
+
+    @cache
+    def single_classes(self):
+        parts = [part for part in self.parts("h")]
+        return self.draws.intervals(
+            {(a, b, name): self.gap(a, b, name) for _, a, b, _ in parts for name in NAMES}, 0.995
+        )
+
+    @cache
+    def finding(self, claim, number):
+        """The figures of one finding."""
+        kind, a, b, what = self.parts(claim)[number]
+        if kind == "mean":
+            return self.about(*self.main()[a, b, what])
+        if kind == "best":
+            family = {pair: self.gap([pair[0]], [pair[1]]) for x in a for y in b for pair in ((x, y), (y, x))}
+            groups = [[(x, y) for x in a] for y in b] + [[(y, x) for y in b] for x in a]
+            top = [max(side, key=self.level) for side in (a, b)]
+            figures = self.about(*self.draws.intervals(family, groups=groups)[tuple(top)])
+            return figures | dict(zip(("with", "without"), map(self.level, top), strict=True)) | {
+                "have": len(a + b), "all": 8}  # fmt: skip
+        if kind == "network":
+            cheap = [o for o in b if self.cost(o, what) <= self.cost(self.ce, what)]
+            better = [o for o in cheap if self.main()[o, "network"][1] > 0]
+            return {"others": len(b), "cheaper": len(cheap), "better": len(better)}
+        if kind == "classes":
+            rows = {name: self.single_classes()[a, b, name] for name in NAMES}
+            rows = {name: row for name, row in rows.items() if row[0] == row[0]}
+            surely = [name for name, row in rows.items() if row[2] < 0]
+            worst = min(surely or rows, key=lambda name: rows[name][0])
+            counts = {"behind": sum(row[0] < 0 for row in rows.values()), "classes": len(rows), "surely": len(surely)}
+            return counts | self.about(*rows[worst])
+        values = [[self.curve(stem, what) for m in side for stem in self.methods[m]] for side in (a, b)]
+        figures = {"a": np.mean(values[0]), "b": np.mean(values[1]), "p": permuted(*values)}
+        return figures | {"n_a": len(values[0]), "n_b": len(values[1])}
+
+    def curve(self, stem, statistic):
+        if statistic == "val_ce":
+            return self.tables[stem]["val_ce"][-1]
+        return statistic(self.tables[stem]["val_mIoU"])
+
+    def cost(self, method, what):
+        record = self.records[method]
+        return record["macs"] if what == "macs" else record["parameters"]["total"]
+
+    # --- tables ------------------------------------------------------------------------------------------------------
+
+    @recomputes(r"(results|ablations)\.(?P<stem>.+)\.(?P<column>\w+)")
+    def _(self, stem, column):
+        record, curve = self.records[stem], self.tables[stem]["val_mIoU"]
+        if column.startswith("latency"):
+            config = record["config"]
+            place = [config["model"], config["image_height"], config["image_width"]]
+            row = next(r for r in self.costs if [r["model"], r["height"], r["width"]] == place and r["latency_ms"])
+            return row["latency_ms"][{"latency_ms": "median"}[column]]
+        return {
+            "val_mIoU": np.nanmean(self.iou[stem]), "best_val_mIoU": curve.max(),
+            "best_epoch": self.tables[stem]["epoch"][curve.argmax()], "GMACs": record["macs"] / 1e9,
+            "parameters": record["parameters"]["total"], "trainable_at_end": record["parameters"]["trainable_at_end"],
+        }[column]  # fmt: skip
+
+    @recomputes(r"published\.(?P<stem>.+)\.published_(?P<column>\w+)")
+    def _(self, stem, column):
+        return {"FLOPs_G": 374.66}.get(column) or STUDY[stem][["val_mIoU", "latency", "parameters"].index(column)]
+
+    @recomputes(r"classes\.(?P<stem>.+)\.(?P<column>[\w ]+)")
+    def _(self, stem, column):
+        if column == "train_mIoU":
+            return self.tables[stem]["train_mIoU"][-1]
+        return np.nanmean(self.iou[stem]) if column == "val_mIoU" else self.iou[stem][NAMES.index(column)]
+
+    @recomputes(r"published-classes\.(?P<stem>.+)\.(?P<column>[\w ]+)")
+    def _(self, stem, column):
+        return STUDY[stem][3:][["train_mIoU", "val_mIoU", *NAMES].index(column)]
+
+    @recomputes(r"means\.(?P<stem>.+)\.(?P<column>\w+)")
+    def _(self, stem, column):
+        values = STUDY[stem]
+        return {"results_mIoU": values[0], "last_row_mIoU": values[4], "mean_of_classes": np.mean(values[5:])}[column]
+
+    @recomputes(r"ranking\.(?P<stem>.+)\.(?P<column>\w+)")
+    def _(self, stem, column):
+        if column in ("best", "worst"):
+            return self.rank(stem, column)
+        return self.about(*self.levels("mIoU")[stem])[column.replace("value", "estimate")]
+
+    @recomputes(r"neighbours\.(?P<upper>.+) − (?P<lower>.+)\.(?P<column>\w+)")
+    def _(self, upper, lower, column):
+        stems = {title: stem for stem, title in TITLES.items()}
+        pair = stems[upper], stems[lower]
+        assert self.order().index(pair[1]) == self.order().index(pair[0]) + 1
+        return self.about(*self.pairs()[pair])[column]
+
+    @recomputes(r"efficiency\.(?P<model>\w+), (?P<width>\d+)×(?P<height>\d+)\.(?P<column>\w+)")
+    def _(self, model, width, height, column):
+        place = [model, int(width), int(height)]
+        row = next(row for row in self.costs if [row["model"], row["width"], row["height"]] == place)
+        latency = row["latency_ms"] or {}
+        return {
+            "parameters": row["parameters"], "GMACs": row["macs"] / 1e9, "GFLOPs": row["flops"] / 1e9,
+            "latency": latency.get("median"), "q1": latency.get("q1"), "q3": latency.get("q3"),
+            "memory": row["peak_memory_MB"],
+        }[column]  # fmt: skip
+
+    @recomputes(r"beyond\.(?P<method>.+)\.(?P<column>\w+)")
+    def _(self, method, column):
+        stems = self.methods[method]
+        record = self.records[stems[0]]
+        if column in ("difference", "low", "high"):
+            return None if method == self.ce else self.gains()[method][column.replace("difference", "estimate")]
+        return {
+            "seeds": len(stems), "epochs": record["config"]["epochs"], "mIoU": self.level(method),
+            "seconds": np.mean([self.records[stem]["wall_time_s"] for stem in stems]),
+            "tested_GMACs": record["macs"] / 1e9,
+        }[column]  # fmt: skip
+
+    @cache
+    def gains(self):
+        """What departs from the recipes, against CE, from images drawn for these runs alone."""
+        changed = [method for method in self.methods if method not in [*STUDY, *self.control]]
+        found = self.draws_of([self.ce, *changed]).intervals({m: self.gap([m], [self.ce]) for m in changed})
+        return {method: self.about(*row) for method, row in found.items()}
+
+    @recomputes(r"configuration\.(?P<stem>.+)\.(?P<column>\w+)")
+    def _(self, stem, column):
+        return self.records[stem]["config"][column]
+
+    @recomputes(r"freezing\.(?P<frozen>[\w ]+)\.(?P<column>\w+)")
+    def _(self, frozen, column):
+        return {"total": TOTAL, "trainable": FROZEN[frozen]}[column]
+
+    # --- text --------------------------------------------------------------------------------------------------------
+
+    @recomputes(r"audit\.(?P<point>[\w.]+)")
+    def _(self, point):
+        return AUDIT[point]
+
+    @recomputes(r"claims\.(?P<claim>\w)\.(?P<number>\d+)\.(?P<figure>\w+)")
+    def _(self, claim, number, figure):
+        return self.finding(claim, int(number))[figure]
+
+    @recomputes(r"architectures\.gmacs")
+    def _(self):
+        return MACS / 1e9
+
+    @recomputes(r"(data|model|training)\.(?P<name>\w+)")
+    def _(self, name):
+        config, dataset, parameters = (self.first[part] for part in ("config", "dataset", "parameters"))
+        epochs = len(self.tables[self.ce]["epoch"])
+        return {
+            "train": dataset["train"], "val": len(self.arrays[self.ce]["names"]), "height": config["image_height"],
+            "width": config["image_width"], "parameters": parameters["total"], "trainable": parameters["trainable"],
+            "gmacs": self.first["macs"] / 1e9, "epochs": epochs, "batch": config["batch_size"],
+            "seen": epochs * dataset["train"], "lr_factor": config["lr_factor"],
+        }[name]  # fmt: skip
+
+    @recomputes(r"reading\.change\.(?P<stem>.+)\.(?P<number>\d+)")
+    def _(self, stem, number):
+        epochs, places = self.records[stem]["config"]["epochs"], []
+        for at in (change["at"] * epochs for change in self.records[stem]["changes"]):
+            places += [at] if all(abs(at - place) >= 0.03 * epochs for place in places) else []
+        return places[int(number) - 1]
+
+    @recomputes(r"reading\.losses\.rise\.(?P<stem>.+)")
+    def _(self, stem):
+        losses = self.tables[stem]["val_loss"]
+        return 100 * (losses[-1] / losses.min() - 1)
+
+    @recomputes(r"reading\.(?P<what>losses\.fell|val_ce|train_mIoU|val_mIoU|gap|early|duration|epoch_time|boundary"
+                r"|seeds\.sd)\.(?P<end>low|high)")  # fmt: skip
+    def _(self, what, end):
+        tables = [self.tables[stem] for stem in self.shown]
+        values = {
+            "losses.fell": [100 * (1 - t["train_loss"][-1] / t["train_loss"][0]) for t in tables],
+            "val_ce": self.last("val_ce"),
+            "train_mIoU": self.last("train_mIoU"),
+            "val_mIoU": self.last("val_mIoU"),
+            "gap": [t["train_mIoU"][-1] - t["val_mIoU"][-1] for t in tables],
+            "early": [convergence(t["val_mIoU"]) * len(t["epoch"]) for t in tables],
+            "duration": [t["Runtime"].sum() / self.unit() for t in tables],
+            "epoch_time": [t["Runtime"].mean() for t in tables],
+            "boundary": [self.level(method, "boundary") for method in self.recipes],
+            "seeds.sd": [
+                np.std([self.tables[stem]["val_mIoU"][-1] for stem in self.methods[method]], ddof=1)
+                for method in self.recipes if len(self.methods[method]) > 1
+            ],
+        }[what]  # fmt: skip
+        return self.ends(values, end)
+
+    def unit(self):
+        """Seconds in the unit that the longest run is told in."""
+        longest = max(self.tables[stem]["Runtime"].sum() for stem in self.shown)
+        return 3600 if longest >= 7200 else 60 if longest >= 120 else 1
+
+    @recomputes(r"reading\.duration\.all")
+    def _(self):
+        return sum(self.tables[stem]["Runtime"].sum() for stem in self.shown) / self.unit()
+
+    @recomputes(r"reading\.val_ce\.rank_correlation")
+    def _(self):
+        return spearman(self.last("val_ce"), self.last("val_loss"))
+
+    @recomputes(r"reading\.val_mIoU\.lost")
+    def _(self):
+        return max(self.tables[stem]["val_mIoU"].max() - self.tables[stem]["val_mIoU"][-1] for stem in self.shown)
+
+    @recomputes(r"reading\.ranking\.last")
+    def _(self):
+        return self.rank(self.order()[-1], "best")
+
+    @recomputes(r"reading\.ranking\.(?P<method>.+)")
+    def _(self, method):
+        assert method == self.order()[0]
+        return self.level(method)
+
+    @recomputes(r"reading\.(?P<place>above|below|within)\.(?P<method>.+)")
+    def _(self, place, method):
+        estimate, low, high = self.pairs()[method, self.ce]
+        assert place == ("above" if low > 0 else "below" if high < 0 else "within")
+        return estimate
+
+    @recomputes(r"reading\.classes\.(?P<end>top|bottom)\.(?P<name>[\w ]+)")
+    def _(self, end, name):
+        means = np.nanmean([self.iou[stem] for stem in self.shown], axis=0)
+        place = sorted(means[np.isfinite(means)], reverse=end == "top").index(means[NAMES.index(name)])
+        assert place < 3
+        return means[NAMES.index(name)]
+
+    @recomputes(r"reading\.classes\.(?P<what>spread|cells|gains|decided)")
+    def _(self, what):
+        rows = np.array([self.iou[stem] for stem in self.shown])
+        gaps = rows[1:] - rows[0]
+        if what == "decided":
+            family = {(m, c): self.gap([m], [self.ce], c) for m in self.recipes if m != self.ce for c in NAMES}
+            decided = sum(low > 0 or high < 0 for _, low, high in self.draws.intervals(family).values())
+            return pytest.approx(decided, abs=1)
+        return {
+            "spread": np.nanmax(np.nanmax(rows, axis=0) - np.nanmin(rows, axis=0)),
+            "cells": np.isfinite(gaps).sum(),
+            "gains": (gaps > 0).sum(),
+        }[what]
+
+    @recomputes(r"reading\.frequency\.(?P<what>rare|common|rank)")
+    def _(self, what):
+        mean = np.nanmean([self.iou[stem] for stem in self.shown], axis=0)
+        known = (self.share > 0) & np.isfinite(mean)
+        share = self.share[known]
+        return {"rare": share.min(), "common": share.max(), "rank": spearman(share, mean[known])}[what]
+
+    @recomputes(r"reading\.confusion\.(?P<label>[\w ]+)\.(?P<predicted>[\w ]+)")
+    def _(self, label, predicted):
+        row = self.total[self.methods[self.order()[0]][0]][NAMES.index(label)]
+        return 100 * row[NAMES.index(predicted)] / row.sum()
+
+    @recomputes(r"reading\.images\.kept")
+    def _(self):
+        return len(self.arrays[self.ce]["prediction_names"])
+
+    @recomputes(r"reading\.images\.(?P<role>best|median|worst|most disputed)(?P<gap>\.range)?")
+    def _(self, role, gap):
+        kept = list(self.arrays[self.ce]["prediction_names"])
+        rows = [list(self.arrays[self.ce]["names"]).index(name) for name in kept]
+        scores = np.array([[np.nanmean(iou(self.arrays[s]["confusion"][r])) for s in self.shown] for r in rows])
+        order = np.argsort(-scores.mean(1), kind="stable")
+        chosen = {"best": order[0], "median": order[len(order) // 2], "worst": order[-1]}
+        maps = np.array([self.arrays[stem]["predictions"] for stem in self.shown])
+        disputed = (maps != maps[0]).any(0).mean((1, 2))
+        left = [place for place in order if place not in chosen.values()] or order
+        chosen["most disputed"] = max(left, key=lambda place: disputed[place])
+        values = scores[chosen[role]]
+        return np.ptp(values) if gap else values.mean()
+
+
+# --- printed text -----------------------------------------------------------------------------------------------------
+
+NUMBER = r"[-+]?\d[\d.]*(?:e[-+]?\d+)?"
+
+
+def plain(text):
+    """Words as they are read: one kind of space and minus, no soft hyphens, no separators in numbers."""
+    text = re.sub("[\u2212\u2010\u2011]", "-", re.sub("[\u00ad\u200b\u2060\u2062]", "", text))
+    return re.sub(r"\s+", " ", re.sub(r"(?<=\d)[,\u2009\u202f](?=\d{3}\b)", "", text))
+
+
+class Page(HTMLParser):
+    """The visible words of a page, and the cells of its tables by label."""
+
+    def __init__(self, page):
+        super().__init__()
+        self.words, self.tables, self.cells, self.hidden = [], {}, None, 0
+        self.feed(page)
+        self.text = plain("".join(self.words))
+
+    def handle_starttag(self, tag, attributes):
+        label = dict(attributes).get("id") or ""
+        if label.startswith("tbl-"):
+            self.cells = self.tables.setdefault(label, [])
+        self.hidden += tag in ("style", "annotation", "script")
+        if self.cells is not None and tag in ("td", "th"):
+            self.cells.append("")
+
+    def handle_endtag(self, tag):
+        self.hidden -= tag in ("style", "annotation", "script")
+        self.cells = None if tag == "table" else self.cells
+        self.words.append(" " if tag in ("td", "th", "p", "li", "tr") else "")
+
+    def handle_data(self, data):
+        if not self.hidden:
+            self.words.append(data)
+            if self.cells:
+                self.cells[-1] += data
+
+
+def lacking(numbers, text):
+    """The keys whose printed text does not stand in `text` by itself."""
+    words = set(re.findall(NUMBER, text))
+    words |= {word.lstrip("+-") for word in words} | {word.rstrip(".") for word in words}
+    return [key for key, entry in numbers.items() if entry["value"] is not None and plain(entry["text"]) not in words]
