@@ -170,8 +170,8 @@ def validation_mious(runs, numbers):
     late = [label for label, value in lost.items() if value > 1]
     if late:
         worst = numbers.put("reading.val_mIoU.lost", max(lost.values()), ".1f")
-        verb = "ends" if len(late) == 1 else "end"
-        return text + f"{listing(late)} {verb} more than a point below their best epoch (at most {worst} points)."
+        ends, most = ("ends", "") if len(late) == 1 else ("end", "at most ")
+        return text + f"{listing(late)} {ends} more than a point below the best epoch ({most}{worst} points)."
     return text + "No run ends more than a point below its best epoch, so reporting the last epoch costs little here."
 
 

@@ -3,6 +3,8 @@
 Like `prose`, all of it is computed from the runs' records; numbers are registered under `data.`, `model.`, `training.`.
 """
 
+import re
+
 import pandas as pd
 
 from deeplab_lib.analysis.prose import plural, sessions
@@ -175,7 +177,8 @@ def efficiency_table(efficiency):
 def efficiency_note(efficiency):
     """How the costs were measured, and what was not."""
     devices = listing(sorted({f"{row.device_name} ({row.threads} threads)" for row in efficiency.itertuples()}))
-    reasons = sorted({row.note for row in efficiency.itertuples() if not isinstance(row.latency_ms, dict) and row.note})
+    notes = {row.note for row in efficiency.itertuples() if not isinstance(row.latency_ms, dict) and row.note}
+    reasons = sorted({re.sub(r"about [\d.]+ s here, ", "", note) for note in notes})
     return f"Batch 1, on {devices}; latency as median and quartiles. " + " ".join(
         f"{reason[0].upper()}{reason[1:]}." for reason in reasons
     )
