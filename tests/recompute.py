@@ -145,16 +145,16 @@ class Draws:
             return boundary.mean(), values, (boundary - values[:, None]) / self.counts.sum(1)[:, None]
         hit = np.array([[m[c, c] for c in classes] for m in matrices], float)
         union = np.array([[m[c].sum() + m[:, c].sum() - m[c, c] for c in classes] for m in matrices], float)
+        whole = np.array([iou(matrices.sum(0))[c] for c in classes])
         with np.errstate(invalid="ignore", divide="ignore"):
             ratio = (self.counts @ hit) / (self.counts @ union)
+            known = np.isfinite(ratio).sum(1)
             spread = [
                 (hit[:, k] - ratio[:, [k]] * union[:, k]) / (self.counts @ union[:, k])[:, None]
                 for k in range(len(classes))
             ]
-        known = np.isfinite(ratio).sum(1)
-        influence = 100 * np.nansum(spread, axis=0) / known[:, None]
-        whole = np.array([iou(matrices.sum(0))[c] for c in classes])
-        return np.nanmean(whole), 100 * np.nanmean(ratio, axis=1), influence
+            influence = 100 * np.nansum(spread, axis=0) / known[:, None]
+            return np.nansum(whole) / np.isfinite(whole).sum(), 100 * np.nansum(ratio, axis=1) / known, influence
 
     def seed_variance(self, classes):
         if not self.freedom:

@@ -9,6 +9,8 @@ from deeplab_lib.analysis import claims, conclusions, prose, setting
 from deeplab_lib.analysis.evidence import Evidence
 from deeplab_lib.analysis.gallery import Gallery, drawn_runs
 from deeplab_lib.analysis.numbers import Numbers
+from deeplab_lib.analysis.tables import final_table
+from deeplab_lib.labels import CLASS_NAMES
 from deeplab_lib.recipes import RECIPES
 from deeplab_lib.results import read_runs, studies
 
@@ -81,6 +83,24 @@ def test_without_images_nothing_is_judged(old):
     assert "no intervals" in text
     assert "no intervals" in conclusions.limitations(old.study, old.evidence)
     assert "the order of the runs proves nothing" in old.text(conclusions.conclusions)
+    abstract = old.text(conclusions.abstract)
+    assert "how sure a difference is cannot be said" in abstract
+    assert "was held against" not in abstract and "told from" not in abstract
+    assert "no results for single images" in prose.seeds(old.evidence, old.study, Numbers())
+
+
+def test_without_intervals_no_class_counts_as_decided_or_undecided(old):
+    iou = final_table(old.study.runs)[list(CLASS_NAMES)]
+    decided = prose.decided_classes(old.evidence.class_differences(), iou, old.study.runs)
+    assert decided is None
+    text = prose.classes(iou, old.titles, old.study.runs[0].stem, decided, Numbers())
+    assert text.endswith("are gains; none of them has an interval.")
+
+
+def test_what_the_files_do_not_say_of_the_schedule_is_not_made_up(old, planted):
+    assert set(setting.configurations(old.study.runs)["changes"]) == {"not recorded"}
+    assert "says of their recipe" in setting.configurations_note(old.study.runs)
+    assert setting.configurations_note(planted.study.runs) == ""
 
 
 def test_limitations_follow_from_the_records(planted, tmp_path):
@@ -104,7 +124,7 @@ def test_what_is_missing_is_listed(old, tmp_path):
     gallery.leave_out("val-ce", "no run has values of val_ce")
     text = setting.missing(old.study, [], gallery)
     assert "“val ce”: no run has values of val_ce" in text
-    assert text.count("no JSON") == 8
+    assert text.count("no JSON") == 1 and "All runs: the files lack" in text
     write_runs(tmp_path, recipes=("ce",), images=8, preset="smoke")
     text = setting.missing(studies(read_runs(tmp_path))[0], [], Gallery("", Numbers(), {}))
     assert "Not among the runs: CE + Tversky" in text

@@ -1,6 +1,6 @@
 """Captions of the report's figures, and what each table prints: heads, formats, caption, note.
 
-`{words}` in a caption are filled in by `Gallery.show`. A table of our own results names data set and preset in its
+`{words}` in a caption are filled in by the `Gallery`. A table of our own results names data set and preset in its
 caption; one about the study or about the network does not.
 """
 
@@ -9,11 +9,13 @@ from typing import NamedTuple
 from deeplab_lib.labels import CLASS_NAMES
 from deeplab_lib.words import signed
 
+INTERVALS = {True: "with simultaneous 95 % intervals", False: "without intervals, for want of per-image results"}
+
 FIGURES = {
     "lr": "Base learning rate at the end of every epoch. Equal schedules lie on each other, thinner on top; diamonds "
-    "mark changes during training.",
-    "loss-grid": "Training and validation loss of each run, each on its own scale. Dotted lines mark changes during "
-    "training, which are listed above the panel.",
+    "mark recorded changes.",
+    "loss-grid": "Training and validation loss of each run, each on its own scale. Dotted lines mark recorded "
+    "changes during training, which are listed above the panel.",
     "train-loss": "Training loss of all runs. The losses are different functions: compare shapes, not heights.",
     "val-loss": "Validation loss of all runs, each of the loss that it was trained with.",
     "val-ce": "Validation loss in two ways: each run's own, and plain cross-entropy, the same function for all.",
@@ -23,10 +25,9 @@ FIGURES = {
     "classes": "Validation IoU of every class (top) and its difference from the CE run (bottom). Bold: the "
     "simultaneous 95 % interval of the difference leaves out zero.",
     "frequency": "Validation IoU of every class against its share of the labelled pixels. Grey bars span the runs.",
-    "ranking": "The runs by final validation mIoU with simultaneous 95 % intervals. Runs joined by a bar on the right "
-    "are tied: the images do not tell them apart.",
-    "differences": "Difference in final validation mIoU from the CE run, with simultaneous 95 % intervals. Hollow: the "
-    "interval holds zero.",
+    "ranking": "The runs by final validation mIoU, {intervals}. Runs joined by a bar on the right are tied: the images "
+    "do not tell them apart.",
+    "differences": "Difference in final validation mIoU from the CE run, {intervals}. Hollow: not told apart from it.",
     "boundary": "Boundary F-score, mean over the validation images, with simultaneous 95 % intervals.",
     "confusion": "Confusion matrix of {run}, the run with the highest mIoU, on the validation images. Rows sum to "
     "100 %; void is left out.",
@@ -84,14 +85,14 @@ TABLES = {
     ),
     "classes": Table("Final training and validation mIoU and validation IoU of every class, in percent", _CLASSES),
     "ranking": Table(
-        "Final validation mIoU with its simultaneous 95 % interval, and the ranks that the intervals allow",
+        "Final validation mIoU, {intervals}, and the ranks that are possible",
         {"value": ("mIoU (%)", ".2f")}
         | _INTERVAL
         | {"best": ("best rank", ".0f"), "worst": ("worst rank", ".0f"), "ties": ("ties", "")},
         "Runs that share a letter are tied.",
     ),
     "neighbours": Table(
-        "Neighbours in the ranking: difference in mIoU (points) with its simultaneous 95 % interval",
+        "Neighbours in the ranking: difference in mIoU (points), {intervals}",
         {"estimate": ("difference", signed), "low": ("from", signed), "high": ("to", signed)},
     ),
     "efficiency": Table(

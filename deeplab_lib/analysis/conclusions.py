@@ -77,10 +77,14 @@ def abstract(study, evidence, ranks, versus, verdicts, titles, numbers):
         if len(evidence.recipes) > 1
         else f"This report covers {plural(len(study.runs), 'run')} of DeepLabV2 ({scope(study)})"
     )
-    text += ", and every difference between the runs was held against the uncertainty of the validation images. "
+    text += (
+        ", and every difference between the runs was held against the uncertainty of the validation images. "
+        if evidence.bootstrap
+        else ". Only their tables of epochs are at hand: how sure a difference is cannot be said. "
+    )
     if len(ranks) > 1:
         text += prose.ranking(ranks, titles, numbers) + " "
-    if len(versus):
+    if len(versus) and evidence.bootstrap:
         text += prose.told_apart(versus, titles, evidence) + " "
     if len(evidence.recipes) > 1:
         text += tally(verdicts) + " "

@@ -6,7 +6,7 @@ import re
 from IPython.display import HTML, Markdown, display
 
 from deeplab_lib import report
-from deeplab_lib.analysis.captions import FIGURES, TABLES
+from deeplab_lib.analysis.captions import FIGURES, INTERVALS, TABLES
 from deeplab_lib.config import assigned
 from deeplab_lib.losses import did_you_mean
 from deeplab_lib.plots import Missing, sign
@@ -17,12 +17,14 @@ from deeplab_lib.safety import plainly
 class Gallery:
     """Shows figures and tables by label; captions are those of `captions`.
 
-    scope: what the results are about, signed in every figure. titles: {run or method: display name}. `shown` lists the
-    figures that were drawn, `missing` those that the runs' files are too poor for, with the reason.
+    scope: what the results are about, signed in every figure. titles: {run or method: display name}. intervals: whether
+    the runs' files allow them. `shown` lists the figures that were drawn, `missing` those that the files are too poor
+    for, with the reason.
     """
 
-    def __init__(self, scope, numbers, titles):
+    def __init__(self, scope, numbers, titles, intervals=True):
         self.scope, self.numbers, self.titles = scope, numbers, titles
+        self.words = {"intervals": INTERVALS[intervals]}
         self.shown, self.missing = [], {}
 
     def show(self, label, draw, *args, words=None, vector=True, **kwargs):
@@ -30,7 +32,7 @@ class Gallery:
 
         `words` fill the caption. What follows a `/` in the label tells figures with one caption apart.
         """
-        caption = FIGURES[label.partition("/")[0]].format(**(words or {}))
+        caption = FIGURES[label.partition("/")[0]].format(**self.words, **(words or {}))
         label = label.replace("/", "-").replace(" ", "-")
         try:
             figure = sign(draw(*args, **kwargs), self.scope)
@@ -55,7 +57,7 @@ class Gallery:
             formats = {name: form for name, (_, form) in columns.items()}
             frame = self.numbers.table(label, frame[list(columns)], formats)
             frame = frame.rename(columns={name: head for name, (head, _) in columns.items()})
-        caption = f"{spec.caption} ({self.scope})." if spec.ours else f"{spec.caption}."
+        caption = spec.caption.format(**self.words) + (f" ({self.scope})." if spec.ours else ".")
         frame = frame.rename(index=self.titles if titles is None else titles)
         report.table(frame, f"tbl-{label}", caption, f"{spec.note} {note}".strip() or None)
 

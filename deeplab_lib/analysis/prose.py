@@ -170,8 +170,8 @@ def validation_mious(runs, numbers):
     late = [label for label, value in lost.items() if value > 1]
     if late:
         worst = numbers.put("reading.val_mIoU.lost", max(lost.values()), ".1f")
-        verb = "ends" if len(late) == 1 else "end"
-        return text + f"{listing(late)} {verb} more than a point below their best epoch (at most {worst} points)."
+        ends, most = ("ends", "") if len(late) == 1 else ("end", "at most ")
+        return text + f"{listing(late)} {ends} more than a point below the best epoch ({most}{worst} points)."
     return text + "No run ends more than a point below its best epoch, so reporting the last epoch costs little here."
 
 
@@ -206,7 +206,10 @@ def sessions(run):
 
 
 def classes(iou, titles, baseline, decided, numbers):
-    """The best and the hardest classes, and where the runs differ; `iou` (percent) and `decided` are run x class."""
+    """The best and the hardest classes, and where the runs differ.
+
+    `iou` (percent) and `decided` (see `decided_classes`) are run x class.
+    """
     mean = iou.mean().dropna().sort_values(ascending=False)
     if mean.empty:
         return ""
@@ -232,10 +235,12 @@ def classes(iou, titles, baseline, decided, numbers):
         known, gains = int(others.notna().sum(axis=None)), int((others > 0).sum(axis=None))
         text += (
             f"Of the {numbers.put('reading.classes.cells', known, 'd')} differences from {titles[baseline]}, "
-            f"{numbers.put('reading.classes.gains', gains, 'd')} are gains; "
-            f"{numbers.put('reading.classes.decided', int(decided.sum(axis=None)), 'd')} are larger than the choice of "
-            "images explains."
+            f"{numbers.put('reading.classes.gains', gains, 'd')} are gains"
         )
+        if decided is None:
+            return text + "; none of them has an interval."
+        sure = numbers.put("reading.classes.decided", int(decided.sum(axis=None)), "d")
+        text += f"; {sure} are larger than the choice of images explains."
     return text.strip()
 
 
@@ -365,6 +370,11 @@ def seeds(evidence, study, numbers):
     found = sorted(set(evidence.seeds.values()))
     if not found:
         return ""
+    if not evidence.bootstrap:
+        return (
+            "The files of these runs hold no results for single images, so none of this can be done here: what follows "
+            "has no intervals, and all runs are tied."
+        )
     if found == [1]:
         return (
             "Every run was made with one seed. The intervals cover the choice of validation images and nothing else: "
@@ -397,7 +407,9 @@ def told_apart(table, titles, evidence):
 
 
 def decided_classes(differences, iou, runs):
-    """Which differences from CE are told apart, as booleans shaped like `iou` (run x class)."""
+    """Which differences from CE are told apart, as booleans like `iou` (run x class); None without intervals."""
+    if differences.empty or differences["low"].isna().all():
+        return None
     stems = {run.method: run.stem for run in runs}
     decided = pd.DataFrame(False, iou.index, iou.columns)
     for (method, name), row in differences.iterrows():

@@ -3,6 +3,8 @@
 Like `prose`, all of it is computed from the runs' records; numbers are registered under `data.`, `model.`, `training.`.
 """
 
+import re
+
 import pandas as pd
 
 from deeplab_lib.analysis.prose import plural, sessions
@@ -176,7 +178,8 @@ def efficiency_table(efficiency):
 def efficiency_note(efficiency):
     """How the costs were measured, and what was not."""
     devices = listing(sorted({f"{row.device_name} ({row.threads} threads)" for row in efficiency.itertuples()}))
-    reasons = sorted({row.note for row in efficiency.itertuples() if not isinstance(row.latency_ms, dict) and row.note})
+    notes = {row.note for row in efficiency.itertuples() if not isinstance(row.latency_ms, dict) and row.note}
+    reasons = sorted({re.sub(r"about [\d.]+ s here, ", "", note) for note in notes})
     return f"Batch 1, on {devices}; latency as median and quartiles. " + " ".join(
         f"{reason[0].upper()}{reason[1:]}." for reason in reasons
     )
@@ -209,7 +212,12 @@ def _those(models):
 def missing(study, others, gallery):
     """What this report lacks and why, as a list: figures left out, runs that stand apart, notes on final values."""
     lines = [f"Figure “{label.replace('-', ' ')}”: {reason}." for label, reason in gallery.missing.items()]
-    lines += [f"{run.label}: the files lack {'; '.join(run.missing)}." for run in study.runs if run.missing]
+    lacking = {}
+    for run in study.runs:
+        lacking.setdefault("; ".join(run.missing), []).append(run.label)
+    for what, labels in lacking.items():
+        who = "All runs" if len(labels) == len(study.runs) > 1 else listing(labels)
+        lines += [f"{who}: the files lack {what}."] if what else []
     lines += [f"{run.label}: {note}." for run in study.runs for note in run.notes]
     lines += [
         f"Another study in the same folder, {other.scope}: {listing(run.label for run in other.runs)}. Results of "
@@ -228,9 +236,17 @@ def configurations(runs):
     table = configuration_table(runs)
     table["weights"] = [weights(loss) for loss in table["loss"]]
     table["changes"] = [
-        "; ".join(f"after {place:.3g}: {words}" for place, words in changes(run)) or "–" for run in runs
+        "; ".join(f"after {place:.3g}: {words}" for place, words in changes(run))
+        or ("–" if run.record else "not recorded")
+        for run in runs
     ]
     return table
+
+
+def configurations_note(runs):
+    """What the table of configurations shows of runs whose files do not say."""
+    silent = any(run.record is None for run in runs)
+    return "Of runs without a JSON file it shows what the study says of their recipe." if silent else ""
 
 
 def provenance(runs):
