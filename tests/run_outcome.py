@@ -5,10 +5,13 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import pytest
 import torch
 
 from deeplab_lib import checkpoint
 from deeplab_lib.checkpoint import RunFiles
+from deeplab_lib.safety import RunStopped
+from deeplab_lib.train import fit
 
 TIMINGS = ["Runtime", "images_per_s", "peak_memory_MB"]
 
@@ -41,3 +44,17 @@ def assert_same(got, expected):
         np.array_equal(got["arrays"][k], v, equal_nan=v.dtype.kind == "f") for k, v in expected["arrays"].items()
     )
     assert got["record"] == expected["record"]
+
+
+def same_when_cut_short(make, folder, step=7, **knobs):
+    """Assert that a run stopped after `step` and continued ends as an undisturbed one; the path of the latter's JSON.
+
+    make: the fixture `smoke`. folder: where the stopped run's files go.
+    """
+    whole, stopped = make(**knobs), make(**knobs, out_dir=str(folder / "again"))
+    path = fit(whole)
+    with pytest.raises(RunStopped):
+        fit(stopped, lambda event, run: (event, run.step) == ("step", step) and setattr(run.stop, "asked", "SIGTERM"))
+    fit(stopped)
+    assert_same(outcome(stopped), outcome(whole))
+    return path

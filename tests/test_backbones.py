@@ -3,20 +3,18 @@
 import sys
 
 import numpy as np
-import pandas as pd
 import pytest
 import torch
+from run_outcome import same_when_cut_short
 from torch.nn import functional as F
 from torchvision import models
 
-from deeplab_lib import checkpoint, weights
+from deeplab_lib import weights
 from deeplab_lib.architectures import make_model
 from deeplab_lib.backbones import RESNETS
 from deeplab_lib.config import Config
 from deeplab_lib.model import STAGES, count_parameters, is_affine
 from deeplab_lib.predict import load_run
-from deeplab_lib.safety import RunStopped
-from deeplab_lib.train import fit
 
 MINI, NAMED = "deeplabv2_resnext_mini", [name for name in RESNETS if not name.endswith("mini")]
 TIMINGS = ["Runtime", "images_per_s", "peak_memory_MB"]
@@ -110,17 +108,5 @@ def test_a_layout_that_does_not_fit_is_refused(tmp_path):
 @pytest.mark.parametrize("stride", [8, 16])
 def test_a_run_cut_short_ends_as_an_undisturbed_one_and_can_be_loaded(stride, smoke, tmp_path):
     knobs = {"model": MINI, "epochs": 2, "output_stride": stride}
-
-    def cut(event, run):
-        if event == "step" and run.step == 7:
-            run.stop.asked = "SIGTERM"
-
-    again = smoke(**knobs, out_dir=str(tmp_path / "again"))
-    with pytest.raises(RunStopped):
-        fit(again, watch=cut)
-    paths = fit(smoke(**knobs)), fit(again)
-    tables = [pd.read_csv(path.with_suffix(".csv"), dtype=str).drop(columns=TIMINGS) for path in paths]
-    pd.testing.assert_frame_equal(*tables)
-    states = [checkpoint.load(path.with_suffix(".pt"))["model"] for path in paths]
-    assert all(torch.equal(states[0][key], value) for key, value in states[1].items())
-    assert load_run(paths[0].with_suffix("")).predict(np.zeros((40, 80, 3), np.uint8)).shape == (40, 80)
+    path = same_when_cut_short(smoke, tmp_path, **knobs)
+    assert load_run(path.with_suffix("")).predict(np.zeros((40, 80, 3), np.uint8)).shape == (40, 80)

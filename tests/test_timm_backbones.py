@@ -5,22 +5,20 @@ import json
 import warnings
 
 import numpy as np
-import pandas as pd
 import pytest
 import torch
 from fvcore.nn import FlopCountAnalysis
+from run_outcome import same_when_cut_short
 from torch import nn
 from torch.nn import functional as F
 
-from deeplab_lib import checkpoint, weights
+from deeplab_lib import weights
 from deeplab_lib.architectures import make_model
 from deeplab_lib.config import Config
 from deeplab_lib.efficiency import count_macs
 from deeplab_lib.model import STAGES, count_parameters, is_affine
 from deeplab_lib.predict import load_run
-from deeplab_lib.safety import RunStopped
 from deeplab_lib.timm_backbones import TIMM, border
-from deeplab_lib.train import fit
 
 timm = pytest.importorskip("timm", reason="timm is not installed")
 RESNET, CONVNEXT, EFFICIENTNET = SMALL = ("test_resnet", "test_convnext", "test_efficientnet")  # timm's own, for tests
@@ -233,20 +231,8 @@ def test_auto_asks_the_hub_and_goes_on_without(tmp_path, monkeypatch):
 def test_a_run_cut_short_ends_as_an_undisturbed_one_and_can_be_loaded(smoke, tmp_path):
     save(tmp_path, RESNET, "start.safetensors")
     knobs = {"model": TIMM + RESNET, "epochs": 2, "pretrained": str(tmp_path / "start.safetensors")}
-
-    def cut(event, run):
-        if event == "step" and run.step == 7:
-            run.stop.asked = "SIGTERM"
-
-    again = smoke(**knobs, out_dir=str(tmp_path / "again"))
-    with pytest.raises(RunStopped):
-        fit(again, watch=cut)
-    paths = fit(smoke(**knobs)), fit(again)
-    tables = [pd.read_csv(path.with_suffix(".csv"), dtype=str).drop(columns=TIMINGS) for path in paths]
-    pd.testing.assert_frame_equal(*tables)
-    states = [checkpoint.load(path.with_suffix(".pt"))["model"] for path in paths]
-    assert all(torch.equal(states[0][key], value) for key, value in states[1].items())
-    run = load_run(paths[0].with_suffix(""))
+    path = same_when_cut_short(smoke, tmp_path, **knobs)
+    run = load_run(path.with_suffix(""))
     assert run.predict(np.zeros((40, 80, 3), np.uint8)).shape == (40, 80) and run.normalization == weights.RGB_HALF
-    report = weights.load_pretrained(small(), paths[0].with_suffix(".best.pt"))
+    report = weights.load_pretrained(small(), path.with_suffix(".best.pt"))
     assert report.matched == report.total and report.format == "this kit's DeepLabV2"

@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from run_outcome import TIMINGS, assert_same, outcome
+from run_outcome import TIMINGS, assert_same, outcome, same_when_cut_short
 
 from deeplab_lib import checkpoint, files, toycity, train
 from deeplab_lib.architectures import make_model
@@ -182,14 +182,9 @@ def test_a_multiscale_loss_sees_the_images_at_three_scales_and_their_maximum(smo
     assert all(torch.equal(part, labels[:2]) for part in labels.chunk(4))
 
 
-def test_finer_labels_and_scales_go_on_as_they_began(smoke):
-    config = smoke(loss="ce_dice", epochs=2, label_stride=2, multiscale=True, ema=0.9)
-    fit(config)
-    expected = outcome(config)
-    again = smoke(loss="ce_dice", epochs=2, label_stride=2, multiscale=True, ema=0.9, out_dir=f"{config.out_dir}-2")
-    interrupted(again, STEPS + 3)
-    fit(again)
-    assert_same(outcome(again), expected)
+def test_finer_labels_and_scales_go_on_as_they_began(smoke, tmp_path):
+    knobs = {"loss": "ce_dice", "epochs": 2, "label_stride": 2, "multiscale": True, "ema": 0.9}
+    same_when_cut_short(smoke, tmp_path, step=STEPS + 3, **knobs)
 
 
 # -- the same command, the same numbers --------------------------------------------------------------------------------
