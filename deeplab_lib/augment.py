@@ -11,7 +11,7 @@ from torch.utils.data import Dataset
 from deeplab_lib.labels import NUM_CLASSES
 from deeplab_lib.seeds import key
 
-LEVELS = ("none", "standard", "strong")
+LEVELS = ("none", "flip", "standard", "strong")
 
 
 def augmented(data, config, epoch):

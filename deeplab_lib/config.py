@@ -174,8 +174,9 @@ class Config:
         check_model(self.model, self.output_stride)
         if self.coarse_epochs and self.split != "train":
             raise ValueError(f"coarse_epochs is {self.coarse_epochs}, but split is {self.split}; use split=train")
-        if self.crops > 1 and self.augment == "none":
-            raise ValueError(f"crops is {self.crops}, but augment is none: nothing is cropped; use augment=standard")
+        if self.crops > 1 and self.augment in ("none", "flip"):
+            cause = f"crops is {self.crops}, but augment is {self.augment}: nothing is cropped"
+            raise ValueError(f"{cause}; use augment=standard")
         if self.batch_size % (self.accumulate * self.gpus):
             raise ValueError(
                 f"batch_size {self.batch_size} cannot be split evenly "

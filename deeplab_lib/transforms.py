@@ -1,8 +1,9 @@
 """Random transforms of an image and its labels, which move together; what lies outside the image is void.
 
-`standard` is the practice of the DeepLab papers (Chen et al., TPAMI 2018, section 4.1; "Rethinking Atrous Convolution",
-2017, section 4.1): random scale from 0.5 to 2, a crop of the input's size, a horizontal flip; and a jitter of the
-colours as in Liu et al., "SSD", ECCV 2016. `strong` adds rotation, blur, lost colour and a wider jitter.
+`flip` mirrors half of the images, and nothing else. `standard` is the practice of the DeepLab papers (Chen et al., TPAMI
+2018, section 4.1; "Rethinking Atrous Convolution", 2017, section 4.1): random scale from 0.5 to 2, a crop of the input's
+size, a horizontal flip; and a jitter of the colours as in Liu et al., "SSD", ECCV 2016. `strong` adds rotation, blur,
+lost colour and a wider jitter.
 """
 
 import numpy as np
@@ -18,6 +19,8 @@ SCALES = (0.5, 2.0)
 
 def make_transform(level, size, fill, tries=1, rarity=None):
     """The transform `level` to `size` (H, W), see `OnArrays`; for the other arguments see `RandomScaleCrop`."""
+    if level == "flip":
+        return OnArrays(v2.RandomHorizontalFlip())
     steps = [RandomScaleCrop(size, fill, tries, rarity), v2.RandomHorizontalFlip()]
     if level == "standard":
         steps += [v2.ColorJitter(brightness=0.125, contrast=0.5, saturation=0.5, hue=0.05)]
@@ -27,7 +30,7 @@ def make_transform(level, size, fill, tries=1, rarity=None):
         steps += [v2.RandomApply([rotation], 0.5), v2.ColorJitter(0.4, 0.6, 0.6, 0.1), v2.RandomGrayscale(0.1)]
         steps += [v2.RandomApply([v2.GaussianBlur(5, (0.1, 1.5))], 0.3)]
     else:
-        raise ValueError(f"augment is {level!r}; there are standard and strong")
+        raise ValueError(f"augment is {level!r}; there are flip, standard and strong")
     return OnArrays(v2.Compose(steps))
 
 

@@ -49,6 +49,19 @@ def test_size_types_and_values_are_kept_whatever_is_drawn(seed, size):
         assert {*np.unique(labels_seen)} <= {*np.unique(labels), IGNORE_INDEX}
 
 
+def test_a_flip_mirrors_half_of_the_images_and_their_labels_and_changes_nothing_else():
+    labels = np.random.default_rng(0).integers(0, 19, SIZE, dtype=np.uint8)
+    image, seen = np.repeat(labels[..., None], 3, 2), []
+    for seed in range(40):
+        torch.manual_seed(seed)
+        image_seen, labels_seen = make_transform("flip", SIZE, FILL)(image, labels)
+        mirrored = not np.array_equal(labels_seen, labels)
+        assert np.array_equal(labels_seen, labels[:, ::-1] if mirrored else labels)
+        assert np.array_equal(image_seen[..., 0], labels_seen)
+        seen.append(mirrored)
+    assert 10 < sum(seen) < 30
+
+
 def test_the_whole_image_at_scale_one_is_the_image(blocks):
     image, labels = scene(blocks)
     crop = RandomScaleCrop(SIZE, FILL)
@@ -174,7 +187,9 @@ def test_a_run_of_its_own_whose_name_says_so(smoke):
 def test_what_makes_no_sense_is_refused(smoke):
     with pytest.raises(ValueError, match="crops is 4, but augment is none"):
         smoke(crops=4)
-    with pytest.raises(ValueError, match="augment is 'srong', did you mean 'strong'\\?; valid: none, standard, strong"):
+    with pytest.raises(
+        ValueError, match="augment is 'srong', did you mean 'strong'\\?; valid: none, flip, standard, strong"
+    ):
         smoke(augment="srong")
     assert smoke(augment="None").augment == "none"
 
