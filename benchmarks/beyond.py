@@ -8,6 +8,7 @@ command again continues; the table is printed at the end and can be had again fr
 """
 
 import argparse
+import sys
 import time
 from pathlib import Path
 
@@ -61,7 +62,8 @@ def epochs_within(seconds, knobs, folder):
 def command_line(name, description, arguments=None, **further):
     """What a comparison at equal time is given, and the knobs that all its runs share: `(given, common)`.
 
-    further: {name: default} of options that only this comparison has.
+    further: {name: default} of options that only this comparison has. Raises ValueError for a knob that is not to be
+    set for all runs.
     """
     parser = argparse.ArgumentParser(prog=f"python -m benchmarks.{name}", description=description)
     parser.add_argument("--data", help="Cityscapes root; without it the toy city")
@@ -73,18 +75,32 @@ def command_line(name, description, arguments=None, **further):
         parser.add_argument(f"--{option}", default=default, help=f"default: {default}")
     given = parser.parse_args(arguments)
     torch.set_num_threads(1)
-    return given, {"data": given.data, "workers": 0} | dict(pair.split("=", 1) for pair in given.set)
+    common = dict(pair.partition("=")[::2] for pair in given.set)
+    if fixed := sorted({"data", "epochs", "loss", "lr", "out_dir", "seed"} & set(common)):
+        raise ValueError(f"--set {fixed[0]}: the comparison itself decides on {fixed[0]}")
+    return given, {"data": given.data, "workers": 0} | common
 
 
-def main():
-    given, common = command_line("beyond", __doc__.splitlines()[0], arms=",".join(ARMS))
-    arms = {arm: ARMS[arm] for arm in given.arms.split(",")}
-    path = given.out / "epochs.json"
-    epochs = read_json(path) or {}
+def notes(path, asked):
+    """What a comparison has written down at `path`, if anything; ValueError when it was asked otherwise."""
+    known = read_json(path) or {"asked": asked}
+    if known["asked"] != asked:
+        raise ValueError(f"{path} is of another comparison, {known['asked']}; give another --out")
+    return known
+
+
+def main(arguments=None):
+    given, common = command_line("beyond", __doc__.splitlines()[0], arguments, arms=",".join(ARMS))
+    arms = {arm: ARMS.get(arm) for arm in given.arms.split(",")}
+    if unknown := [arm for arm, knobs in arms.items() if knobs is None]:
+        raise ValueError(f"no arm {unknown[0]!r}; arms: {', '.join(ARMS)}")
+    path = given.out / "beyond.json"
+    known = notes(path, {"minutes": given.minutes, "knobs": common})
+    epochs = known.setdefault("epochs", {})
     for arm, knobs in arms.items():
         if arm not in epochs:
             epochs[arm] = epochs_within(60 * given.minutes, common | knobs, given.out)
-            write_json(path, epochs)
+            write_json(path, known)
             print(f"{arm}: {epochs[arm]} epochs in {given.minutes:g} minutes", flush=True)
     for seed in given.seeds:
         for arm, knobs in arms.items():
@@ -94,4 +110,7 @@ def main():
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except ValueError as error:
+        sys.exit(str(error))

@@ -19,7 +19,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from benchmarks.beyond import Stopwatch, command_line, epochs_within
+from benchmarks.beyond import Stopwatch, command_line, epochs_within, notes
 from deeplab_lib import machine
 from deeplab_lib.analysis.statistics import MEASURES, MIOU, Bootstrap, cells_of, difference
 from deeplab_lib.config import Config
@@ -27,7 +27,7 @@ from deeplab_lib.data import prepare_data
 from deeplab_lib.files import write_atomic
 from deeplab_lib.labels import IGNORE_INDEX, NUM_CLASSES
 from deeplab_lib.metrics import confusion_per_image, iou, mean_iou
-from deeplab_lib.record import read_json, write_json
+from deeplab_lib.record import write_json
 from deeplab_lib.safety import RunStopped
 from deeplab_lib.train import MOMENTUM, WEIGHT_DECAY, fit, quiet
 from deeplab_lib.weights import RGB_IMAGENET
@@ -164,18 +164,18 @@ def loaded(path, method):
 # -- the comparison ------------------------------------------------------------------------------------------------
 
 
-def tune(side, seconds, seed, notes, keep):
-    """The side's best setting and its epochs in `seconds`; `notes` holds what is known already, `keep()` saves it."""
-    if "epochs" not in notes:
-        notes["epochs"] = side.epochs_within(seconds)
+def tune(side, seconds, seed, known, keep):
+    """The side's best setting and its epochs in `seconds`; `known` holds what has been found, `keep()` saves it."""
+    if "epochs" not in known:
+        known["epochs"] = side.epochs_within(seconds)
         keep()
-    trials, short = notes.setdefault("trials", {}), max(1, round(TUNING_SHARE * notes["epochs"]))
+    trials, short = known.setdefault("trials", {}), max(1, round(TUNING_SHARE * known["epochs"]))
     for setting in TRIALS[side.name]:
         if str(setting) not in trials:
             trials[str(setting)] = trial(side, setting, seed, short)
             keep()
             print(f"{side.name}: {setting}, {short} epochs: {trials[str(setting)]:.2f} % mIoU", flush=True)
-    return max(TRIALS[side.name], key=lambda setting: trials[str(setting)]), notes["epochs"]
+    return max(TRIALS[side.name], key=lambda setting: trials[str(setting)]), known["epochs"]
 
 
 def trial(side, setting, seed, epochs):
@@ -206,15 +206,14 @@ def main(arguments=None):
     given, common = command_line("rival", __doc__.splitlines()[0], arguments, recipe="ours_balanced")
     library()
     knobs, path = common | {"loss": given.recipe, "pretrained": "none"}, given.out / "rival.json"
-    asked = {"minutes": given.minutes, "knobs": knobs}
-    notes = read_json(path) or {"asked": asked}
-    if notes["asked"] != asked:
-        raise ValueError(f"{path} is of another comparison, {notes['asked']}; give another --out")
+    if Config(**knobs).amp == "fp16":
+        raise ValueError("the rival's loop does not scale its loss, as fp16 needs; --set amp=off or bf16")
+    known = notes(path, {"minutes": given.minutes, "knobs": knobs})
     sides = [kind(knobs, given.out) for kind in (Ours, Rival)]
     chosen, runs = {}, []
     for side in sides:
-        mine = notes.setdefault(side.name, {})
-        chosen[side.name] = tune(side, 60 * given.minutes, given.seeds[0], mine, lambda: write_json(path, notes))
+        mine = known.setdefault(side.name, {})
+        chosen[side.name] = tune(side, 60 * given.minutes, given.seeds[0], mine, lambda: write_json(path, known))
     for seed in given.seeds:
         for side in sides:
             setting, epochs = chosen[side.name]

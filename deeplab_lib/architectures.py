@@ -52,9 +52,11 @@ def make_model(name="deeplabv2_resnet101", num_classes=19, **options):
     check_model(name, options.get("output_stride", 8))
     if name in DEEPLABV2_SIZES:
         return DeepLabV2(num_classes, **(DEEPLABV2_SIZES[name] | options))
-    if set(options) - {"stride_in", "bn", "output_stride"} or options.pop("stride_in", "3x3") != "3x3":
+    if set(options) - {"stride_in", "bn", "output_stride"} or options.get("stride_in", "3x3") != "3x3":
         owner = "timm's" if name.startswith(TIMM) else "torchvision's"
-        raise ValueError(f"{name} is {owner}: its only option is bn, its stride_in always '3x3'; got {options}")
+        known = "its options are bn and output_stride, its stride_in always '3x3'"
+        raise ValueError(f"{name} is {owner}: {known}; got {options}")
+    options.pop("stride_in", None)
     if name.startswith(TIMM):
         return DeepLabV2OnTimm(name.removeprefix(TIMM), num_classes, **options)
     if name in RESNETS:
@@ -137,6 +139,10 @@ class TorchvisionNetwork(nn.Module):
     def freeze(self, names):
         """As `DeepLabV2.freeze`, by the same names: conv1, bn1, layer1 ... layer4. Raises ValueError for another."""
         freeze_parts(self, names)
+
+    def synchronized(self):
+        """As `DeepLabV2.synchronized`."""
+        return nn.SyncBatchNorm.convert_sync_batchnorm(self)
 
     def train(self, mode=True):
         super().train(mode)

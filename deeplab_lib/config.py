@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 
 from deeplab_lib import cityscapes, machine
-from deeplab_lib.architectures import ARCHITECTURES, check_model
+from deeplab_lib.architectures import ARCHITECTURES, TORCHVISION_NETWORKS, check_model
 from deeplab_lib.augment import LEVELS
 from deeplab_lib.averaging import VIEWS
 from deeplab_lib.files import project_root
@@ -95,6 +95,8 @@ class Config:
                 self._set(name, value)
         if self.schedule and self._same_schedule():
             self._set("schedule", None)
+        if self.label_stride == self.output_stride and self.model not in TORCHVISION_NETWORKS:
+            self._set("label_stride", 0)  # what the grid sees anyway
         self._resolve_machine()
         self._check_together()
 
@@ -209,7 +211,7 @@ class Config:
     def first_stage(self):
         """The run on the coarse labels whose weights this one starts from; None where there is none."""
         if self.coarse_epochs:
-            return replace(self, split="train_extra", epochs=self.coarse_epochs, coarse_epochs=0)
+            return replace(self, split="train_extra", epochs=self.coarse_epochs, coarse_epochs=0, resume=True)
         return None
 
     @property
@@ -382,7 +384,7 @@ def canonical(expression):
 
 def data_folder():
     """Where the kit keeps its toy city and its cache: `$DEEPLAB_DATA`, else `data/` in the project."""
-    return Path(os.environ.get("DEEPLAB_DATA") or project_root() / "data")
+    return cityscapes.absolute(os.environ.get("DEEPLAB_DATA") or project_root() / "data")
 
 
 def slug(text):

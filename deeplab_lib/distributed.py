@@ -120,7 +120,7 @@ def sum_gradients(model):
 
 def synchronize_batch_norm(model):
     """The model with batch norms that take their statistics from the whole batch when they follow the batches."""
-    return torch.nn.SyncBatchNorm.convert_sync_batchnorm(model) if size() > 1 and model.bn == "train" else model
+    return model.synchronized() if size() > 1 and model.bn == "train" else model
 
 
 def agree(stop):

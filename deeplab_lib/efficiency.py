@@ -9,6 +9,7 @@ import argparse
 import copy
 import json
 import os
+import sys
 import tempfile
 import time
 import warnings
@@ -21,7 +22,7 @@ import torch
 from torch import nn
 from torch.nn.modules.utils import _pair
 
-from deeplab_lib.architectures import TORCHVISION_NETWORKS, make_model
+from deeplab_lib.architectures import TORCHVISION_NETWORKS, check_model, make_model
 from deeplab_lib.backbones import RESNETS
 from deeplab_lib.model import count_parameters
 from deeplab_lib.recipes import PRESETS
@@ -236,9 +237,13 @@ def measure(models, sizes, device="auto", budget=4.0, say=print, options=None):
 def merge(path, row):
     """Put `row` into the file of rows at `path`, in place of an earlier one of the same network, size and device."""
     rows = (read_json(path) or {"rows": []})["rows"]
-    key = ("model", "output_stride", "height", "width", "device", "dtype")
-    rows = [old for old in rows if [old.get(k) for k in key] != [row[k] for k in key]]
-    write_json(path, {"rows": [*rows, row]})
+    write_json(path, {"rows": [*(old for old in rows if place(old) != place(row)), row]})
+
+
+def place(row):
+    """What a row is of; older ones do not say the stride, which only DeepLabV2's networks have a choice of."""
+    stride = row.get("output_stride", 8) if row["model"].startswith("deeplabv2") else None
+    return [stride, *(row.get(name) for name in ("model", "height", "width", "device", "dtype"))]
 
 
 def trained_networks(folder, preset):
@@ -264,6 +269,8 @@ def main(arguments=None):
     parser.add_argument("--models", nargs="*", default=[], metavar="NAME", help="further networks, such as timm's")
     parser.add_argument("--backbone-budget", default=0.0, type=float, help="seconds for each backbone; 0: only counted")
     given = parser.parse_args(arguments)
+    for name in given.models:
+        check_model(name)
     networks = trained_networks(given.out.parent, given.preset)
     there = [(name, size) for name, size, options in networks if options.get("output_stride", 8) == 8]
     wanted = [name for name in (*COMPARED, *given.models) if (name, PAPER_SIZE) not in there]
@@ -279,4 +286,7 @@ def main(arguments=None):
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except ValueError as error:
+        sys.exit(str(error))

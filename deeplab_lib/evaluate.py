@@ -32,8 +32,9 @@ class Evaluation:
 def evaluate(run, full=False):
     """Evaluate `run.tested` on `run.data.val` in batches of the training's size; see `Evaluation`.
 
-    Logits are upsampled to the labels, never the labels resized. The loss terms are computed as in training, on the
-    grid, batch by batch, and averaged over the images. Several processes share the batches; all get the whole result.
+    Logits are upsampled to the labels, never the labels resized. The loss terms are computed on the grid,
+    whatever finer labels or further scales the training sees, batch by batch, and averaged over the images. Several
+    processes share the batches; all get the whole result.
     """
     model, batches, count = run.tested.eval(), run.validation_batches(), len(run.data.val)
     kept = np.linspace(0, count - 1, min(count, KEPT_PREDICTIONS)).astype(int).tolist() if full else []

@@ -51,7 +51,7 @@ def memory_format(chosen):
 
 
 def keep_memory():
-    """Let freed memory stay with this process (glibc only): its next step needs the same again.
+    """Let freed memory stay with this process, for good (glibc only): its next step needs the same again.
 
     Else every large tensor is new memory of the system, whose pages are cleared one by one at first touch: 360,000 of
     them, 9 % of the time, in one training step of ResNet-101 at 1024x512.
@@ -68,7 +68,7 @@ def compile_if_worth(run, say=print):
     Both are timed on forward and backward passes, after which the batch-norm statistics are put back.
     """
     micro = run.config.batch_size // run.config.accumulate // run.config.gpus
-    images = torch.randn(micro, 3, *run.config.size, device=run.device).to(memory_format=torch.channels_last)
+    images = torch.randn(micro, 3, *run.config.size, device=run.device).to(memory_format=memory_format(run.choices))
     before, passes = copy.deepcopy(run.model.state_dict()), run.config.accumulate * (run.plan.total_steps - run.step)
     run.model.train()
     plain = pass_seconds(run, images)

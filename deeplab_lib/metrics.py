@@ -25,7 +25,8 @@ def count(cells, bins):
     cells = cells.flatten()
     if cells.is_cpu:
         return torch.bincount(cells, minlength=bins)
-    # A GPU's bincount waits for the largest value; adding up ones does not, and comes out the same every time.
+    # A GPU's bincount waits for the largest value; adding up ones does not (but with deterministic kernels), and whole
+    # numbers come out the same every time.
     ones = torch.ones_like(cells, dtype=torch.int64)
     return torch.zeros(bins, dtype=torch.int64, device=cells.device).scatter_add_(0, cells.long(), ones)
 

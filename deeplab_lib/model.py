@@ -87,7 +87,10 @@ class ASPP(nn.Module):
             nn.init.zeros_(branch.bias)
 
     def forward(self, x):
-        return self.by_product(x) if x.is_cpu else sum(branch(x) for branch in self.branches)
+        # Traced, the network is to be counted or exported: as the convolutions that it is.
+        if x.is_cpu and not torch.jit.is_tracing():
+            return self.by_product(x)
+        return sum(branch(x) for branch in self.branches)
 
     def by_product(self, x):
         """The same sum as one matrix product, whose parts are then shifted to where the dilations put them.
@@ -183,7 +186,7 @@ class DeepLabV2(nn.Module):
         return F.interpolate(scores, size=size, mode="bilinear", align_corners=True)
 
     def finer(self, scores, stride):
-        """Grid logits `(N, C, h, w)` interpolated to every `stride`-th pixel instead of every eighth."""
+        """Grid logits `(N, C, h, w)` interpolated to a cell every `stride` pixels."""
         return self.upsample(scores, [(cells - 1) * self.stride // stride + 1 for cells in scores.shape[-2:]])
 
     def subsample(self, labels, size, stride=None):
@@ -208,6 +211,10 @@ class DeepLabV2(nn.Module):
         earlier one: `freeze(())` thaws. Raises ValueError for an unknown name.
         """
         freeze_parts(self, names)
+
+    def synchronized(self):
+        """The network with batch norms that share their statistics among processes."""
+        return nn.SyncBatchNorm.convert_sync_batchnorm(self)
 
     def train(self, mode=True):
         super().train(mode)

@@ -3,7 +3,6 @@
 Source: Wightman, "PyTorch Image Models", 2019, https://github.com/huggingface/pytorch-image-models.
 """
 
-import json
 from functools import cache
 from pathlib import Path
 from typing import NamedTuple
@@ -14,6 +13,7 @@ from torch.nn import functional as F
 
 from deeplab_lib.losses import did_you_mean
 from deeplab_lib.model import ASPP, STAGES, DeepLabV2, freeze_batch_norm_affine
+from deeplab_lib.record import read_json
 
 TIMM = "deeplabv2_timm_"  # a model's name is this, then timm's for the backbone
 NORMS = (nn.modules.batchnorm._BatchNorm, nn.LayerNorm, nn.GroupNorm)
@@ -22,8 +22,9 @@ NORMS = (nn.modules.batchnorm._BatchNorm, nn.LayerNorm, nn.GroupNorm)
 class DeepLabV2OnTimm(DeepLabV2):
     """DeepLabV2 on timm's backbone `name`, randomly initialised as timm does it.
 
-    The image's border is repeated until cells lie from corner to corner, so that grid, labels and upsampling are
-    DeepLabV2's own. Raises ValueError for a backbone that `backbone` refuses, an unknown `bn` or `output_stride`.
+    The image's border is repeated until cells lie from corner to corner, so that labels and upsampling are DeepLabV2's
+    own; a side that is neither a multiple of the stride nor one more is stretched by less than a cell. Raises
+    ValueError for a backbone that `backbone` refuses, an unknown `bn` or `output_stride`.
     """
 
     def __init__(self, name, num_classes=19, bn="train", output_stride=8):
@@ -35,6 +36,11 @@ class DeepLabV2OnTimm(DeepLabV2):
         self.aspp = ASPP(about.channels, num_classes, output_stride)
         self.aspp.initialize()
         freeze_batch_norm_affine(self)
+
+    def synchronized(self):
+        from timm.layers import convert_sync_batchnorm  # PyTorch's own would lose activations that are in batch norms
+
+        return convert_sync_batchnorm(self)
 
     def features(self, images):
         """Backbone features `(N, C', h, w)` of `images (N, 3, H, W)`, h about H/8, or H/16."""
@@ -140,15 +146,19 @@ def parts_of(network, levels):
 def preprocessing(name, path):
     """`(mean, std)` of the images, from 0 to 1, that the weights at `path` of timm's `name` were trained with.
 
-    They stand in the hub's config.json beside the file; else they are those that timm knows for the file's name
-    (`<name>.<tag>.safetensors`), else for the network.
+    They stand in the hub's config.json beside the file, if that is of this network; else they are those that timm knows
+    for the file's name (`<name>.<tag>.safetensors`), else for the network.
     """
     timm, path = library(), Path(path)
-    about = path.with_name("config.json")
-    if about.is_file() and (given := json.loads(about.read_text()).get("pretrained_cfg")):
+    about = read_json(path.with_name("config.json"))
+    if about and about.get("architecture") == name and (given := about.get("pretrained_cfg")):
         return tuple(given["mean"]), tuple(given["std"])
-    tagged = path.name.removesuffix(path.suffix)
-    settings = timm.get_pretrained_cfg(tagged if tagged.startswith(name) and timm.is_model(tagged) else name)
+    try:
+        settings = timm.get_pretrained_cfg(path.name.removesuffix(path.suffix))
+    except RuntimeError:  # a file of another name, or with a tag that timm does not know
+        settings = None
+    if settings is None or settings.architecture != name:
+        settings = timm.get_pretrained_cfg(name)
     return tuple(settings.mean), tuple(settings.std)
 
 

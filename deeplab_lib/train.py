@@ -453,7 +453,7 @@ def make_optimizer(model, lr, fused=False):
 
 
 def with_ce(loss):
-    """The same loss with plain cross-entropy among its terms, the one figure comparable across runs."""
+    """The same loss with plain cross-entropy among its terms: comparable across runs whose grids are alike."""
     losses = dict(loss.losses.items())
     losses.setdefault("ce", CrossEntropyLoss())
     return WeightedLoss(losses, loss.weights, loss.expression)

@@ -214,7 +214,9 @@ def read_weights(path, model=""):
         normalization = NORMALIZATIONS[settings["normalization"]]
         kind = replace(kind, normalization=normalization, stride_in=settings["stride_in"])
     head = "layer6" if any("layer6.conv2d_list." in key for key in tensors) else "layer5"
-    renames = ((r"^(Scale|backbone|features)\.", ""), (rf"^{head}\.conv2d_list\.", "aspp.branches."))
+    # Some of timm's networks call their own layers features.
+    owners = "Scale|backbone" if model.startswith(TIMM) else "Scale|backbone|features"
+    renames = ((rf"^({owners})\.", ""), (rf"^{head}\.conv2d_list\.", "aspp.branches."))
     # The counters of old batch norms are absent from some files and used by no network here.
     counted = {key: value for key, value in tensors.items() if not key.endswith(COUNTER)}
     return {_rename(key, renames): value for key, value in counted.items()}, kind

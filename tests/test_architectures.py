@@ -136,7 +136,7 @@ def test_unknown_names_and_options_are_refused_in_one_line():
     ):
         make_model("deeplabv3_resnet10")
     for options in ({"width": 16}, {"stride_in": "1x1"}):
-        with pytest.raises(ValueError, match=r"^fcn_resnet101 is torchvision's: its only option is bn"):
+        with pytest.raises(ValueError, match=r"^fcn_resnet101 is torchvision's: its options are bn and output_stride"):
             make_model("fcn_resnet101", **options)
     for name in ("deeplabv2_micro", "lraspp_mobilenet_v3_large"):
         with pytest.raises(ValueError, match=r"^bn is 'off'; valid: train, eval"):

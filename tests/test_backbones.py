@@ -95,7 +95,7 @@ def test_timms_backbones_need_timm(monkeypatch):
 
 
 def test_a_layout_that_does_not_fit_is_refused(tmp_path):
-    with pytest.raises(ValueError, match=r"is torchvision's: its only option is bn"):
+    with pytest.raises(ValueError, match=r"is torchvision's: its options are bn and output_stride"):
         make_model(MINI, stride_in="1x1")
     with pytest.raises(ValueError, match="bn is 'off'; valid: train, eval"):
         make_model(MINI, bn="off")

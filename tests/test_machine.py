@@ -76,7 +76,7 @@ def test_nothing_in_a_step_is_read_back_from_the_device():
 def run_of(model):
     """As much of a run as compiling it needs."""
     config = SimpleNamespace(batch_size=4, accumulate=2, gpus=1, size=(32, 64))
-    run = SimpleNamespace(config=config, model=model, device=torch.device("cpu"), step=10)
+    run = SimpleNamespace(config=config, model=model, device=torch.device("cpu"), step=10, choices=("channels_last",))
     run.plan, run.optimizer = SimpleNamespace(total_steps=60), torch.optim.SGD(model.parameters(), lr=1.0)
     run.scores = lambda images: model.scores(images)
     return run

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from benchmarks import rival
+from benchmarks import beyond, rival
 from benchmarks.beyond import Stopwatch
 from deeplab_lib.record import read_json
 from deeplab_lib.weights import RGB_IMAGENET
@@ -60,7 +60,16 @@ def test_tuned_on_one_seed_then_trained_on_all_and_told_once(command, monkeypatc
     assert len(trained) == 7, "what is finished is not trained again"
     assert capsys.readouterr().out.splitlines()[-1] == said.splitlines()[-1]
     with pytest.raises(ValueError, match="is of another comparison"):
+        rival.main([*command, "bn=eval"])
+    with pytest.raises(ValueError, match="--set lr: the comparison itself decides on lr"):
         rival.main([*command, "lr=0.5"])
+    with pytest.raises(ValueError, match="the rival's loop does not scale its loss"):
+        rival.main([*command, "amp=fp16"])
+
+
+def test_an_unknown_arm_is_refused_and_the_valid_ones_named(command):
+    with pytest.raises(ValueError, match=r"no arm 'colour'; arms: the study's CE, class weights, "):
+        beyond.main([*command, "--arms", "colour"])
 
 
 def test_without_smp_it_says_what_to_install(command, monkeypatch):

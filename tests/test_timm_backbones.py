@@ -144,10 +144,19 @@ def test_other_names_are_refused_before_anything_is_loaded(name, complaint):
 
 
 def test_options_that_do_not_fit_are_refused():
-    with pytest.raises(ValueError, match=r"is timm's: its only option is bn, its stride_in always '3x3'"):
+    with pytest.raises(ValueError, match=r"is timm's: its options are bn and output_stride, its stride_in"):
         small(stride_in="1x1")
     with pytest.raises(ValueError, match="bn is 'off'; valid: train, eval"):
         small(bn="off")
+
+
+def test_several_processes_keep_the_activations_that_timm_puts_into_batch_norms():
+    model, images = small("mobilenetv3_small_100").eval(), torch.randn(1, 3, 65, 129)
+    with torch.no_grad():
+        alone = model.features(images)
+        together = model.synchronized().eval().features(images)
+    assert any(isinstance(module, nn.SyncBatchNorm) for module in model.synchronized().modules())
+    assert torch.allclose(alone, together, atol=1e-5)
 
 
 def test_the_name_stands_in_the_runs_name():
@@ -165,7 +174,7 @@ def save(folder, name, file, **about):
     original = timm.create_model(name)
     save_file({key: value.contiguous() for key, value in original.state_dict().items()}, folder / file)
     if about:
-        (folder / "config.json").write_text(json.dumps({"pretrained_cfg": about}))
+        (folder / "config.json").write_text(json.dumps({"architecture": name, "pretrained_cfg": about}))
     return original.state_dict()
 
 
@@ -192,6 +201,21 @@ def test_settings_beside_the_file_win(tmp_path):
     save(tmp_path, RESNET, "model.safetensors", mean=(0.1, 0.2, 0.3), std=(1, 1, 1))
     with pytest.raises(ValueError, match=r"wants images of mean .* which no preprocessing here gives"):
         weights.resolve(tmp_path / "model.safetensors", TIMM + RESNET)
+
+
+def test_settings_of_another_network_or_tag_are_passed_over(tmp_path):
+    save(tmp_path, RESNET, f"{RESNET}.mine.safetensors")
+    another = {"architecture": "another", "pretrained_cfg": {"mean": [1, 1, 1], "std": [1, 1, 1]}}
+    (tmp_path / "config.json").write_text(json.dumps(another))
+    found = weights.resolve("auto", TIMM + RESNET, tmp_path)
+    settings = timm.get_pretrained_cfg(RESNET)
+    assert (found.normalization.mean, found.normalization.std) == (settings.mean, settings.std)
+
+
+def test_layers_that_timm_calls_features_keep_their_names(tmp_path):
+    save(tmp_path, "rexnet_100", "rexnet_100.safetensors")
+    report = weights.load_pretrained(small("rexnet_100"), tmp_path / "rexnet_100.safetensors")
+    assert report.matched == report.total
 
 
 def test_other_or_damaged_files_are_refused(tmp_path):
