@@ -7,7 +7,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 from collections import namedtuple
 from pathlib import Path
 
@@ -16,7 +15,7 @@ import pytest
 import torch
 from small_city import first, save_png, write_city, zip_city
 
-from deeplab_lib import cache
+from deeplab_lib import cache, cityscapes
 from deeplab_lib.cache import CachedCityscapes, cached, locations, space_needed
 from deeplab_lib.cityscapes import Cityscapes
 from deeplab_lib.weights import BGR_CAFFE, RGB_IMAGENET
@@ -291,20 +290,8 @@ def test_what_lies_in_the_folder_says_what_it_is(city, folder):
     assert about["names"] == [pair.name for pair in dataset.pairs] and about["size"] == [8, 24]
 
 
-def test_a_pair_comes_far_faster_than_from_its_files(tmp_path):
-    rng = np.random.default_rng(0)
-    root = write_city(tmp_path / "city", {"train": 1}, size=(4, 8))
-    save_png(first(root, "leftImg8bit/*/*/*.png"), rng.integers(0, 64, (1024, 2048, 3), dtype=np.uint8))
-    save_png(first(root, "gtFine/*/*/*.png"), rng.integers(0, 34, (32, 64), dtype=np.uint8).repeat(32, 0).repeat(32, 1))
-    plain = Cityscapes(root, "train", (512, 1024))
-    fast = cached(root, "train", (512, 1024), folder=tmp_path / "cache")
-
-    def best(dataset):
-        times = []
-        for _ in range(5):
-            started = time.perf_counter()
-            dataset[0]
-            times.append(time.perf_counter() - started)
-        return min(times)
-
-    assert best(plain) > 15 * best(fast)  # half of what the benchmark asks for: other jobs may be running
+def test_a_pair_from_the_cache_decodes_nothing(tmp_path, monkeypatch):
+    fast = cached(write_city(tmp_path / "city", {"train": 1}), "train", (32, 64), folder=tmp_path / "cache")
+    monkeypatch.setattr(cityscapes, "read_png", lambda file: pytest.fail(f"{file} was decoded"))
+    image, labels = fast[0]
+    assert (image.shape, labels.shape) == ((3, 32, 64), (32, 64))
