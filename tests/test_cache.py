@@ -15,7 +15,7 @@ import pytest
 import torch
 from small_city import first, save_png, write_city, zip_city
 
-from deeplab_lib import cache, cityscapes
+from deeplab_lib import cache
 from deeplab_lib.cache import CachedCityscapes, cached, locations, space_needed
 from deeplab_lib.cityscapes import Cityscapes
 from deeplab_lib.weights import BGR_CAFFE, RGB_IMAGENET
@@ -288,10 +288,3 @@ def test_what_lies_in_the_folder_says_what_it_is(city, folder):
     assert isinstance(dataset, CachedCityscapes) and Path(dataset.folder).name.startswith("val-24x8-")
     about = json.loads((dataset.folder / "cache.json").read_text())
     assert about["names"] == [pair.name for pair in dataset.pairs] and about["size"] == [8, 24]
-
-
-def test_a_pair_from_the_cache_decodes_nothing(tmp_path, monkeypatch):
-    fast = cached(write_city(tmp_path / "city", {"train": 1}), "train", (32, 64), folder=tmp_path / "cache")
-    monkeypatch.setattr(cityscapes, "read_png", lambda file: pytest.fail(f"{file} was decoded"))
-    image, labels = fast[0]
-    assert (image.shape, labels.shape) == ((3, 32, 64), (32, 64))
