@@ -78,6 +78,7 @@ def parameter(rng):
     if meaning is not REFUSED:  # what must go together goes together
         company = {"accumulate": {"batch_size": meaning}, "crops": {"augment": "standard"}}
         company |= {"gpus": {"batch_size": meaning, "bn": "eval"}, "schedule": {"loss": meaning}}
+        company |= {"label_stride": {"output_stride": 16}}
         base |= company.get(name, {})
     return base | {name: value}, name, meaning
 
@@ -92,6 +93,10 @@ def bool_case(rng):
 
 def choice_case(rng, choices):
     meaning = rng.choice(choices)
+    if isinstance(meaning, int):
+        if rng.random() < 0.3:
+            return rng.choice([3, 64, -meaning - 1, meaning + 0.5, "eight", [meaning], True]), REFUSED
+        return rng.choice([meaning, float(meaning), f" {meaning} "]), meaning
     if rng.random() < 0.3:
         wrong = rng.choice([meaning + "x", meaning[1:] + "_", "?", "true story", 7, 1.5, ["ce"], True])
         return wrong, REFUSED
