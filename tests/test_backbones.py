@@ -5,15 +5,15 @@ import sys
 import numpy as np
 import pytest
 import torch
+from network_contract import assert_groups_freezing_and_held_statistics
 from run_outcome import same_when_cut_short
-from torch.nn import functional as F
 from torchvision import models
 
 from deeplab_lib import weights
 from deeplab_lib.architectures import make_model
 from deeplab_lib.backbones import RESNETS
 from deeplab_lib.config import Config
-from deeplab_lib.model import STAGES, count_parameters, is_affine
+from deeplab_lib.model import STAGES
 from deeplab_lib.predict import load_run
 
 MINI, NAMED = "deeplabv2_resnext_mini", [name for name in RESNETS if not name.endswith("mini")]
@@ -58,19 +58,7 @@ def test_features_are_those_of_torchvisions_dilated_network(size):
 
 
 def test_groups_freezing_and_held_statistics_as_deeplabv2s():
-    model = make_model(MINI, 5)
-    backbone, head = model.backbone_parameters(), model.aspp_parameters()
-    trainable = {id(p) for p in model.parameters() if p.requires_grad}
-    assert {id(p) for p in [*backbone, *head]} == trainable and len(trainable) == len(backbone) + len(head)
-    assert all(p.requires_grad != is_affine(model, key) for key, p in model.named_parameters())
-    scores = model.scores(torch.randn(2, 3, 64, 64))
-    F.cross_entropy(scores, model.subsample(torch.randint(0, 5, (2, 64, 64)), scores.shape[-2:])).backward()
-    assert all(p.grad.isfinite().all() for p in [*backbone, *head])
-    model.freeze((*STAGES, "bn1"))
-    before = {key: value.clone() for key, value in model.state_dict().items()}
-    model.train().scores(torch.randn(2, 3, 64, 64))
-    assert all(torch.equal(before[key], value) for key, value in model.state_dict().items())
-    assert count_parameters(model)[1] == sum(p.numel() for p in [model.conv1.weight, *head])
+    assert_groups_freezing_and_held_statistics(make_model(MINI, 5))
 
 
 def test_torchvisions_weights_fill_the_backbone(tmp_path):

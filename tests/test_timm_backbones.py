@@ -8,15 +8,14 @@ import numpy as np
 import pytest
 import torch
 from fvcore.nn import FlopCountAnalysis
+from network_contract import assert_groups_freezing_and_held_statistics
 from run_outcome import same_when_cut_short
 from torch import nn
-from torch.nn import functional as F
 
 from deeplab_lib import weights
 from deeplab_lib.architectures import make_model
 from deeplab_lib.config import Config
 from deeplab_lib.efficiency import count_macs
-from deeplab_lib.model import STAGES, count_parameters, is_affine
 from deeplab_lib.predict import load_run
 from deeplab_lib.timm_backbones import TIMM, border
 
@@ -90,23 +89,7 @@ def test_multiply_adds_are_those_of_a_pass_with_data(name):
 
 @pytest.mark.parametrize("name", SMALL)
 def test_groups_freezing_and_held_statistics_as_deeplabv2s(name):
-    model = small(name)
-    backbone, head = model.backbone_parameters(), model.aspp_parameters()
-    trainable = {id(p) for p in model.parameters() if p.requires_grad}
-    assert {id(p) for p in [*backbone, *head]} == trainable and len(trainable) == len(backbone) + len(head)
-    assert all(p.requires_grad != is_affine(model, key) for key, p in model.named_parameters())
-    scores = model.scores(torch.randn(2, 3, 64, 64))
-    F.cross_entropy(scores, model.subsample(torch.randint(0, 5, (2, 64, 64)), scores.shape[-2:])).backward()
-    assert all(p.grad.isfinite().all() for p in [*backbone, *head])
-    model.freeze((*STAGES, "bn1"))
-    before = {key: value.clone() for key, value in model.state_dict().items()}
-    model.train().scores(torch.randn(2, 3, 64, 64))
-    stem = [model.get_submodule(module) for module in model.parts["conv1"]]
-    assert all(torch.equal(before[key], value) for key, value in model.state_dict().items())
-    assert count_parameters(model)[1] == sum(p.numel() for part in [*stem, model.aspp] for p in part.parameters())
-    assert all(stem) and 0 < sum(map(len, model.parts.values())) == len({*sum(model.parts.values(), ())})
-    model.freeze(())
-    assert {id(p) for p in model.parameters() if p.requires_grad} == trainable
+    assert_groups_freezing_and_held_statistics(small(name))
 
 
 @pytest.mark.parametrize("bn", ["train", "eval"])
