@@ -67,8 +67,7 @@ def compile_if_worth(run, say=print):
 
     Both are timed on forward and backward passes, after which the batch-norm statistics are put back.
     """
-    micro = run.config.batch_size // run.config.accumulate // run.config.gpus
-    images = torch.randn(micro, 3, *run.config.size, device=run.device).to(memory_format=memory_format(run.choices))
+    images = trial_batch(run)
     before, passes = copy.deepcopy(run.model.state_dict()), run.config.accumulate * (run.plan.total_steps - run.step)
     run.model.train()
     plain = pass_seconds(run, images)
@@ -85,16 +84,22 @@ def compile_if_worth(run, say=print):
 
 
 def pass_seconds(run, images, times=3):
-    """Shortest of `times` forward and backward passes, in seconds."""
+    """Shortest of `times` forward and backward passes of a run's network, at every scale it trains on, in seconds."""
     seconds = []
     for _ in range(times):
         start = time.monotonic()
-        run.scores(images).float().mean().backward()
+        sum(run.scores(seen).float().mean() for seen in run.seen(images)).backward()
         if run.device.type == "cuda":
             torch.cuda.synchronize(run.device)
         seconds.append(time.monotonic() - start)
-        run.optimizer.zero_grad(set_to_none=True)
+        run.model.zero_grad(set_to_none=True)
     return min(seconds)
+
+
+def trial_batch(run):
+    """Random images `(N, 3, H, W)` as one process of `run` gets them at a time."""
+    micro = run.config.batch_size // run.config.accumulate // run.config.gpus
+    return torch.randn(micro, 3, *run.config.size, device=run.device).to(memory_format=memory_format(run.choices))
 
 
 class Copy:

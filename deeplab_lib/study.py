@@ -151,6 +151,7 @@ def expected(runs, folder, at_once, threads):
         config, seconds = Config(**parameters), NOTEBOOK_SECONDS
         for stage in filter(None, (config.first_stage, config)):
             kind = stage.model, stage.output_stride, stage.size, stage.batch_size, stage.epochs, stage.split
+            kind += (stage.multiscale,)
             pace[kind] = pace.get(kind) or _seconds(stage, threads)
             seconds += pace[kind] * (1 - min(1, epochs_done(folder, stage.stem) / stage.epochs))
         total, longest = total + seconds, max(longest, seconds)
@@ -158,9 +159,9 @@ def expected(runs, folder, at_once, threads):
 
 
 def _seconds(config, threads):
-    from deeplab_lib.architectures import (
-        make_model,  # here, for whoever only asks what a study consists of need not load them
-    )
+    # Here, for whoever only asks what a study consists of need not load them.
+    from deeplab_lib import machine
+    from deeplab_lib.architectures import make_model
     from deeplab_lib.summary import expected_seconds
     from deeplab_lib.train import Run
 
@@ -168,11 +169,12 @@ def _seconds(config, threads):
     if not config.toycity:
         counts = describe(config.data, train=config.split).counts
         train, val = (counts[split] for split in ("train", "val"))
-    trial = SimpleNamespace(config=config, device=torch.device(config.device), data=SimpleNamespace(val=range(val)))
-    trial.steps_per_epoch, trial.step = train // config.batch_size, 0
+    trial = Run.__new__(Run)  # what a pass needs of a run, and no more
+    trial.config, trial.device, trial.data = config, torch.device(config.device), SimpleNamespace(val=range(val))
+    trial.choices = machine.choices(config.device, config.deterministic, config.left_off)
+    trial.steps_per_epoch, trial.epoch, trial.step_in_epoch = train // config.batch_size, 1, 0
     trial.model = make_model(config.model, output_stride=config.output_stride)
-    trial.model.to(trial.device, memory_format=torch.channels_last)
-    trial.scores = lambda images: Run.scores(trial, images)
+    trial.model.to(trial.device, memory_format=machine.memory_format(trial.choices))
     before = torch.get_num_threads()
     torch.set_num_threads(threads)
     try:

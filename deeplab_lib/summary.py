@@ -1,14 +1,13 @@
 """What a run says of itself when it is done: its summary, its per-image results, its best weights."""
 
 import copy
-import time
 from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
 import torch
 
-from deeplab_lib import record
+from deeplab_lib import machine, record
 from deeplab_lib.efficiency import count_macs
 from deeplab_lib.files import write_atomic
 from deeplab_lib.metrics import ConfusionMatrix
@@ -116,20 +115,10 @@ def final(run):
 
 def expected_seconds(run):
     """Seconds that the rest of the run should take on this machine, from three steps of a copy of its network."""
-    processes = run.config.gpus
-    micro = run.config.batch_size // run.config.accumulate // processes
-    images = torch.randn(micro, 3, *run.config.size, device=run.device).to(memory_format=torch.channels_last)
-    trial = copy.copy(run)
+    trial, images = copy.copy(run), machine.trial_batch(run)
     # In eval mode, for batch norm that is synchronised over processes would wait for the others here.
     trial.model = copy.deepcopy(run.model).eval()
-    seconds = []
-    for _ in range(3):
-        start = time.monotonic()
-        trial.scores(images).float().mean().backward()
-        if run.device.type == "cuda":
-            torch.cuda.synchronize(run.device)
-        seconds.append(time.monotonic() - start)
-    per_image = min(seconds) / micro / processes
+    per_image = machine.pass_seconds(trial, images) / len(images) / run.config.gpus
     validation = len(run.data.val) * per_image / 3  # a forward pass is about a third of a step
     epoch = run.steps_per_epoch * run.config.batch_size * per_image + validation
     return epoch * (run.config.epochs - (run.step / run.steps_per_epoch))

@@ -233,20 +233,21 @@ class Run:
         with torch.autocast(self.device.type, kind) if kind else nullcontext():
             return (model or self.model).scores(images)
 
+    def seen(self, images):
+        """`images (N, 3, H, W)` at every scale at which the network is trained on them, a list."""
+        return [images] + ([view(images, scale) for scale in SCALES] if self.config.multiscale else [])
+
     def supervised(self, images):
         """Logits that the loss sees, a list of `(N, C, h, w)`, those of the whole batch's images as they are first.
 
         `label_stride` interpolates them to finer labels than the grid's; `multiscale` adds those of the images at
         `SCALES` and the maximum of all, each to be held against the same labels (DeepLab, TPAMI 2018, section 4.1).
         """
-        stride, scores = self.config.label_stride, distributed.gather(self.scores(images))
-        views = [self.model.finer(scores, stride) if stride else scores]
-        if self.config.multiscale:
-            for scale in SCALES:
-                scores = distributed.gather(self.scores(view(images, scale)))
-                views.append(self.model.upsample(scores, views[0].shape[-2:]))
-            views.append(torch.stack(views).amax(0))
-        return views
+        stride = self.config.label_stride
+        plain, *rescaled = (distributed.gather(self.scores(seen)) for seen in self.seen(images))
+        views = [self.model.finer(plain, stride) if stride else plain]
+        views += [self.model.upsample(scores, views[0].shape[-2:]) for scores in rescaled]
+        return [*views, torch.stack(views).amax(0)] if rescaled else views
 
     def training_batches(self):
         """The epoch's batches of image numbers, from (seed, epoch) alone; a last, smaller batch is left out."""

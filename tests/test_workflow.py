@@ -17,18 +17,17 @@ from types import SimpleNamespace
 import nbformat
 import psutil
 import pytest
+import torch
 from run_outcome import assert_same, outcome
 
 from deeplab_lib import study
 from deeplab_lib.config import Config
-from deeplab_lib.train import fit
+from deeplab_lib.train import Run, fit
 
 ROOT = Path(__file__).parents[1]
 EIGHT = list(study.RECIPES)
-DROP_CAPABILITY, IGNORE_PERMISSIONS = (
-    24,
-    1,
-)  # prctl's PR_CAPBSET_DROP, and the capability that makes root write anywhere
+# prctl's PR_CAPBSET_DROP, and the capability that makes root write anywhere
+DROP_CAPABILITY, IGNORE_PERMISSIONS = 24, 1
 
 
 def settings(**given):
@@ -141,6 +140,19 @@ def test_a_lane_is_as_many_visible_devices_as_a_run_wants(monkeypatch, count, vi
     for name, value in (("DEEPLAB_GPUS", count), ("CUDA_VISIBLE_DEVICES", visible)):
         monkeypatch.delenv(name, raising=False) if value is None else monkeypatch.setenv(name, value)
     assert study.lanes(SimpleNamespace(device="cpu", gpus=gpus)) == expected
+
+
+@pytest.mark.parametrize(
+    ("multiscale", "sizes"), [(False, {(32, 64)}), (True, {(32, 64), (24, 48), (16, 32)})], ids=["plain", "multiscale"]
+)
+def test_the_time_expected_of_a_study_counts_every_scale_that_is_trained_on(tmp_path, monkeypatch, multiscale, sizes):
+    scores, seen = Run.scores, []
+    monkeypatch.setattr(Run, "scores", lambda run, images: seen.append(images) or scores(run, images))
+    runs = study.plan(settings(preset="smoke", runs=tmp_path, parameters={"multiscale": multiscale}))
+    seconds = study.expected(runs, tmp_path, at_once=2, threads=1)
+    assert seconds > len(runs) * study.NOTEBOOK_SECONDS / 2
+    assert {tuple(images.shape[-2:]) for images in seen} == sizes
+    assert all(images.is_contiguous(memory_format=torch.channels_last) for images in seen)
 
 
 @pytest.mark.parametrize(
