@@ -1,6 +1,6 @@
 """Measure everything and print it as a table; write results.json and results.png to benchmarks/results/.
 
-python -m benchmarks             (what `make bench` does: under ten minutes on two idle cores)
+python -m benchmarks             (what `make bench` does: a quarter of an hour on two idle cores)
 python -m benchmarks --quick     (few repeats, no paper scale: about a minute)
 python -m benchmarks --only losses data
 """
@@ -26,6 +26,7 @@ GROUPS = {
     "data": lambda: lines.measure_data(FULL),
     "split": lambda: jobs.measure_split(2),
     "growth": lambda: jobs.measure_growth(40),
+    "choices": lambda: jobs.measure_choices(12, 8),
 }
 QUICK = {
     "losses": lambda: lines.measure_losses(FULL | {"grid": 5, "full": 1}),

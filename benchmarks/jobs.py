@@ -1,4 +1,5 @@
-"""Whole processes: their peak memory, where a demo run spends its time, and how cost grows with images and epochs."""
+"""Whole processes: their peak memory, where a demo run spends its time, how cost grows with images and epochs, and
+whether what the kit chooses by itself changes what a run reaches."""
 
 import json
 import os
@@ -8,9 +9,12 @@ import sys
 import tempfile
 import time
 from collections import defaultdict
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from benchmarks.timing import figure
+import numpy as np
+
+from benchmarks.timing import figure, sign_flip_p
 
 
 def child(*words, **environment):
@@ -91,6 +95,43 @@ def train(folder, images, epochs, preset):
         "parts": parts,
         "peak_MB": peak_mb(),
     }
+
+
+def pair_of_runs(folder, seed, epochs):
+    """Validation mIoU in percent of a smoke run on the city in `folder`: all automatic choices, and none of them.
+
+    The choices include bf16, also where no hardware has it and `auto` would stay with float32.
+    """
+    import torch
+
+    from deeplab_lib.config import Config
+    from deeplab_lib.machine import CHOICES
+    from deeplab_lib.train import fit
+
+    torch.set_num_threads(1)
+    common = {"loss": "ce", "data": Path(folder) / "city", "preset": "smoke", "seed": int(seed), "epochs": int(epochs)}
+    common |= {"image_height": 64, "image_width": 128, "batch_size": 4, "workers": 0}
+    sides = {"chosen": {"amp": "bf16"}, "none": {"amp": "off", "without": ",".join(CHOICES)}}
+    summaries = {
+        side: fit(Config(**common, **knobs, out_dir=Path(folder) / side)).read_text() for side, knobs in sides.items()
+    }
+    return {side: json.loads(text)["final"]["val_mIoU"] for side, text in summaries.items()}
+
+
+def measure_choices(seeds, epochs):
+    """Lines for what the automatic choices do to mIoU, over `seeds` pairs of runs that differ in nothing else."""
+    from deeplab_lib import toycity
+
+    with tempfile.TemporaryDirectory() as folder, ThreadPoolExecutor(2) as pool:
+        toycity.write(Path(folder) / "city", 80, 60, size=(64, 128))
+        run = lambda seed: child("pair_of_runs", folder, seed, epochs, DEEPLAB_CACHE=folder)  # noqa: E731
+        pairs = list(pool.map(run, range(seeds)))
+    chosen, none = (np.array([pair[side] for pair in pairs]) for side in ("chosen", "none"))
+    moved, about = chosen - none, {"pairs": pairs, "spread_of_seeds": float(none.std(ddof=1))}
+    about["standard_error"] = float(moved.std(ddof=1) / np.sqrt(seeds))
+    name = f"mIoU with the automatic choices less without, {seeds} seeds"
+    yield figure(f"{name}: mean", float(moved.mean()), "points", **about)
+    yield figure(f"{name}: p", sign_flip_p(moved), "", 0.05)
 
 
 def measure_memory():

@@ -1,6 +1,7 @@
 """Measuring two ways of computing the same thing: alternating, in one process, by medians and quartiles."""
 
 import time
+from itertools import product
 
 import numpy as np
 
@@ -52,3 +53,10 @@ def reached(line):
     if line["target"] is None or value is None:
         return None
     return value <= line["target"] if line.get("at_most") else value >= line["target"]
+
+
+def sign_flip_p(differences):
+    """Two-sided p of paired `differences`, at most 20, having mean 0: the exact test over all their signs (Fisher, The
+    Design of Experiments, 1935, section 21)."""
+    means = np.array(list(product((1, -1), repeat=len(differences)))) @ np.asarray(differences) / len(differences)
+    return float(np.mean(np.abs(means) >= abs(np.mean(differences)) - 1e-12))

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from benchmarks import lines, plain
-from benchmarks.timing import alternate, compared, figure, quartiles, reached
+from benchmarks.timing import alternate, compared, figure, quartiles, reached, sign_flip_p
 from deeplab_lib import metrics
 
 
@@ -29,6 +29,13 @@ def test_quartiles_by_hand():
 
 def test_an_upper_bound_is_reached_from_below():
     assert reached(figure("memory", 54, "%", 55, at_most=True)) and not reached(figure("rate", 54, "%", 55))
+
+
+def test_sign_flips_by_hand():
+    """Of the eight signings of 1, 2, 3 only the two with equal signs have a mean as far from 0."""
+    assert sign_flip_p([1, 2, 3]) == 2 / 8
+    assert sign_flip_p([1, 2, -3]) == 1
+    assert sign_flip_p([0.5] * 10) == 2 / 1024
 
 
 @pytest.mark.parametrize("name", ["ce", "focal", "tversky", "dice", "lovasz"])
