@@ -1,4 +1,4 @@
-"""What each change beyond the study is worth at equal training time: one at a time, and all together.
+"""What each change beyond the study is worth at equal training time: one at a time, and together.
 
     python -m benchmarks.beyond --data path/to/city --minutes 5 --seeds 0 1 2 --set preset=demo
 
@@ -26,8 +26,11 @@ ARMS = {
     "coarser grid": {"loss": "ce", "output_stride": 16},
     "finer labels": {"loss": "ce", "label_stride": 4},
     "averaged weights": {"loss": "ce", "ema": 0.98},
+    "mirrored images": {"loss": "ce", "augment": "flip", "tta": "flip"},
     "augmentation": {"loss": "ce", "augment": "standard"},
-    "all but augmentation": {"loss": "ours_balanced"},
+    "ours_balanced": {"loss": "ours_balanced"},
+    "ours_mirrored": {"loss": "ours_mirrored"},
+    "ours_mirrored without Tversky": {"loss": "ce", "augment": "flip", "label_stride": 4, "ema": 0.98, "tta": "flip"},
 }
 
 
