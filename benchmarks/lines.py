@@ -196,6 +196,12 @@ def measure_network(repeats):
     operations = 2 * count_macs(make_model(SCALES["paper"][0]), SCALES["paper"][1])
     share = 3 * operations / line["ours"]["median"] / rate
     yield figure("training step, paper: share of the matrix rate", 100 * share, "%", 65)
+    with tempfile.TemporaryDirectory() as folder:
+        pair = loading(city(Path(folder)), Path(folder))["cache"]
+        waiting = quartiles(alternate({"pair": pair}, repeats["full"])["pair"]["wall"])["median"]
+    # At worst: the loop itself loads, no worker meanwhile.
+    share = waiting / (waiting + line["ours"]["median"])
+    yield figure("training step, paper: share that waits for data", 100 * share, "%", 2, at_most=True)
     line = compared("inference, paper", alternate(passes("paper"), repeats["paper"]))
     yield line
     yield figure(

@@ -44,12 +44,13 @@ def table(values, **columns):
 
 
 def test_roughness_by_hand():
-    """Later half of eight epochs: 10, 12, 11, 13; second differences -3 and 3."""
-    assert claims.roughness(table([0, 0, 0, 0, 10, 12, 11, 13.0])) == pytest.approx(3)
-    assert claims.roughness(table([0, 50, 3, 9, 10, 20, 30, 40.0])) == 0, (
+    """Later half of ten epochs: 10, 12, 11, 13, 12; second differences -3, 3 and -3."""
+    assert claims.roughness(table([0, 0, 0, 0, 0, 10, 12, 11, 13, 12.0])) == pytest.approx(3)
+    assert claims.roughness(table([0, 50, 3, 9, 5, 10, 20, 30, 40, 50.0])) == 0, (
         "the first half and a steady rise do not count"
     )
-    assert np.isnan(claims.roughness(table([1.0, 2.0])))
+    assert np.isfinite(claims.roughness(table(np.arange(9.0))))
+    assert np.isnan(claims.roughness(table(np.arange(8.0)))), "two differences are a bend"
 
 
 def test_convergence_by_hand():

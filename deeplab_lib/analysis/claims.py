@@ -296,7 +296,7 @@ class Curves(Test):
     def judge(self, intervals, scope):
         a, b = (np.array(scope.curve(names, self.statistic)) for names in (self.a, self.b))
         if not (len(a) and len(b) and np.isfinite(a).all() and np.isfinite(b).all()):
-            return Finding(self.part, UNTOLD, text="there are no learning curves to compare")
+            return Finding(self.part, UNTOLD, text="there are no learning curves long enough to compare")
         p, gap = permutation_p(a, b), float(a.mean() - b.mean())
         verdict = UNTOLD if p > CURVE_LEVEL else SUPPORTED if self.sign * gap > 0 else CONTRADICTED
         figures = {"a": float(a.mean()), "b": float(b.mean()), "n_a": len(a), "n_b": len(b), "p": p}
@@ -363,10 +363,13 @@ def _format(name):
 
 
 def roughness(table):
-    """Irregularity of the validation mIoU in points: root mean square of its second differences, later half."""
+    """Irregularity of the validation mIoU in points: root mean square of its second differences, later half.
+
+    NaN for fewer than 9 epochs: one or two differences show how a curve bends as it comes to rest, not how it jumps.
+    """
     values = _finite(table, "val_mIoU")
     late = values[len(values) // 2 :]
-    return float(np.sqrt(np.mean(np.diff(late, 2) ** 2))) if len(late) >= 3 else math.nan
+    return float(np.sqrt(np.mean(np.diff(late, 2) ** 2))) if len(late) >= 5 else math.nan
 
 
 def convergence(table):
