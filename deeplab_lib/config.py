@@ -133,9 +133,8 @@ class Config:
         }
 
     def _resolve_machine(self):
-        if self.device == "auto":
-            mps = torch.backends.mps.is_available()
-            self._set("device", "cuda" if torch.cuda.is_available() else "mps" if mps else "cpu")
+        if self.device == "auto":  # never mps, on which no run has been made yet
+            self._set("device", "cuda" if torch.cuda.is_available() else "cpu")
         if not re.fullmatch(r"cpu|mps|cuda(:\d+)?", self.device):
             raise ValueError(f"device is {self.device!r}; valid: auto, cpu, cuda, cuda:N, mps")
         if self.device.startswith("cuda") and not torch.cuda.is_available():
@@ -172,8 +171,25 @@ class Config:
                 "use bn=eval or gpus=1"
             )
 
+    def _check_grid(self):
+        """The grid's cells lie a stride apart, and the first and the last are shown at the image's corners."""
+        for name in ("image_height", "image_width"):
+            side, stride = getattr(self, name), self.output_stride
+            if self.model not in TORCHVISION_NETWORKS and side % stride > 1:
+                near = [stride * (side // stride + i) for i in (0, 1)]
+                raise ValueError(
+                    f"{name} is {side}, but the grid's cells lie {stride} pixels apart; "
+                    f"use a multiple of {stride}, such as {near[0]} or {near[1]}"
+                )
+
     def _check_together(self):
         check_model(self.model, self.output_stride)
+        self._check_grid()
+        if self.model.startswith("deeplabv3") and self.bn == "train" and self.batch_size == self.accumulate:
+            raise ValueError(
+                f"{self.model} pools a batch to one value a channel, but its batches are of one image (batch_size "
+                f"{self.batch_size}, accumulate {self.accumulate}); use two images or bn=eval"
+            )
         if self.coarse_epochs and self.split != "train":
             raise ValueError(f"coarse_epochs is {self.coarse_epochs}, but split is {self.split}; use split=train")
         if self.crops > 1 and self.augment in ("none", "flip"):

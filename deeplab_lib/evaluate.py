@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import torch
 
-from deeplab_lib import distributed
+from deeplab_lib import distributed, machine
 from deeplab_lib.averaging import Views
 from deeplab_lib.metrics import boundary_f, confusion_per_image
 
@@ -43,7 +43,7 @@ def evaluate(run, full=False):
         views = Views(model, lambda images: run.scores(images, model), images, run.config.tta)
         terms = run.validation_loss.terms(views.plain, model.subsample(labels, views.plain.shape[-2:]))
         guess = views.guess(run.config.size)
-        result = {"losses": torch.stack(list(terms.values())).double() * len(indices)}
+        result = {"losses": torch.stack(list(terms.values())).to(machine.precise(run.device)) * len(indices)}
         result["confusion"] = confusion_per_image(labels, guess)
         if full:
             result["boundary"] = boundary_f(labels, guess).float()

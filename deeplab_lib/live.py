@@ -13,6 +13,7 @@ from IPython.core.interactiveshell import InteractiveShell
 from IPython.display import HTML, Image, display
 
 from deeplab_lib import show
+from deeplab_lib.averaging import Views
 from deeplab_lib.summary import expected_seconds
 from deeplab_lib.words import duration
 
@@ -25,8 +26,7 @@ class Live:
 
     def __init__(self):
         self.bar, self.figure, self.samples = None, None, None
-        self.bar_at = self.beat_at = self.drawn_at = 0.0
-        self.drawing = 0.0
+        self.bar_at = self.beat_at = 0.0
 
     def __call__(self, event, run):
         getattr(self, f"_{event}")(run)
@@ -38,6 +38,7 @@ class Live:
         for warning in run.warnings:
             print(f"note: {warning}")
         self.started, self.first_step, self.beat_at = time.monotonic(), run.step, time.monotonic()
+        self.drawing = 0.0
         self.bar, self.figure, self.samples = (place() for _ in range(3))
         if run.history:
             self._draw(run)
@@ -103,10 +104,10 @@ class Live:
         data = run.data.val
         numbers = np.linspace(0, len(data) - 1, 2).astype(int)
         images = torch.stack([data[number][0] for number in numbers]).to(run.device)
-        mode = run.model.training
-        scores = (run.model.eval(), run.scores(images))[1]
-        guesses = run.model.upsample(scores, run.config.size).argmax(1).to(torch.uint8).cpu().numpy()
-        run.model.train(mode)
+        mode, model = run.tested.training, run.tested.eval()
+        views = Views(model, lambda images: run.scores(images, model), images, run.config.tta)
+        guesses = views.guess(run.config.size).to(torch.uint8).cpu().numpy()
+        model.train(mode)
         return show.predictions(data, [data.pairs[number].name for number in numbers], guesses)
 
 

@@ -50,6 +50,11 @@ def memory_format(chosen):
     return torch.channels_last if "channels_last" in chosen else torch.contiguous_format
 
 
+def precise(device):
+    """The type in which sums are kept on `device`: float64, which Apple's GPUs do not have."""
+    return torch.float32 if torch.device(device).type == "mps" else torch.float64
+
+
 def keep_memory():
     """Let freed memory stay with this process, for good (glibc only): its next step needs the same again.
 
@@ -106,10 +111,10 @@ class Copy:
     """A small tensor on its way to the host: on a GPU nothing waits until `values()` is asked for."""
 
     def __init__(self, tensor):
-        self.tensor = tensor.detach().to("cpu", non_blocking=True)
+        self.tensor = tensor.detach().to("cpu", non_blocking=tensor.is_cuda)
         self.arrived = torch.cuda.Event() if tensor.is_cuda else None
         if self.arrived:
-            self.arrived.record()
+            self.arrived.record(torch.cuda.current_stream(tensor.device))
 
     def values(self):
         """The tensor as Python numbers."""

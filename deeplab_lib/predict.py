@@ -14,6 +14,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 from deeplab_lib import checkpoint
 from deeplab_lib.architectures import make_model
+from deeplab_lib.averaging import Views
 from deeplab_lib.cache import Progress
 from deeplab_lib.cityscapes import read_image, read_labels, read_png, resize_image, scan
 from deeplab_lib.config import assigned, best_amp
@@ -46,20 +47,20 @@ class TrainedRun:
     data: str = ""
     device: str = "cpu"
     amp: str = "off"
+    tta: str = "none"
 
     @torch.inference_mode()
     def predict(self, image, size=None):
         """Train ids, uint8 `(H, W)`, of an image, uint8 `(H, W, 3)`.
 
-        The network sees the image at `size` (its training input by default); its logits are upsampled to the image.
+        The network sees the image at `size` (its training input by default), in the views its run is tested with; its
+        logits are upsampled to the image.
         """
         kind = AMP_TYPES.get(self.amp)
         pixels = self.normalization(resize_image(image, size or self.size))[None].to(self.device)
         with torch.autocast(torch.device(self.device).type, kind) if kind else nullcontext():
-            scores = self.model.scores(pixels.contiguous(memory_format=torch.channels_last))
-        logits = self.model.upsample(scores, image.shape[:2])
-        # Up to five times as fast as argmax on a CPU, and the same decision.
-        return logits.max(1).indices[0].to(torch.uint8).cpu().numpy()
+            views = Views(self.model, self.model.scores, pixels.contiguous(memory_format=torch.channels_last), self.tta)
+        return views.guess(image.shape[:2])[0].to(torch.uint8).cpu().numpy()
 
 
 @plainly
@@ -104,7 +105,8 @@ def load_run(path=None, device="auto"):
         reason = str(error).splitlines()[0]
         raise ValueError(f"{path} holds no run of this kit ({type(error).__name__}: {reason})") from None
     model = model.eval().to(device, memory_format=torch.channels_last)
-    return TrainedRun(path.name.removesuffix(ENDING), model, normalization, size, data, device, amp)
+    tta = config.get("tta", "none")
+    return TrainedRun(path.name.removesuffix(ENDING), model, normalization, size, data, device, amp, tta)
 
 
 # -- the test server -----------------------------------------------------------------------------------------------
@@ -207,10 +209,11 @@ def input_size(photograph, trained):
     """Size (height, width) at which a network trained at size `trained` sees a photograph of size `photograph`.
 
     As many pixels as in training, so that things appear about as large, but the photograph's own aspect: a portrait
-    squeezed to 2:1 would show people unlike any in training. Both sides are multiples of 8.
+    squeezed to 2:1 would show people unlike any in training. Both sides are multiples of 16, so that the cells of every
+    grid reach from corner to corner.
     """
     scale = (trained[0] * trained[1] / (photograph[0] * photograph[1])) ** 0.5
-    return tuple(max(32, 8 * round(side * scale / 8)) for side in photograph)
+    return tuple(max(32, 16 * round(side * scale / 16)) for side in photograph)
 
 
 def segment(run, photograph):

@@ -25,6 +25,7 @@ def configuration(config):
 @styled
 def samples(dataset, numbers=(0, 1, 2)):
     """Images of a data set above their labels laid over them, with the names of the classes in sight."""
+    numbers = numbers[: len(dataset)]
     height, width = dataset.raw(numbers[0])[1].shape
     fig = Figure(figsize=(3.2 * len(numbers), 6.4 * height / width + 0.9), layout="constrained")
     axes = fig.subplots(2, len(numbers), squeeze=False)
@@ -43,7 +44,7 @@ def samples(dataset, numbers=(0, 1, 2)):
 def augmented(data, config, numbers=(0, 1, 2), epochs=3):
     """Training images, labels laid over: in each row as they are, then as the first epochs see them."""
     views = [data.train, *(augment.augmented(data, config, epoch) for epoch in range(1, epochs + 1))]
-    height, width = config.size
+    numbers, (height, width) = numbers[: len(data.train)], config.size
     fig = Figure(figsize=(2.4 * len(views), 2.4 * len(numbers) * height / width + 0.4), layout="constrained")
     axes = fig.subplots(len(numbers), len(views), squeeze=False)
     for row, number in zip(axes, numbers, strict=True):

@@ -172,7 +172,8 @@ def _seconds(config, threads):
     trial = Run.__new__(Run)  # what a pass needs of a run, and no more
     trial.config, trial.device, trial.data = config, torch.device(config.device), SimpleNamespace(val=range(val))
     trial.choices = machine.choices(config.device, config.deterministic, config.left_off)
-    trial.steps_per_epoch, trial.epoch, trial.step_in_epoch = train // config.batch_size, 1, 0
+    # Fewer images than a batch: the run itself will say so.
+    trial.steps_per_epoch, trial.epoch, trial.step_in_epoch = max(1, train // config.batch_size), 1, 0
     trial.model = make_model(config.model, output_stride=config.output_stride)
     trial.model.to(trial.device, memory_format=machine.memory_format(trial.choices))
     before = torch.get_num_threads()

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 
 from deeplab_lib import machine, record
+from deeplab_lib.averaging import VIEWS
 from deeplab_lib.efficiency import count_macs
 from deeplab_lib.files import write_atomic
 from deeplab_lib.metrics import ConfusionMatrix
@@ -114,11 +115,16 @@ def final(run):
 
 
 def expected_seconds(run):
-    """Seconds that the rest of the run should take on this machine, from three steps of a copy of its network."""
+    """Seconds that the rest of the run should take on this machine, from three passes of a copy of its network.
+
+    Left out are the loss, which is small beside them but for finer labels, and whatever loading cannot hide.
+    """
     trial, images = copy.copy(run), machine.trial_batch(run)
     # In eval mode, for batch norm that is synchronised over processes would wait for the others here.
     trial.model = copy.deepcopy(run.model).eval()
     per_image = machine.pass_seconds(trial, images) / len(images) / run.config.gpus
-    validation = len(run.data.val) * per_image / 3  # a forward pass is about a third of a step
+    trained = sum(seen.numel() for seen in run.seen(images)) / images.numel()
+    tested = sum(scale**2 for scale, _ in VIEWS[run.config.tta])
+    validation = len(run.data.val) * per_image / 3 * tested / trained  # a forward pass is about a third of a step
     epoch = run.steps_per_epoch * run.config.batch_size * per_image + validation
     return epoch * (run.config.epochs - (run.step / run.steps_per_epoch))

@@ -53,11 +53,11 @@ def fit(config, watch=quiet):
     distributed.check_guarded()
     files = RunFiles(Path(config.out_dir), config.stem)
     with checkpoint.run_lock(files):
-        if not config.resume:
-            files.move_aside()
         pretrained = weights.resolve(starting_weights(config, watch), config.model)
         data = prepare_data(config, pretrained.normalization)
         identity = identify(config, data, pretrained)
+        if not config.resume:  # once everything else has been found in order
+            files.move_aside()
         summary = record.read_json(files.path(".json"))
         if summary is None:
             with Stop.listening() as stop:
@@ -150,7 +150,7 @@ class Run:
                 self.save()
             distributed.agree(self.stop).check()
         self.settle()
-        self.training_seconds = self.elapsed()
+        self.training_seconds = self.training_seconds or self.elapsed()  # known, if validation was cut short
 
     def follow_plan(self, step):
         """Set learning rate, loss weights, frozen parts and the seed of dropout to what belongs to `step`."""
@@ -203,14 +203,14 @@ class Run:
 
     # -- pieces of the loop --------------------------------------------------------------------------------------
 
-    def start_epoch(self, epoch, step=0, seconds=0.0, tally=None, confusion=None):
+    def start_epoch(self, epoch, step=0, seconds=0.0, training_seconds=None, tally=None, confusion=None):
         """Stand at `step` of `epoch`, with what has been counted in it so far."""
         terms = len(self.loss.losses)
-        self.epoch, self.step_in_epoch = epoch, step
+        self.epoch, self.step_in_epoch, self.training_seconds = epoch, step, training_seconds
         self.saved_at = time.monotonic()
         self.clock_start = self.saved_at - seconds
-        empty = torch.zeros(2 * terms + 1, dtype=torch.float64)
-        self.tally = (empty if tally is None else tally).to(self.device)
+        empty = torch.zeros(2 * terms + 1)
+        self.tally = (empty if tally is None else tally).to(self.device, machine.precise(self.device))
         self.confusion = ConfusionMatrix(matrix=confusion)
 
     @property
@@ -277,7 +277,7 @@ class Run:
     def tallied(self, terms):
         """Raw terms, weighted terms and their total, to be averaged over the epoch's steps."""
         weighted = torch.stack([terms[i] * self.loss.weights[name] for i, name in enumerate(self.loss.losses)])
-        return torch.cat([terms, weighted, weighted.sum()[None]]).double()
+        return torch.cat([terms, weighted, weighted.sum()[None]]).to(self.tally.dtype)
 
     def check_finite(self, terms, indices):
         """Stop before the weights are touched if a loss term is not a finite number.
@@ -336,6 +336,7 @@ class Run:
         state |= {name: part.state_dict() for name, part in self.moving_parts().items()}
         state["position"] = {"epoch": self.epoch, "step": self.step_in_epoch, "seconds": self.elapsed()}
         state["position"] |= {"tally": self.tally.cpu(), "confusion": self.confusion.counts.cpu()}
+        state["position"]["training_seconds"] = self.training_seconds
         checkpoint.save(self.files.path(".pt"), state, keep=self.files.path(".previous.pt"))
         self.saved_at = time.monotonic()
 
@@ -366,9 +367,12 @@ class Run:
         if state:
             refuse_changes(self.files, state["identity"], self.identity)
             for name, part in self.moving_parts().items():
-                part.load_state_dict(state[name])
+                if state[name]:  # a scaler that was not in use leaves nothing
+                    part.load_state_dict(state[name])
+            for group in self.optimizer.param_groups:
+                group["fused"] = "fused" in self.choices
             self.history, self.sessions, self.best = state["history"], state["sessions"], state["best"]
-            self.warnings = state["warnings"] + self.warnings
+            self.warnings = list(dict.fromkeys(state["warnings"] + self.warnings))
             self.start_epoch(**state["position"])
             # There may be no step left in this epoch, or at all, to set what validation and summary report.
             self.follow_plan(max(self.step - 1, 0))
@@ -395,15 +399,14 @@ class Run:
     def told(self):
         """Turn what ends a run early into one `RunStopped` that says what to do."""
         where = lambda: f"epoch {self.epoch}, step {self.step_in_epoch}"  # noqa: E731
+        again = "run it again" + ("" if self.config.resume else " with resume=True")
         try:
             try:
                 yield
             except StopAsked as asked:
                 self.save(reason=f"interrupted by {asked}")
                 distributed.wait()
-                raise RunStopped(
-                    f"stopped by {asked} at {where()}; {self.last_good()}; run it again to continue"
-                ) from None
+                raise RunStopped(f"stopped by {asked} at {where()}; {self.last_good()}; {again} to continue") from None
         except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
             if not is_out_of_memory(error):
                 raise
@@ -414,7 +417,8 @@ class Run:
                 raise
             raise RunStopped(
                 f"cannot use {error.filename or self.files.folder} ({error.strerror}) at {where()}; "
-                f"{self.last_good()}; make room or give another out_dir, then the same command continues"
+                f"{self.last_good()}; make room there, or move {self.files.stem}.* to another out_dir, and {again} to "
+                "continue"
             ) from None
 
     @first_only
@@ -440,7 +444,7 @@ def refuse_changes(files, old, new):
     if changed:
         raise ValueError(
             f"{files.path('')} holds a run that differs in {'; '.join(changed)}. "
-            "Give another out_dir, or resume=False, which moves the old files aside"
+            f"Give another out_dir, move {files.stem}.* elsewhere, or resume=False, which moves a run's own files aside"
         )
 
 

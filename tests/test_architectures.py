@@ -10,6 +10,7 @@ from torch.nn import functional as F
 from torchvision.models import segmentation
 
 from deeplab_lib.architectures import DEEPLABV2_SIZES, TORCHVISION_NETWORKS, make_model
+from deeplab_lib.config import Config
 from deeplab_lib.model import is_affine
 from deeplab_lib.recipes import RECIPES
 
@@ -124,10 +125,11 @@ def test_batch_norm_statistics_follow_the_batches_or_stay(name, bn):
 
 
 def test_deeplabv3_refuses_to_train_on_one_image_unless_statistics_stay():
-    image = torch.randn(1, 3, 64, 64)
-    with pytest.raises(ValueError, match="train it with 2 images or with bn=eval"):
-        make_model("deeplabv3_mobilenet_v3_large").train().scores(image)
-    make_model("deeplabv3_mobilenet_v3_large", bn="eval").train().scores(image)
+    knobs = {"model": "deeplabv3_mobilenet_v3_large", "batch_size": 2, "accumulate": 2}
+    with pytest.raises(ValueError, match=r"its batches are of one image .*; use two images or bn=eval"):
+        Config(**knobs)
+    assert Config(**knobs, bn="eval") and Config(**knobs | {"accumulate": 1})
+    make_model("deeplabv3_mobilenet_v3_large", bn="eval").train().scores(torch.randn(1, 3, 64, 64))
 
 
 def test_unknown_names_and_options_are_refused_in_one_line():

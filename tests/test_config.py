@@ -111,6 +111,7 @@ def test_text_is_read_as_meant(name, text, meant):
         ("seed", -1, "seed is -1; it must lie between 0 and"),
         ("accumulate", 3, "batch_size 2 cannot be split evenly over accumulate 3 x gpus 1"),
         ("output_stride", 12, "output_stride is 12; valid: 8, 16"),
+        ("image_height", 270, "cells lie 8 pixels apart; use a multiple of 8, such as 264 or 272"),
         ("schedule", "ce_fokal", "did you mean 'ce_focal'?"),
         ("schedule", "ce_lovasz_warmup", "schedule 'ce_lovasz_warmup' weighs ce, lovasz, but the loss 'ce' has ce"),
     ],

@@ -6,12 +6,14 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from deeplab_lib import machine, show
+from deeplab_lib import machine, show, toycity
 from deeplab_lib.architectures import make_model
+from deeplab_lib.data import prepare_data
 from deeplab_lib.losses import TERMS, make_loss
 from deeplab_lib.metrics import ConfusionMatrix
 from deeplab_lib.safety import RunStopped
 from deeplab_lib.train import Run, fit
+from deeplab_lib.weights import RGB_IMAGENET
 
 
 @pytest.fixture
@@ -27,6 +29,19 @@ def test_deterministic_gives_up_what_varies(switches, deterministic):
     assert torch.are_deterministic_algorithms_enabled() is deterministic
     allowed = torch.backends.cudnn.benchmark, torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32
     assert allowed == (not deterministic,) * 3
+
+
+def test_sums_are_float64_where_the_device_has_it():
+    assert (
+        machine.precise("cpu") is machine.precise("cuda:1") is torch.float64 and machine.precise("mps") is torch.float32
+    )
+
+
+def test_pictures_of_fewer_images_than_usual(smoke, tmp_path):
+    toycity.write(tmp_path / "city", 2, 1, size=(32, 64))
+    config = smoke(data=str(tmp_path / "city"), augment="flip")
+    data = prepare_data(config, RGB_IMAGENET)
+    assert len(show.samples(data.train).axes) == 4 and len(show.augmented(data, config, epochs=1).axes) == 4
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 import io
 import itertools
+import json
 import os
 from pathlib import Path
 from types import SimpleNamespace
@@ -23,6 +24,7 @@ from deeplab_lib.cityscapes import Cityscapes, read_labels, scan
 from deeplab_lib.labels import CATEGORIES, CLASS_NAMES, ID_OF_TRAIN_ID, PALETTE, colorize
 from deeplab_lib.metrics import ConfusionMatrix
 from deeplab_lib.predict import Segmentation, export, load_run, score_export, segment, segment_all
+from deeplab_lib.train import fit
 from deeplab_lib.weights import BGR_CAFFE, RGB_IMAGENET
 
 NOTEBOOK = Path(__file__).parents[1] / "notebooks" / "predict.ipynb"
@@ -82,6 +84,14 @@ class TestOfficialScores:
     def test_a_network_on_a_toy_city(self, run, city, tmp_path):
         out = export(run, city, "val", tmp_path / "out", say=print)
         assert_same_scores(score_export(out, city), official_result(out, city))
+
+    @pytest.mark.parametrize("tta", ["none", "flip", "multiscale"])
+    def test_what_is_exported_is_what_the_run_has_measured(self, smoke, tmp_path, tta):
+        config = smoke(epochs=1, tta=tta)
+        path = fit(config)
+        out = export(load_run(path), config.data, "val", tmp_path / "out")
+        measured = json.loads(path.read_text())["final"]["native"]["mIoU"]
+        assert score_export(out, config.data).miou() == pytest.approx(measured, abs=1e-9)
 
     @pytest.mark.parametrize("right", [0.0, 0.5, 0.9, 1.0])
     def test_predictions_of_any_quality(self, tmp_path, right):
@@ -205,7 +215,7 @@ class TestLoadRun:
 
 class TestPhotographs:
     def test_a_portrait_photograph_keeps_its_shape(self):
-        assert predict.input_size((480, 360), (512, 1024)) == (840, 624)
+        assert predict.input_size((480, 360), (512, 1024)) == (832, 624)
         assert predict.input_size((1024, 2048), (512, 1024)) == (512, 1024)
         for photograph in ((3000, 4000), (4000, 3000), (1080, 1920), (100, 100)):
             h, w = predict.input_size(photograph, (512, 1024))

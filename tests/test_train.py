@@ -8,6 +8,7 @@ import shutil
 import signal
 import threading
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -229,12 +230,19 @@ def test_a_stop_finishes_the_step_saves_and_says_how_to_continue(whole, focal, s
 
 
 def test_a_stop_in_validation_repeats_only_the_validation(whole, focal):
-    """In the last epoch, where layers are frozen: weights and counts reported must be those in force."""
-    stop = lambda event, run: os.kill(os.getpid(), signal.SIGTERM) if (event, run.step) == ("validate", 50) else None  # noqa: E731
+    """In the last epoch, where layers are frozen: weights, counts and pace reported must be those in force."""
+    seconds = []
+
+    def stop(event, run):
+        if (event, run.step) == ("validate", 50):
+            seconds.append(run.training_seconds)
+            os.kill(os.getpid(), signal.SIGTERM)
+
     with pytest.raises(RunStopped, match="stopped by SIGTERM at epoch 5, step 10"):
         fit(focal, stop)
     fit(focal, lambda event, run: pytest.fail("a step was repeated") if event == "step" else None)
     assert_same(outcome(focal), outcome(whole))
+    assert table_of(focal)["images_per_s"].iloc[-1] == round(20 / seconds[0], 3)
 
 
 def test_dropout_too_resumes_exactly(smoke, monkeypatch):
@@ -276,7 +284,7 @@ def test_changed_data_is_refused_with_what_changed_and_both_ways_out(smoke, tmp_
     changed = smoke(data=str(other), epochs=1, out_dir=str(tmp_path / "runs"))
     before = files_of(config).path(".pt").read_bytes()
     with pytest.raises(
-        ValueError, match=r"differs in dataset: \w+ -> \w+\. .*another out_dir, or resume=False"
+        ValueError, match=r"differs in dataset: \w+ -> \w+\. .*another out_dir, .*, or resume=False"
     ) as raised:
         fit(changed)
     assert "\n" not in str(raised.value) and files_of(config).path(".pt").read_bytes() == before
@@ -292,6 +300,40 @@ def test_resume_false_starts_anew_and_keeps_the_old_files(whole, smoke):
     assert_same(outcome(config), outcome(whole))
     assert pd.read_csv(files_of(config).path(".old1.csv")).equals(half)
     assert len(record_of(config)["sessions"]) == 1
+
+
+def test_resume_false_moves_nothing_before_the_rest_is_in_order(whole, smoke, tmp_path):
+    folder = shutil.copytree(whole.out_dir, tmp_path / "copy")
+    with pytest.raises(FileNotFoundError, match="missing"):
+        fit(smoke(loss="ce_focal", resume=False, data=str(tmp_path / "missing"), out_dir=str(folder)))
+    assert {path.name for path in folder.iterdir()} >= {path.name for path in Path(whole.out_dir).iterdir()}
+
+
+def test_a_stopped_run_that_would_start_anew_says_what_continues_it(smoke):
+    assert interrupted(smoke(resume=False), 3).endswith("run it again with resume=True to continue")
+
+
+@pytest.mark.parametrize(("first", "then"), [("off", "fp16"), ("fp16", "off"), ("bf16", "fp16")])
+def test_a_run_goes_on_in_the_precision_of_another_machine(smoke, first, then):
+    interrupted(smoke(epochs=2, amp=first), 7)
+    fit(smoke(epochs=2, amp=then))
+    assert [session["amp"] for session in record_of(smoke(epochs=2))["sessions"]] == [first, then]
+
+
+def test_what_is_left_off_stays_off_when_a_run_goes_on(smoke):
+    interrupted(smoke(epochs=1), 3)
+    fused = []
+    fit(smoke(epochs=1, without="fused"), lambda event, run: fused.append(run.optimizer.param_groups[0]["fused"]))
+    assert not any(fused)
+
+
+def test_warnings_are_told_once_however_often_a_run_is_stopped(smoke, monkeypatch):
+    resolve, config = train.weights.resolve, smoke(epochs=1)
+    monkeypatch.setattr(train.weights, "resolve", lambda *given: replace(resolve(*given), warning="no weights"))
+    for step in (2, 4, 6):
+        interrupted(config, step)
+    fit(config)
+    assert record_of(config)["warnings"] == ["no weights"]
 
 
 def test_an_older_csv_without_a_checkpoint_is_not_overwritten(whole, focal):
@@ -434,7 +476,7 @@ def test_a_disk_that_fails_for_good_stops_the_run_with_its_last_state_intact(
 ):
     failing_disk(number, sound, 10**6)
     with pytest.raises(
-        RunStopped, match=rf"cannot use .* \({os.strerror(number)}\) at epoch .*same command cont"
+        RunStopped, match=rf"cannot use .* \({os.strerror(number)}\) at epoch .* run it again to continue"
     ) as raised:
         fit(focal)
     assert "\n" not in str(raised.value)

@@ -11,6 +11,7 @@ from deeplab_lib import checkpoint, record, study
 from deeplab_lib.analysis.beyond import ablation
 from deeplab_lib.checkpoint import RunFiles
 from deeplab_lib.config import Config
+from deeplab_lib.live import Live
 from deeplab_lib.recipes import RECIPES
 from deeplab_lib.results import read_runs, studies
 from deeplab_lib.safety import RunStopped
@@ -53,6 +54,14 @@ def test_named_knobs_make_the_same_of_any_loss(smoke):
     assert "coarse_epochs" not in smoke().result_dict()
     with pytest.raises(ValueError, match="coarse_epochs is 3, but split is train_extra; use split=train"):
         smoke(coarse_epochs=3, split="train_extra")
+
+
+def test_what_drawing_took_in_the_first_stage_does_not_count_in_the_second(smoke, capsys):
+    live = Live()
+    live.drawing = 1e9
+    fit(smoke(**KNOBS), live)
+    assert "min left" in (told := capsys.readouterr().out) or " s left" in told
+    assert "unknown" not in told and live.drawing < 1e9
 
 
 @pytest.mark.parametrize(("split", "step"), [("train_extra", 4), ("train", 4), ("train", 14)])

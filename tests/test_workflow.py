@@ -20,7 +20,7 @@ import pytest
 import torch
 from run_outcome import assert_same, outcome
 
-from deeplab_lib import study
+from deeplab_lib import machine, study
 from deeplab_lib.config import Config
 from deeplab_lib.train import Run, fit
 
@@ -153,6 +153,23 @@ def test_the_time_expected_of_a_study_counts_every_scale_that_is_trained_on(tmp_
     assert seconds > len(runs) * study.NOTEBOOK_SECONDS / 2
     assert {tuple(images.shape[-2:]) for images in seen} == sizes
     assert all(images.is_contiguous(memory_format=torch.channels_last) for images in seen)
+
+
+@pytest.mark.parametrize(
+    ("knobs", "images"),
+    [({}, 20 + 8 / 3), ({"tta": "flip"}, 20 + 8 * 2 / 3), ({"multiscale": True}, 20 + 8 / 3 / 1.8125)],
+    ids=["plain", "tta", "multiscale"],
+)
+def test_validation_is_expected_to_take_as_long_as_its_views(tmp_path, monkeypatch, knobs, images):
+    """Of the smoke preset's 20 images trained on and 8 validated: a forward pass is a third of a step."""
+    monkeypatch.setattr(machine, "pass_seconds", lambda run, batch: len(batch) * 6.0)
+    runs = study.plan(settings(preset="smoke", runs=tmp_path, recipes=["ce"], parameters=knobs))
+    assert study.expected(runs, tmp_path, 1, 1) == pytest.approx(5 * 6 * images + study.NOTEBOOK_SECONDS)
+
+
+def test_a_batch_larger_than_the_data_is_left_to_the_run_to_refuse(tmp_path):
+    runs = study.plan(settings(preset="smoke", runs=tmp_path, recipes=["ce"], parameters={"batch_size": 64}))
+    assert study.expected(runs, tmp_path, 1, 1) > 0
 
 
 @pytest.mark.parametrize(
