@@ -472,10 +472,10 @@ def test_streets_are_a_toy_city_otherwise(tmp_path, monkeypatch):
     assert len(streets) == 3 and streets.title == "toy city (synthetic)"
 
 
-def test_a_grid_as_fine_as_the_picture_attains_everything_and_a_coarse_one_less():
+def test_the_labels_of_a_grid_as_fine_as_the_picture_score_everything_and_of_a_coarse_one_less():
     labels = torch.randint(NUM_CLASSES, (2, 33, 33), generator=torch.Generator().manual_seed(0))
-    assert teach.attainable(labels, labels) == 100
-    assert teach.attainable(labels, subsample_labels(labels, (5, 5))) < 30
+    assert teach.score_of_grid(labels, labels) == 100
+    assert teach.score_of_grid(labels, subsample_labels(labels, (5, 5))) < 30
 
 
 def test_a_cell_sees_exactly_its_receptive_field():
