@@ -115,6 +115,11 @@ def miou_with_void(labels, predictions, classes):
     return 100 * np.nanmean(values)
 
 
+def miou_of_labelled(labels, predictions, classes):
+    values = ConfusionMatrix(classes).update(labels, predictions).iou()
+    return np.mean([values[c] for c in range(classes) if (labels == c).any()])
+
+
 def grid_by_slicing(labels, size):
     return labels[::8, ::8]
 
@@ -339,6 +344,7 @@ WRONG = [
     ("miou", "enters the mean as 0", miou_absent_zero),
     ("miou", "whole mean NaN", miou_with_nan),
     ("miou", "predicted on void", miou_with_void),
+    ("miou", "never labelled is left out", miou_of_labelled),
     ("subsample", "a row and a column too early", grid_by_slicing),
     ("subsample", "evenly over the picture", grid_by_interpolation),
     ("subsample", "middle of 8x8 blocks", grid_of_block_centres),
