@@ -20,7 +20,7 @@ setup: .venv/ready  ## only install
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable ".[test]"
 	@touch $@
 
-test: .venv/ready  ## everything that proves the kit
+test: .venv/ready  ## what proves the kit, but for `make torture`
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check .
 	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2
 

@@ -1,7 +1,7 @@
 """Measure everything and print it as a table; write results.json and results.png to benchmarks/results/.
 
 python -m benchmarks             (what `make bench` does: a quarter of an hour on two idle cores)
-python -m benchmarks --quick     (few repeats, no paper scale: about a minute)
+python -m benchmarks --quick     (few repeats, no network: about a minute)
 python -m benchmarks --only losses data
 """
 
@@ -62,17 +62,20 @@ def plot(results, path):
     figure.savefig(path, dpi=120)
 
 
-def main():
+def main(arguments=None):
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__.splitlines()[0])
-    parser.add_argument("--quick", action="store_true", help="few repeats, nothing at paper scale")
-    parser.add_argument("--only", nargs="+", choices=GROUPS, default=list(GROUPS), help="groups to measure")
-    args = parser.parse_args()
+    parser.add_argument("--quick", action="store_true", help=f"few repeats of {', '.join(QUICK)}: no network")
+    parser.add_argument("--only", nargs="+", choices=GROUPS, help="groups to measure")
+    args = parser.parse_args(arguments)
     groups = QUICK if args.quick else GROUPS
+    only = args.only or list(groups)
+    if slow := [name for name in only if name not in groups]:
+        parser.error(f"--quick does not measure {', '.join(slow)}, only {', '.join(groups)}")
     load = os.getloadavg()[0] if hasattr(os, "getloadavg") else 0.0
     print(f"{record.device_name('cpu')}, {torch.get_num_threads()} threads, torch {torch.__version__}, load {load:.1f}")
     print(f"{'':58} {'ours':>10} {'plain':>10}")
     results = []
-    for name in (name for name in groups if name in args.only):
+    for name in (name for name in groups if name in only):
         for line in groups[name]():
             results.append(line)
             print(row(line), flush=True)

@@ -66,7 +66,8 @@ CLASS_NAMES = tuple(label.name for label in CLASSES)
 CATEGORIES = ("ground", "construction", "object", "nature", "sky", "human", "vehicle")
 PALETTE = np.array([label.color for label in CLASSES], dtype=np.uint8)
 
-# Files store the licence plate's -1 as 255 (8 bit) or 65535; both are void. -1 marks a value no label has.
+# The official json2labelImg.py draws no label of negative id, so files have what lies beneath a licence plate. A file
+# that does hold its -1 holds 255 (8 bit) or 65535; both are void. Here, -1 marks a value no label has.
 TRAIN_ID_OF_ID = np.full(256, -1, dtype=np.int16)
 for _label in LABELS:
     TRAIN_ID_OF_ID[_label.id % 256] = _label.train_id

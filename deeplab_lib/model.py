@@ -266,7 +266,7 @@ def subsample_labels(labels, size, stride=8):
     """Labels `(..., H, W)` on the grid `size` (h, w): rows and columns 0, stride, 2 stride ..., clamped to the border.
 
     These are the pixels on which the network's features are centred. `interpolate(mode="nearest")` would sample
-    elsewhere and drift by up to 7 pixels.
+    elsewhere and drift by up to 8 pixels.
     """
     rows, columns = (
         (torch.arange(cells, device=labels.device) * stride).clamp(max=pixels - 1)

@@ -1,9 +1,9 @@
 """Random transforms of an image and its labels, which move together; what lies outside the image is void.
 
-`flip` mirrors half of the images, and nothing else. `standard` is the practice of the DeepLab papers (Chen et al.,
-TPAMI 2018, section 4.1; "Rethinking Atrous Convolution", 2017, section 4.1): random scale from 0.5 to 2, a crop of the
-input's size, a horizontal flip; and a jitter of the colours as in Liu et al., "SSD", ECCV 2016. `strong` adds rotation,
-blur, lost colour and a wider jitter.
+`flip` mirrors half of the images, and nothing else. `standard` is the practice of DeepLab: random scale from 0.5 to
+2, a crop of the input's size, a horizontal flip (Chen et al., "Rethinking Atrous Convolution", 2017, section 4.1; in
+TPAMI 2018, section 4.1, scales go from 0.5 to 1.5); and a jitter of the colours as in Liu et al., "SSD", ECCV 2016.
+`strong` adds rotation, blur, lost colour and a wider jitter.
 """
 
 import numpy as np

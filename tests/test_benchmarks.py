@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from benchmarks import lines, plain
+from benchmarks import __main__, lines, plain
 from benchmarks.timing import alternate, compared, figure, quartiles, reached, sign_flip_p
 from deeplab_lib import metrics
 
@@ -29,6 +29,14 @@ def test_quartiles_by_hand():
 
 def test_an_upper_bound_is_reached_from_below():
     assert reached(figure("memory", 54, "%", 55, at_most=True)) and not reached(figure("rate", 54, "%", 55))
+
+
+def test_quick_refuses_what_it_does_not_measure_and_keeps_the_results(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(__main__, "RESULTS", tmp_path / "results")
+    with pytest.raises(SystemExit):
+        __main__.main(["--quick", "--only", "losses", "network"])
+    assert "does not measure network, only losses, data, growth" in capsys.readouterr().err
+    assert not (tmp_path / "results").exists()
 
 
 def test_sign_flips_by_hand():

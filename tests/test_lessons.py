@@ -115,6 +115,11 @@ def miou_with_void(labels, predictions, classes):
     return 100 * np.nanmean(values)
 
 
+def miou_of_labelled(labels, predictions, classes):
+    values = ConfusionMatrix(classes).update(labels, predictions).iou()
+    return np.mean([values[c] for c in range(classes) if (labels == c).any()])
+
+
 def grid_by_slicing(labels, size):
     return labels[::8, ::8]
 
@@ -339,6 +344,7 @@ WRONG = [
     ("miou", "enters the mean as 0", miou_absent_zero),
     ("miou", "whole mean NaN", miou_with_nan),
     ("miou", "predicted on void", miou_with_void),
+    ("miou", "never labelled is left out", miou_of_labelled),
     ("subsample", "a row and a column too early", grid_by_slicing),
     ("subsample", "evenly over the picture", grid_by_interpolation),
     ("subsample", "middle of 8x8 blocks", grid_of_block_centres),
@@ -472,10 +478,10 @@ def test_streets_are_a_toy_city_otherwise(tmp_path, monkeypatch):
     assert len(streets) == 3 and streets.title == "toy city (synthetic)"
 
 
-def test_a_grid_as_fine_as_the_picture_attains_everything_and_a_coarse_one_less():
+def test_the_labels_of_a_grid_as_fine_as_the_picture_score_everything_and_of_a_coarse_one_less():
     labels = torch.randint(NUM_CLASSES, (2, 33, 33), generator=torch.Generator().manual_seed(0))
-    assert teach.attainable(labels, labels) == 100
-    assert teach.attainable(labels, subsample_labels(labels, (5, 5))) < 30
+    assert teach.score_of_grid(labels, labels) == 100
+    assert teach.score_of_grid(labels, subsample_labels(labels, (5, 5))) < 30
 
 
 def test_a_cell_sees_exactly_its_receptive_field():

@@ -121,7 +121,7 @@ def test_any_hundred_scenes_expect_each_guest_eight_times():
     assert all(len(set(toycity.guests_of(index))) == 2 for index in range(2000))
 
 
-def test_pixel_shares_are_as_imbalanced_as_cityscapes(validation):
+def test_frequent_classes_are_as_frequent_as_in_cityscapes_and_rare_ones_rare(validation):
     share = dict(zip(CLASS_NAMES, 100 * validation[:, :NUM_CLASSES].sum(0) / validation.sum(), strict=True))
     assert 25 < share["road"] < 40
     assert 15 < share["building"] < 30

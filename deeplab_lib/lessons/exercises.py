@@ -179,7 +179,14 @@ check_iou = Exercise(
 
 
 def dataset_miou(
-    labels, predictions, num_classes, per_image=False, counts_void=False, absent_is_zero=False, nan_spoils=False
+    labels,
+    predictions,
+    num_classes,
+    per_image=False,
+    counts_void=False,
+    absent_is_zero=False,
+    nan_spoils=False,
+    only_labelled=False,
 ):
     """mIoU in percent over all images: `labels` and `predictions` `(N, H, W)`, void 255."""
     rows = np.where(labels == IGNORE_INDEX, num_classes, labels)  # void is the last row
@@ -192,6 +199,7 @@ def dataset_miou(
     predicted = matrices[:, : num_classes + counts_void, :num_classes].sum(1)
     with np.errstate(invalid="ignore"):
         values = 100 * hits / (labelled + predicted - hits)
+    values = np.where(labelled == 0, np.nan, values) if only_labelled else values
     values = np.nan_to_num(values) if absent_is_zero else values
     return float(np.mean((np.mean if nan_spoils else np.nanmean)(values, axis=1)))
 
@@ -206,6 +214,7 @@ check_miou = Exercise(
         "two images": (_TRUTH, _GUESS, 3),
         "two images with void": (_VOID, _GUESS, 3),
         "two images in which the last class never occurs": (_VOID, _GUESS, 4),
+        "a class that is only predicted": (np.array([[[0, 0, 1, 1]]]), np.array([[[0, 0, 1, 2]]]), 3),
     },
     {
         "per_image": "you average over images. A class that one image holds a speck of then counts as much as a full "
@@ -214,6 +223,8 @@ check_miou = Exercise(
         "pixels out of labels and predictions alike.",
         "absent_is_zero": "a class that never occurs enters the mean as 0. Leave it out: np.nanmean.",
         "nan_spoils": "one class that never occurs (0/0) makes the whole mean NaN. Leave it out: np.nanmean.",
+        "only_labelled": "a class that is predicted and never labelled is left out; its union is not empty, so it "
+        "counts as 0.",
     },
     "Accumulate, then divide: the result depends neither on the batch size nor on the order of the images.",
 )

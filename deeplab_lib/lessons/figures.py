@@ -108,10 +108,10 @@ def outline_cost(sides, lost):
 
 
 @styled
-def sampling(labels, ours, nearest, attainable, shown=48):
-    """Where two rules take a picture's labels: in a part of it, along a row, and what a perfect network then scores.
+def sampling(labels, ours, nearest, scores, shown=48):
+    """Where two rules take a picture's labels: in a part of it, along a row, and what the grid's own labels score.
 
-    labels: colours `(H, W, 3)`. ours, nearest: columns `(w,)`, in a row of pixels. attainable: {rule: mIoU in percent}.
+    labels: colours `(H, W, 3)`. ours, nearest: columns `(w,)`, in a row of pixels. scores: {rule: mIoU in percent}.
     """
     fig, axes = panels(2.5, 3, width=9.5, gridspec_kw={"width_ratios": (1.2, 1.2, 1)})
     height, width = labels.shape[:2]
@@ -129,9 +129,9 @@ def sampling(labels, ours, nearest, attainable, shown=48):
     axes[0].legend(loc="upper left", frameon=True, framealpha=0.9, fontsize=6, handlelength=1)
     axes[1].step(range(len(ours)), ours - nearest, where="mid", color=DARK)
     axes[1].set(xlabel="column of the grid", ylabel="too far left by (px)", title="drift of nearest interpolation")
-    bars = axes[2].bar(list(attainable), list(attainable.values()), color=[DARK, LIGHT], edgecolor="0.2", width=0.6)
+    bars = axes[2].bar(list(scores), list(scores.values()), color=[DARK, LIGHT], edgecolor="0.2", width=0.6)
     axes[2].bar_label(bars, fmt="%.1f", fontsize=7)
-    axes[2].set(ylabel="attainable mIoU (%)", ylim=(0, 100), title="a perfect network's score")
+    axes[2].set(ylabel="mIoU (%)", ylim=(0, 100), title="score of the grid's own labels")
     axes[2].grid(axis="x", visible=False)
     return fig
 

@@ -49,10 +49,11 @@ def batch(dataset, indices):
     return torch.stack(images), torch.stack(labels)
 
 
-def attainable(labels, grid):
-    """mIoU in percent of a network that answers exactly the labels `grid (N, h, w)`, against the labels `(N, H, W)`.
+def score_of_grid(labels, grid):
+    """mIoU in percent, against the labels `(N, H, W)`, of a network that answers exactly the labels `grid (N, h, w)`.
 
-    Its answers are upsampled as DeepLabV2 upsamples: bilinearly, corner on corner.
+    It is equally sure of each, and its answers are upsampled as DeepLabV2 upsamples: bilinearly, corner on corner. This
+    is no upper limit: a network that is surer of one cell than of its neighbour places the outline between them freely.
     """
     classes = F.one_hot(grid.where(grid != IGNORE_INDEX, NUM_CLASSES), NUM_CLASSES + 1).movedim(3, 1).float()
     scores = F.interpolate(classes, size=labels.shape[1:], mode="bilinear", align_corners=True)
