@@ -93,6 +93,7 @@ def run_of(model):
     config = SimpleNamespace(batch_size=4, accumulate=2, gpus=1, size=(32, 64))
     run = SimpleNamespace(config=config, model=model, device=torch.device("cpu"), step=10, choices=("channels_last",))
     run.plan, run.optimizer = SimpleNamespace(total_steps=60), torch.optim.SGD(model.parameters(), lr=1.0)
+    run.seen = lambda images: [images]
     run.scores = lambda images: model.scores(images)
     return run
 
