@@ -394,16 +394,19 @@ def seeds(evidence, study, numbers):
 
 def told_apart(table, titles, evidence):
     """In a sentence without numbers, which runs lie above and below the baseline."""
-    reference = titles[evidence.baseline.name]
+    plain = f"plain cross-entropy ({titles[evidence.baseline.name]})"
     above = [titles[method] for method in table.index if table.low[method] > 0]
     below = [titles[method] for method in table.index if table.high[method] < 0]
-    parts = [f"{listing(above)} above it"] if above else []
-    parts += [f"{listing(below)} below it"] if below else []
+    sides = [(names, where) for names, where in ((above, "above"), (below, "below")) if names]
+    if not sides:
+        return f"No run can be told from {plain}."
+    parts = [
+        f"{listing(names)} {'lies' if len(names) == 1 else 'lie'} surely {where} {it}"
+        for (names, where), it in zip(sides, (plain, "it"), strict=False)
+    ]
     rest = len(table) - len(above) - len(below)
-    if not parts:
-        return f"No run can be told from plain cross-entropy ({reference})."
     tail = f"; {plural(rest, 'other')} cannot be told from it" if rest else ""
-    return f"Against plain cross-entropy ({reference}), {' and '.join(parts)}{tail}."
+    return f"{', and '.join(parts)}{tail}."
 
 
 def decided_classes(differences, iou, runs):
