@@ -3,7 +3,6 @@ whether what the kit chooses by itself changes what a run reaches."""
 
 import json
 import os
-import resource
 import subprocess
 import sys
 import tempfile
@@ -28,7 +27,9 @@ def child(*words, **environment):
 
 def peak_mb():
     """Peak memory of this process so far, in MB."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (2**20 if sys.platform == "darwin" else 2**10)
+    from deeplab_lib.record import peak_memory_mb
+
+    return peak_memory_mb("cpu")
 
 
 def memory_of_step(side, scale="paper"):

@@ -7,6 +7,7 @@ import json
 import math
 import os
 import platform
+import re
 import subprocess
 import sys
 from datetime import UTC, datetime
@@ -138,6 +139,11 @@ def peak_memory_mb(device):
     """Peak memory so far in MB: of the GPU's allocator, or of this whole process on a CPU; NaN if unknown."""
     if device.startswith("cuda"):
         return torch.cuda.max_memory_allocated(device) / 2**20
+    try:  # Linux; its getrusage counts what the parent held when it started this program
+        found = re.search(r"VmHWM:\s*(\d+) kB", Path("/proc/self/status").read_text())
+        return int(found[1]) / 2**10
+    except (OSError, TypeError):
+        pass
     try:
         import resource
     except ImportError:  # Windows

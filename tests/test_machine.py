@@ -1,5 +1,7 @@
 """What a process tells PyTorch about the machine, and that nothing waits for a device inside a step."""
 
+import subprocess
+import sys
 import time
 from types import SimpleNamespace
 
@@ -35,6 +37,14 @@ def test_sums_are_float64_where_the_device_has_it():
     assert (
         machine.precise("cpu") is machine.precise("cuda:1") is torch.float64 and machine.precise("mps") is torch.float32
     )
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere the system says nothing else")
+def test_peak_memory_is_of_this_program_and_not_of_the_one_that_started_it():
+    held = bytearray(b"x") * 2**30
+    program = "from deeplab_lib.record import peak_memory_mb; print(peak_memory_mb('cpu'))"
+    told = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout
+    assert 50 < float(told) < 1000 < len(held)
 
 
 def test_pictures_of_fewer_images_than_usual(smoke, tmp_path):
