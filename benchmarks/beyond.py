@@ -16,6 +16,7 @@ import torch
 
 from deeplab_lib.analysis.beyond import ablation
 from deeplab_lib.config import Config
+from deeplab_lib.ours import OURS
 from deeplab_lib.record import read_json, write_json
 from deeplab_lib.results import read_runs
 from deeplab_lib.train import fit
@@ -30,7 +31,7 @@ ARMS = {
     "augmentation": {"loss": "ce", "augment": "standard"},
     "ours_balanced": {"loss": "ours_balanced"},
     "ours_mirrored": {"loss": "ours_mirrored"},
-    "ours_mirrored without Tversky": {"loss": "ce", "augment": "flip", "label_stride": 4, "ema": 0.98, "tta": "flip"},
+    "ours_mirrored without Tversky": OURS["ours_mirrored"].knobs | {"loss": "ce"},
 }
 
 

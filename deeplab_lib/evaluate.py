@@ -6,7 +6,6 @@ import numpy as np
 import torch
 
 from deeplab_lib import distributed, machine
-from deeplab_lib.averaging import Views
 from deeplab_lib.metrics import boundary_f, confusion_per_image
 
 KEPT_PREDICTIONS = 64
@@ -40,7 +39,7 @@ def evaluate(run, full=False):
     kept = np.linspace(0, count - 1, min(count, KEPT_PREDICTIONS)).astype(int).tolist() if full else []
     results = []
     for indices, images, labels in run.loader(run.data.val, distributed.deal(batches)):
-        views = Views(model, lambda images: run.scores(images, model), images, run.config.tta)
+        views = run.views(images)
         terms = run.validation_loss.terms(views.plain, model.subsample(labels, views.plain.shape[-2:]))
         guess = views.guess(run.config.size)
         result = {"losses": torch.stack(list(terms.values())).to(machine.precise(run.device)) * len(indices)}

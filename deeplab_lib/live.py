@@ -13,7 +13,6 @@ from IPython.core.interactiveshell import InteractiveShell
 from IPython.display import HTML, Image, display
 
 from deeplab_lib import show
-from deeplab_lib.averaging import Views
 from deeplab_lib.summary import expected_seconds
 from deeplab_lib.words import duration
 
@@ -104,10 +103,10 @@ class Live:
         data = run.data.val
         numbers = np.linspace(0, len(data) - 1, 2).astype(int)
         images = torch.stack([data[number][0] for number in numbers]).to(run.device)
-        mode, model = run.tested.training, run.tested.eval()
-        views = Views(model, lambda images: run.scores(images, model), images, run.config.tta)
-        guesses = views.guess(run.config.size).to(torch.uint8).cpu().numpy()
-        model.train(mode)
+        mode = run.tested.training
+        run.tested.eval()
+        guesses = run.views(images).guess(run.config.size).to(torch.uint8).cpu().numpy()
+        run.tested.train(mode)
         return show.predictions(data, [data.pairs[number].name for number in numbers], guesses)
 
 

@@ -22,6 +22,8 @@ DEFAULTS = {
 TAKEN = {"loss": "recipes and losses", "seed": "seeds", "model": "models", "data": "data", "preset": "preset"}
 TAKEN |= {"out_dir": "runs", "resume": "another folder in runs"}
 MEMORY_GB = {"smoke": 0.7, "demo": 1.2, "paper": 16.0}  # of a run on the CPU, measured (demo) and rounded up
+# Parameters that decide how long a run takes: runs alike in them are timed once.
+PACED = ("model", "output_stride", "size", "batch_size", "epochs", "split", "multiscale", "tta")
 NOTEBOOK_SECONDS = 10  # a kernel's start, the checks and the pictures of one run
 
 
@@ -150,8 +152,7 @@ def expected(runs, folder, at_once, threads):
             continue
         config, seconds = Config(**parameters), NOTEBOOK_SECONDS
         for stage in filter(None, (config.first_stage, config)):
-            kind = stage.model, stage.output_stride, stage.size, stage.batch_size, stage.epochs, stage.split
-            kind += (stage.multiscale,)
+            kind = tuple(getattr(stage, name) for name in PACED)
             pace[kind] = pace.get(kind) or _seconds(stage, threads)
             seconds += pace[kind] * (1 - min(1, epochs_done(folder, stage.stem) / stage.epochs))
         total, longest = total + seconds, max(longest, seconds)

@@ -13,7 +13,7 @@ import torch
 
 from deeplab_lib import augment, checkpoint, distributed, machine, record, weights
 from deeplab_lib.architectures import make_model
-from deeplab_lib.averaging import Average, view
+from deeplab_lib.averaging import Average, Views, view
 from deeplab_lib.checkpoint import RunFiles
 from deeplab_lib.data import check_data, prepare_data
 from deeplab_lib.distributed import first_only
@@ -232,6 +232,10 @@ class Run:
         kind = machine.AMP_TYPES.get(self.config.amp)
         with torch.autocast(self.device.type, kind) if kind else nullcontext():
             return (model or self.model).scores(images)
+
+    def views(self, images):
+        """What the tested network, put into eval mode before, says of `images (N, 3, H, W)` in every view of `tta`."""
+        return Views(self.tested, lambda seen: self.scores(seen, self.tested), images, self.config.tta)
 
     def seen(self, images):
         """`images (N, 3, H, W)` at every scale at which the network is trained on them, a list."""

@@ -167,6 +167,13 @@ def test_validation_is_expected_to_take_as_long_as_its_views(tmp_path, monkeypat
     assert study.expected(runs, tmp_path, 1, 1) == pytest.approx(5 * 6 * images + study.NOTEBOOK_SECONDS)
 
 
+def test_runs_that_differ_in_their_views_are_timed_apart(tmp_path, monkeypatch):
+    monkeypatch.setattr(machine, "pass_seconds", lambda run, batch: len(batch) * 6.0)
+    runs = study.plan(settings(preset="smoke", runs=tmp_path, recipes=["ce"], losses=["ours_mirrored"]))
+    images = 20 + 8 / 3 + 20 + 8 * 2 / 3
+    assert study.expected(runs, tmp_path, 1, 1) == pytest.approx(5 * 6 * images + 2 * study.NOTEBOOK_SECONDS)
+
+
 def test_a_batch_larger_than_the_data_is_left_to_the_run_to_refuse(tmp_path):
     runs = study.plan(settings(preset="smoke", runs=tmp_path, recipes=["ce"], parameters={"batch_size": 64}))
     assert study.expected(runs, tmp_path, 1, 1) > 0
