@@ -47,7 +47,7 @@ def steps(scale):
     torch.manual_seed(0)
     model, loss = make_model(SCALES[scale][0]).train(), make_loss("ce")
     usual = plain.network(SCALES[scale][0], model.state_dict()).train()
-    model, own = model.to(memory_format=torch.channels_last), images.to(memory_format=torch.channels_last)
+    model, own = machine.place(model, "cpu", machine.choices("cpu")), images.to(memory_format=torch.channels_last)
     optimizer, other = make_optimizer(model, 1e-3, fused=True), make_optimizer(usual, 1e-3)
 
     def ours():

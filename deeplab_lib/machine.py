@@ -10,11 +10,12 @@ import torch
 
 AMP_TYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # glibc's names, from malloc.h
-# What makes a run faster without being asked for: the kinds of device on which it does, and what it is.
+# What makes a run faster or smaller without being asked for: the kinds of device on which it does, and what it is.
 CHOICES = {
     "channels_last": (("cpu", "cuda", "mps"), "images and weights stored pixel by pixel"),
     "fused": (("cpu", "cuda"), "the optimiser's step in one pass over the weights"),
     "kept_memory": (("cpu",), "freed memory stays with the process"),
+    "recomputed_norms": (("cpu",), "large batch norms inside a block computed again for the gradient, not kept"),
     "tf32": (("cuda",), "float32 products rounded to TF32"),
     "autotune": (("cuda",), "cuDNN tries its kernels and keeps the fastest"),
     "pinned": (("cuda",), "images copied while the GPU works"),
@@ -48,6 +49,14 @@ def set_up(device, deterministic=False, without=()):
 def memory_format(chosen):
     """How images and weights lie in memory under the `choices` in force."""
     return torch.channels_last if "channels_last" in chosen else torch.contiguous_format
+
+
+def place(model, device, chosen):
+    """`model` on `device`, as the `choices` in force want it."""
+    for module in model.modules():
+        if hasattr(module, "recompute"):
+            module.recompute = "recomputed_norms" in chosen
+    return model.to(device, memory_format=memory_format(chosen))
 
 
 def precise(device):

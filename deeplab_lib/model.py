@@ -6,15 +6,18 @@ The layout is the one of the original (Caffe) release: a stage's stride sits on 
 max-pool rounds up, so that a 512x1024 image gives a 65x129 grid whose cells lie every 8 pixels from corner to corner.
 """
 
+from contextlib import contextmanager, nullcontext
 from itertools import product
 
 import torch
 from torch import nn
 from torch.nn import functional as F
+from torch.utils.checkpoint import checkpoint
 
 STAGES = ("layer1", "layer2", "layer3", "layer4")
 FREEZABLE = ("conv1", "bn1", *STAGES)
 PARTS = {name: (name,) for name in FREEZABLE}  # name for `freeze`: modules it stands for
+LARGE = 2**20  # elements from which it pays to compute a tensor again instead of keeping it
 
 
 class PointwiseConv2d(nn.Conv2d):
@@ -37,9 +40,12 @@ class Bottleneck(nn.Module):
     """1x1, 3x3, 1x1 convolutions with a residual connection: `(N, C, H, W)` to `(N, 4 * planes, H', W')`.
 
     `stride_in` says which convolution carries the stride: "1x1" (the first, Caffe) or "3x3" (torchvision).
+    `recompute`: the backward pass computes large normalised activations again, to the bit, rather than find them kept:
+    a sixth of what training keeps (Chen et al., "Training Deep Nets with Sublinear Memory Cost", 2016).
     """
 
     expansion = 4
+    recompute = False
 
     def __init__(self, in_channels, planes, stride=1, dilation=1, stride_in="1x1"):
         super().__init__()
@@ -59,11 +65,31 @@ class Bottleneck(nn.Module):
             )
 
     def forward(self, x):
-        out = self.relu(self.bn1(self.conv1(x)))
-        out = self.relu(self.bn2(self.conv2(out)))
-        out = self.bn3(self.conv3(out))
+        out = self.activated(self.bn1, self.conv2, self.conv1(x))
+        out = self.bn3(self.activated(self.bn2, self.conv3, out))
         out += x if self.downsample is None else self.downsample(x)
         return self.relu(out)
+
+    def activated(self, norm, convolution, x):
+        """`convolution(relu(norm(x)))`; of the three only `x` is kept for the backward pass, see `recompute`."""
+        function = lambda x: convolution(self.relu(norm(x)))  # noqa: E731
+        wanted = self.recompute and self.training and torch.is_grad_enabled() and x.numel() >= LARGE
+        if not wanted or torch.compiler.is_compiling() or isinstance(norm, nn.SyncBatchNorm):
+            return function(x)
+        # What the convolution needs is there before it is computed: there the second pass ends by itself.
+        contexts = lambda: (nullcontext(), statistics_held(norm))  # noqa: E731
+        return checkpoint(function, x, use_reentrant=False, preserve_rng_state=False, context_fn=contexts)
+
+
+@contextmanager
+def statistics_held(norm):
+    """Let `norm` take its batch's statistics without adding them to the running ones once more."""
+    before = norm.momentum, norm.num_batches_tracked
+    norm.momentum, norm.num_batches_tracked = 0.0, None
+    try:
+        yield
+    finally:
+        norm.momentum, norm.num_batches_tracked = before
 
 
 class ASPP(nn.Module):
@@ -98,11 +124,11 @@ class ASPP(nn.Module):
         A CPU has no good kernel for few output channels at high dilation. On a small grid most of the shifts lead
         outside, and all four centres are one: of 36 kernel taps 21 are computed on a 17x33 grid, 33 on 65x129.
         """
-        n, channels, height, width = x.shape
+        n, _, height, width = x.shape
         taps = self.taps(height, width)
-        pixels = x.permute(0, 2, 3, 1).reshape(n, -1, channels).transpose(1, 2)
-        parts = torch.bmm(torch.cat(list(taps.values())).expand(n, -1, -1), pixels).float()
-        parts = parts.view(n, len(taps), -1, height, width).unbind(1)
+        # Pixel by pixel, so that the gradient comes back as the features lie; then plane by plane, to be shifted.
+        parts = F.linear(x.permute(0, 2, 3, 1), torch.cat(list(taps.values()))).permute(0, 3, 1, 2).float()
+        parts = parts.contiguous().view(n, len(taps), -1, height, width).unbind(1)
         shifted = (F.pad(part, (-dx, dx, -dy, dy)) for part, (dy, dx) in zip(parts, taps, strict=True))
         return sum(shifted) + sum(branch.bias for branch in self.branches)[:, None, None]
 

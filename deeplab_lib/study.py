@@ -176,7 +176,7 @@ def _seconds(config, threads):
     # Fewer images than a batch: the run itself will say so.
     trial.steps_per_epoch, trial.epoch, trial.step_in_epoch = max(1, train // config.batch_size), 1, 0
     trial.model = make_model(config.model, output_stride=config.output_stride)
-    trial.model.to(trial.device, memory_format=machine.memory_format(trial.choices))
+    machine.place(trial.model, trial.device, trial.choices)
     before = torch.get_num_threads()
     torch.set_num_threads(threads)
     try:

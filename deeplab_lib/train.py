@@ -110,7 +110,7 @@ class Run:
             self.model = make_model(config.model, stride_in=pretrained.stride_in, **options)
         self.weights = weights.load_pretrained(self.model, pretrained.path) if pretrained.path else None
         self.model = distributed.synchronize_batch_norm(self.model)
-        self.model.to(self.device, memory_format=machine.memory_format(self.choices))
+        machine.place(self.model, self.device, self.choices)
         self.optimizer = make_optimizer(self.model, config.lr, fused="fused" in self.choices)
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=config.amp == "fp16")
         self.average = Average(self.model, config.ema) if config.ema else None

@@ -1,12 +1,18 @@
 """DeepLabV2: its exact size, its grid, its four branches, and what frozen means."""
 
+from collections import Counter
+from unittest import mock
+
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 from torch.nn import functional as F
+from torch.utils._python_dispatch import TorchDispatchMode
 
+from deeplab_lib import machine
+from deeplab_lib.efficiency import peak_memory_mb
 from deeplab_lib.model import ASPP, FREEZABLE, STAGES, DeepLabV2, count_parameters
 from deeplab_lib.train import make_optimizer
 
@@ -314,3 +320,63 @@ def test_a_freeze_replaces_the_earlier_one():
 def test_an_unknown_part_is_refused():
     with pytest.raises(ValueError, match="cannot freeze 'layer5'; parts: conv1, bn1, layer1"):
         micro().freeze(("layer1", "layer5"))
+
+
+# -- activations computed again for the backward pass ------------------------------------------------------------------
+
+
+class Calls(TorchDispatchMode):
+    """Counts the operators that are computed."""
+
+    def __init__(self):
+        super().__init__()
+        self.made = Counter()
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        self.made[function.overloadpacket.__name__] += 1
+        return function(*args, **(kwargs or {}))
+
+
+def passed(recompute, kind=None, **options):
+    """A network after a forward and a backward pass, and what was computed."""
+    model = micro(**options).train()
+    machine.place(model, "cpu", ("channels_last", *(["recomputed_norms"] if recompute else [])))
+    images = torch.randn(2, 3, 64, 64, generator=torch.Generator().manual_seed(1))
+    with Calls() as calls, torch.autocast("cpu", kind, enabled=kind is not None):
+        model.scores(images).float().square().mean().backward()
+    return model, calls.made
+
+
+@pytest.mark.parametrize("options", [{}, {"bn": "eval"}, {"stride_in": "3x3"}])
+@pytest.mark.parametrize("kind", [None, torch.bfloat16, torch.float16])
+def test_recomputing_changes_no_bit_of_gradients_and_statistics(monkeypatch, options, kind):
+    monkeypatch.setattr("deeplab_lib.model.LARGE", 0)
+    (kept, once), (again, twice) = passed(False, kind, **options), passed(True, kind, **options)
+    assert all(same(state(kept), state(again)))
+    gradients = [[p.grad for p in model.parameters() if p.requires_grad] for model in (kept, again)]
+    assert all(torch.equal(*pair) for pair in zip(*gradients, strict=True))
+    made = {name: twice[name] - once[name] for name in ("native_batch_norm", "relu_", "convolution", "addmm", "mm")}
+    assert made["native_batch_norm"] == made["relu_"] == 2 * 5, "the first two norms of five blocks"
+    assert made["convolution"] == made["addmm"] == made["mm"] == 0, "only what is cheap is computed twice"
+
+
+def test_recomputing_keeps_less(monkeypatch):
+    monkeypatch.setattr("deeplab_lib.model.LARGE", 0)
+    images, peaks = torch.randn(2, 3, 256, 256), []
+    for chosen in ((), ("recomputed_norms",)):
+        model = machine.place(micro(blocks=(1, 1, 23, 1), width=16).train(), "cpu", chosen)
+        peaks.append(peak_memory_mb(model, lambda model=model: model.scores(images), "cpu"))
+    assert 0.8 < peaks[1] / peaks[0] < 0.87, "two of a block's twelve parts, and the stem's are kept"
+
+
+@pytest.mark.parametrize("side, found", [(512, True), (256, False)])
+def test_only_large_activations_are_recomputed_and_only_for_a_backward_pass_to_come(side, found):
+    model = machine.place(micro(width=16).train(), "cpu", ("recomputed_norms",))
+    images = torch.randn(2, 3, side, side)
+    with mock.patch("deeplab_lib.model.checkpoint", side_effect=lambda function, x, **options: function(x)) as calls:
+        with torch.no_grad():
+            model.scores(images)
+        model.eval().scores(images)
+        assert not calls.called
+        model.train().scores(images)
+    assert calls.called is found
