@@ -21,8 +21,11 @@ import time
 from pathlib import Path
 
 import filelock
-import papermill
 import psutil
+
+# jsonschema would build a grammar of web addresses, which takes 2 s, for a check that no notebook's format asks for.
+sys.modules.setdefault("rfc3987_syntax", None)
+import papermill  # noqa: E402
 
 SIGNALS = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP", "SIGUSR1") if hasattr(signal, name)]
 MARGIN = 120  # seconds kept of --minutes for a step, a checkpoint and the end of the job
@@ -94,6 +97,7 @@ def execute(notebook, executed, parameters):
             stdout_file=sys.stdout,
             stderr_file=sys.stdout,
             extra_arguments=quiet,
+            shutdown_kernel="immediate",  # what a run leaves is on disk; a farewell takes 2 s
         )
     except papermill.PapermillExecutionError as error:
         return error.evalue if error.ename == "RunStopped" else f"{error.ename}: {error.evalue}"

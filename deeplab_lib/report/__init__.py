@@ -16,20 +16,18 @@ import matplotlib.pyplot as plt
 import pandas as pd
 from IPython.display import display
 
-from deeplab_lib.report.export import ReportError, ReportHTML, ReportPDF, export_html, export_pdf, make_report
 from deeplab_lib.report.manuscript import FRONT_MATTER_MIME, as_list, bibtex
 
-__all__ = [
-    "ReportError",
-    "ReportHTML",
-    "ReportPDF",
-    "export_html",
-    "export_pdf",
-    "figure",
-    "front_matter",
-    "make_report",
-    "table",
-]
+EXPORTS = ("ReportError", "ReportHTML", "ReportPDF", "export_html", "export_pdf", "make_report")
+
+
+def __getattr__(name):
+    """`EXPORTS`, loaded when first asked for: with nbconvert and Typst, 3 s that a notebook's figures do without."""
+    if name in EXPORTS:
+        from deeplab_lib.report import export
+
+        return getattr(export, name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 def front_matter(

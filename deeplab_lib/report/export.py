@@ -13,6 +13,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import nbformat
@@ -44,12 +45,14 @@ def export_html(notebook_path, out, show_code=False, strict=False) -> Path:
 
 def make_report(executed_notebook, folder, strict=False) -> list[Path]:
     """Write report.html, report.pdf and report-with-code.html into `folder`; the notebook must have been executed."""
-    folder = Path(folder)
-    return [
-        export_html(executed_notebook, folder / "report.html", strict=strict),
-        export_pdf(executed_notebook, folder / "report.pdf", strict=strict),
-        export_html(executed_notebook, folder / "report-with-code.html", show_code=True, strict=strict),
-    ]
+    out = Path(folder) / "report"
+    with ThreadPoolExecutor() as pool:  # most of the time goes by in pandoc and Typst
+        jobs = [
+            pool.submit(export_html, executed_notebook, out.with_suffix(".html"), strict=strict),
+            pool.submit(export_pdf, executed_notebook, out.with_suffix(".pdf"), strict=strict),
+            pool.submit(export_html, executed_notebook, f"{out}-with-code.html", show_code=True, strict=strict),
+        ]
+    return [job.result() for job in jobs]
 
 
 def _export(notebook_path, out, render, show_code=False):
