@@ -25,13 +25,13 @@ GROUPS = {
     "losses": lambda: lines.measure_losses(FULL),
     "data": lambda: lines.measure_data(FULL),
     "split": lambda: jobs.measure_split(2),
-    "growth": lambda: jobs.measure_growth(200),
+    "growth": lambda: jobs.measure_growth(100, 3),
     "choices": lambda: jobs.measure_choices(12, 8),
 }
 QUICK = {
     "losses": lambda: lines.measure_losses(FULL | {"grid": 5, "full": 1}),
     "data": lambda: lines.measure_data(FULL | {"full": 1}),
-    "growth": lambda: jobs.measure_growth(10),
+    "growth": lambda: jobs.measure_growth(10, 1),
 }
 
 

@@ -19,7 +19,12 @@ from benchmarks.timing import figure, sign_flip_p
 def child(*words, **environment):
     """The JSON object that a process of this module prints last; `words` choose what it does."""
     command = [sys.executable, "-m", "benchmarks.jobs", *map(str, words)]
-    done = subprocess.run(command, capture_output=True, text=True, env=os.environ | environment)
+    done = subprocess.run(
+        command,
+        capture_output=True,
+        text=True,
+        env=os.environ | environment,
+    )
     if done.returncode:
         raise RuntimeError(f"{' '.join(command)} failed: {done.stderr.strip()[-500:]}")
     return json.loads(done.stdout.splitlines()[-1])
@@ -153,25 +158,27 @@ def measure_split(epochs):
         yield figure(f"demo run of {epochs} epochs: {part}", seconds, "CPU s", share=seconds / sum(parts.values()))
 
 
-def measure_growth(unit):
-    """Lines for cost and memory at one, two and four times the images and the epochs, in multiples of the first."""
-    with tempfile.TemporaryDirectory() as folder:
-        for name in ("images", "epochs"):
-            runs = {}
-            for times in (1, 2, 4):
+def measure_growth(unit, repeats):
+    """Lines for cost and memory at one, two and four times the images and the epochs, in multiples of the first.
+
+    Each is run `repeats` times, in turn, and the median is taken: processor seconds too vary with the machine's mood.
+    """
+    for name in ("images", "epochs"):
+        runs = {1: [], 2: [], 4: []}
+        for _ in range(repeats):
+            for times, found in runs.items():
                 images, epochs = (unit * times, 4) if name == "images" else (unit, 4 * times)
-                # Each its own folder: a run that is found finished costs nothing.
-                runs[times] = child("train", Path(folder) / name, images, epochs, "smoke", DEEPLAB_CACHE=folder)
-            # From 1x to 2x and from 2x to 4x: what one unit more costs, free of the fixed cost.
-            slopes = [runs[2]["seconds"] - runs[1]["seconds"], (runs[4]["seconds"] - runs[2]["seconds"]) / 2]
-            seconds = {times: run["seconds"] for times, run in runs.items()}
-            peaks = {times: run["peak_MB"] for times, run in runs.items()}
-            yield figure(
-                f"cost of more {name}: second doubling over first", slopes[1] / slopes[0], "x", seconds=seconds
-            )
-            yield figure(
-                f"memory at 4x the {name} over 1x", peaks[4] / peaks[1], "x", 1.05, at_most=True, peak_MB=peaks
-            )
+                # Each its own folder, city and cache: what is found finished costs nothing.
+                with tempfile.TemporaryDirectory() as folder:
+                    found.append(child("train", folder, images, epochs, "smoke", DEEPLAB_CACHE=folder))
+        seconds, peaks = (
+            {times: float(np.median([run[what] for run in found])) for times, found in runs.items()}
+            for what in ("seconds", "peak_MB")
+        )
+        # From 1x to 2x and from 2x to 4x: what one unit more costs, free of the fixed cost.
+        slopes = seconds[2] - seconds[1], (seconds[4] - seconds[2]) / 2
+        yield figure(f"cost of more {name}: second doubling over first", slopes[1] / slopes[0], "x", seconds=seconds)
+        yield figure(f"memory at 4x the {name} over 1x", peaks[4] / peaks[1], "x", 1.05, at_most=True, peak_MB=peaks)
 
 
 if __name__ == "__main__":

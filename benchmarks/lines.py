@@ -122,7 +122,8 @@ def loading(root, folder, size=(512, 1024)):
 
 
 def evaluation(root, folder):
-    """Three ways to an image's confusion matrix: "memory" as a run has its maps, "files" ours and "plain" theirs.
+    """Three ways to an image's confusion matrix: "memory" as a run has its maps, labels as they were read and
+    predictions int64; "files" ours and "plain" theirs.
 
     cityscapesScripts knows files only. The same image's labels and the labels shifted by 9 pixels as its prediction.
     """
@@ -134,17 +135,17 @@ def evaluation(root, folder):
     args = argparse.Namespace(evalInstLevelScore=False, evalPixelAccuracy=False, evalLabels=None)
 
     def read(file):
-        return torch.from_numpy(read_labels(file).astype(np.int64))[None]
+        return torch.from_numpy(read_labels(file))[None]
 
     def theirs():
         counts = official.generateMatrix(args)
         official.evaluatePair(str(prediction), str(truth), counts, {}, {}, args)
         return counts
 
-    maps = read(truth), read(prediction)
+    maps = read(truth), read(prediction).long()
     return {
         "memory": lambda: confusion_per_image(*maps)[0],
-        "files": lambda: confusion_per_image(read(truth), read(prediction))[0],
+        "files": lambda: confusion_per_image(read(truth), read(prediction).long())[0],
         "plain": theirs,
     }
 
@@ -164,14 +165,21 @@ def official_iou(counts):
     return [100 * official.getIouScoreForLabel(int(ID_OF_TRAIN_ID[c]), counts, args) for c in range(19)]
 
 
-def matrix_rate(dtype, seconds_of=alternate):
-    """The machine's matrix rate in operations a second: the best median over three sizes of square matrices."""
-    best = 0.0
-    for n in (1024, 2048, 4096):
-        a, b = (torch.randn(n, n).to(dtype) for _ in range(2))
-        taken = seconds_of({"product": lambda a=a, b=b: a @ b}, repeats=5)["product"]["wall"]
-        best = max(best, 2 * n**3 / quartiles(taken)["median"])
-    return best
+def product(n, dtype):
+    """A product of two random `n` x `n` matrices: `2 n^3` operations."""
+    a, b = (torch.randn(n, n).to(dtype) for _ in range(2))
+    return lambda: a @ b
+
+
+def rate(n, seconds):
+    """Operations a second of products of size `n` that took the `seconds` of `timing.alternate`."""
+    return 2 * n**3 / quartiles(seconds["wall"])["median"]
+
+
+def matrix_rate(dtype):
+    """The machine's matrix rate: `(operations a second, n)` of the best of three sizes of square matrices."""
+    sizes = {n: product(n, dtype) for n in (1024, 2048, 4096)}
+    return max((rate(n, seconds), n) for n, seconds in alternate(sizes, repeats=5).items())
 
 
 def threads_of(scale):
@@ -183,34 +191,44 @@ ALL_THREADS = torch.get_num_threads()
 
 
 def measure_network(repeats):
-    """Lines for training steps, inference, and the share of the machine's matrix rate that they reach."""
+    """Lines for training steps, inference, and the share of the machine's matrix rate that they reach.
+
+    The rate is measured in turn with what is held against it: a shared machine is not as fast at every minute.
+    """
     machine.set_up("cpu")
     # A type that the processor has no instructions for is emulated, a hundred times slower: nobody trains in it.
     for kind in filter(None, (torch.float32, AMP)):
-        rate = matrix_rate(kind)
-        yield figure(f"matrix rate, {str(kind).removeprefix('torch.')}", rate / 1e9, "GFLOP/s")
-    for scale, target in (("demo", None), ("paper", 3.3)):
-        threads_of(scale)
-        line = compared(f"training step, {scale}", alternate(steps(scale), repeats[scale]), target)
-        yield line
+        best, n = matrix_rate(kind)
+        yield figure(f"matrix rate, {str(kind).removeprefix('torch.')}", best / 1e9, "GFLOP/s")
+    threads_of("demo")
+    yield compared("training step, demo", alternate(steps("demo"), repeats["demo"]))
+    threads_of("paper")
     operations = 2 * count_macs(make_model(SCALES["paper"][0]), SCALES["paper"][1])
-    share = 3 * operations / line["ours"]["median"] / rate
-    yield figure("training step, paper: share of the matrix rate", 100 * share, "%", 65)
+    for name, pair, factor, target, wanted in (
+        ("training step, paper", steps, 3, 3.3, 65),
+        ("inference, paper", passes, 1, None, 85),
+    ):
+        seconds = alternate(pair("paper") | {"product": product(n, kind)}, repeats["paper"])
+        line = compared(name, seconds, target)
+        yield line
+        share = factor * operations / line["ours"]["median"] / rate(n, seconds["product"])
+        yield figure(f"{name}: share of the matrix rate", 100 * share, "%", wanted)
+        if pair is steps:
+            yield share_that_waits(line["ours"]["median"], repeats["full"])
+
+
+def share_that_waits(step, repeats):
+    """The line for how much of a paper `step` (seconds) is spent waiting for its image: at worst, no worker loads."""
     with tempfile.TemporaryDirectory() as folder:
         pair = loading(city(Path(folder)), Path(folder))["cache"]
-        waiting = quartiles(alternate({"pair": pair}, repeats["full"])["pair"]["wall"])["median"]
-    # At worst: the loop itself loads, no worker meanwhile.
-    share = waiting / (waiting + line["ours"]["median"])
-    yield figure("training step, paper: share that waits for data", 100 * share, "%", 2, at_most=True)
-    line = compared("inference, paper", alternate(passes("paper"), repeats["paper"]))
-    yield line
-    yield figure(
-        "inference, paper: share of the matrix rate", 100 * operations / line["ours"]["median"] / rate, "%", 85
-    )
+        waiting = quartiles(alternate({"pair": pair}, repeats)["pair"]["wall"])["median"]
+    share = 100 * waiting / (waiting + step)
+    return figure("training step, paper: share that waits for data", share, "%", 2, at_most=True)
 
 
 def measure_losses(repeats):
     """Lines for every loss and its gradient, on the paper's grid and at full resolution."""
+    machine.set_up("cpu")
     for size, place in (((65, 129), "1/8 grid"), ((512, 1024), "full size")):
         for name in ("ce", "focal", "tversky", "dice", "lovasz"):
             target = {"1/8 grid": 2.0, "full size": 1.5}[place] if name == "lovasz" else None
@@ -220,6 +238,7 @@ def measure_losses(repeats):
 
 def measure_data(repeats):
     """Lines for loading one pair, and for evaluating one image."""
+    machine.set_up("cpu")
     with tempfile.TemporaryDirectory() as folder:
         root = city(Path(folder))
         taken = alternate(loading(root, Path(folder)), repeats["full"])
