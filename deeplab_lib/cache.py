@@ -143,7 +143,7 @@ def _fill(source, finished, digest, say):
             sync(path)
         os.replace(part, finished)
     except OSError as error:
-        if error.errno != errno.ENOSPC:  # a drive that blinks: what is there stays for the next attempt
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):  # a drive that blinks: what is there stays
             raise
         shutil.rmtree(part, ignore_errors=True)
         raise ValueError(f"the disk of {finished.parent} is full: free some space or set DEEPLAB_CACHE") from None

@@ -6,7 +6,7 @@ import io
 import os
 import socket
 import time
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -119,7 +119,10 @@ def run_lock(files, patience=None, say=print):
         path.parent.mkdir(parents=True, exist_ok=True)
         lock.acquire(timeout=0)
     except filelock.Timeout:
-        who = holder.read_text() if holder.exists() else "another process"
+        try:
+            who = holder.read_text()
+        except OSError:
+            who = "another process"
         say(f"{files.stem} is being trained by {who}; waiting for it")
         try:
             lock.acquire(timeout=patience, poll_interval=0.5)
@@ -129,7 +132,9 @@ def run_lock(files, patience=None, say=print):
         raise ValueError(f"cannot write in {path.parent} ({error.strerror}); give another out_dir") from None
     try:
         files.sweep()
-        holder.write_text(f"process {os.getpid()} on {socket.gethostname()} since {time.strftime('%Y-%m-%d %H:%M')}")
+        with suppress(OSError):  # it only tells who waits whom for
+            since = time.strftime("%Y-%m-%d %H:%M")
+            holder.write_text(f"process {os.getpid()} on {socket.gethostname()} since {since}")
         yield
     finally:
         remove(holder)

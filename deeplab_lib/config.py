@@ -133,14 +133,7 @@ class Config:
         }
 
     def _resolve_machine(self):
-        if self.device == "auto":  # never mps, on which no run has been made yet
-            self._set("device", "cuda" if torch.cuda.is_available() else "cpu")
-        if not re.fullmatch(r"cpu|mps|cuda(:\d+)?", self.device):
-            raise ValueError(f"device is {self.device!r}; valid: auto, cpu, cuda, cuda:N, mps")
-        if self.device.startswith("cuda") and not torch.cuda.is_available():
-            raise ValueError(f"device is {self.device!r}, but this PyTorch sees no GPU; use device=cpu or auto")
-        if self.device == "mps" and not torch.backends.mps.is_available():
-            raise ValueError("device is 'mps', but this PyTorch sees none; use device=cpu or auto")
+        self._set("device", check_device(self.device))
         self._check_choices()
         if self.gpus > 1:
             self._check_processes()
@@ -372,6 +365,21 @@ def coerce(name, value, kind):
         pass
     want = {int: "a whole number", float: "a number", bool: "true or false", str: "text"}[kind]
     raise ValueError(f"{name} is {value!r}; it must be {want}")
+
+
+def check_device(device):
+    """The device that `device` names, "auto" being a GPU or else the CPU; ValueError where there is no such device."""
+    if device == "auto":  # never mps, on which no run has been made yet
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    if not re.fullmatch(r"cpu|mps|cuda(:\d+)?", device):
+        raise ValueError(f"device is {device!r}; valid: auto, cpu, cuda, cuda:N, mps")
+    if device.startswith("cuda") and not torch.cuda.is_available():
+        raise ValueError(f"device is {device!r}, but this PyTorch sees no GPU; use device=cpu or auto")
+    if device.startswith("cuda:") and int(device[5:]) >= max(1, count := torch.cuda.device_count()):
+        raise ValueError(f"device is {device!r}, but this machine's GPUs are 0 to {count - 1}")
+    if device == "mps" and not torch.backends.mps.is_available():
+        raise ValueError("device is 'mps', but this PyTorch sees none; use device=cpu or auto")
+    return device
 
 
 def best_amp(device):

@@ -14,6 +14,7 @@ import tempfile
 import time
 import warnings
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from unittest import mock
 
@@ -193,15 +194,15 @@ def cost_row(name, model, size, device):
 
 
 @torch.inference_mode()
-def add_timings(row, model, budget, expected):
-    """Fill in latency and peak memory of one image, or say in the note why not; `expected`: seconds a pass, guessed."""
+def add_timings(row, model, budget, expected, device):
+    """Fill in latency and peak memory of one image on `device`, or why not; `expected`: seconds a pass, guessed."""
     if not budget:
         row["note"] = "not timed: counted only"
         return
     if expected > 2 * budget:
         row["note"] = f"not timed: an image takes about {expected:.0f} s here, too long for a budget of {budget:g} s"
         return
-    device, synchronize = row["device"], synchronizer(row["device"])
+    synchronize = synchronizer(device)
     model = model.to(device).eval()
     image = torch.zeros(1, 3, row["height"], row["width"], device=device)
     durations, slow = [], expected > budget / 2
@@ -230,7 +231,7 @@ def measure(models, sizes, device="auto", budget=4.0, say=print, options=None):
         timed = min(1.25 * max(expected, budget), (WARM_UP + TIMED) * expected) if expected <= 2 * budget else 0
         told = f"{number}/{len(models)} {name} {size[1]}x{size[0]}: {row['macs'] / 1e9:.2f} GMACs"
         say(f"{told}, about {timed + 2:.0f} s" if budget else told)
-        add_timings(row, model, budget, expected)
+        add_timings(row, model, budget, expected, device)
         yield row
 
 
@@ -268,7 +269,9 @@ def main(arguments=None):
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N")
     parser.add_argument("--models", nargs="*", default=[], metavar="NAME", help="further networks, such as timm's")
     parser.add_argument("--backbone-budget", default=0.0, type=float, help="seconds for each backbone; 0: only counted")
+    parser.add_argument("--name", default="", help="what is put in brackets before every line that is printed")
     given = parser.parse_args(arguments)
+    say = partial(print, *([f"[{given.name}]"] if given.name else []), flush=True)
     for name in given.models:
         check_model(name)
     networks = trained_networks(given.out.parent, given.preset)
@@ -278,11 +281,11 @@ def main(arguments=None):
     further = [(name, PAPER_SIZE, {}) for name in BACKBONES if name not in wanted and (name, PAPER_SIZE) not in there]
     for group, budget in ((networks, given.budget), (further, given.backbone_budget)):
         models, sizes, options = zip(*group, strict=True) if group else ((), (), ())
-        for row in measure(models, sizes, given.device, budget, options=options):
+        for row in measure(models, sizes, given.device, budget, say, options):
             merge(given.out, row)
             timing = row["latency_ms"]
             told = f"{timing['median']:.1f} ms (median of {timing['n']})" if timing else row["note"]
-            print(f"    {told}", flush=True)
+            say(f"    {told}")
 
 
 if __name__ == "__main__":

@@ -18,6 +18,7 @@ PASSING = {
     errno.EAGAIN,
     errno.EINTR,
     errno.ENOENT,
+    *([errno.EACCES] if os.name == "nt" else []),  # there a file that a spreadsheet or a scanner has open
 }
 PAUSES = (0.5, 2, 5, 10, 20)
 

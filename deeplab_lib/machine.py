@@ -1,10 +1,10 @@
 """The machine: what a process tells PyTorch and the system about it, all in one place."""
 
-import copy
 import ctypes
 import os
 import platform
 import time
+from contextlib import contextmanager
 
 import torch
 
@@ -82,19 +82,30 @@ def compile_if_worth(run, say=print):
     Both are timed on forward and backward passes, after which the batch-norm statistics are put back.
     """
     images = trial_batch(run)
-    before, passes = copy.deepcopy(run.model.state_dict()), run.config.accumulate * (run.plan.total_steps - run.step)
+    passes = run.config.accumulate * (run.plan.total_steps - run.step)
     run.model.train()
-    plain = pass_seconds(run, images)
-    run.model.scores = torch.compile(run.model.scores, dynamic=False)
-    cost = pass_seconds(run, images, times=1)
-    saved = plain - pass_seconds(run, images)
-    run.model.load_state_dict(before)
+    with put_back(run.model):
+        plain = pass_seconds(run, images)
+        run.model.scores = torch.compile(run.model.scores, dynamic=False)
+        cost = pass_seconds(run, images, times=1)
+        saved = plain - pass_seconds(run, images)
     told = f"compiling took {cost:.0f} s and saves {1000 * saved:.1f} of {1000 * plain:.1f} ms a pass"
     if saved > 0:
         say(f"{told}: paid back after {cost / saved:,.0f} of {passes:,} passes")
     else:
         del run.model.scores
         say(f"{told}: the network is used uncompiled")
+
+
+@contextmanager
+def put_back(model):
+    """Put back afterwards what passes move in a network: the statistics of its batch norms."""
+    before = [(buffer, buffer.clone()) for buffer in model.buffers()]
+    try:
+        yield
+    finally:
+        for buffer, value in before:
+            buffer.copy_(value)
 
 
 def pass_seconds(run, images, times=3):

@@ -17,7 +17,7 @@ from deeplab_lib.architectures import make_model
 from deeplab_lib.averaging import Views
 from deeplab_lib.cache import Progress
 from deeplab_lib.cityscapes import read_image, read_labels, read_png, resize_image, scan
-from deeplab_lib.config import assigned, best_amp
+from deeplab_lib.config import assigned, best_amp, check_device
 from deeplab_lib.files import project_root, write_atomic, write_text
 from deeplab_lib.labels import CLASS_NAMES, ID_OF_TRAIN_ID, NUM_CLASSES, PALETTE, TRAIN_ID_OF_ID, colorize
 from deeplab_lib.losses import did_you_mean
@@ -92,8 +92,8 @@ def load_run(path=None, device="auto"):
     path = next((p for p in (Path(text + ENDING), project_root() / (text + ENDING)) if p.is_file()), None)
     if path is None:
         raise FileNotFoundError(f"no weights {text}{ENDING}: a run writes them at the end of its first epoch")
-    device = ("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device
-    state = checkpoint.load(path, device)
+    device = check_device(device)
+    state = checkpoint.load(path)
     try:
         config, weights = state["config"], state["weights"]
         options = {"stride_in": weights["stride_in"], "output_stride": config.get("output_stride", 8)}

@@ -10,6 +10,9 @@ import torch
 
 SIGNALS = [getattr(signal, name) for name in ("SIGTERM", "SIGINT", "SIGHUP", "SIGUSR1") if hasattr(signal, name)]
 
+# What PyTorch says of it on Linux and macOS, on Windows, on Apple's GPUs and out of cuBLAS.
+OUT_OF_MEMORY = "can't allocate memory", "not enough memory", "MPS backend out of memory", "CUBLAS_STATUS_ALLOC_FAILED"
+
 
 class RunStopped(RuntimeError):
     """A run ended early; the message says why, where its last good state is and how to go on."""
@@ -84,8 +87,8 @@ def leave_signals(worker):
 
 def is_out_of_memory(error):
     """Whether an exception says that the GPU's or the machine's memory is exhausted."""
-    text = str(error)
-    return isinstance(error, torch.OutOfMemoryError | MemoryError) or "can't allocate memory" in text
+    known = isinstance(error, torch.OutOfMemoryError | MemoryError)
+    return known or any(words in str(error) for words in OUT_OF_MEMORY)
 
 
 def is_disk_trouble(error):

@@ -25,6 +25,8 @@ def held(path):
             return False
     except filelock.Timeout:
         return True
+    except OSError:  # somebody else's folder, in which nothing may be locked
+        return sibling(path, ".holder") is not None
 
 
 def status(folder):

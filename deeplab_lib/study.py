@@ -1,7 +1,9 @@
 """Which runs a study consists of (`workflow/config.yaml`), how they share the machine, and how far they are."""
 
 import json
+import multiprocessing
 import os
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -142,6 +144,20 @@ def overview(runs, folder):
     """One line a run, `label: state`."""
     width = max(len(label(parameters)) for parameters in runs.values())
     return [f"{label(parameters):{width}}  {where(folder, stem, parameters)}" for stem, parameters in runs.items()]
+
+
+def estimate(runs, *arguments):
+    """`expected(runs, ...)`, or None where that fails: whatever is wrong, the runs themselves will say it.
+
+    A GPU is asked by a process of its own: this one would hold some of its memory for as long as it lives.
+    """
+    try:
+        if all(Config(**parameters).device == "cpu" for parameters in runs.values()):
+            return expected(runs, *arguments)
+        with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
+            return pool.submit(expected, runs, *arguments).result()
+    except Exception:
+        return None
 
 
 def expected(runs, folder, at_once, threads):

@@ -115,14 +115,15 @@ def final(run):
 
 
 def expected_seconds(run):
-    """Seconds that the rest of the run should take on this machine, from three passes of a copy of its network.
+    """Seconds that the rest of the run should take on this machine, from three passes of its network.
 
     Left out are the loss, which is small beside them but for finer labels, and whatever loading cannot hide.
     """
-    trial, images = copy.copy(run), machine.trial_batch(run)
-    # In eval mode, for batch norm that is synchronised over processes would wait for the others here.
-    trial.model = copy.deepcopy(run.model).eval()
-    per_image = machine.pass_seconds(trial, images) / len(images) / run.config.gpus
+    images = machine.trial_batch(run)
+    # Batch norm that is synchronised over processes would wait for the others here.
+    run.model.train(run.config.gpus == 1)
+    with machine.put_back(run.model):
+        per_image = machine.pass_seconds(run, images) / len(images) / run.config.gpus
     trained = sum(seen.numel() for seen in run.seen(images)) / images.numel()
     tested = sum(scale**2 for scale, _ in VIEWS[run.config.tta])
     validation = len(run.data.val) * per_image / 3 * tested / trained  # a forward pass is about a third of a step

@@ -5,6 +5,7 @@ Every random choice derives from (seed, epoch), so the state of a run is its wei
 
 import math
 import time
+import traceback
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
@@ -375,6 +376,7 @@ class Run:
                     part.load_state_dict(state[name])
             for group in self.optimizer.param_groups:
                 group["fused"] = "fused" in self.choices
+            lay_out_momentum(self.optimizer)
             self.history, self.sessions, self.best = state["history"], state["sessions"], state["best"]
             self.warnings = list(dict.fromkeys(state["warnings"] + self.warnings))
             self.start_epoch(**state["position"])
@@ -414,6 +416,8 @@ class Run:
         except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
             if not is_out_of_memory(error):
                 raise
+            # A notebook keeps the error, and with its frames' variables the graph that filled the memory.
+            traceback.clear_frames(error.__traceback__)
             advice = memory_advice(self.config)
             raise RunStopped(f"out of memory at {where()}: {advice}; {self.last_good()}") from None
         except OSError as error:
@@ -458,7 +462,23 @@ def make_optimizer(model, lr, fused=False):
         {"params": model.backbone_parameters(), "factor": 1},
         {"params": model.aspp_parameters(), "factor": HEAD_FACTOR},
     ]
-    return torch.optim.SGD(groups, lr=lr, momentum=MOMENTUM, weight_decay=WEIGHT_DECAY, fused=fused)
+    optimizer = torch.optim.SGD(groups, lr=lr, momentum=MOMENTUM, weight_decay=WEIGHT_DECAY, fused=fused)
+    lay_out_momentum(optimizer)
+    return optimizer
+
+
+def lay_out_momentum(optimizer):
+    """Give every weight its momentum, zero where it has none yet, in the weight's own memory format.
+
+    The fused step relies on both: it walks weight and momentum as they lie in memory, and a first step that overflows
+    in fp16 would leave the momentum it was to make unwritten.
+    """
+    for group in optimizer.param_groups:
+        for weight in group["params"]:
+            momentum, state = torch.zeros_like(weight), optimizer.state[weight]
+            if state.get("momentum_buffer") is not None:
+                momentum.copy_(state["momentum_buffer"])
+            state["momentum_buffer"] = momentum
 
 
 def with_ce(loss):

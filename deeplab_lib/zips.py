@@ -3,6 +3,7 @@
 import os
 import zipfile
 from dataclasses import dataclass
+from fnmatch import fnmatch
 from functools import lru_cache
 from pathlib import Path
 
@@ -11,6 +12,7 @@ ARCHIVES = {
     "gtFine": ("gtFine_trainvaltest.zip",),
     "gtCoarse": ("gtCoarse.zip",),
 }
+PICTURES = "[!.]*.png"  # macOS puts a hidden "._name.png" beside every file on disks that are not its own
 
 
 @dataclass(frozen=True)
@@ -73,12 +75,12 @@ def list_files(root, folder):
     """
     root, top = Path(root), folder.partition("/")[0]
     if (root / folder).is_dir():
-        return sorted((root / folder).glob("*/*.png"))
+        return sorted((root / folder).glob(f"*/{PICTURES}"))
     found = []
     for path in find_archives(root, top):
         for info in _archive(path).infolist():
             parts = info.filename.split("/")
-            if len(parts) == 4 and "/".join(parts[:2]) == folder and parts[3].endswith(".png"):
+            if len(parts) == 4 and "/".join(parts[:2]) == folder and fnmatch(parts[3], PICTURES):
                 found.append(Member(path, info.filename, info.file_size))
     return sorted(found, key=lambda file: file.member)
 

@@ -233,9 +233,10 @@ class TestOneLineForWhatIsWrong:
         sizes = [path.stat().st_size for path in made.glob("*.npy")]
         assert sum(sizes) - HEADER * len(sizes) == space_needed(5, SIZE)
 
-    def test_a_disk_that_fills_up_meanwhile(self, city, folder, monkeypatch):
+    @pytest.mark.parametrize("number", [cache.errno.ENOSPC, cache.errno.EDQUOT])
+    def test_a_disk_or_quota_that_fills_up_meanwhile(self, city, folder, monkeypatch, number):
         def full_disk(image, labels):
-            raise OSError(cache.errno.ENOSPC, "No space left on device")
+            raise OSError(number, "No space left on device")
 
         monkeypatch.setattr(cache, "checksum", full_disk)
         with pytest.raises(ValueError, match="is full: free some space or set DEEPLAB_CACHE"):

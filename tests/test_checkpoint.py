@@ -6,6 +6,7 @@ import os
 import signal
 import threading
 import time
+from pathlib import Path
 
 import pytest
 import torch
@@ -297,3 +298,9 @@ def test_a_place_where_nothing_can_be_written_is_one_line(tmp_path):
     with pytest.raises(ValueError, match=r"cannot write in .*file.runs .*; give another out_dir") as raised:
         run_lock(RunFiles(tmp_path / "file" / "runs", "x")).__enter__()
     assert "\n" not in str(raised.value)
+
+
+def test_a_disk_too_full_to_say_who_holds_a_run_does_not_stop_it(run, monkeypatch):
+    monkeypatch.setattr(Path, "write_text", lambda *given: (_ for _ in ()).throw(OSError(errno.ENOSPC, "full")))
+    with run_lock(run):
+        assert not run.path(".holder").exists()

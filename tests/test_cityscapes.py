@@ -52,6 +52,8 @@ class TestScan:
 
     def test_the_other_files_of_the_download_are_passed_over(self, city):
         before = scan(city, "train")
+        for file in city.rglob("*.png"):
+            file.with_name(f"._{file.name}").write_bytes(b"what macOS leaves on a disk that is not its own")
         for suffix in ("color", "instanceIds"):
             save_png(city / f"gtFine/train/ulm/ulm_000000_000000_gtFine_{suffix}.png", np.zeros((4, 4), np.uint8))
         assert scan(city, "train") == before

@@ -4,10 +4,11 @@ import json
 from dataclasses import FrozenInstanceError, fields
 
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from deeplab_lib.config import Config, canonical, check_names, coerce, from_notebook
+from deeplab_lib.config import Config, canonical, check_device, check_names, coerce, from_notebook
 from deeplab_lib.losses import make_loss
 from deeplab_lib.recipes import PRESETS, RECIPES
 
@@ -235,3 +236,18 @@ def test_canonical_spelling_means_the_same(key):
     text = canonical(RECIPES[key].loss)
     assert canonical(text) == text
     assert make_loss(text).weights == make_loss(RECIPES[key].loss).weights
+
+
+@pytest.mark.parametrize(
+    ("device", "words"),
+    [
+        ("tpu", "device is 'tpu'; valid: auto, cpu, cuda, cuda:N, mps"),
+        ("cuda:2", "device is 'cuda:2', but this machine's GPUs are 0 to 1"),
+    ],
+)
+def test_a_device_that_is_not_there_is_refused(monkeypatch, device, words):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    assert check_device("cuda:1") == "cuda:1" and check_device("auto") == "cuda"
+    with pytest.raises(ValueError, match=words):
+        check_device(device)

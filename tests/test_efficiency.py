@@ -160,18 +160,18 @@ def row(**values):
 
 def test_one_image_in_inference_and_eval_mode():
     witness, found = Witness().train(), row()
-    add_timings(found, witness, budget=9, expected=0)
+    add_timings(found, witness, budget=9, expected=0, device="cpu")
     assert set(witness.seen) == {((1, 3, 8, 16), False, True, torch.float32)}
     assert found["latency_ms"]["n"] == 100 and len(witness.seen) == 111  # one for memory, ten to warm up
 
 
 def test_a_slow_network_is_passed_once_and_a_hopeless_one_not_at_all():
     witness, found = Witness(), row()
-    add_timings(found, witness, budget=1, expected=1)
+    add_timings(found, witness, budget=1, expected=1, device="cpu")
     assert found["latency_ms"]["n"] == 1 and found["note"] == efficiency.SLOW_NOTE
     assert [shape for shape, *_ in witness.seen] == [(1, 3, 4, 8), (1, 3, 8, 16)]
     witness, found = Witness(), row()
-    add_timings(found, witness, budget=1, expected=30)
+    add_timings(found, witness, budget=1, expected=30, device="cpu")
     assert found["latency_ms"] is None and found["peak_memory_MB"] is None and not witness.seen
     assert found["note"] == "not timed: an image takes about 30 s here, too long for a budget of 1 s"
 

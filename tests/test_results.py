@@ -503,6 +503,18 @@ def test_status_tells_every_run(tmp_path):
     assert 90 < table.seconds_left["DeepLabV2_ce07_tv03"] < 150, "an unstarted run takes as long as the others"
 
 
+def test_status_of_a_folder_where_nothing_may_be_locked(tmp_path, monkeypatch):
+    for recipe in ("ce", "ce_dice"):
+        synthetic_runs.write_runs(tmp_path, recipes=(recipe,), images=12, unfinished_at=4)
+        (tmp_path / f"{RECIPES[recipe].stem}.lock").touch()
+    (tmp_path / f"{RECIPES['ce'].stem}.holder").write_text("process 1 on another machine")
+    monkeypatch.setattr(
+        filelock.FileLock, "acquire", lambda *given, **options: (_ for _ in ()).throw(PermissionError())
+    )
+    state = status.status(tmp_path).set_index("run").state
+    assert [state[RECIPES[recipe].stem] for recipe in ("ce", "ce_dice")] == ["running", "stopped at epoch 4"]
+
+
 def test_status_survives_nothing_and_damage(tmp_path):
     assert set(status.status(tmp_path / "nowhere").state) == {"not started"}
     (tmp_path / "DeepLabV2_ce.csv").write_text("epoch,lr\n")

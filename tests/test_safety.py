@@ -76,6 +76,11 @@ def test_outside_the_main_thread_signals_are_left_alone():
     [
         (torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB"), True),
         (RuntimeError("[enforce fail at alloc_cpu.cpp:73] . DefaultCPUAllocator: can't allocate memory"), True),
+        (
+            RuntimeError("[enforce fail at alloc_cpu.cpp:116] DefaultCPUAllocator: not enough memory: you"),
+            True,
+        ),
+        (RuntimeError("MPS backend out of memory (MPS allocated: 17.9 GB)"), True),
         (MemoryError(), True),
         (RuntimeError("shape mismatch"), False),
         (ValueError("out of range"), False),

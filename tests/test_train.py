@@ -2,13 +2,16 @@
 
 import csv
 import errno
+import gc
 import json
 import os
 import shutil
 import signal
 import threading
 import time
+import weakref
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -320,6 +323,30 @@ def test_a_run_goes_on_in_the_precision_of_another_machine(smoke, first, then):
     assert [session["amp"] for session in record_of(smoke(epochs=2))["sessions"]] == [first, then]
 
 
+def test_a_first_step_that_overflows_in_fp16_leaves_no_momentum(smoke, monkeypatch):
+    momenta, huge = [], partial(torch.amp.GradScaler, init_scale=2.0**40)
+    monkeypatch.setattr(torch.amp, "GradScaler", huge)
+
+    def watch(event, run):
+        if (event, run.step) == ("step", 1):
+            momenta.extend(state["momentum_buffer"] for state in run.optimizer.state.values())
+
+    fit(smoke(epochs=1, amp="fp16"), watch)
+    assert momenta and not any(momentum.any() for momentum in momenta)
+
+
+@pytest.mark.parametrize(("first", "then"), [("", "channels_last"), ("channels_last", "")])
+def test_momentum_lies_in_memory_as_its_weight_does_whatever_the_run_began_with(smoke, first, then):
+    interrupted(smoke(epochs=1, without=first), 3)
+    strides = []
+
+    def watch(event, run):
+        strides.extend((p.stride(), state["momentum_buffer"].stride()) for p, state in run.optimizer.state.items())
+
+    fit(smoke(epochs=1, without=then), watch)
+    assert strides and all(weight == momentum for weight, momentum in strides)
+
+
 def test_what_is_left_off_stays_off_when_a_run_goes_on(smoke):
     interrupted(smoke(epochs=1), 3)
     fused = []
@@ -448,6 +475,23 @@ def test_exhausted_memory_says_what_to_try(focal, monkeypatch, error):
         "out of memory at epoch 1, step 0: try accumulate=2 (the same batch of 2 in 2 parts) or a smaller batch_size; "
         "nothing had been saved yet"
     )
+
+
+def test_exhausted_memory_is_given_back_though_the_error_is_kept(smoke, monkeypatch):
+    """A notebook keeps the last error, so that its next run would begin with the memory of this one."""
+    scores, made = train.Run.scores, []
+
+    def remembered(run, images):
+        logits = scores(run, images)
+        made.append(weakref.ref(logits))
+        return logits
+
+    monkeypatch.setattr(train.Run, "scores", remembered)
+    monkeypatch.setattr(train.WeightedLoss, "total", lambda loss, terms: (_ for _ in ()).throw(MemoryError()))
+    with pytest.raises(RunStopped) as kept:
+        fit(smoke())
+    gc.collect()
+    assert kept.tb is not None and made and all(logits() is None for logits in made)
 
 
 @pytest.fixture

@@ -155,6 +155,19 @@ def test_the_time_expected_of_a_study_counts_every_scale_that_is_trained_on(tmp_
     assert all(images.is_contiguous(memory_format=torch.channels_last) for images in seen)
 
 
+def test_a_gpu_is_asked_for_the_time_by_a_process_of_its_own(tmp_path, monkeypatch):
+    runs = study.plan(settings(preset="smoke", runs=tmp_path, recipes=["ce"]))
+    monkeypatch.setattr(study, "Config", lambda **parameters: SimpleNamespace(device="cuda"))  # here, and not there
+    monkeypatch.setattr(Run, "scores", lambda run, images: pytest.fail("timed in this process"))
+    assert study.estimate(runs, tmp_path, 1, 1) > study.NOTEBOOK_SECONDS
+
+
+def test_no_time_is_told_where_none_can_be_measured(tmp_path, monkeypatch):
+    runs = study.plan(settings(preset="smoke", runs=tmp_path, recipes=["ce"]))
+    monkeypatch.setattr(machine, "pass_seconds", lambda run, batch: (_ for _ in ()).throw(torch.OutOfMemoryError()))
+    assert study.estimate(runs, tmp_path, 1, 1) is None
+
+
 @pytest.mark.parametrize(
     ("knobs", "images"),
     [({}, 20 + 8 / 3), ({"tta": "flip"}, 20 + 8 * 2 / 3), ({"multiscale": True}, 20 + 8 / 3 / 1.8125)],

@@ -1,6 +1,6 @@
 """Execute a notebook with papermill and print what it prints, line by line, under a name.
 
-    python workflow/execute.py NAME NOTEBOOK EXECUTED PARAMETERS_AS_JSON [--report FOLDER] [--lanes LANE ...]
+    python workflow/execute.py NAME NOTEBOOK EXECUTED PARAMETERS_AS_JSON [--report FOLDER] [--threads N] ...
 
 With --report the executed notebook is rendered into FOLDER afterwards. A stop (SIGINT, SIGTERM, SIGHUP, SIGUSR1, or
 the end of --minutes) is passed on to the notebook's kernel, which finishes its step and saves; papermill alone would
@@ -130,10 +130,15 @@ def main():
     parser.add_argument("--report", type=Path, help="folder for the executed notebook as HTML and PDF")
     parser.add_argument("--lanes", nargs="*", default=[], help="values of CUDA_VISIBLE_DEVICES, of which one is taken")
     parser.add_argument("--minutes", type=float, default=1e9, help="time granted; the run saves before it is over")
+    parser.add_argument("--threads", type=int, help="processor threads for the notebook; None: all cores")
     args = parser.parse_args()
+    if args.threads:
+        os.environ["OMP_NUM_THREADS"] = str(args.threads)
     start, seconds = time.monotonic(), 60 * args.minutes
     stop = Stop()
     with contextlib.redirect_stdout(Named(args.name, sys.stdout)):
+        if args.report:
+            print("analysis, HTML and PDF: about a minute")
         with lane(args.lanes, stop):
             work = (args.notebook, args.executed, args.parameters)
             problem = "stopped" if stop.asked else supervise(work, stop, start + seconds - min(MARGIN, seconds / 2))
