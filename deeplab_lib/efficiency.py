@@ -200,7 +200,7 @@ def add_timings(row, model, budget, expected, device):
         row["note"] = "not timed: counted only"
         return
     if expected > 2 * budget:
-        row["note"] = f"not timed: an image takes about {expected:.0f} s here, too long for a budget of {budget:g} s"
+        row["note"] = f"not timed: an image takes about {expected:.1f} s here, too long for a budget of {budget:g} s"
         return
     synchronize = synchronizer(device)
     model = model.to(device).eval()
