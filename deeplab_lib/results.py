@@ -129,9 +129,12 @@ class Run:
 
     @property
     def best(self):
-        """`(epoch, val_mIoU)` of the epoch with the highest validation mIoU, `(None, nan)` when there is none."""
+        """`(epoch, val_mIoU)` of the epoch with the highest validation mIoU.
+
+        `(None, nan)` when there is none, or when the headline is measured otherwise than the epochs' values.
+        """
         values = self.table["val_mIoU"].dropna()
-        if values.empty:
+        if values.empty or not np.isclose(values.iloc[-1], self.final_val_mIoU):
             return None, float("nan")
         return int(self.table["epoch"].loc[values.idxmax()]), float(values.max())
 

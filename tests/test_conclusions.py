@@ -97,6 +97,22 @@ def test_without_intervals_no_class_counts_as_decided_or_undecided(old):
     assert text.endswith("are gains; none of them has an interval.")
 
 
+def test_boundary_scores_are_not_compared_by_overlap(planted):
+    text = prose.boundaries(planted.evidence.levels("boundary_f"), planted.titles, Numbers())
+    assert "cannot tell" not in text and "read from the interval of their difference" in text
+
+
+def test_one_boundary_score_spans_no_range(planted):
+    assert prose.boundaries(planted.evidence.levels("boundary_f")[:1], planted.titles, Numbers()) == ""
+
+
+def test_without_a_class_of_ce_nothing_is_said_against_it(planted):
+    iou = final_table(planted.study.runs)[list(CLASS_NAMES)]
+    iou.loc["DeepLabV2_ce"] = float("nan")
+    text = prose.classes(iou, planted.titles, "DeepLabV2_ce", None, Numbers())
+    assert "furthest apart" in text and "differences from CE" not in text
+
+
 def test_what_the_files_do_not_say_of_the_schedule_is_not_made_up(old, planted):
     assert set(setting.configurations(old.study.runs)["changes"]) == {"not recorded"}
     assert "says of their recipe" in setting.configurations_note(old.study.runs)

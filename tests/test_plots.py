@@ -11,7 +11,7 @@ from deeplab_lib import plots
 from deeplab_lib.analysis import captions, pictures, prose
 from deeplab_lib.analysis.gallery import Gallery, check_parameters
 from deeplab_lib.analysis.numbers import Numbers
-from deeplab_lib.analysis.tables import final_table
+from deeplab_lib.analysis.tables import final_table, results_table
 from deeplab_lib.labels import CLASS_NAMES
 from deeplab_lib.plots import LOOKS, Missing
 from deeplab_lib.recipes import RECIPES
@@ -179,6 +179,13 @@ def test_heat_map_prints_differences_from_the_baseline():
         pictures.heat_map(iou[["rider"]], {"base": "Base", "other": "Other"})
 
 
+@pytest.mark.parametrize("without", ["base", "other"])
+def test_heat_map_leaves_out_differences_where_there_are_none(without):
+    iou = pd.DataFrame({"road": [50.0, 47.5], "rider": [30.0, 29.0]}, ["base", "other"])
+    iou.loc[without] = np.nan
+    assert len(pictures.heat_map(iou, {"base": "Base", "other": "Other"}, "base").axes) == 1
+
+
 def test_confusion_is_row_normalised():
     matrix = np.zeros((19, 19))
     matrix[0, :2] = 30, 10
@@ -261,3 +268,19 @@ def test_prose_reads_every_run_and_registers_its_numbers(eight, old):
     assert prose.cross_entropy(old, Numbers()) == ""
     low, high = numbers["reading.val_mIoU.low"], numbers["reading.val_mIoU.high"]
     assert low == min(run.final_val_mIoU for run in eight) and high == max(run.final_val_mIoU for run in eight)
+
+
+def test_a_final_value_measured_otherwise_is_not_held_against_the_curve(old):
+    """The last of it lies far above every epoch's: no epoch of the curve comes near, and none is the best of both."""
+    for run in old:
+        run.table["val_mIoU_final"] = np.minimum(2 * run.table["val_mIoU"], 100)
+    numbers = Numbers()
+    text = prose.validation_mious(old, numbers)
+    assert numbers["reading.early.high"] <= old[0].epochs and "best epoch" not in text
+    assert results_table(old)["best_val_mIoU"].isna().all()
+
+
+def test_final_values_without_a_curve_are_told_alone(old):
+    for run in old:
+        run.table["val_mIoU_final"], run.table["val_mIoU"] = 50.0, np.nan
+    assert prose.validation_mious(old, Numbers()) == "Validation mIoU ends at 50.0 % (all runs)."

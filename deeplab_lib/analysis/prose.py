@@ -157,21 +157,19 @@ def validation_mious(runs, numbers):
     if not final:
         return ""
     text = f"Validation mIoU ends at {_ends(final, numbers, 'val_mIoU', '.1f', ' %')}. "
-    early = {}
-    for run in runs:
-        values = run.table["val_mIoU"].dropna()
-        reached = values.index[values >= 0.9 * final.get(run.label, np.inf)]
-        if len(reached):
-            early[run.label] = run.table["epoch"].loc[reached[0]]
-    text += (
-        f"A run reached nine tenths of its own final value after {_ends(early, numbers, 'early', '.0f', ' epochs')}. "
-    )
-    lost = {run.label: run.best[1] - run.final_val_mIoU for run in runs if run.label in final}
+    curves = {run.label: run.table.dropna(subset="val_mIoU").set_index("epoch")["val_mIoU"] for run in runs}
+    early = {label: (curve >= 0.9 * curve.iloc[-1]).idxmax() for label, curve in curves.items() if len(curve)}
+    if early:
+        ends = _ends(early, numbers, "early", ".0f", " epochs")
+        text += f"A curve reached nine tenths of its last value after {ends}. "
+    lost = {run.label: run.best[1] - run.final_val_mIoU for run in runs if np.isfinite(run.best[1])}
+    if not lost:
+        return text.strip()
     late = [label for label, value in lost.items() if value > 1]
     if late:
         worst = numbers.put("reading.val_mIoU.lost", max(lost.values()), ".1f")
-        ends, most = ("ends", "") if len(late) == 1 else ("end", "at most ")
-        return text + f"{listing(late)} {ends} more than a point below the best epoch ({most}{worst} points)."
+        end, most = ("ends", "") if len(late) == 1 else ("end", "at most ")
+        return text + f"{listing(late)} {end} more than a point below the best epoch ({most}{worst} points)."
     return text + "No run ends more than a point below its best epoch, so reporting the last epoch costs little here."
 
 
@@ -210,6 +208,7 @@ def classes(iou, titles, baseline, decided, numbers):
 
     `iou` (percent) and `decided` (see `decided_classes`) are run x class.
     """
+    iou = iou.dropna(how="all")
     mean = iou.mean().dropna().sort_values(ascending=False)
     if mean.empty:
         return ""
@@ -295,14 +294,14 @@ def images(roles, arrays, numbers):
 
 
 def boundaries(table, titles, numbers):
-    """The range of the boundary F-score; `table` is that of `Evidence.levels`."""
-    if table.empty or table["estimate"].isna().all():
-        return ""
+    """The range of the boundary F-score, "" for fewer than two runs; `table` is that of `Evidence.levels`."""
     values = table["estimate"].dropna()
+    if len(values) < 2:
+        return ""
     ends = _ends({titles[run]: value for run, value in values.items()}, numbers, "boundary", ".1f", " %")
     return (
-        f"The boundary F-score runs from {ends}; "
-        "intervals that overlap widely say that the images cannot tell these runs apart."
+        f"The boundary F-score is {ends}. Each interval is that of a single value: all runs are scored on the same "
+        "images, so whether two of them differ is read from the interval of their difference, not from an overlap."
     )
 
 
