@@ -405,7 +405,7 @@ def forest(table, label):
 
 @styled
 def ranking(table, label):
-    """Runs by estimate, best on top, with intervals; a bar right of them joins the runs of every tie.
+    """Runs by estimate, best on top, with intervals; a bar right of them, thin past others, joins those of every tie.
 
     `table` has name, estimate, low, high, color, marker and tie: the set of groups a row belongs to, as letters
     (`"a"`, `"ab"`, ...): rows that share a letter are not told apart.
@@ -424,16 +424,11 @@ def ranking(table, label):
         rows = [place for place, tie in enumerate(table["tie"]) if letter in tie]
         if len(rows) < 2:
             continue
-        x = 1.11 + 0.02 * column
-        ax.plot(
-            [x, x],
-            [min(rows) - 0.3, max(rows) + 0.3],
-            transform=ax.get_yaxis_transform(),
-            color="0.25",
-            linewidth=2.4,
-            clip_on=False,
-            solid_capstyle="butt",
-        )
+        breaks = np.flatnonzero(np.diff(rows) > 1) + 1
+        spans = [y for part in np.split(rows, breaks) for y in (part[0] - 0.3, part[-1] + 0.3, np.nan)]
+        style = {"transform": ax.get_yaxis_transform(), "color": "0.25", "clip_on": False, "solid_capstyle": "butt"}
+        for heights, width in ((spans, 2.4), ([rows[0], rows[-1]], 0.6)):
+            ax.plot(np.full(len(heights), 1.11 + 0.02 * column), heights, linewidth=width, **style)
     _name_rows(ax, table["name"], label)
     return fig
 

@@ -2,6 +2,7 @@
 
 import re
 
+import pandas as pd
 import pytest
 from synthetic_runs import write_runs
 
@@ -55,6 +56,16 @@ def test_a_planted_winner_and_loser_are_named(planted):
         assert "lowest value is that of CE + Dice" in text
     top = planted.numbers["reading.ranking.DeepLabV2_ce05_f05_warnup_lr_0.0003"]
     assert f"{top:.2f} %" in planted.text(conclusions.abstract)
+
+
+def test_a_leader_is_told_apart_from_those_that_it_is_not_tied_with():
+    """Of three runs the first and the last are tied, though the second is told apart from the first."""
+    table = pd.DataFrame(
+        {"value": [52, 51, 50], "low": 49, "high": 53, "best": [1, 2, 1], "worst": [2, 3, 3], "ties": ["a", "b", "ab"]},
+        index=["A", "B", "C"],
+    )
+    text = prose.ranking(table, dict(zip("ABC", "ABC", strict=True)), Numbers())
+    assert text.startswith("A has the highest final mIoU, 52.00 %, but these images cannot tell it apart from C.")
 
 
 def test_a_difference_across_schedules_is_called_confounded(planted):

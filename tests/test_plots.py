@@ -148,6 +148,16 @@ def test_forest_and_ranking_say_what_they_were_given():
         plots.forest(table[:0], "difference")
 
 
+def test_the_bar_of_a_tie_is_thin_past_who_is_not_in_it():
+    table = pd.DataFrame({
+        "name": ["A", "B", "C"], "estimate": [3.0, 2.0, 1.0], "low": np.nan, "high": np.nan,
+        "color": "#000000", "marker": "o", "tie": ["a", "b", "a"],
+    })  # fmt: skip
+    thick, thin = plots.ranking(table, "mIoU (%)").axes[0].lines[-2:]
+    assert list(thick.get_ydata()[[0, 1, 3, 4]]) == pytest.approx([-0.3, 0.3, 1.7, 2.3])
+    assert list(thin.get_ydata()) == [0, 2]
+
+
 def test_cost_figure_shows_trained_and_untrained_architectures():
     table = pd.DataFrame({
         "name": ["CE", "other"], "mIoU": [40.0, np.nan], "color": ["#000000", "0.4"], "marker": ["o", ">"],

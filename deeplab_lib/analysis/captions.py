@@ -25,8 +25,8 @@ FIGURES = {
     "classes": "Validation IoU of every class (top) and its difference from the CE run (bottom). Bold: the "
     "simultaneous 95 % interval of the difference leaves out zero.",
     "frequency": "Validation IoU of every class against its share of the labelled pixels. Grey bars span the runs.",
-    "ranking": "The runs by final validation mIoU, {intervals}. Runs joined by a bar on the right are tied: the images "
-    "do not tell them apart.",
+    "ranking": "The runs by final validation mIoU, {intervals}. Runs joined by a bar on the right, thick beside each, "
+    "are tied: the images do not tell them apart.",
     "differences": "Difference in final validation mIoU from the CE run, {intervals}. Hollow: not told apart from it.",
     "boundary": "Boundary F-score, mean over the validation images, with simultaneous 95 % intervals.",
     "confusion": "Confusion matrix of {run}, the run with the highest mIoU, on the validation images. Rows sum to "

@@ -309,20 +309,19 @@ def ranking(table, titles, numbers):
     """Who leads, and who cannot be told apart from the leader: `table` as `statistics.ranking` gives it."""
     if len(table) < 2:
         return ""
-    first = table["ties"].iloc[0][0]
-    leaders = [method for method in table.index if first in table["ties"][method]]
-    top = numbers.put(f"reading.ranking.{leaders[0]}", table["value"].iloc[0], ".2f")
-    named = f"{titles[leaders[0]]} has the highest final mIoU, {top} %"
+    leader, *others = table.index
+    tied = [method for method in others if set(table["ties"][method]) & set(table["ties"][leader])]
+    top = numbers.put(f"reading.ranking.{leader}", table["value"].iloc[0], ".2f")
+    named = f"{titles[leader]} has the highest final mIoU, {top} %"
     last = titles[table.index[-1]]
     if table["low"].isna().all():
         return f"{named}; without per-image results there are no intervals, and the order of the runs proves nothing."
-    if len(leaders) == len(table):
+    if table["ties"].nunique() == 1:
         return f"{named}, but no two of the {count(len(table))} runs can be told apart: all share one rank."
-    if len(leaders) == 1:
-        text = f"{named}, and is told apart from every other run. "
+    if tied:
+        text = f"{named}, but these images cannot tell it apart from {listing(titles[method] for method in tied)}. "
     else:
-        others = listing(titles[method] for method in leaders[1:])
-        text = f"{named}, but shares the first rank with {others}, from which these images cannot tell it apart. "
+        text = f"{named}, and is told apart from every other run. "
     if table["best"].iloc[-1] == len(table):
         return text + f"The lowest value is that of {last}, which is surely the last of the {count(len(table))}."
     best = numbers.put("reading.ranking.last", table["best"].iloc[-1], ".0f")
