@@ -7,7 +7,7 @@ columns, no JSON, no NPZ) are read too: everything that a CSV alone can tell is 
 import csv
 import json
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -414,10 +414,24 @@ class Scope:
 
 @dataclass
 class Study:
-    """Runs that may stand in one table: same data, preset, image size and epochs, with the unfinished beside them."""
+    """Runs that may stand in one table: same data, preset, image size and epochs, with the unfinished beside them.
+
+    common: what every run departs in from recipe and preset, as stems name it (`("lr0.0005",)`); it is left out of the
+    runs' variants, so that recipes that depart in nothing else are recipes as they are.
+    """
 
     scope: Scope
     runs: list[Run]
+    common: tuple[str, ...] = ()
+
+    def __str__(self):
+        return ", ".join([str(self.scope), *([self.departure] if self.departure else [])])
+
+    @property
+    def departure(self):
+        """What all runs depart in, in words, "" when in nothing but their length, which the scope tells."""
+        parts = [part for part in self.common if not part.startswith("epochs")]
+        return f"all with {' '.join(parts)}" if parts else ""
 
     @property
     def finished(self):
@@ -442,22 +456,36 @@ def studies(runs):
     """The runs grouped by what they share, the group with most recipes first.
 
     A run without JSON that is not finished joins the first group: it was trained into the same folder. First stages
-    stand apart, last.
+    stand apart, last. What all runs of a group depart in is told once, of the group.
     """
     groups = {}
     for run in runs:
         if run.finished:
             groups.setdefault(Scope.of(run), []).append(run)
-    found = [Study(scope, members) for scope, members in groups.items()]
+    found = [_study(scope, members) for scope, members in groups.items()]
     staged = lambda study: all(run.stage for run in study.runs)  # noqa: E731
-    found.sort(key=lambda study: (staged(study), -len(study.recipes), -len(study.runs), str(study.scope)))
+    found.sort(key=lambda s: (staged(s), -len(s.recipes), len(s.common), -len(s.runs), str(s.scope)))
     waiting = [run for run in runs if not run.finished and not run.stage]
     stages = [run for run in runs if not run.finished and run.stage]
     if found and not staged(found[0]):
-        found[0].runs += waiting
+        found[0].runs += [_without(found[0].common, run) for run in waiting]
     elif waiting:
-        found.insert(0, Study(Scope.of(waiting[0]), waiting))
+        found.insert(0, _study(Scope.of(waiting[0]), waiting))
     return [*found, *([Study(Scope.of(stages[0]), stages)] if stages else [])]
+
+
+def _study(scope, runs):
+    """A Study of the runs, with what all of its recipes depart in; () when one departs in nothing."""
+    parts = [run.variant.split("_") for run in runs if run.recipe and not run.stage]
+    least = min(parts, key=len, default=[])
+    common = tuple(least) if least != [""] and all(set(least) <= set(others) for others in parts) else ()
+    return Study(scope, [_without(common, run) for run in runs], common)
+
+
+def _without(common, run):
+    """The run with `common` left out of its variant."""
+    rest = "_".join(part for part in run.variant.split("_") if part not in common)
+    return replace(run, variant=rest) if common else run
 
 
 def require_comparable(runs):

@@ -146,6 +146,13 @@ def test_scope_says_what_it_is(planted, old):
     assert "did not see those images" in setting.data(planted.study.runs, Numbers())
 
 
+def test_runs_that_all_depart_alike_are_ranked_and_say_so(tmp_path):
+    write_runs(tmp_path, recipes=("ce", "ce_dice"), suffix="batch4", images=8, preset="smoke")
+    report = Report(tmp_path)
+    assert len(report.ranks) == 2 and len(report.versus) == 1
+    assert setting.scope(report.study).endswith("10 epochs, all with batch4")
+
+
 def test_what_is_missing_is_listed(old, tmp_path):
     gallery = Gallery("", Numbers(), {})
     gallery.leave_out("val-ce", "no run has values of val_ce")

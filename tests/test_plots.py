@@ -257,6 +257,12 @@ def test_gallery_registers_what_its_tables_print(eight):
     assert numbers.text("classes.DeepLabV2_ce.val_mIoU") == f"{eight[0].final_val_mIoU:.1f}"
 
 
+def test_gallery_shows_no_table_without_a_value(eight):
+    numbers = Numbers()
+    Gallery("toy city (synthetic)", numbers, {}).table("classes", final_table(eight) * np.nan)
+    assert len(numbers) == 0
+
+
 def test_every_figure_and_table_has_a_caption():
     assert all(caption.endswith(".") for caption in captions.FIGURES.values())
     assert not any(table.caption.endswith(".") for table in captions.TABLES.values()), "the scope follows"

@@ -355,6 +355,30 @@ def test_ablations_are_told_from_recipes_and_seeds_are_one_method(eight):
     assert [run.seed for run in methods(study.recipes)["DeepLabV2_ce"]] == [0, 1, 2]
 
 
+def test_what_all_recipes_depart_in_makes_no_ablation_of_any(tmp_path):
+    """It is told of the study; what a run departs in besides stays with the run, the unfinished ones included."""
+    synthetic_runs.write_runs(tmp_path, recipes=("ce", "ce_dice"), suffix="batch4_lr0.5", images=12)
+    synthetic_runs.write_runs(tmp_path, recipes=("ce",), suffix="batch4_lr0.5_ema0.9", images=12)
+    synthetic_runs.write_runs(tmp_path, recipes=("ce_focal",), suffix="batch4_lr0.5", images=12, unfinished_at=3)
+    (study,) = studies(read_runs(tmp_path))
+    assert [run.label for run in study.recipes] == ["CE", "CE + Dice"]
+    assert [run.label for run in study.ablations] == ["CE, ema0.9"]
+    assert [run.label for run in study.unfinished] == ["CE + Focal"]
+    assert str(study) == "toy city (synthetic), demo scale, 10 epochs, 128x256, all with batch4 lr0.5"
+
+
+def test_a_length_of_their_own_is_told_by_the_epochs_alone(tmp_path):
+    synthetic_runs.write_runs(tmp_path, recipes=("ce", "ce_dice"), suffix="epochs12", epochs=12, images=12)
+    (study,) = studies(read_runs(tmp_path))
+    assert len(study.recipes) == 2 and str(study) == str(study.scope)
+
+
+def test_recipes_as_they_are_come_before_recipes_that_all_depart(eight):
+    synthetic_runs.write_runs(eight, suffix="epochs12", epochs=12, images=12)
+    synthetic_runs.write_runs(eight, ("ce",), suffix="epochs12_ema0.9", epochs=12, images=12)
+    assert [study.scope.epochs for study in studies(read_runs(eight))] == [10, 12]
+
+
 def test_the_control_shares_the_baselines_schedule(eight):
     synthetic_runs.write_runs(eight, recipes=("ce_focal",), schedule="ce", images=12)
     runs = {run.stem: run for run in read_runs(eight)}
