@@ -318,15 +318,15 @@ def own_loss_beside_ce(runs):
 
 @styled
 def iou_against_frequency(iou, share, runs):
-    """IoU of every class and run against the class's share of the labelled validation pixels.
+    """IoU of every class and method against the class's share of the labelled validation pixels.
 
-    `iou` is a table run x class name in percent, `share` a series class name -> percent of the pixels.
+    `iou` is a table method x class name in percent, `share` a series class name -> percent of the pixels.
     """
     if share is None or iou.empty:
         raise Missing("no finished run has confusion matrices (.npz) to count the classes' pixels in")
     known = [name for name in iou.columns if share.get(name, 0) > 0 and iou[name].notna().any()]
     fig, ax = figure(3.7)
-    look, titles = looks(runs), {run.stem: run.label for run in runs}
+    look, titles = _by_method(runs)
     x = np.log10(share[known].to_numpy(dtype=float))
     ax.vlines(x, iou[known].min(), iou[known].max(), color="0.8", linewidth=3, zorder=1)
     for run in iou.index:
@@ -366,12 +366,18 @@ def boundary(table):
 
 def with_looks(table, runs):
     """A table of methods with name, color and marker of each row, and `value`, `ties` as figures call them."""
-    look = {run.method: (run.label, looks(runs)[run.stem]) for run in runs}
+    look, titles = _by_method(runs)
     rows = table[[method in look for method in table.index]].rename(columns={"value": "estimate", "ties": "tie"})
-    rows["name"] = [look[method][0] for method in rows.index]
-    rows["color"] = [look[method][1].color for method in rows.index]
-    rows["marker"] = [look[method][1].marker for method in rows.index]
+    rows["name"] = [titles[method] for method in rows.index]
+    rows["color"] = [look[method].color for method in rows.index]
+    rows["marker"] = [look[method].marker for method in rows.index]
     return rows
+
+
+def _by_method(runs):
+    """`({method: Look}, {method: display name})`."""
+    look = looks(runs)
+    return {run.method: look[run.stem] for run in runs}, {run.method: run.method_label for run in runs}
 
 
 def _name_rows(ax, names, label):

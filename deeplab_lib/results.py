@@ -91,11 +91,16 @@ class Run:
 
     @property
     def label(self):
-        """The name under which figures show the run: title, and what makes it differ from its recipe."""
+        """The name under which figures show the run: its method's, and its seed when that is not 0."""
+        return f"{self.method_label}, seed {self.seed}" if self.seed else self.method_label
+
+    @property
+    def method_label(self):
+        """The name under which figures show the run's method: title, and what makes it differ from its recipe."""
         variant = self.variant or ("coarse labels" if self.stage else "")
         if variant.removeprefix("schedule_") in RECIPES:
             variant = f"schedule of {RECIPES[variant.removeprefix('schedule_')].title}"
-        return ", ".join(filter(None, [self.title, variant, f"seed {self.seed}" if self.seed else ""]))
+        return ", ".join(filter(None, [self.title, variant]))
 
     @cached_property
     def final_train_mIoU(self):

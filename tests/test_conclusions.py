@@ -6,6 +6,7 @@ import pandas as pd
 import pytest
 from synthetic_runs import write_runs
 
+from deeplab_lib import plots
 from deeplab_lib.analysis import claims, conclusions, prose, setting
 from deeplab_lib.analysis.evidence import Evidence
 from deeplab_lib.analysis.gallery import Gallery, drawn_runs
@@ -24,7 +25,7 @@ class Report:
         self.evidence = Evidence.of(self.study, resamples=300)
         self.ranks, self.versus = self.evidence.ranking(), self.evidence.from_baseline()
         self.verdicts = claims.judge(self.evidence)
-        self.titles = {run.method: run.label for run in self.study.runs}
+        self.titles = self.evidence.titles
         self.numbers = Numbers()
 
     def text(self, say):
@@ -102,7 +103,7 @@ def test_without_images_nothing_is_judged(old):
 
 def test_without_intervals_no_class_counts_as_decided_or_undecided(old):
     iou = final_table(old.study.runs)[list(CLASS_NAMES)]
-    decided = prose.decided_classes(old.evidence.class_differences(), iou, old.study.runs)
+    decided = prose.decided_classes(old.evidence.class_differences(), iou)
     assert decided is None
     text = prose.classes(iou, old.titles, old.study.runs[0].stem, decided, Numbers())
     assert text.endswith("are gains; none of them has an interval.")
@@ -138,6 +139,30 @@ def test_limitations_follow_from_the_records(planted, tmp_path):
     text = conclusions.limitations(real.study, real.evidence)
     assert "One seed" not in text and "synthetic" not in text
     assert "2 seeds" in prose.seeds(real.evidence, real.study, Numbers())
+
+
+@pytest.fixture(scope="module")
+def seeded(tmp_path_factory):
+    """CE and CE + Dice, two seeds each, of which none is 0."""
+    folder = tmp_path_factory.mktemp("seeded")
+    write_runs(folder, recipes=("ce", "ce_dice"), seeds=(1, 2), images=30, preset="smoke", effects={"ce": 3})
+    return Report(folder)
+
+
+def test_what_is_averaged_over_seeds_bears_no_seeds_name(seeded):
+    assert prose.ranking(seeded.ranks, seeded.titles, Numbers()).startswith("CE has the highest final mIoU")
+    assert list(plots.with_looks(seeded.ranks, drawn_runs(seeded.study))["name"]) == ["CE", "CE + Dice"]
+
+
+def test_classes_are_averaged_over_seeds(seeded):
+    runs = [run for run in seeded.study.runs if run.recipe == "ce"]
+    expected = sum(run.final_class_val for run in runs) / 2
+    assert seeded.evidence.class_values(["DeepLabV2_ce"]).loc["DeepLabV2_ce"].to_numpy() == pytest.approx(expected)
+
+
+def test_a_table_of_single_runs_says_so_where_there_are_several_seeds(seeded, planted):
+    assert "One seed of each" in prose.one_of_several(seeded.evidence)
+    assert prose.one_of_several(planted.evidence) == ""
 
 
 def test_scope_says_what_it_is(planted, old):

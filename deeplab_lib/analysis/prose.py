@@ -204,9 +204,9 @@ def sessions(run):
 
 
 def classes(iou, titles, baseline, decided, numbers):
-    """The best and the hardest classes, and where the runs differ.
+    """The best and the hardest classes, and where the methods differ.
 
-    `iou` (percent) and `decided` (see `decided_classes`) are run x class.
+    `iou` (percent) and `decided` (see `decided_classes`) are method x class.
     """
     iou = iou.dropna(how="all")
     mean = iou.mean().dropna().sort_values(ascending=False)
@@ -390,6 +390,11 @@ def seeds(evidence, study, numbers):
     )
 
 
+def one_of_several(evidence):
+    """What a table of single runs says where there are several seeds, "" otherwise."""
+    return "One seed of each; @tbl-ranking has the means over seeds." if evidence.several_seeds else ""
+
+
 def told_apart(table, titles, evidence):
     """In a sentence without numbers, which runs lie above and below the baseline."""
     plain = f"plain cross-entropy ({titles[evidence.baseline.name]})"
@@ -407,15 +412,14 @@ def told_apart(table, titles, evidence):
     return f"{', and '.join(parts)}{tail}."
 
 
-def decided_classes(differences, iou, runs):
-    """Which differences from CE are told apart, as booleans like `iou` (run x class); None without intervals."""
+def decided_classes(differences, iou):
+    """Which differences from CE are told apart, as booleans like `iou` (method x class); None without intervals."""
     if differences.empty or differences["low"].isna().all():
         return None
-    stems = {run.method: run.stem for run in runs}
     decided = pd.DataFrame(False, iou.index, iou.columns)
     for (method, name), row in differences.iterrows():
-        if method in stems and (row.low > 0 or row.high < 0):
-            decided.loc[stems[method], name] = True
+        if method in decided.index and (row.low > 0 or row.high < 0):
+            decided.loc[method, name] = True
     return decided
 
 
