@@ -75,6 +75,33 @@ def test_a_difference_across_schedules_is_called_confounded(planted):
     assert "CE + Focal" in confounded and "CE + Dice" not in confounded.replace("CE + Lovász + Dice", "")
 
 
+def test_one_run_is_held_against_nothing(tmp_path):
+    write_runs(tmp_path, recipes=("ce",), images=8, preset="smoke")
+    write_runs(tmp_path, recipes=("ce_dice",), images=8, preset="smoke", unfinished_at=3)
+    abstract = Report(tmp_path).text(conclusions.abstract)
+    assert abstract.startswith("This report covers one finished run of DeepLabV2")
+    assert "difference" not in abstract
+
+
+def test_schedules_are_counted_for_one_run_and_for_many(planted):
+    runs = planted.study.runs
+    assert prose.schedules(runs[:1], Numbers()) == ""
+    assert prose.schedules(runs[:2], Numbers()) == (
+        "The two runs share one schedule and differ in nothing but the loss."
+    )
+    mixed = prose.schedules([*runs[:2], runs[5]], Numbers())
+    assert mixed.startswith(
+        "The three runs follow two different schedules. CE and CE + Tversky share one, and one run has a schedule of "
+        "its own. Only within"
+    )
+
+
+def test_an_unfinished_run_follows_the_schedule_that_it_was_started_with(tmp_path):
+    write_runs(tmp_path, recipes=("ce",), images=8, preset="smoke")
+    write_runs(tmp_path, recipes=("ce_dice",), images=8, preset="smoke", unfinished_at=3)
+    assert "share one schedule" in prose.schedules(read_runs(tmp_path), Numbers())
+
+
 def test_every_claim_is_counted_once(planted):
     keys = re.findall(r"\(([a-i, and]+)\)", conclusions.tally(planted.verdicts))
     assert sorted(re.findall(r"\b[a-i]\b", " ".join(keys))) == list("abcdefghi")

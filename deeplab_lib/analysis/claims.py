@@ -308,8 +308,8 @@ class Curves(Test):
 class Architectures(Test):
     """The baseline (`a`) against the same recipe on other networks (`b`), by mIoU and by what `cost` counts.
 
-    kind "efficient": supported when every network that is no dearer is surely worse, contradicted when one is surely
-    better. kind "outdone": supported when a network that is no dearer is surely better, contradicted when all
+    kind "efficient": supported when some networks are no dearer and all of them surely worse, contradicted when one is
+    surely better. kind "outdone": supported when a network that is no dearer is surely better, contradicted when all
     networks are surely worse.
     """
 
@@ -326,7 +326,7 @@ class Architectures(Test):
         better = [other for other in cheaper if rows[other]["low"] > 0]
         worse = [other for other in self.b if rows[other]["high"] < 0]
         if self.kind == "efficient":
-            verdict = CONTRADICTED if better else SUPPORTED if set(cheaper) <= set(worse) else UNTOLD
+            verdict = CONTRADICTED if better else SUPPORTED if cheaper and set(cheaper) <= set(worse) else UNTOLD
         else:
             verdict = SUPPORTED if better else CONTRADICTED if set(worse) == set(self.b) else UNTOLD
         figures = {"others": len(self.b), "cheaper": len(cheaper), "better": len(better)}

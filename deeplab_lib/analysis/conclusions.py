@@ -75,13 +75,14 @@ def abstract(study, evidence, ranks, versus, verdicts, titles, numbers):
         f"DeepLabV2 was trained under {plural(len(evidence.recipes), 'loss configuration')} that combine "
         f"{_losses(evidence)} ({scope(study)})"
         if len(evidence.recipes) > 1
-        else f"This report covers {plural(len(study.runs), 'run')} of DeepLabV2 ({scope(study)})"
+        else f"This report covers {_covered(study)} of DeepLabV2 ({scope(study)})"
     )
-    text += (
-        ", and every difference between the runs was held against the uncertainty of the validation images. "
-        if evidence.bootstrap
-        else ". Only their tables of epochs are at hand: how sure a difference is cannot be said. "
-    )
+    if len(ranks) < 2:
+        text += ". "
+    elif evidence.bootstrap:
+        text += ", and every difference between the runs was held against the uncertainty of the validation images. "
+    else:
+        text += ". Only their tables of epochs are at hand: how sure a difference is cannot be said. "
     if len(ranks) > 1:
         text += prose.ranking(ranks, titles, numbers) + " "
     if len(versus) and evidence.bootstrap:
@@ -95,6 +96,11 @@ def abstract(study, evidence, ranks, versus, verdicts, titles, numbers):
             f"The images are synthetic and the training is short ({epochs} epochs): the method is shown, not the field."
         )
     return text.strip()
+
+
+def _covered(study):
+    """The runs that are finished, in words; where there is none, those that are not."""
+    return plural(len(study.finished), "finished run") if study.finished else plural(len(study.runs), "unfinished run")
 
 
 def _losses(evidence):

@@ -12,6 +12,7 @@ from deeplab_lib.analysis.pictures import image_scores
 from deeplab_lib.analysis.tables import seeds_table
 from deeplab_lib.labels import CLASS_NAMES
 from deeplab_lib.plots import changes, duration_unit
+from deeplab_lib.results import schedule
 from deeplab_lib.words import listing, signed
 
 _WORDS = ("none", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve")
@@ -68,17 +69,18 @@ def schedules(runs, numbers):
     """Which runs share a schedule, and how far the rate falls or rises where a run's training changes."""
     groups = {}
     for run in runs:
-        if "lr" in run.table:
-            groups.setdefault(tuple(np.round(run.table["lr"].dropna(), 12)), []).append(run.label)
+        groups.setdefault(schedule(run), []).append(run.label)
     shared = [labels for labels in groups.values() if len(labels) > 1]
-    alone = len(groups) - len(shared)
-    text = f"The {plural(sum(map(len, groups.values())), 'run')} follow {plural(len(groups), 'different schedule')}. "
-    if shared:
-        text += "; ".join(f"{listing(labels)} share one" for labels in shared)
-        text += f", and {plural(alone, 'run')} {'has' if alone == 1 else 'have'} a schedule of their own. " * (
-            alone > 0
-        )
-        text = text.replace("; ", ", ").rstrip() + (" " if alone else ". ")
+    alone, text = len(groups) - len(shared), ""
+    if len(groups) == 1 and shared:
+        text = f"The {plural(len(runs), 'run')} share one schedule and differ in nothing but the loss. "
+    elif len(groups) > 1:
+        text = f"The {plural(len(runs), 'run')} follow {plural(len(groups), 'different schedule')}. "
+    if shared and len(groups) > 1:
+        parts = [f"{listing(labels)} share one" for labels in shared]
+        own = "has a schedule of its own" if alone == 1 else "have schedules of their own"
+        parts += [f"{plural(alone, 'run')} {own}"] if alone else []
+        text += ", and ".join(filter(None, [", ".join(parts[:-1]), parts[-1]])) + ". "
         text += "Only within such a group do two runs differ in nothing but the loss. "
     for run in runs:
         marks = changes(run)
