@@ -16,6 +16,7 @@ import pandas as pd
 
 from deeplab_lib.labels import NUM_CLASSES
 from deeplab_lib.recipes import RECIPES
+from deeplab_lib.words import slug
 
 CLASS_TRAIN = [f"class_{c}_train" for c in range(NUM_CLASSES)]
 CLASS_VAL = [f"class_{c}_val" for c in range(NUM_CLASSES)]
@@ -283,13 +284,15 @@ def read_run(path):
     """The Run whose CSV is `path`."""
     path = Path(path)
     record = _read_record(path)
-    recipe, variant, seed = parse_stem(path.stem)
-    title = RECIPES[recipe].title if recipe else variant
+    recipe, rest, seed = parse_stem(path.stem)
+    title, variant = (RECIPES[recipe].title, rest) if recipe else (rest, "")
     if record:
         recipe = record.get("recipe", recipe)
         title = record.get("title") or title
         seed = record["config"].get("seed", seed)
-        variant = variant if recipe else ""
+        own = slug(str(record["config"].get("loss")))
+        if not recipe and rest.startswith(own):
+            variant = rest.removeprefix(own).strip("_")
     stem = path.stem
     if recipe and parse_stem(stem)[0] == recipe:
         stem = RECIPES[recipe].stem + stem[len(RECIPES[recipe].stem) :]

@@ -81,6 +81,29 @@ def test_a_run_is_named_by_its_recipes_stem_whatever_its_files_case(old_csv):
     assert (run.stem, run.recipe, run.title, run.label) == ("DeepLabV2_ce", "ce", "CE", "CE")
 
 
+def test_a_stem_of_no_recipe_names_the_run_once(old_csv):
+    path, _, _ = old_csv
+    run = read_run(path.rename(path.with_name("my_experiment_seed2.csv")))
+    assert (run.label, run.method_label) == ("my_experiment, seed 2", "my_experiment")
+
+
+@pytest.mark.parametrize(
+    ("stem", "loss", "label"),
+    [
+        ("ours_averaged", "ours_averaged", "Own"),
+        ("ours_averaged_ema0.9", "ours_averaged", "Own, ema0.9"),
+        ("DeepLabV2_0.6ce_0.4dice_lr0.5_seed1", "0.6*ce + 0.4*dice", "Own, lr0.5, seed 1"),
+    ],
+)
+def test_a_run_of_no_recipe_keeps_what_sets_it_apart(tmp_path, stem, loss, label):
+    synthetic_runs.write_runs(tmp_path, recipes=("ce",), images=8)
+    record = json.loads((tmp_path / "DeepLabV2_ce.json").read_text())
+    record["recipe"], record["title"] = None, "Own"
+    record["config"] |= {"loss": loss, "seed": int("seed1" in stem)}
+    (tmp_path / f"{stem}.json").write_text(json.dumps(record))
+    assert read_run((tmp_path / "DeepLabV2_ce.csv").rename(tmp_path / f"{stem}.csv")).label == label
+
+
 def test_two_files_of_one_run_are_refused(old_csv):
     path, _, _ = old_csv
     path.with_name("deeplabv2_CE.csv").write_bytes(path.read_bytes())

@@ -50,7 +50,7 @@ def ablation(runs, resamples=RESAMPLES):
 def compare(runs, resamples):
     """The table of `ablation` for runs of one setting; None without a CE run. The control is part of the study."""
     unchanged = [run for run in runs if run.recipe and LENGTH_ONLY.fullmatch(run.variant)]
-    control = [run for run in runs if run.variant.startswith("schedule_") and not goes_beyond(run)]
+    control = [run for run in runs if run.recipe and run.variant.startswith("schedule_") and not goes_beyond(run)]
     changed = methods([run for run in runs if run not in unchanged + control])
     plain = methods([run for run in unchanged if run.recipe == "ce"])
     if not plain:
