@@ -98,10 +98,10 @@ class Run:
     @property
     def method_label(self):
         """The name under which figures show the run's method: title, and what makes it differ from its recipe."""
-        variant = self.variant or ("coarse labels" if self.stage else "")
+        variant = COARSE.sub("", f"_{self.variant}").strip("_")
         if variant.removeprefix("schedule_") in RECIPES:
             variant = f"schedule of {RECIPES[variant.removeprefix('schedule_')].title}"
-        return ", ".join(filter(None, [self.title, variant]))
+        return ", ".join(filter(None, [self.title, variant, "coarse labels" * self.stage]))
 
     @cached_property
     def final_train_mIoU(self):

@@ -539,7 +539,10 @@ class Recomputed:
 
     @recomputes(r"reading\.losses\.rise\.(?P<stem>.+)")
     def _(self, stem):
-        losses = self.tables[stem]["val_loss"]
+        table = self.tables[stem]
+        weights = np.array([values for name, values in table.items() if name.startswith("weight_")]).T
+        others = [place for place, row in enumerate(weights) if (row != weights[-1]).any()]
+        losses = table["val_loss"][max(others, default=-1) + 1 :]
         return 100 * (losses[-1] / losses.min() - 1)
 
     @recomputes(r"reading\.(?P<what>losses\.fell|val_ce|train_mIoU|val_mIoU|gap|early|duration|epoch_time|boundary"

@@ -226,6 +226,15 @@ def test_the_control_takes_the_place_of_runs_one_to_four(tmp_path):
     assert finding(verdicts, "f", "Focal", SAME)
 
 
+def test_a_column_that_files_lack_is_not_called_a_short_curve():
+    study = synthetic_runs.study_in_memory(np.random.default_rng(0), images=30)
+    for run in study.runs:
+        run.table = run.table.drop(columns="val_ce")
+    found = judge(Evidence.of(study, 100), {"e": CLAIMS["e"]})
+    text = finding(found, "e", "lower validation loss", ALL).text
+    assert text == "not every file holds the validation cross-entropy after the last epoch"
+
+
 def test_a_loss_nobody_trained_is_no_evidence():
     judged = evidence(images=30, recipes=("ce", "ce_dice"))
     found = verdict(judge(judged, without_h()), "f")

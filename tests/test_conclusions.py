@@ -1,7 +1,9 @@
 """What the report says of the runs in words: abstract, conclusions, limitations, what was run and what is missing."""
 
 import re
+from dataclasses import replace
 
+import numpy as np
 import pandas as pd
 import pytest
 from synthetic_runs import write_runs
@@ -100,6 +102,47 @@ def test_an_unfinished_run_follows_the_schedule_that_it_was_started_with(tmp_pat
     write_runs(tmp_path, recipes=("ce",), images=8, preset="smoke")
     write_runs(tmp_path, recipes=("ce_dice",), images=8, preset="smoke", unfinished_at=3)
     assert "share one schedule" in prose.schedules(read_runs(tmp_path), Numbers())
+
+
+@pytest.mark.parametrize("weights", [{"weight_ce": [0.7] * 9 + [0.5]}, {}], ids=["recorded", "old"])
+def test_a_validation_loss_of_other_weights_is_no_sign_of_overfitting(old, weights):
+    """Run 5 changes its weights after nine tenths: the validation loss may rise there, for it is another function."""
+    run = next(run for run in old.study.runs if run.recipe == "ce_lovasz_warmup")
+    val = [*np.linspace(1.1, 1, 9), 1.5]
+    changed = replace(run, table=run.table.assign(train_loss=np.linspace(2, 1, 10), val_loss=val, **weights))
+    assert "none of the runs overfits" in prose.losses([changed], Numbers())
+    kept = replace(changed, table=changed.table.assign(weight_ce=0.7))
+    assert "sign of overfitting" in prose.losses([kept], Numbers())
+
+
+def test_only_configurations_with_several_seeds_are_said_to_have_them(tmp_path):
+    write_runs(tmp_path, recipes=("ce",), seeds=(0, 1, 2), images=8, preset="smoke")
+    write_runs(tmp_path, recipes=("ce_dice",), images=8, preset="smoke")
+    report = Report(tmp_path)
+    text = prose.seeds(report.evidence, report.study, Numbers())
+    assert text.startswith("CE was trained with 3 seeds, every other configuration with one.")
+    assert "One seed of CE + Dice" in conclusions.limitations(report.study, report.evidence)
+    assert "several seeds a configuration" in report.text(conclusions.conclusions)
+
+
+def test_the_control_is_all_losses_on_one_schedule(tmp_path):
+    write_runs(tmp_path, recipes=("ce", "ce_focal", "ce_lovasz_dice"), images=8, preset="smoke")
+    for key, controlled in (("ce_focal", False), ("ce_lovasz_dice", True)):
+        write_runs(tmp_path, recipes=(key,), images=8, preset="smoke", schedule="ce")
+        report = Report(tmp_path)
+        assert ("a control with one schedule" not in report.text(conclusions.conclusions)) == controlled
+        said = prose.differences(report.versus, report.titles, report.evidence, Numbers())
+        assert ("every loss on the schedule" in said) == controlled
+
+
+def test_absent_classes_and_no_relation_to_frequency_are_told_in_grammar(planted):
+    iou = final_table(planted.study.runs)[list(CLASS_NAMES)]
+    iou["train"] = float("nan")
+    text = prose.classes(iou, planted.titles, "DeepLabV2_ce", None, Numbers())
+    assert "train occurs neither in labels nor in predictions and stays out of every mean." in text
+    share = pd.Series(np.arange(1.0, 20), CLASS_NAMES)
+    falling = pd.DataFrame([np.arange(19.0, 0, -1)], ["DeepLabV2_ce"], CLASS_NAMES)
+    assert "IoU does not follow frequency: over 19 classes" in prose.frequency(falling, share, Numbers())
 
 
 def test_every_claim_is_counted_once(planted):
@@ -203,6 +246,13 @@ def test_runs_that_all_depart_alike_are_ranked_and_say_so(tmp_path):
     report = Report(tmp_path)
     assert len(report.ranks) == 2 and len(report.versus) == 1
     assert setting.scope(report.study).endswith("10 epochs, all with batch4")
+
+
+def test_only_the_small_networks_are_called_the_same_built_shallow(planted):
+    run = planted.study.runs[0]
+    assert "built shallow and narrow" in setting.model([run], Numbers())
+    other = replace(run, record=run.record | {"config": run.config | {"model": "lraspp"}})
+    assert "shallow" not in setting.model([other], Numbers())
 
 
 def test_what_is_missing_is_listed(old, tmp_path):

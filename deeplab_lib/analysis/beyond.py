@@ -96,7 +96,7 @@ def introduction(table):
     changed = table[table.difference.notna()]
     above, below = (", ".join(changed.change[mask]) for mask in (changed.low > 0, changed.high < 0))
     verdicts = [f"above CE beyond the noise of the images: {above}"] if above else []
-    verdicts += [f"below it: {below}"] if below else []
+    verdicts += [f"below {'it' if above else 'CE'}: {below}"] if below else []
     reading = "; ".join(verdicts) or "none can be told apart from CE"
     return (
         "# Beyond the study {#sec-beyond}\n\nSome runs use what the study did not: augmentation, averaged weights, "

@@ -150,9 +150,9 @@ def _mark(verdict):
 def _outlook(study, evidence):
     """What would make the answer firmer, given what there is."""
     steps = []
-    if set(evidence.seeds.values()) <= {1}:
+    if min(evidence.seeds.values(), default=1) == 1:
         steps.append("several seeds a configuration")
-    if not any(method.variant == "schedule_ce" for method in evidence.methods):
+    if not evidence.controlled:
         steps.append("a control with one schedule for all")
     if study.scope.synthetic:
         steps.append("real streets at full scale")
@@ -167,6 +167,9 @@ def limitations(study, evidence):
     items = []
     if set(evidence.seeds.values()) == {1}:
         items.append("One seed a configuration: the luck of a single training is part of every value.")
+    elif 1 in evidence.seeds.values():
+        single = listing(evidence.title(name) for name, number in evidence.seeds.items() if number == 1)
+        items.append(f"One seed of {single}: the luck of a single training is part of what is said there.")
     if study.scope.synthetic:
         items.append("The scenes are synthetic; nothing follows for photographs.")
     if study.scope.preset and study.scope.preset != "paper":

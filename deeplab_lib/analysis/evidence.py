@@ -147,6 +147,13 @@ class Evidence:
         return any(number > 1 for number in self.seeds.values())
 
     @property
+    def controlled(self):
+        """Whether every recipe was trained on the baseline's schedule, too."""
+        alike = {method.recipe for method in self.same_schedule}
+        controls = any(method.variant == "schedule_ce" for method in self.same_schedule)
+        return controls and all(method.recipe in alike for method in self.recipes)
+
+    @property
     def titles(self):
         """`{method name: display name}`."""
         return {method.name: method.title for method in self.methods}

@@ -12,6 +12,7 @@ from deeplab_lib.analysis.pictures import image_scores
 from deeplab_lib.analysis.tables import seeds_table
 from deeplab_lib.labels import CLASS_NAMES
 from deeplab_lib.plots import changes, duration_unit
+from deeplab_lib.recipes import RECIPES
 from deeplab_lib.results import schedule
 from deeplab_lib.words import listing, signed
 
@@ -98,8 +99,8 @@ def losses(runs, numbers):
     fell, turned = {}, []
     for run in runs:
         if {"train_loss", "val_loss"} <= set(run.table):
-            train, val = run.table["train_loss"].dropna(), run.table["val_loss"].dropna()
-            if len(train) > 1 and len(val) > 1 and train.iloc[0] > 0:
+            train, val = run.table["train_loss"].dropna(), _as_weighted_last(run)["val_loss"].dropna()
+            if len(train) > 1 and len(val) and train.iloc[0] > 0:
                 fell[run.label] = 100 * (1 - train.iloc[-1] / train.iloc[0])
                 rise = 100 * (val.iloc[-1] / val.min() - 1)
                 if rise > 5:
@@ -119,6 +120,16 @@ def losses(runs, numbers):
             "No validation loss ended more than 5 % above its minimum: none of the runs overfits on its own measure. "
         )
     return text + ("Heights must not be compared from run to run, since each curve is a sum of other terms.")
+
+
+def _as_weighted_last(run):
+    """The epochs since the weights of the loss last changed: before, its validation loss is another function."""
+    table, weights = run.table, [column for column in run.table if column.startswith("weight_")]
+    if weights:
+        other = (table[weights] != table[weights].iloc[-1]).any(axis=1)
+        return table[other[::-1].cumsum()[::-1] == 0]
+    plan = RECIPES[run.recipe].changes if run.recipe else ()
+    return table[table["epoch"] > max((c.progress * (run.epochs or 0) for c in plan if c.weights), default=0)]
 
 
 def cross_entropy(runs, numbers):
@@ -226,7 +237,8 @@ def classes(iou, titles, baseline, decided, numbers):
     )
     absent = [name for name in iou.columns if name not in mean.index]
     if absent:
-        text += f"{listing(absent)} occur neither in labels nor in predictions and stay out of every mean. "
+        occur, stay = ("occurs", "stays") if len(absent) == 1 else ("occur", "stay")
+        text += f"{listing(absent)} {occur} neither in labels nor in predictions and {stay} out of every mean. "
     spread = (iou.max() - iou.min()).sort_values(ascending=False)
     if len(iou) > 1:
         apart = numbers.put("reading.classes.spread", spread.iloc[0], ".1f")
@@ -255,12 +267,13 @@ def frequency(iou, share, numbers):
         return ""
     rank = rank_correlation(share[known], mean[known])
     rare, common = share[known].idxmin(), share[known].idxmax()
-    strength = "closely" if rank > 0.8 else "on the whole" if rank > 0.5 else "only loosely" if rank > 0.2 else "not"
+    strength = "closely" if rank > 0.8 else "on the whole" if rank > 0.5 else "only loosely"
+    follows = f"follows frequency {strength}" if rank > 0.2 else "does not follow frequency"
     return (
         f"The rarest class, {rare}, covers {numbers.put('reading.frequency.rare', share[rare], '.2f')} % of the "
         f"labelled pixels, the most frequent one, {common}, "
         f"{numbers.put('reading.frequency.common', share[common], '.0f')} %. "
-        f"IoU follows frequency {strength}: over {count(len(known))} classes "
+        f"IoU {follows}: over {count(len(known))} classes "
         f"the rank correlation of frequency and mean IoU is {numbers.put('reading.frequency.rank', rank, '.2f')}."
     )
 
@@ -360,7 +373,7 @@ def differences(table, titles, evidence, numbers):
             "learning rate, warm-up, power or freezing differ along with the loss, and the difference belongs to all "
             "of them together. "
         )
-    if any(method.variant == "schedule_ce" for method in evidence.methods):
+    if evidence.controlled:
         text += "The control, every loss on the schedule of the CE run, is among the runs of @tbl-ablations."
     return text.strip()
 
@@ -384,11 +397,19 @@ def seeds(evidence, study, numbers):
     table = seeds_table(study.recipes)
     spread = {method: row.sd for method, row in table.iterrows() if row.sd == row.sd}
     named = {table["method"][method]: value for method, value in spread.items()}
-    counted = f"{found[0]}" if len(found) == 1 else f"{found[0]} to {found[-1]}"
+    many = [number for number in found if number > 1]
+    counted = f"{many[0]}" if len(many) == 1 else f"{many[0]} to {many[-1]}"
+    who, rest = "Each configuration was", ""
+    if 1 in found:
+        several = [evidence.title(name) for name, number in evidence.seeds.items() if number > 1]
+        who, rest = (
+            f"{listing(several)} {'was' if len(several) == 1 else 'were'}",
+            ", every other configuration with one",
+        )
     return (
-        f"Each configuration was trained with {counted} seeds. Their standard deviation in mIoU runs from "
-        f"{_ends(named, numbers, 'seeds.sd', '.2f')} points; values are means over seeds, and the variance between "
-        "seeds, pooled over the configurations, enters every interval below."
+        f"{who} trained with {counted} seeds{rest}. The standard deviation between seeds in mIoU is "
+        f"{_ends(named, numbers, 'seeds.sd', '.2f', ' points')}; values are means over seeds, and the variance between "
+        "seeds, pooled over the configurations that have several, enters every interval below."
     )
 
 

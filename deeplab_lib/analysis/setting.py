@@ -79,7 +79,7 @@ def model(runs, numbers):
     )
     if macs:
         text += f", and {numbers.put('model.gmacs', macs / 1e9, '.4g')} billion multiply-adds for one image"
-    if "resnet" not in name:
+    if name.endswith(("_mini", "_micro")):
         text += (
             ". It is the same network built shallow and narrow, one block a stage, so that it can be trained on a CPU; "
             "stem, dilations, output stride and head are those just described"
