@@ -20,6 +20,7 @@ from deeplab_lib.recipes import PRESETS, RECIPES
 from deeplab_lib.safety import plainly
 from deeplab_lib.schedule import PolyLR
 from deeplab_lib.timm_backbones import TIMM
+from deeplab_lib.words import slug
 
 NAMED = RECIPES | OURS  # what `loss` may name
 PAPER_STEPS = 74_350  # 50 epochs of 1,487 batches: the training in which the study warms up for 500 steps
@@ -409,11 +410,6 @@ def canonical(expression):
 def data_folder():
     """Where the kit keeps its toy city and its cache: `$DEEPLAB_DATA`, else `data/` in the project."""
     return cityscapes.absolute(os.environ.get("DEEPLAB_DATA") or project_root() / "data")
-
-
-def slug(text):
-    """A text as part of a file name."""
-    return re.sub(r"[^A-Za-z0-9.=-]+", "_", text.replace("*", "").replace(" ", "")).strip("_")
 
 
 @plainly

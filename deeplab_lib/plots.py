@@ -318,15 +318,15 @@ def own_loss_beside_ce(runs):
 
 @styled
 def iou_against_frequency(iou, share, runs):
-    """IoU of every class and run against the class's share of the labelled validation pixels.
+    """IoU of every class and method against the class's share of the labelled validation pixels.
 
-    `iou` is a table run x class name in percent, `share` a series class name -> percent of the pixels.
+    `iou` is a table method x class name in percent, `share` a series class name -> percent of the pixels.
     """
     if share is None or iou.empty:
         raise Missing("no finished run has confusion matrices (.npz) to count the classes' pixels in")
     known = [name for name in iou.columns if share.get(name, 0) > 0 and iou[name].notna().any()]
     fig, ax = figure(3.7)
-    look, titles = looks(runs), {run.stem: run.label for run in runs}
+    look, titles = _by_method(runs)
     x = np.log10(share[known].to_numpy(dtype=float))
     ax.vlines(x, iou[known].min(), iou[known].max(), color="0.8", linewidth=3, zorder=1)
     for run in iou.index:
@@ -366,12 +366,18 @@ def boundary(table):
 
 def with_looks(table, runs):
     """A table of methods with name, color and marker of each row, and `value`, `ties` as figures call them."""
-    look = {run.method: (run.label, looks(runs)[run.stem]) for run in runs}
+    look, titles = _by_method(runs)
     rows = table[[method in look for method in table.index]].rename(columns={"value": "estimate", "ties": "tie"})
-    rows["name"] = [look[method][0] for method in rows.index]
-    rows["color"] = [look[method][1].color for method in rows.index]
-    rows["marker"] = [look[method][1].marker for method in rows.index]
+    rows["name"] = [titles[method] for method in rows.index]
+    rows["color"] = [look[method].color for method in rows.index]
+    rows["marker"] = [look[method].marker for method in rows.index]
     return rows
+
+
+def _by_method(runs):
+    """`({method: Look}, {method: display name})`."""
+    look = looks(runs)
+    return {run.method: look[run.stem] for run in runs}, {run.method: run.method_label for run in runs}
 
 
 def _name_rows(ax, names, label):
@@ -405,7 +411,7 @@ def forest(table, label):
 
 @styled
 def ranking(table, label):
-    """Runs by estimate, best on top, with intervals; a bar right of them joins the runs of every tie.
+    """Runs by estimate, best on top, with intervals; a bar right of them, thin past others, joins those of every tie.
 
     `table` has name, estimate, low, high, color, marker and tie: the set of groups a row belongs to, as letters
     (`"a"`, `"ab"`, ...): rows that share a letter are not told apart.
@@ -424,16 +430,11 @@ def ranking(table, label):
         rows = [place for place, tie in enumerate(table["tie"]) if letter in tie]
         if len(rows) < 2:
             continue
-        x = 1.11 + 0.02 * column
-        ax.plot(
-            [x, x],
-            [min(rows) - 0.3, max(rows) + 0.3],
-            transform=ax.get_yaxis_transform(),
-            color="0.25",
-            linewidth=2.4,
-            clip_on=False,
-            solid_capstyle="butt",
-        )
+        breaks = np.flatnonzero(np.diff(rows) > 1) + 1
+        spans = [y for part in np.split(rows, breaks) for y in (part[0] - 0.3, part[-1] + 0.3, np.nan)]
+        style = {"transform": ax.get_yaxis_transform(), "color": "0.25", "clip_on": False, "solid_capstyle": "butt"}
+        for heights, width in ((spans, 2.4), ([rows[0], rows[-1]], 0.6)):
+            ax.plot(np.full(len(heights), 1.11 + 0.02 * column), heights, linewidth=width, **style)
     _name_rows(ax, table["name"], label)
     return fig
 

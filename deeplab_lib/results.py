@@ -7,7 +7,7 @@ columns, no JSON, no NPZ) are read too: everything that a CSV alone can tell is 
 import csv
 import json
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -16,6 +16,7 @@ import pandas as pd
 
 from deeplab_lib.labels import NUM_CLASSES
 from deeplab_lib.recipes import RECIPES
+from deeplab_lib.words import slug
 
 CLASS_TRAIN = [f"class_{c}_train" for c in range(NUM_CLASSES)]
 CLASS_VAL = [f"class_{c}_val" for c in range(NUM_CLASSES)]
@@ -91,11 +92,16 @@ class Run:
 
     @property
     def label(self):
-        """The name under which figures show the run: title, and what makes it differ from its recipe."""
-        variant = self.variant or ("coarse labels" if self.stage else "")
+        """The name under which figures show the run: its method's, and its seed when that is not 0."""
+        return f"{self.method_label}, seed {self.seed}" if self.seed else self.method_label
+
+    @property
+    def method_label(self):
+        """The name under which figures show the run's method: title, and what makes it differ from its recipe."""
+        variant = COARSE.sub("", f"_{self.variant}").strip("_")
         if variant.removeprefix("schedule_") in RECIPES:
             variant = f"schedule of {RECIPES[variant.removeprefix('schedule_')].title}"
-        return ", ".join(filter(None, [self.title, variant, f"seed {self.seed}" if self.seed else ""]))
+        return ", ".join(filter(None, [self.title, variant, "coarse labels" * self.stage]))
 
     @cached_property
     def final_train_mIoU(self):
@@ -129,9 +135,12 @@ class Run:
 
     @property
     def best(self):
-        """`(epoch, val_mIoU)` of the epoch with the highest validation mIoU, `(None, nan)` when there is none."""
+        """`(epoch, val_mIoU)` of the epoch with the highest validation mIoU.
+
+        `(None, nan)` when there is none, or when the headline is measured otherwise than the epochs' values.
+        """
         values = self.table["val_mIoU"].dropna()
-        if values.empty:
+        if values.empty or not np.isclose(values.iloc[-1], self.final_val_mIoU):
             return None, float("nan")
         return int(self.table["epoch"].loc[values.idxmax()]), float(values.max())
 
@@ -275,13 +284,15 @@ def read_run(path):
     """The Run whose CSV is `path`."""
     path = Path(path)
     record = _read_record(path)
-    recipe, variant, seed = parse_stem(path.stem)
-    title = RECIPES[recipe].title if recipe else variant
+    recipe, rest, seed = parse_stem(path.stem)
+    title, variant = (RECIPES[recipe].title, rest) if recipe else (rest, "")
     if record:
         recipe = record.get("recipe", recipe)
         title = record.get("title") or title
         seed = record["config"].get("seed", seed)
-        variant = variant if recipe else ""
+        own = slug(str(record["config"].get("loss")))
+        if not recipe and rest.startswith(own):
+            variant = rest.removeprefix(own).strip("_")
     stem = path.stem
     if recipe and parse_stem(stem)[0] == recipe:
         stem = RECIPES[recipe].stem + stem[len(RECIPES[recipe].stem) :]
@@ -411,10 +422,24 @@ class Scope:
 
 @dataclass
 class Study:
-    """Runs that may stand in one table: same data, preset, image size and epochs, with the unfinished beside them."""
+    """Runs that may stand in one table: same data, preset, image size and epochs, with the unfinished beside them.
+
+    common: what every run departs in from recipe and preset, as stems name it (`("lr0.0005",)`); it is left out of the
+    runs' variants, so that recipes that depart in nothing else are recipes as they are.
+    """
 
     scope: Scope
     runs: list[Run]
+    common: tuple[str, ...] = ()
+
+    def __str__(self):
+        return ", ".join([str(self.scope), *([self.departure] if self.departure else [])])
+
+    @property
+    def departure(self):
+        """What all runs depart in, in words, "" when in nothing but their length, which the scope tells."""
+        parts = [part for part in self.common if not part.startswith("epochs")]
+        return f"all with {' '.join(parts)}" if parts else ""
 
     @property
     def finished(self):
@@ -439,22 +464,36 @@ def studies(runs):
     """The runs grouped by what they share, the group with most recipes first.
 
     A run without JSON that is not finished joins the first group: it was trained into the same folder. First stages
-    stand apart, last.
+    stand apart, last. What all runs of a group depart in is told once, of the group.
     """
     groups = {}
     for run in runs:
         if run.finished:
             groups.setdefault(Scope.of(run), []).append(run)
-    found = [Study(scope, members) for scope, members in groups.items()]
+    found = [_study(scope, members) for scope, members in groups.items()]
     staged = lambda study: all(run.stage for run in study.runs)  # noqa: E731
-    found.sort(key=lambda study: (staged(study), -len(study.recipes), -len(study.runs), str(study.scope)))
+    found.sort(key=lambda s: (staged(s), -len(s.recipes), len(s.common), -len(s.runs), str(s.scope)))
     waiting = [run for run in runs if not run.finished and not run.stage]
     stages = [run for run in runs if not run.finished and run.stage]
     if found and not staged(found[0]):
-        found[0].runs += waiting
+        found[0].runs += [_without(found[0].common, run) for run in waiting]
     elif waiting:
-        found.insert(0, Study(Scope.of(waiting[0]), waiting))
+        found.insert(0, _study(Scope.of(waiting[0]), waiting))
     return [*found, *([Study(Scope.of(stages[0]), stages)] if stages else [])]
+
+
+def _study(scope, runs):
+    """A Study of the runs, with what all of its recipes depart in; () when one departs in nothing."""
+    parts = [run.variant.split("_") for run in runs if run.recipe and not run.stage]
+    least = min(parts, key=len, default=[])
+    common = tuple(least) if least != [""] and all(set(least) <= set(others) for others in parts) else ()
+    return Study(scope, [_without(common, run) for run in runs], common)
+
+
+def _without(common, run):
+    """The run with `common` left out of its variant."""
+    rest = "_".join(part for part in run.variant.split("_") if part not in common)
+    return replace(run, variant=rest) if common else run
 
 
 def require_comparable(runs):

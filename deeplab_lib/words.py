@@ -1,4 +1,6 @@
-"""How numbers and lists are put into words."""
+"""How numbers and lists are put into words, and words into file names."""
+
+import re
 
 
 def duration(seconds):
@@ -15,6 +17,11 @@ def listing(words):
     """`["a", "b", "c"]` as "a, b and c"."""
     words = list(words)
     return " and ".join([", ".join(words[:-1]), words[-1]] if len(words) > 1 else words)
+
+
+def slug(text):
+    """A text as part of a file name."""
+    return re.sub(r"[^A-Za-z0-9.=-]+", "_", text.replace("*", "").replace(" ", "")).strip("_")
 
 
 def signed(value):

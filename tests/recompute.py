@@ -306,6 +306,10 @@ class Recomputed:
         values = [self.draws.of(stem, self.measures[measure])[0] for stem in self.methods[method]]
         return float(np.mean(values))
 
+    def class_rows(self):
+        """IoU of the recipes (R, 19), averaged over seeds."""
+        return np.array([np.mean([self.iou[stem] for stem in self.methods[m]], axis=0) for m in self.recipes])
+
     def ends(self, values, end):
         return {"low": min, "high": max}[end](values)
 
@@ -535,7 +539,10 @@ class Recomputed:
 
     @recomputes(r"reading\.losses\.rise\.(?P<stem>.+)")
     def _(self, stem):
-        losses = self.tables[stem]["val_loss"]
+        table = self.tables[stem]
+        weights = np.array([values for name, values in table.items() if name.startswith("weight_")]).T
+        others = [place for place, row in enumerate(weights) if (row != weights[-1]).any()]
+        losses = table["val_loss"][max(others, default=-1) + 1 :]
         return 100 * (losses[-1] / losses.min() - 1)
 
     @recomputes(r"reading\.(?P<what>losses\.fell|val_ce|train_mIoU|val_mIoU|gap|early|duration|epoch_time|boundary"
@@ -593,14 +600,14 @@ class Recomputed:
 
     @recomputes(r"reading\.classes\.(?P<end>top|bottom)\.(?P<name>[\w ]+)")
     def _(self, end, name):
-        means = np.nanmean([self.iou[stem] for stem in self.shown], axis=0)
+        means = np.nanmean(self.class_rows(), axis=0)
         place = sorted(means[np.isfinite(means)], reverse=end == "top").index(means[NAMES.index(name)])
         assert place < 3
         return means[NAMES.index(name)]
 
     @recomputes(r"reading\.classes\.(?P<what>spread|cells|gains|decided)")
     def _(self, what):
-        rows = np.array([self.iou[stem] for stem in self.shown])
+        rows = self.class_rows()
         gaps = rows[1:] - rows[0]
         if what == "decided":
             family = {(m, c): self.gap([m], [self.ce], c) for m in self.recipes if m != self.ce for c in NAMES}
@@ -614,14 +621,14 @@ class Recomputed:
 
     @recomputes(r"reading\.frequency\.(?P<what>rare|common|rank)")
     def _(self, what):
-        mean = np.nanmean([self.iou[stem] for stem in self.shown], axis=0)
+        mean = np.nanmean(self.class_rows(), axis=0)
         known = (self.share > 0) & np.isfinite(mean)
         share = self.share[known]
         return {"rare": share.min(), "common": share.max(), "rank": spearman(share, mean[known])}[what]
 
     @recomputes(r"reading\.confusion\.(?P<label>[\w ]+)\.(?P<predicted>[\w ]+)")
     def _(self, label, predicted):
-        row = self.total[self.methods[self.order()[0]][0]][NAMES.index(label)]
+        row = sum(self.total[stem] for stem in self.methods[self.order()[0]])[NAMES.index(label)]
         return 100 * row[NAMES.index(predicted)] / row.sum()
 
     @recomputes(r"reading\.images\.kept")

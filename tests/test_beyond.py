@@ -2,10 +2,11 @@
 
 import json
 
+import pandas as pd
 import pytest
 from synthetic_runs import write_runs
 
-from deeplab_lib.analysis.beyond import ablation, told
+from deeplab_lib.analysis.beyond import ablation, introduction, told
 from deeplab_lib.results import read_runs
 
 FAST = 2000
@@ -49,6 +50,12 @@ def test_without_anything_beyond_the_study_there_is_no_table(tmp_path):
     stems = write_runs(tmp_path, ("ce",), suffix="lr0.5")
     edit(tmp_path, stems, lr=0.5)
     assert ablation(read_runs(tmp_path), FAST) is None
+
+
+def test_where_all_changes_lose_they_are_said_to_lie_below_ce():
+    table = pd.DataFrame({"change": ["none", "ema 0.9"], "difference": [None, -3.0], "low": [None, -4.0],
+                          "high": [None, -2.0]})  # fmt: skip
+    assert introduction(table).endswith("Of these changes, below CE: ema 0.9.")
 
 
 def test_without_ce_there_is_nothing_to_compare_with(tmp_path):

@@ -1,5 +1,7 @@
 """The claims' rules: on values worked by hand, on planted effects, on no effect at all, and on the published tables."""
 
+import json
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -224,6 +226,15 @@ def test_the_control_takes_the_place_of_runs_one_to_four(tmp_path):
     assert finding(verdicts, "f", "Focal", SAME)
 
 
+def test_a_column_that_files_lack_is_not_called_a_short_curve():
+    study = synthetic_runs.study_in_memory(np.random.default_rng(0), images=30)
+    for run in study.runs:
+        run.table = run.table.drop(columns="val_ce")
+    found = judge(Evidence.of(study, 100), {"e": CLAIMS["e"]})
+    text = finding(found, "e", "lower validation loss", ALL).text
+    assert text == "not every file holds the validation cross-entropy after the last epoch"
+
+
 def test_a_loss_nobody_trained_is_no_evidence():
     judged = evidence(images=30, recipes=("ce", "ce_dice"))
     found = verdict(judge(judged, without_h()), "f")
@@ -248,17 +259,25 @@ def test_without_any_run_there_is_nothing_to_tell():
     assert judged.neighbours().empty
 
 
-def test_other_networks_are_judged_when_they_were_run(tmp_path):
-    import json
-
-    synthetic_runs.write_runs(tmp_path, recipes=("ce",), images=200)
-    synthetic_runs.write_runs(tmp_path, recipes=("ce",), images=200, suffix="lraspp", effects={"ce": 6})
-    other = tmp_path / "DeepLabV2_ce_lraspp.json"
+def another_network(folder, effect, parameters, macs):
+    """The verdict on claim (g) from CE and the same recipe on another network."""
+    synthetic_runs.write_runs(folder, recipes=("ce",), images=200)
+    synthetic_runs.write_runs(folder, recipes=("ce",), images=200, suffix="lraspp", effects={"ce": effect})
+    other = folder / "DeepLabV2_ce_lraspp.json"
     record = json.loads(other.read_text())
-    record["config"]["model"], record["parameters"]["total"], record["macs"] = "lraspp", 50_000, 10_000_000
+    record["config"]["model"], record["parameters"]["total"], record["macs"] = "lraspp", parameters, macs
     other.write_text(json.dumps(record))
-    found = verdict(judge(Evidence.of(studies(read_runs(tmp_path))[0], 200), {"g": CLAIMS["g"]}), "g")
+    return verdict(judge(Evidence.of(studies(read_runs(folder))[0], 200), {"g": CLAIMS["g"]}), "g")
+
+
+def test_other_networks_are_judged_when_they_were_run(tmp_path):
+    found = another_network(tmp_path, 6, parameters=50_000, macs=10_000_000)
     assert [part.verdict for part in found.deciding] == [CONTRADICTED, SUPPORTED]
+
+
+def test_dearer_networks_do_not_show_that_ours_is_efficient(tmp_path):
+    found = another_network(tmp_path, -6, parameters=500_000, macs=10_000_000)
+    assert [part.verdict for part in found.deciding] == [UNTOLD, CONTRADICTED]
 
 
 def test_several_seeds_can_tell_what_one_cannot(tmp_path):

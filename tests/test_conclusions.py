@@ -1,10 +1,14 @@
 """What the report says of the runs in words: abstract, conclusions, limitations, what was run and what is missing."""
 
 import re
+from dataclasses import replace
 
+import numpy as np
+import pandas as pd
 import pytest
 from synthetic_runs import write_runs
 
+from deeplab_lib import plots
 from deeplab_lib.analysis import claims, conclusions, prose, setting
 from deeplab_lib.analysis.evidence import Evidence
 from deeplab_lib.analysis.gallery import Gallery, drawn_runs
@@ -23,7 +27,7 @@ class Report:
         self.evidence = Evidence.of(self.study, resamples=300)
         self.ranks, self.versus = self.evidence.ranking(), self.evidence.from_baseline()
         self.verdicts = claims.judge(self.evidence)
-        self.titles = {run.method: run.label for run in self.study.runs}
+        self.titles = self.evidence.titles
         self.numbers = Numbers()
 
     def text(self, say):
@@ -57,10 +61,88 @@ def test_a_planted_winner_and_loser_are_named(planted):
     assert f"{top:.2f} %" in planted.text(conclusions.abstract)
 
 
+def test_a_leader_is_told_apart_from_those_that_it_is_not_tied_with():
+    """Of three runs the first and the last are tied, though the second is told apart from the first."""
+    table = pd.DataFrame(
+        {"value": [52, 51, 50], "low": 49, "high": 53, "best": [1, 2, 1], "worst": [2, 3, 3], "ties": ["a", "b", "ab"]},
+        index=["A", "B", "C"],
+    )
+    text = prose.ranking(table, dict(zip("ABC", "ABC", strict=True)), Numbers())
+    assert text.startswith("A has the highest final mIoU, 52.00 %, but these images cannot tell it apart from C.")
+
+
 def test_a_difference_across_schedules_is_called_confounded(planted):
     text = prose.differences(planted.versus, planted.titles, planted.evidence, planted.numbers)
     confounded = re.search(r"Those with (.*) are \*confounded\*", text)[1]
     assert "CE + Focal" in confounded and "CE + Dice" not in confounded.replace("CE + Lovász + Dice", "")
+
+
+def test_one_run_is_held_against_nothing(tmp_path):
+    write_runs(tmp_path, recipes=("ce",), images=8, preset="smoke")
+    write_runs(tmp_path, recipes=("ce_dice",), images=8, preset="smoke", unfinished_at=3)
+    abstract = Report(tmp_path).text(conclusions.abstract)
+    assert abstract.startswith("This report covers one finished run of DeepLabV2")
+    assert "difference" not in abstract
+
+
+def test_schedules_are_counted_for_one_run_and_for_many(planted):
+    runs = planted.study.runs
+    assert prose.schedules(runs[:1], Numbers()) == ""
+    assert prose.schedules(runs[:2], Numbers()) == (
+        "The two runs share one schedule and differ in nothing but the loss."
+    )
+    mixed = prose.schedules([*runs[:2], runs[5]], Numbers())
+    assert mixed.startswith(
+        "The three runs follow two different schedules. CE and CE + Tversky share one, and one run has a schedule of "
+        "its own. Only within"
+    )
+
+
+def test_an_unfinished_run_follows_the_schedule_that_it_was_started_with(tmp_path):
+    write_runs(tmp_path, recipes=("ce",), images=8, preset="smoke")
+    write_runs(tmp_path, recipes=("ce_dice",), images=8, preset="smoke", unfinished_at=3)
+    assert "share one schedule" in prose.schedules(read_runs(tmp_path), Numbers())
+
+
+@pytest.mark.parametrize("weights", [{"weight_ce": [0.7] * 9 + [0.5]}, {}], ids=["recorded", "old"])
+def test_a_validation_loss_of_other_weights_is_no_sign_of_overfitting(old, weights):
+    """Run 5 changes its weights after nine tenths: the validation loss may rise there, for it is another function."""
+    run = next(run for run in old.study.runs if run.recipe == "ce_lovasz_warmup")
+    val = [*np.linspace(1.1, 1, 9), 1.5]
+    changed = replace(run, table=run.table.assign(train_loss=np.linspace(2, 1, 10), val_loss=val, **weights))
+    assert "none of the runs overfits" in prose.losses([changed], Numbers())
+    kept = replace(changed, table=changed.table.assign(weight_ce=0.7))
+    assert "sign of overfitting" in prose.losses([kept], Numbers())
+
+
+def test_only_configurations_with_several_seeds_are_said_to_have_them(tmp_path):
+    write_runs(tmp_path, recipes=("ce",), seeds=(0, 1, 2), images=8, preset="smoke")
+    write_runs(tmp_path, recipes=("ce_dice",), images=8, preset="smoke")
+    report = Report(tmp_path)
+    text = prose.seeds(report.evidence, report.study, Numbers())
+    assert text.startswith("CE was trained with 3 seeds, every other configuration with one.")
+    assert "One seed of CE + Dice" in conclusions.limitations(report.study, report.evidence)
+    assert "several seeds a configuration" in report.text(conclusions.conclusions)
+
+
+def test_the_control_is_all_losses_on_one_schedule(tmp_path):
+    write_runs(tmp_path, recipes=("ce", "ce_focal", "ce_lovasz_dice"), images=8, preset="smoke")
+    for key, controlled in (("ce_focal", False), ("ce_lovasz_dice", True)):
+        write_runs(tmp_path, recipes=(key,), images=8, preset="smoke", schedule="ce")
+        report = Report(tmp_path)
+        assert ("a control with one schedule" not in report.text(conclusions.conclusions)) == controlled
+        said = prose.differences(report.versus, report.titles, report.evidence, Numbers())
+        assert ("every loss on the schedule" in said) == controlled
+
+
+def test_absent_classes_and_no_relation_to_frequency_are_told_in_grammar(planted):
+    iou = final_table(planted.study.runs)[list(CLASS_NAMES)]
+    iou["train"] = float("nan")
+    text = prose.classes(iou, planted.titles, "DeepLabV2_ce", None, Numbers())
+    assert "train occurs neither in labels nor in predictions and stays out of every mean." in text
+    share = pd.Series(np.arange(1.0, 20), CLASS_NAMES)
+    falling = pd.DataFrame([np.arange(19.0, 0, -1)], ["DeepLabV2_ce"], CLASS_NAMES)
+    assert "IoU does not follow frequency: over 19 classes" in prose.frequency(falling, share, Numbers())
 
 
 def test_every_claim_is_counted_once(planted):
@@ -91,10 +173,26 @@ def test_without_images_nothing_is_judged(old):
 
 def test_without_intervals_no_class_counts_as_decided_or_undecided(old):
     iou = final_table(old.study.runs)[list(CLASS_NAMES)]
-    decided = prose.decided_classes(old.evidence.class_differences(), iou, old.study.runs)
+    decided = prose.decided_classes(old.evidence.class_differences(), iou)
     assert decided is None
     text = prose.classes(iou, old.titles, old.study.runs[0].stem, decided, Numbers())
     assert text.endswith("are gains; none of them has an interval.")
+
+
+def test_boundary_scores_are_not_compared_by_overlap(planted):
+    text = prose.boundaries(planted.evidence.levels("boundary_f"), planted.titles, Numbers())
+    assert "cannot tell" not in text and "read from the interval of their difference" in text
+
+
+def test_one_boundary_score_spans_no_range(planted):
+    assert prose.boundaries(planted.evidence.levels("boundary_f")[:1], planted.titles, Numbers()) == ""
+
+
+def test_without_a_class_of_ce_nothing_is_said_against_it(planted):
+    iou = final_table(planted.study.runs)[list(CLASS_NAMES)]
+    iou.loc["DeepLabV2_ce"] = float("nan")
+    text = prose.classes(iou, planted.titles, "DeepLabV2_ce", None, Numbers())
+    assert "furthest apart" in text and "differences from CE" not in text
 
 
 def test_what_the_files_do_not_say_of_the_schedule_is_not_made_up(old, planted):
@@ -113,10 +211,48 @@ def test_limitations_follow_from_the_records(planted, tmp_path):
     assert "2 seeds" in prose.seeds(real.evidence, real.study, Numbers())
 
 
+@pytest.fixture(scope="module")
+def seeded(tmp_path_factory):
+    """CE and CE + Dice, two seeds each, of which none is 0."""
+    folder = tmp_path_factory.mktemp("seeded")
+    write_runs(folder, recipes=("ce", "ce_dice"), seeds=(1, 2), images=30, preset="smoke", effects={"ce": 3})
+    return Report(folder)
+
+
+def test_what_is_averaged_over_seeds_bears_no_seeds_name(seeded):
+    assert prose.ranking(seeded.ranks, seeded.titles, Numbers()).startswith("CE has the highest final mIoU")
+    assert list(plots.with_looks(seeded.ranks, drawn_runs(seeded.study))["name"]) == ["CE", "CE + Dice"]
+
+
+def test_classes_are_averaged_over_seeds(seeded):
+    runs = [run for run in seeded.study.runs if run.recipe == "ce"]
+    expected = sum(run.final_class_val for run in runs) / 2
+    assert seeded.evidence.class_values(["DeepLabV2_ce"]).loc["DeepLabV2_ce"].to_numpy() == pytest.approx(expected)
+
+
+def test_a_table_of_single_runs_says_so_where_there_are_several_seeds(seeded, planted):
+    assert "One seed of each" in prose.one_of_several(seeded.evidence)
+    assert prose.one_of_several(planted.evidence) == ""
+
+
 def test_scope_says_what_it_is(planted, old):
     assert setting.scope(planted.study).startswith("toy city (synthetic), smoke scale, CPU")
     assert "not recorded" in setting.scope(old.study)
     assert "did not see those images" in setting.data(planted.study.runs, Numbers())
+
+
+def test_runs_that_all_depart_alike_are_ranked_and_say_so(tmp_path):
+    write_runs(tmp_path, recipes=("ce", "ce_dice"), suffix="batch4", images=8, preset="smoke")
+    report = Report(tmp_path)
+    assert len(report.ranks) == 2 and len(report.versus) == 1
+    assert setting.scope(report.study).endswith("10 epochs, all with batch4")
+
+
+def test_only_the_small_networks_are_called_the_same_built_shallow(planted):
+    run = planted.study.runs[0]
+    assert "built shallow and narrow" in setting.model([run], Numbers())
+    other = replace(run, record=run.record | {"config": run.config | {"model": "lraspp"}})
+    assert "shallow" not in setting.model([other], Numbers())
 
 
 def test_what_is_missing_is_listed(old, tmp_path):

@@ -11,7 +11,7 @@ from deeplab_lib import plots
 from deeplab_lib.analysis import captions, pictures, prose
 from deeplab_lib.analysis.gallery import Gallery, check_parameters
 from deeplab_lib.analysis.numbers import Numbers
-from deeplab_lib.analysis.tables import final_table
+from deeplab_lib.analysis.tables import final_table, results_table
 from deeplab_lib.labels import CLASS_NAMES
 from deeplab_lib.plots import LOOKS, Missing
 from deeplab_lib.recipes import RECIPES
@@ -148,6 +148,16 @@ def test_forest_and_ranking_say_what_they_were_given():
         plots.forest(table[:0], "difference")
 
 
+def test_the_bar_of_a_tie_is_thin_past_who_is_not_in_it():
+    table = pd.DataFrame({
+        "name": ["A", "B", "C"], "estimate": [3.0, 2.0, 1.0], "low": np.nan, "high": np.nan,
+        "color": "#000000", "marker": "o", "tie": ["a", "b", "a"],
+    })  # fmt: skip
+    thick, thin = plots.ranking(table, "mIoU (%)").axes[0].lines[-2:]
+    assert list(thick.get_ydata()[[0, 1, 3, 4]]) == pytest.approx([-0.3, 0.3, 1.7, 2.3])
+    assert list(thin.get_ydata()) == [0, 2]
+
+
 def test_cost_figure_shows_trained_and_untrained_architectures():
     table = pd.DataFrame({
         "name": ["CE", "other"], "mIoU": [40.0, np.nan], "color": ["#000000", "0.4"], "marker": ["o", ">"],
@@ -177,6 +187,13 @@ def test_heat_map_prints_differences_from_the_baseline():
     assert "50" in words and "−2.5" in words and "–" in words
     with pytest.raises(Missing):
         pictures.heat_map(iou[["rider"]], {"base": "Base", "other": "Other"})
+
+
+@pytest.mark.parametrize("without", ["base", "other"])
+def test_heat_map_leaves_out_differences_where_there_are_none(without):
+    iou = pd.DataFrame({"road": [50.0, 47.5], "rider": [30.0, 29.0]}, ["base", "other"])
+    iou.loc[without] = np.nan
+    assert len(pictures.heat_map(iou, {"base": "Base", "other": "Other"}, "base").axes) == 1
 
 
 def test_confusion_is_row_normalised():
@@ -240,6 +257,12 @@ def test_gallery_registers_what_its_tables_print(eight):
     assert numbers.text("classes.DeepLabV2_ce.val_mIoU") == f"{eight[0].final_val_mIoU:.1f}"
 
 
+def test_gallery_shows_no_table_without_a_value(eight):
+    numbers = Numbers()
+    Gallery("toy city (synthetic)", numbers, {}).table("classes", final_table(eight) * np.nan)
+    assert len(numbers) == 0
+
+
 def test_every_figure_and_table_has_a_caption():
     assert all(caption.endswith(".") for caption in captions.FIGURES.values())
     assert not any(table.caption.endswith(".") for table in captions.TABLES.values()), "the scope follows"
@@ -261,3 +284,19 @@ def test_prose_reads_every_run_and_registers_its_numbers(eight, old):
     assert prose.cross_entropy(old, Numbers()) == ""
     low, high = numbers["reading.val_mIoU.low"], numbers["reading.val_mIoU.high"]
     assert low == min(run.final_val_mIoU for run in eight) and high == max(run.final_val_mIoU for run in eight)
+
+
+def test_a_final_value_measured_otherwise_is_not_held_against_the_curve(old):
+    """The last of it lies far above every epoch's: no epoch of the curve comes near, and none is the best of both."""
+    for run in old:
+        run.table["val_mIoU_final"] = np.minimum(2 * run.table["val_mIoU"], 100)
+    numbers = Numbers()
+    text = prose.validation_mious(old, numbers)
+    assert numbers["reading.early.high"] <= old[0].epochs and "best epoch" not in text
+    assert results_table(old)["best_val_mIoU"].isna().all()
+
+
+def test_final_values_without_a_curve_are_told_alone(old):
+    for run in old:
+        run.table["val_mIoU_final"], run.table["val_mIoU"] = 50.0, np.nan
+    assert prose.validation_mious(old, Numbers()) == "Validation mIoU ends at 50.0 % (all runs)."

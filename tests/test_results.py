@@ -81,6 +81,29 @@ def test_a_run_is_named_by_its_recipes_stem_whatever_its_files_case(old_csv):
     assert (run.stem, run.recipe, run.title, run.label) == ("DeepLabV2_ce", "ce", "CE", "CE")
 
 
+def test_a_stem_of_no_recipe_names_the_run_once(old_csv):
+    path, _, _ = old_csv
+    run = read_run(path.rename(path.with_name("my_experiment_seed2.csv")))
+    assert (run.label, run.method_label) == ("my_experiment, seed 2", "my_experiment")
+
+
+@pytest.mark.parametrize(
+    ("stem", "loss", "label"),
+    [
+        ("ours_averaged", "ours_averaged", "Own"),
+        ("ours_averaged_ema0.9", "ours_averaged", "Own, ema0.9"),
+        ("DeepLabV2_0.6ce_0.4dice_lr0.5_seed1", "0.6*ce + 0.4*dice", "Own, lr0.5, seed 1"),
+    ],
+)
+def test_a_run_of_no_recipe_keeps_what_sets_it_apart(tmp_path, stem, loss, label):
+    synthetic_runs.write_runs(tmp_path, recipes=("ce",), images=8)
+    record = json.loads((tmp_path / "DeepLabV2_ce.json").read_text())
+    record["recipe"], record["title"] = None, "Own"
+    record["config"] |= {"loss": loss, "seed": int("seed1" in stem)}
+    (tmp_path / f"{stem}.json").write_text(json.dumps(record))
+    assert read_run((tmp_path / "DeepLabV2_ce.csv").rename(tmp_path / f"{stem}.csv")).label == label
+
+
 def test_two_files_of_one_run_are_refused(old_csv):
     path, _, _ = old_csv
     path.with_name("deeplabv2_CE.csv").write_bytes(path.read_bytes())
@@ -353,6 +376,30 @@ def test_ablations_are_told_from_recipes_and_seeds_are_one_method(eight):
     assert [run.label for run in study.ablations] == ["CE, lr0.0001"]
     assert len(study.recipes) == 10
     assert [run.seed for run in methods(study.recipes)["DeepLabV2_ce"]] == [0, 1, 2]
+
+
+def test_what_all_recipes_depart_in_makes_no_ablation_of_any(tmp_path):
+    """It is told of the study; what a run departs in besides stays with the run, the unfinished ones included."""
+    synthetic_runs.write_runs(tmp_path, recipes=("ce", "ce_dice"), suffix="batch4_lr0.5", images=12)
+    synthetic_runs.write_runs(tmp_path, recipes=("ce",), suffix="batch4_lr0.5_ema0.9", images=12)
+    synthetic_runs.write_runs(tmp_path, recipes=("ce_focal",), suffix="batch4_lr0.5", images=12, unfinished_at=3)
+    (study,) = studies(read_runs(tmp_path))
+    assert [run.label for run in study.recipes] == ["CE", "CE + Dice"]
+    assert [run.label for run in study.ablations] == ["CE, ema0.9"]
+    assert [run.label for run in study.unfinished] == ["CE + Focal"]
+    assert str(study) == "toy city (synthetic), demo scale, 10 epochs, 128x256, all with batch4 lr0.5"
+
+
+def test_a_length_of_their_own_is_told_by_the_epochs_alone(tmp_path):
+    synthetic_runs.write_runs(tmp_path, recipes=("ce", "ce_dice"), suffix="epochs12", epochs=12, images=12)
+    (study,) = studies(read_runs(tmp_path))
+    assert len(study.recipes) == 2 and str(study) == str(study.scope)
+
+
+def test_recipes_as_they_are_come_before_recipes_that_all_depart(eight):
+    synthetic_runs.write_runs(eight, suffix="epochs12", epochs=12, images=12)
+    synthetic_runs.write_runs(eight, ("ce",), suffix="epochs12_ema0.9", epochs=12, images=12)
+    assert [study.scope.epochs for study in studies(read_runs(eight))] == [10, 12]
 
 
 def test_the_control_shares_the_baselines_schedule(eight):

@@ -1,5 +1,7 @@
 """The statistics, by hand-worked values, by brute force, and by trials with a known truth."""
 
+from itertools import combinations
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -307,6 +309,21 @@ def test_all_tied_is_one_group():
     assert set(table.ties) == {"a"}
     assert set(table.best) == {1}
     assert set(table.worst) == {3}
+
+
+def test_ties_may_leave_out_who_lies_between():
+    """The difference of the extremes may be the least sure of all: A and C are tied, B and C are not."""
+    table = ranking({"A": 3.0, "B": 2.0, "C": 1.0}, pairs_frame("ABC", {("A", "B"), ("B", "C")}))
+    assert list(table.ties) == ["a", "b", "a"]
+    assert list(table.worst) == [2, 2, 3]
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.sets(st.sampled_from(list(combinations("ABCDEF", 2)))))
+def test_two_share_a_letter_exactly_when_they_are_not_told_apart(apart):
+    ties = ranking({name: -place for place, name in enumerate("ABCDEF")}, pairs_frame("ABCDEF", apart)).ties
+    for pair in combinations("ABCDEF", 2):
+        assert bool(set(ties[pair[0]]) & set(ties[pair[1]])) == (pair not in apart)
 
 
 def test_surely_above_reads_a_pair_either_way_round():

@@ -50,7 +50,7 @@ def ablation(runs, resamples=RESAMPLES):
 def compare(runs, resamples):
     """The table of `ablation` for runs of one setting; None without a CE run. The control is part of the study."""
     unchanged = [run for run in runs if run.recipe and LENGTH_ONLY.fullmatch(run.variant)]
-    control = [run for run in runs if run.variant.startswith("schedule_") and not goes_beyond(run)]
+    control = [run for run in runs if run.recipe and run.variant.startswith("schedule_") and not goes_beyond(run)]
     changed = methods([run for run in runs if run not in unchanged + control])
     plain = methods([run for run in unchanged if run.recipe == "ce"])
     if not plain:
@@ -96,7 +96,7 @@ def introduction(table):
     changed = table[table.difference.notna()]
     above, below = (", ".join(changed.change[mask]) for mask in (changed.low > 0, changed.high < 0))
     verdicts = [f"above CE beyond the noise of the images: {above}"] if above else []
-    verdicts += [f"below it: {below}"] if below else []
+    verdicts += [f"below {'it' if above else 'CE'}: {below}"] if below else []
     reading = "; ".join(verdicts) or "none can be told apart from CE"
     return (
         "# Beyond the study {#sec-beyond}\n\nSome runs use what the study did not: augmentation, averaged weights, "

@@ -22,15 +22,16 @@ FIGURES = {
     "miou-grid": "Training and validation mIoU of each run, all on one scale.",
     "train-miou": "Training mIoU of all runs.",
     "val-miou": "Validation mIoU of all runs.",
-    "classes": "Validation IoU of every class (top) and its difference from the CE run (bottom). Bold: the "
+    "classes": "Validation IoU of every class{seeds} (top) and its difference from the CE run (bottom). Bold: the "
     "simultaneous 95 % interval of the difference leaves out zero.",
-    "frequency": "Validation IoU of every class against its share of the labelled pixels. Grey bars span the runs.",
-    "ranking": "The runs by final validation mIoU, {intervals}. Runs joined by a bar on the right are tied: the images "
-    "do not tell them apart.",
+    "frequency": "Validation IoU of every class{seeds} against its share of the labelled pixels. Grey bars span the "
+    "runs.",
+    "ranking": "The runs by final validation mIoU, {intervals}. Runs joined by a bar on the right, thick beside each, "
+    "are tied: the images do not tell them apart.",
     "differences": "Difference in final validation mIoU from the CE run, {intervals}. Hollow: not told apart from it.",
     "boundary": "Boundary F-score, mean over the validation images, with simultaneous 95 % intervals.",
-    "confusion": "Confusion matrix of {run}, the run with the highest mIoU, on the validation images. Rows sum to "
-    "100 %; void is left out.",
+    "confusion": "Confusion matrix of {run}, which has the highest mIoU, on the validation images{seeds}. Rows sum "
+    "to 100 %; void is left out.",
     "scene": "The {role} image, {name}: image, ground truth, share of runs that are wrong; below, each run's "
     "prediction with its pixel accuracy, and its errors (red; void black).",
     "durations": "Time of all epochs together, and mean time of an epoch with its standard deviation.",

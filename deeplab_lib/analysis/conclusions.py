@@ -75,13 +75,14 @@ def abstract(study, evidence, ranks, versus, verdicts, titles, numbers):
         f"DeepLabV2 was trained under {plural(len(evidence.recipes), 'loss configuration')} that combine "
         f"{_losses(evidence)} ({scope(study)})"
         if len(evidence.recipes) > 1
-        else f"This report covers {plural(len(study.runs), 'run')} of DeepLabV2 ({scope(study)})"
+        else f"This report covers {_covered(study)} of DeepLabV2 ({scope(study)})"
     )
-    text += (
-        ", and every difference between the runs was held against the uncertainty of the validation images. "
-        if evidence.bootstrap
-        else ". Only their tables of epochs are at hand: how sure a difference is cannot be said. "
-    )
+    if len(ranks) < 2:
+        text += ". "
+    elif evidence.bootstrap:
+        text += ", and every difference between the runs was held against the uncertainty of the validation images. "
+    else:
+        text += ". Only their tables of epochs are at hand: how sure a difference is cannot be said. "
     if len(ranks) > 1:
         text += prose.ranking(ranks, titles, numbers) + " "
     if len(versus) and evidence.bootstrap:
@@ -95,6 +96,11 @@ def abstract(study, evidence, ranks, versus, verdicts, titles, numbers):
             f"The images are synthetic and the training is short ({epochs} epochs): the method is shown, not the field."
         )
     return text.strip()
+
+
+def _covered(study):
+    """The runs that are finished, in words; where there is none, those that are not."""
+    return plural(len(study.finished), "finished run") if study.finished else plural(len(study.runs), "unfinished run")
 
 
 def _losses(evidence):
@@ -144,9 +150,9 @@ def _mark(verdict):
 def _outlook(study, evidence):
     """What would make the answer firmer, given what there is."""
     steps = []
-    if set(evidence.seeds.values()) <= {1}:
+    if min(evidence.seeds.values(), default=1) == 1:
         steps.append("several seeds a configuration")
-    if not any(method.variant == "schedule_ce" for method in evidence.methods):
+    if not evidence.controlled:
         steps.append("a control with one schedule for all")
     if study.scope.synthetic:
         steps.append("real streets at full scale")
@@ -161,6 +167,9 @@ def limitations(study, evidence):
     items = []
     if set(evidence.seeds.values()) == {1}:
         items.append("One seed a configuration: the luck of a single training is part of every value.")
+    elif 1 in evidence.seeds.values():
+        single = listing(evidence.title(name) for name, number in evidence.seeds.items() if number == 1)
+        items.append(f"One seed of {single}: the luck of a single training is part of what is said there.")
     if study.scope.synthetic:
         items.append("The scenes are synthetic; nothing follows for photographs.")
     if study.scope.preset and study.scope.preset != "paper":

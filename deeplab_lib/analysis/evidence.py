@@ -62,10 +62,10 @@ def _method(name, runs):
     record = run.record or {}
     expression = record.get("loss") or (RECIPES[run.recipe].loss if run.recipe else None)
     losses = frozenset(term for _, term, _ in parse_expression(expression)) if expression else frozenset()
-    title = run.label.removesuffix(f", seed {run.seed}")
     parameters = record.get("parameters", {}).get("total", NAN)
     model, macs = run.config.get("model"), record.get("macs") or NAN
-    return Method(name, title, run.recipe, losses, schedule(run), run.variant, model, parameters, macs, tuple(runs))
+    plan, runs = schedule(run), tuple(runs)
+    return Method(name, run.method_label, run.recipe, losses, plan, run.variant, model, parameters, macs, runs)
 
 
 @dataclass
@@ -141,9 +141,26 @@ class Evidence:
         """`{method name: number of seeds}` of the recipes."""
         return {method.name: max(1, len(method.runs)) for method in self.recipes}
 
+    @property
+    def several_seeds(self):
+        """Whether a recipe has more than one seed."""
+        return any(number > 1 for number in self.seeds.values())
+
+    @property
+    def controlled(self):
+        """Whether every recipe was trained on the baseline's schedule, too."""
+        alike = {method.recipe for method in self.same_schedule}
+        controls = any(method.variant == "schedule_ce" for method in self.same_schedule)
+        return controls and all(method.recipe in alike for method in self.recipes)
+
+    @property
+    def titles(self):
+        """`{method name: display name}`."""
+        return {method.name: method.title for method in self.methods}
+
     def title(self, name):
         """A method's display name."""
-        return next(method.title for method in self.methods if method.name == name)
+        return self.titles[name]
 
     def estimate(self, contrast):
         """Value of a contrast on all images; NaN where a method has no value."""
@@ -206,6 +223,12 @@ class Evidence:
     @staticmethod
     def _rows(rows):
         return pd.DataFrame(rows).T if rows else pd.DataFrame(columns=["estimate", "low", "high"])
+
+    def class_values(self, names):
+        """IoU of the named methods and every class in percent, averaged over seeds: a frame method x class name."""
+        values = {name: [self.values[measure].get(method, NAN) for method in names]
+                  for measure, name in zip(CLASS_MEASURES, CLASS_NAMES, strict=True)}  # fmt: skip
+        return pd.DataFrame(values, index=list(names))
 
     def class_levels(self):
         """IoU of every recipe and class; each recipe's 19 intervals hold at once. Index: (method, class name)."""

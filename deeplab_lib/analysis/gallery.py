@@ -45,7 +45,7 @@ class Gallery:
             self.shown.append(label)
 
     def table(self, label, frame, note="", titles=None):
-        """Display a frame as `tbl-<label>`, its numbers printed and registered; nothing when it has no rows.
+        """Display a frame as `tbl-<label>`, its numbers printed and registered; nothing when it holds nothing.
 
         Rows are named by `titles`. Columns without any value are left out.
         """
@@ -54,6 +54,8 @@ class Gallery:
             return
         if spec.columns:
             columns = {name: head for name, head in spec.columns.items() if frame[name].notna().any()}
+            if not columns:
+                return
             formats = {name: form for name, (_, form) in columns.items()}
             frame = self.numbers.table(label, frame[list(columns)], formats)
             frame = frame.rename(columns={name: head for name, (head, _) in columns.items()})

@@ -21,18 +21,17 @@ def heat_map(iou, titles, baseline=None, decided=None):
     """
     if iou.empty or not iou.notna().any(axis=None):
         raise Missing("no run has per-class IoU")
-    others = iou.drop(index=baseline) if baseline in iou.index else iou.iloc[:0]
-    heights = [len(iou), max(len(others), 0.01)]
-    rows = 2 if len(others) else 1
-    grid = {"height_ratios": heights[:rows], "hspace": 0.05}
-    fig, axes = figure(1.0 + 0.2 * sum(heights[:rows]), rows, 1, squeeze=False, gridspec_kw=grid)
+    differences = iou.drop(index=baseline) - iou.loc[baseline] if baseline in iou.index else iou.iloc[:0]
+    rows = 2 if differences.notna().any(axis=None) else 1
+    heights = [len(iou), len(differences)][:rows]
+    grid = {"height_ratios": heights, "hspace": 0.05}
+    fig, axes = figure(1.0 + 0.2 * sum(heights), rows, 1, squeeze=False, gridspec_kw=grid)
     top = axes[0, 0]
     _cells(top, iou, titles, "{:.0f}", cmap="cividis", vmin=0, vmax=100)
     top.xaxis.tick_top()
     top.set_xticks(range(iou.shape[1]), iou.columns, rotation=55, ha="left", rotation_mode="anchor")
     top.set_title("IoU (%)", loc="left", x=-0.01, ha="right", fontsize=7, y=1.03)
     if rows == 2:
-        differences = others - iou.loc[baseline]
         reach = max(float(np.nanmax(np.abs(differences.to_numpy(dtype=float)))), 1e-9)
         norm = TwoSlopeNorm(0, -reach, reach)
         _cells(axes[1, 0], differences, titles, "{:+.1f}", decided, cmap="PuOr", norm=norm)

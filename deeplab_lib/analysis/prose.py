@@ -12,6 +12,8 @@ from deeplab_lib.analysis.pictures import image_scores
 from deeplab_lib.analysis.tables import seeds_table
 from deeplab_lib.labels import CLASS_NAMES
 from deeplab_lib.plots import changes, duration_unit
+from deeplab_lib.recipes import RECIPES
+from deeplab_lib.results import schedule
 from deeplab_lib.words import listing, signed
 
 _WORDS = ("none", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve")
@@ -68,17 +70,18 @@ def schedules(runs, numbers):
     """Which runs share a schedule, and how far the rate falls or rises where a run's training changes."""
     groups = {}
     for run in runs:
-        if "lr" in run.table:
-            groups.setdefault(tuple(np.round(run.table["lr"].dropna(), 12)), []).append(run.label)
+        groups.setdefault(schedule(run), []).append(run.label)
     shared = [labels for labels in groups.values() if len(labels) > 1]
-    alone = len(groups) - len(shared)
-    text = f"The {plural(sum(map(len, groups.values())), 'run')} follow {plural(len(groups), 'different schedule')}. "
-    if shared:
-        text += "; ".join(f"{listing(labels)} share one" for labels in shared)
-        text += f", and {plural(alone, 'run')} {'has' if alone == 1 else 'have'} a schedule of their own. " * (
-            alone > 0
-        )
-        text = text.replace("; ", ", ").rstrip() + (" " if alone else ". ")
+    alone, text = len(groups) - len(shared), ""
+    if len(groups) == 1 and shared:
+        text = f"The {plural(len(runs), 'run')} share one schedule and differ in nothing but the loss. "
+    elif len(groups) > 1:
+        text = f"The {plural(len(runs), 'run')} follow {plural(len(groups), 'different schedule')}. "
+    if shared and len(groups) > 1:
+        parts = [f"{listing(labels)} share one" for labels in shared]
+        own = "has a schedule of its own" if alone == 1 else "have schedules of their own"
+        parts += [f"{plural(alone, 'run')} {own}"] if alone else []
+        text += ", and ".join(filter(None, [", ".join(parts[:-1]), parts[-1]])) + ". "
         text += "Only within such a group do two runs differ in nothing but the loss. "
     for run in runs:
         marks = changes(run)
@@ -96,8 +99,8 @@ def losses(runs, numbers):
     fell, turned = {}, []
     for run in runs:
         if {"train_loss", "val_loss"} <= set(run.table):
-            train, val = run.table["train_loss"].dropna(), run.table["val_loss"].dropna()
-            if len(train) > 1 and len(val) > 1 and train.iloc[0] > 0:
+            train, val = run.table["train_loss"].dropna(), _as_weighted_last(run)["val_loss"].dropna()
+            if len(train) > 1 and len(val) and train.iloc[0] > 0:
                 fell[run.label] = 100 * (1 - train.iloc[-1] / train.iloc[0])
                 rise = 100 * (val.iloc[-1] / val.min() - 1)
                 if rise > 5:
@@ -117,6 +120,16 @@ def losses(runs, numbers):
             "No validation loss ended more than 5 % above its minimum: none of the runs overfits on its own measure. "
         )
     return text + ("Heights must not be compared from run to run, since each curve is a sum of other terms.")
+
+
+def _as_weighted_last(run):
+    """The epochs since the weights of the loss last changed: before, its validation loss is another function."""
+    table, weights = run.table, [column for column in run.table if column.startswith("weight_")]
+    if weights:
+        other = (table[weights] != table[weights].iloc[-1]).any(axis=1)
+        return table[other[::-1].cumsum()[::-1] == 0]
+    plan = RECIPES[run.recipe].changes if run.recipe else ()
+    return table[table["epoch"] > max((c.progress * (run.epochs or 0) for c in plan if c.weights), default=0)]
 
 
 def cross_entropy(runs, numbers):
@@ -157,21 +170,19 @@ def validation_mious(runs, numbers):
     if not final:
         return ""
     text = f"Validation mIoU ends at {_ends(final, numbers, 'val_mIoU', '.1f', ' %')}. "
-    early = {}
-    for run in runs:
-        values = run.table["val_mIoU"].dropna()
-        reached = values.index[values >= 0.9 * final.get(run.label, np.inf)]
-        if len(reached):
-            early[run.label] = run.table["epoch"].loc[reached[0]]
-    text += (
-        f"A run reached nine tenths of its own final value after {_ends(early, numbers, 'early', '.0f', ' epochs')}. "
-    )
-    lost = {run.label: run.best[1] - run.final_val_mIoU for run in runs if run.label in final}
+    curves = {run.label: run.table.dropna(subset="val_mIoU").set_index("epoch")["val_mIoU"] for run in runs}
+    early = {label: (curve >= 0.9 * curve.iloc[-1]).idxmax() for label, curve in curves.items() if len(curve)}
+    if early:
+        ends = _ends(early, numbers, "early", ".0f", " epochs")
+        text += f"A curve reached nine tenths of its last value after {ends}. "
+    lost = {run.label: run.best[1] - run.final_val_mIoU for run in runs if np.isfinite(run.best[1])}
+    if not lost:
+        return text.strip()
     late = [label for label, value in lost.items() if value > 1]
     if late:
         worst = numbers.put("reading.val_mIoU.lost", max(lost.values()), ".1f")
-        ends, most = ("ends", "") if len(late) == 1 else ("end", "at most ")
-        return text + f"{listing(late)} {ends} more than a point below the best epoch ({most}{worst} points)."
+        end, most = ("ends", "") if len(late) == 1 else ("end", "at most ")
+        return text + f"{listing(late)} {end} more than a point below the best epoch ({most}{worst} points)."
     return text + "No run ends more than a point below its best epoch, so reporting the last epoch costs little here."
 
 
@@ -206,10 +217,11 @@ def sessions(run):
 
 
 def classes(iou, titles, baseline, decided, numbers):
-    """The best and the hardest classes, and where the runs differ.
+    """The best and the hardest classes, and where the methods differ.
 
-    `iou` (percent) and `decided` (see `decided_classes`) are run x class.
+    `iou` (percent) and `decided` (see `decided_classes`) are method x class.
     """
+    iou = iou.dropna(how="all")
     mean = iou.mean().dropna().sort_values(ascending=False)
     if mean.empty:
         return ""
@@ -225,7 +237,8 @@ def classes(iou, titles, baseline, decided, numbers):
     )
     absent = [name for name in iou.columns if name not in mean.index]
     if absent:
-        text += f"{listing(absent)} occur neither in labels nor in predictions and stay out of every mean. "
+        occur, stay = ("occurs", "stays") if len(absent) == 1 else ("occur", "stay")
+        text += f"{listing(absent)} {occur} neither in labels nor in predictions and {stay} out of every mean. "
     spread = (iou.max() - iou.min()).sort_values(ascending=False)
     if len(iou) > 1:
         apart = numbers.put("reading.classes.spread", spread.iloc[0], ".1f")
@@ -254,12 +267,13 @@ def frequency(iou, share, numbers):
         return ""
     rank = rank_correlation(share[known], mean[known])
     rare, common = share[known].idxmin(), share[known].idxmax()
-    strength = "closely" if rank > 0.8 else "on the whole" if rank > 0.5 else "only loosely" if rank > 0.2 else "not"
+    strength = "closely" if rank > 0.8 else "on the whole" if rank > 0.5 else "only loosely"
+    follows = f"follows frequency {strength}" if rank > 0.2 else "does not follow frequency"
     return (
         f"The rarest class, {rare}, covers {numbers.put('reading.frequency.rare', share[rare], '.2f')} % of the "
         f"labelled pixels, the most frequent one, {common}, "
         f"{numbers.put('reading.frequency.common', share[common], '.0f')} %. "
-        f"IoU follows frequency {strength}: over {count(len(known))} classes "
+        f"IoU {follows}: over {count(len(known))} classes "
         f"the rank correlation of frequency and mean IoU is {numbers.put('reading.frequency.rank', rank, '.2f')}."
     )
 
@@ -295,14 +309,14 @@ def images(roles, arrays, numbers):
 
 
 def boundaries(table, titles, numbers):
-    """The range of the boundary F-score; `table` is that of `Evidence.levels`."""
-    if table.empty or table["estimate"].isna().all():
-        return ""
+    """The range of the boundary F-score, "" for fewer than two runs; `table` is that of `Evidence.levels`."""
     values = table["estimate"].dropna()
+    if len(values) < 2:
+        return ""
     ends = _ends({titles[run]: value for run, value in values.items()}, numbers, "boundary", ".1f", " %")
     return (
-        f"The boundary F-score runs from {ends}; "
-        "intervals that overlap widely say that the images cannot tell these runs apart."
+        f"The boundary F-score is {ends}. Each interval is that of a single value: all runs are scored on the same "
+        "images, so whether two of them differ is read from the interval of their difference, not from an overlap."
     )
 
 
@@ -310,20 +324,19 @@ def ranking(table, titles, numbers):
     """Who leads, and who cannot be told apart from the leader: `table` as `statistics.ranking` gives it."""
     if len(table) < 2:
         return ""
-    first = table["ties"].iloc[0][0]
-    leaders = [method for method in table.index if first in table["ties"][method]]
-    top = numbers.put(f"reading.ranking.{leaders[0]}", table["value"].iloc[0], ".2f")
-    named = f"{titles[leaders[0]]} has the highest final mIoU, {top} %"
+    leader, *others = table.index
+    tied = [method for method in others if set(table["ties"][method]) & set(table["ties"][leader])]
+    top = numbers.put(f"reading.ranking.{leader}", table["value"].iloc[0], ".2f")
+    named = f"{titles[leader]} has the highest final mIoU, {top} %"
     last = titles[table.index[-1]]
     if table["low"].isna().all():
         return f"{named}; without per-image results there are no intervals, and the order of the runs proves nothing."
-    if len(leaders) == len(table):
+    if table["ties"].nunique() == 1:
         return f"{named}, but no two of the {count(len(table))} runs can be told apart: all share one rank."
-    if len(leaders) == 1:
-        text = f"{named}, and is told apart from every other run. "
+    if tied:
+        text = f"{named}, but these images cannot tell it apart from {listing(titles[method] for method in tied)}. "
     else:
-        others = listing(titles[method] for method in leaders[1:])
-        text = f"{named}, but shares the first rank with {others}, from which these images cannot tell it apart. "
+        text = f"{named}, and is told apart from every other run. "
     if table["best"].iloc[-1] == len(table):
         return text + f"The lowest value is that of {last}, which is surely the last of the {count(len(table))}."
     best = numbers.put("reading.ranking.last", table["best"].iloc[-1], ".0f")
@@ -360,7 +373,7 @@ def differences(table, titles, evidence, numbers):
             "learning rate, warm-up, power or freezing differ along with the loss, and the difference belongs to all "
             "of them together. "
         )
-    if any(method.variant == "schedule_ce" for method in evidence.methods):
+    if evidence.controlled:
         text += "The control, every loss on the schedule of the CE run, is among the runs of @tbl-ablations."
     return text.strip()
 
@@ -384,12 +397,25 @@ def seeds(evidence, study, numbers):
     table = seeds_table(study.recipes)
     spread = {method: row.sd for method, row in table.iterrows() if row.sd == row.sd}
     named = {table["method"][method]: value for method, value in spread.items()}
-    counted = f"{found[0]}" if len(found) == 1 else f"{found[0]} to {found[-1]}"
+    many = [number for number in found if number > 1]
+    counted = f"{many[0]}" if len(many) == 1 else f"{many[0]} to {many[-1]}"
+    who, rest = "Each configuration was", ""
+    if 1 in found:
+        several = [evidence.title(name) for name, number in evidence.seeds.items() if number > 1]
+        who, rest = (
+            f"{listing(several)} {'was' if len(several) == 1 else 'were'}",
+            ", every other configuration with one",
+        )
     return (
-        f"Each configuration was trained with {counted} seeds. Their standard deviation in mIoU runs from "
-        f"{_ends(named, numbers, 'seeds.sd', '.2f')} points; values are means over seeds, and the variance between "
-        "seeds, pooled over the configurations, enters every interval below."
+        f"{who} trained with {counted} seeds{rest}. The standard deviation between seeds in mIoU is "
+        f"{_ends(named, numbers, 'seeds.sd', '.2f', ' points')}; values are means over seeds, and the variance between "
+        "seeds, pooled over the configurations that have several, enters every interval below."
     )
+
+
+def one_of_several(evidence):
+    """What a table of single runs says where there are several seeds, "" otherwise."""
+    return "One seed of each; @tbl-ranking has the means over seeds." if evidence.several_seeds else ""
 
 
 def told_apart(table, titles, evidence):
@@ -409,15 +435,14 @@ def told_apart(table, titles, evidence):
     return f"{', and '.join(parts)}{tail}."
 
 
-def decided_classes(differences, iou, runs):
-    """Which differences from CE are told apart, as booleans like `iou` (run x class); None without intervals."""
+def decided_classes(differences, iou):
+    """Which differences from CE are told apart, as booleans like `iou` (method x class); None without intervals."""
     if differences.empty or differences["low"].isna().all():
         return None
-    stems = {run.method: run.stem for run in runs}
     decided = pd.DataFrame(False, iou.index, iou.columns)
     for (method, name), row in differences.iterrows():
-        if method in stems and (row.low > 0 or row.high < 0):
-            decided.loc[stems[method], name] = True
+        if method in decided.index and (row.low > 0 or row.high < 0):
+            decided.loc[method, name] = True
     return decided
 
 

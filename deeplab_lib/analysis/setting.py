@@ -18,15 +18,16 @@ from deeplab_lib.words import listing
 def scope(study):
     """What the results are about, in a few words, for the top of every page and the corner of every figure."""
     devices = {str(session.get("device", "")).split(":")[0].upper() for run in study.runs for session in sessions(run)}
+    length = [f"{study.scope.epochs} epochs", *([study.departure] if study.departure else [])]
     if study.scope.dataset is None:
-        return f"data set not recorded, {study.scope.epochs} epochs"
+        return ", ".join(["data set not recorded", *length])
     name = "toy city" if study.scope.dataset == "toycity" else study.scope.dataset
     parts = [
         name + " (synthetic)" * study.scope.synthetic,
         f"{study.scope.preset} scale",
         " and ".join(sorted(devices)),
     ]
-    return ", ".join([*parts, f"{study.scope.epochs} epochs"])
+    return ", ".join([*parts, *length])
 
 
 def _agreed(runs, *path):
@@ -78,7 +79,7 @@ def model(runs, numbers):
     )
     if macs:
         text += f", and {numbers.put('model.gmacs', macs / 1e9, '.4g')} billion multiply-adds for one image"
-    if "resnet" not in name:
+    if name.endswith(("_mini", "_micro")):
         text += (
             ". It is the same network built shallow and narrow, one block a stage, so that it can be trained on a CPU; "
             "stem, dilations, output stride and head are those just described"
@@ -221,7 +222,7 @@ def missing(study, others, gallery):
         lines += [f"{who}: the files lack {what}."] if what else []
     lines += [f"{run.label}: {note}." for run in study.runs for note in run.notes]
     lines += [
-        f"Another study in the same folder, {other.scope}: {listing(run.label for run in other.runs)}. Results of "
+        f"Another study in the same folder, {other}: {listing(run.label for run in other.runs)}. Results of "
         "different data, scale or length do not stand in one table."
         for other in others if not all(run.stage for run in other.runs)
     ]  # fmt: skip

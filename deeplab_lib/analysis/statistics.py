@@ -251,8 +251,8 @@ def ranking(levels, pairs):
 
     levels: `{method: value}`. pairs: frame of `Bootstrap.interval(all_pairs(...))`. Two methods are told apart when the
     interval of their difference leaves out zero. Returns a frame, best value first: value, best and worst (the ranks
-    that the pairs allow: 1 + those surely better, to all but those surely worse), and ties (methods that share a letter
-    are not told apart).
+    that the pairs allow: 1 + those surely better, to all but those surely worse), and ties (two methods share a letter
+    exactly when they are not told apart).
     """
     order = sorted(levels, key=lambda name: -levels[name])
     better = {(a, b) for a in order for b in order if a != b and surely_above(pairs, a, b)}
@@ -260,8 +260,7 @@ def ranking(levels, pairs):
     for name in order:
         above, below = sum((other, name) in better for other in order), sum((name, other) in better for other in order)
         rows[name] = {"value": levels[name], "best": 1 + above, "worst": len(order) - below, "ties": ""}
-    groups = [order[i:j] for i, j in _tie_spans(order, better)]
-    for letter, group in zip(_letters(), groups, strict=False):
+    for letter, group in zip(_letters(), _ties(order, better), strict=False):
         for name in group:
             rows[name]["ties"] += letter
     return pd.DataFrame.from_dict(rows, orient="index")
@@ -272,16 +271,17 @@ def surely_above(pairs, a, b):
     return bool(pairs.low[a, b] > 0) if (a, b) in pairs.index else bool(pairs.high[b, a] < 0)
 
 
-def _tie_spans(order, better):
-    """The longest stretches `(i, j)` of the order in which no two methods are told apart."""
-    end = 0
-    for i in range(len(order)):
-        j = i + 1
-        while j < len(order) and not any((a, order[j]) in better or (order[j], a) in better for a in order[i:j]):
-            j += 1
-        if j > end:
-            yield i, j
-            end = j
+def _ties(order, better):
+    """The largest groups in which no two methods are told apart; pairs with unequal errors may leave gaps in them.
+
+    Insert and absorb: Piepho, "An Algorithm for a Letter-Based Representation of All-Pairwise Comparisons", Journal of
+    Computational and Graphical Statistics 13, 2004.
+    """
+    groups = {frozenset(order)}
+    for a, b in better:
+        parts = {part for group in groups for part in ((group - {a}, group - {b}) if {a, b} <= group else (group,))}
+        groups = {part for part in parts if not any(part < other for other in parts)}
+    return sorted((sorted(group, key=order.index) for group in groups), key=lambda group: [*map(order.index, group)])
 
 
 def _letters():
