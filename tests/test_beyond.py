@@ -7,6 +7,7 @@ import pytest
 from synthetic_runs import write_runs
 
 from deeplab_lib.analysis.beyond import ablation, introduction, told
+from deeplab_lib.recipes import RECIPES
 from deeplab_lib.results import read_runs
 
 FAST = 2000
@@ -71,6 +72,14 @@ def test_of_several_ce_runs_the_one_trained_as_long_is_the_base(folder):
         path.write_text(json.dumps(record))
     table = ablation(read_runs(folder), FAST)
     assert list(table.index[table.difference.isna()]) == ["DeepLabV2_ce_epochs20"]
+    assert table.attrs["scope"].startswith("toy city (synthetic), ") and "epochs" not in table.attrs["scope"]
+
+
+def test_a_change_to_another_recipe_names_its_schedule_too(folder):
+    stems = write_runs(folder, ("ce_lovasz_warmup",), suffix="tta_flip", images=60, random_state=3)
+    edit(folder, stems, tta="flip")
+    row = ablation(read_runs(folder), FAST).loc[stems[0]]
+    assert row.change.startswith("loss ") and row.change.endswith(f"schedule of {RECIPES['ce_lovasz_warmup'].title}")
 
 
 def test_other_data_stay_apart(folder):

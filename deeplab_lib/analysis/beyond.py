@@ -1,7 +1,7 @@
 """What the changes beyond the study are worth: the gain of each over the study's CE run, and what it costs."""
 
 import re
-from dataclasses import fields
+from dataclasses import fields, replace
 
 import numpy as np
 import pandas as pd
@@ -11,7 +11,7 @@ from deeplab_lib.averaging import VIEWS
 from deeplab_lib.config import Config
 from deeplab_lib.losses import parse_expression
 from deeplab_lib.recipes import RECIPES
-from deeplab_lib.results import methods
+from deeplab_lib.results import Scope, methods, schedule
 
 STUDIED_TERMS = {term for recipe in RECIPES.values() for _, term, _ in parse_expression(recipe.loss)}
 PLAIN = {item.name: item.metadata["plain"] for item in fields(Config)}  # values of knobs that older runs lack
@@ -33,18 +33,17 @@ def ablation(runs, resamples=RESAMPLES):
     size. Index: method. Columns: change (from CE, in words), seeds, epochs, mIoU; its difference from CE in points with
     bounds that hold for all rows at once and adjusted p (difference, low, high, p); seconds (of training and validation
     a run) and tested_GMACs (an image, all its views). CE is the row whose difference is NaN; of several, the one
-    trained about as long as the others.
+    trained about as long as the others. `attrs["scope"]` says in words what the rows share.
     """
     groups = {}
     for run in runs:
         if run.finished and run.record and run.arrays:
-            place = (
-                run.dataset.get("fingerprint"),
-                *(run.config[k] for k in ("preset", "image_height", "image_width")),
-            )
-            groups.setdefault(place, []).append(run)
-    tables = [compare(group, resamples) for group in groups.values() if any(map(goes_beyond, group))]
-    return max((table for table in tables if table is not None), key=len, default=None)
+            groups.setdefault(replace(Scope.of(run), epochs=None), []).append(run)
+    tables = {scope: compare(group, resamples) for scope, group in groups.items() if any(map(goes_beyond, group))}
+    for scope, table in tables.items():
+        if table is not None:
+            table.attrs["scope"] = str(scope)
+    return max((table for table in tables.values() if table is not None), key=len, default=None)
 
 
 def compare(runs, resamples):
@@ -82,6 +81,8 @@ def change(run, base):
     given, usual = ({name: r.config.get(name, PLAIN[name]) for name in COMPARED} for r in (run, base))
     parts = [f"loss {run.record['loss']}"] if run.record["loss"] != base.record["loss"] else []
     parts += [f"{name} {given[name]}" for name in COMPARED if given[name] != usual[name] and name != "epochs"]
+    if run.recipe not in (None, base.recipe) and given["schedule"] is None and schedule(run) != schedule(base):
+        parts.append(f"schedule of {RECIPES[run.recipe].title}")
     return "; ".join(parts) or "none: the study's CE"
 
 

@@ -44,10 +44,11 @@ class Gallery:
             report.figure(figure, f"fig-{label}", caption, caption, vector=vector)
             self.shown.append(label)
 
-    def table(self, label, frame, note="", titles=None):
+    def table(self, label, frame, note="", titles=None, scope=None):
         """Display a frame as `tbl-<label>`, its numbers printed and registered; nothing when it holds nothing.
 
-        Rows are named by `titles`. Columns without any value are left out.
+        Rows are named by `titles`. Columns without any value are left out. `scope`: what the rows are about, where that
+        is not what all other results are about.
         """
         spec = TABLES[label]
         if frame.empty:
@@ -59,7 +60,7 @@ class Gallery:
             formats = {name: form for name, (_, form) in columns.items()}
             frame = self.numbers.table(label, frame[list(columns)], formats)
             frame = frame.rename(columns={name: head for name, (head, _) in columns.items()})
-        caption = spec.caption.format(**self.words) + (f" ({self.scope})." if spec.ours else ".")
+        caption = spec.caption.format(**self.words) + (f" ({scope or self.scope})." if spec.ours else ".")
         frame = frame.rename(index=self.titles if titles is None else titles)
         report.table(frame, f"tbl-{label}", caption, f"{spec.note} {note}".strip() or None)
 
