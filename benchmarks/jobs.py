@@ -19,12 +19,7 @@ from benchmarks.timing import figure, sign_flip_p
 def child(*words, **environment):
     """The JSON object that a process of this module prints last; `words` choose what it does."""
     command = [sys.executable, "-m", "benchmarks.jobs", *map(str, words)]
-    done = subprocess.run(
-        command,
-        capture_output=True,
-        text=True,
-        env=os.environ | environment,
-    )
+    done = subprocess.run(command, capture_output=True, text=True, env=os.environ | environment)
     if done.returncode:
         raise RuntimeError(f"{' '.join(command)} failed: {done.stderr.strip()[-500:]}")
     return json.loads(done.stdout.splitlines()[-1])

@@ -25,6 +25,7 @@ from torch.nn.modules.utils import _pair
 
 from deeplab_lib.architectures import TORCHVISION_NETWORKS, check_model, make_model
 from deeplab_lib.backbones import RESNETS
+from deeplab_lib.config import check_device
 from deeplab_lib.model import count_parameters
 from deeplab_lib.recipes import PRESETS
 from deeplab_lib.record import device_name, read_json, write_json
@@ -221,7 +222,7 @@ def measure(models, sizes, device="auto", budget=4.0, say=print, options=None):
     options: those of `make_model` for each. Raises ValueError for an unknown model.
     """
     options = options or [{}] * len(models)
-    device = ("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device
+    device = check_device(device)
     speed = macs_per_second(device)
     for number, (name, size, about) in enumerate(zip(models, sizes, options, strict=True), start=1):
         with torch.device("cpu" if budget else "meta"):  # to be counted, a network needs no weights

@@ -402,10 +402,8 @@ def seeds(evidence, study, numbers):
     who, rest = "Each configuration was", ""
     if 1 in found:
         several = [evidence.title(name) for name, number in evidence.seeds.items() if number > 1]
-        who, rest = (
-            f"{listing(several)} {'was' if len(several) == 1 else 'were'}",
-            ", every other configuration with one",
-        )
+        who = f"{listing(several)} {'was' if len(several) == 1 else 'were'}"
+        rest = ", every other configuration with one"
     return (
         f"{who} trained with {counted} seeds{rest}. The standard deviation between seeds in mIoU is "
         f"{_ends(named, numbers, 'seeds.sd', '.2f', ' points')}; values are means over seeds, and the variance between "
