@@ -200,7 +200,7 @@ def add_timings(row, model, budget, expected, device):
     if not budget:
         row["note"] = "not timed: counted only"
         return
-    if expected > 2 * budget:
+    if expected > budget:
         row["note"] = f"not timed: an image takes about {expected:.1f} s here, too long for a budget of {budget:g} s"
         return
     synchronize = synchronizer(device)
@@ -218,21 +218,21 @@ def add_timings(row, model, budget, expected, device):
 def measure(models, sizes, device="auto", budget=4.0, say=print, options=None):
     """Rows of `efficiency.json` for each named model at the size (H, W) beside it, one at a time, as an iterator.
 
-    budget: seconds of timed passes a model; a pass expected to take longer than twice that is not timed, and at 0 none.
+    budget: seconds of timed passes a model; a pass expected to take longer is not timed, and at 0 none.
     options: those of `make_model` for each. Raises ValueError for an unknown model.
     """
     options = options or [{}] * len(models)
     device = check_device(device)
     speed = macs_per_second(device)
     for number, (name, size, about) in enumerate(zip(models, sizes, options, strict=True), start=1):
-        with torch.device("cpu" if budget else "meta"):  # to be counted, a network needs no weights
+        with torch.device("meta"):  # to be counted, a network needs no weights
             model = make_model(name, **about)
         row = cost_row(name, model, size, device)
         expected = row["macs"] / speed
-        timed = min(1.25 * max(expected, budget), (WARM_UP + TIMED) * expected) if expected <= 2 * budget else 0
+        timed = min(1.25 * budget, (WARM_UP + TIMED) * expected) if expected <= budget else 0
         told = f"{number}/{len(models)} {name} {size[1]}x{size[0]}: {row['macs'] / 1e9:.2f} GMACs"
         say(f"{told}, about {timed + 2:.0f} s" if budget else told)
-        add_timings(row, model, budget, expected, device)
+        add_timings(row, make_model(name, **about) if timed else model, budget, expected, device)
         yield row
 
 

@@ -44,6 +44,8 @@ STYLE = {
     "savefig.dpi": 150,
     "svg.hashsalt": "deeplab-losses",  # the same runs give the same bytes
     "image.interpolation": "nearest",
+    "figure.autolayout": False,
+    "figure.constrained_layout.use": False,
 }
 
 
@@ -107,6 +109,14 @@ def figure(height, rows=1, columns=1, width=WIDTH, **subplots):
 def sign(fig, text):
     """Name data set, preset and length of training in the figure's corner, so that it says so wherever it is pasted."""
     fig.suptitle(text, x=0.995, ha="right", fontsize=5.5, color="0.35")
+    return fig
+
+
+@styled
+def laid_out(fig):
+    """Lay a figure out once and for all; with a layout engine left, every saving would draw it twice."""
+    fig.draw_without_rendering()
+    fig.set_layout_engine(None)
     return fig
 
 

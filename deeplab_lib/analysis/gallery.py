@@ -9,7 +9,7 @@ from deeplab_lib import report
 from deeplab_lib.analysis.captions import FIGURES, INTERVALS, TABLES
 from deeplab_lib.config import assigned
 from deeplab_lib.losses import did_you_mean
-from deeplab_lib.plots import Missing, sign
+from deeplab_lib.plots import Missing, laid_out, sign
 from deeplab_lib.results import methods
 from deeplab_lib.safety import plainly
 
@@ -35,9 +35,7 @@ class Gallery:
         caption = FIGURES[label.partition("/")[0]].format(**self.words, **(words or {}))
         label = label.replace("/", "-").replace(" ", "-")
         try:
-            figure = sign(draw(*args, **kwargs), self.scope)
-            figure.draw_without_rendering()
-            figure.set_layout_engine("none")  # laid out once, for SVG and PNG alike
+            figure = laid_out(sign(draw(*args, **kwargs), self.scope))
         except Missing as reason:
             self.leave_out(label, reason)
         else:
