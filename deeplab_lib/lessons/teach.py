@@ -78,6 +78,16 @@ def see_through(model):
     return clear
 
 
+def receptive_fields(stages):
+    """Receptive field in pixels after each stage of `{name: [(kernel, stride, dilation), ...]}`, one upon the other."""
+    field, jump, fields = 1, 1, {}
+    for name, layers in stages.items():
+        for kernel, stride, dilation in layers:
+            field, jump = field + (kernel - 1) * dilation * jump, jump * stride
+        fields[name] = field
+    return fields
+
+
 def train_small(dataset, steps=60, batch_size=2, loss="ce", lr=0.002, seed=0):
     """A demo-scale DeepLabV2 after a few seconds of training: no good network, but one that has learnt the streets."""
     torch.manual_seed(seed)
