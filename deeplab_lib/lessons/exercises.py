@@ -1,9 +1,9 @@
 """Checks of the lessons' exercises: `check_dice(my_dice)` prints whether the answer is right or what went wrong.
 
-Every exercise is one function that solves it and can also make the usual mistakes, each behind a keyword of its own; its
-name begins with an underscore, so that completion does not offer the solutions. An answer is run on crafted cases and
-compared with the solution, then with every mistake and every two of them together: what matches is named (`checking`).
-An answer that matches nothing is told the first case on which it differs.
+Every exercise is one function that solves it and can also make the usual mistakes, each behind a keyword of its own.
+Its name begins with an underscore, so that completion does not offer the solutions. An answer is run on crafted cases
+and compared with the solution, then with every mistake and every two of them together: what matches is named. An answer
+that matches nothing is told the first case on which it differs.
 """
 
 from functools import wraps
