@@ -1,4 +1,4 @@
-# Thin on purpose: each target is a line or two that you could type yourself (README.md, "Without make").
+# Thin on purpose: each target is a line or two that you could type yourself (README.md, "Other machines").
 PYTHON ?= python3
 BIN := .venv/bin
 SNAKEMAKE := $(BIN)/snakemake --snakefile workflow/Snakefile
