@@ -12,7 +12,7 @@ from torch.nn import functional as F
 
 from deeplab_lib import losses
 from deeplab_lib.labels import CATEGORIES, CLASSES, LABELS, NUM_CLASSES
-from deeplab_lib.lessons import checking, exercises, teach
+from deeplab_lib.lessons import checking, exercises, figures, teach
 from deeplab_lib.metrics import ConfusionMatrix
 from deeplab_lib.model import DeepLabV2, subsample_labels
 from deeplab_lib.schedule import PolyLR
@@ -693,6 +693,14 @@ def test_the_labels_of_a_grid_as_fine_as_the_picture_score_everything_and_of_a_c
     assert teach.score_of_grid(labels, subsample_labels(labels, (5, 5))) < 30
 
 
+def test_both_ends_of_a_drift_are_drawn_in_their_own_rows_and_columns():
+    ours, nearest = np.indices((3, 4)) * 8, np.indices((3, 4)) * 7
+    fig = figures.sampling(np.zeros((24, 32, 3), np.uint8), ours, nearest, {"8 i": 70.0, "nearest": 50.0})
+    drawn = {line.get_label(): line.get_xydata().tolist() for line in fig.axes[0].lines}
+    assert drawn["feature"] == [[column, row] for row in (0, 8, 16) for column in (0, 16)]
+    assert drawn["its label (nearest)"] == [[column, row] for row in (0, 7, 14) for column in (0, 14)]
+
+
 def test_a_cell_sees_exactly_its_receptive_field():
     clear = teach.see_through(DeepLabV2(blocks=(1, 1, 1, 1), width=4))
     image = torch.ones(1, 3, 265, 265, requires_grad=True)
@@ -701,6 +709,15 @@ def test_a_cell_sees_exactly_its_receptive_field():
     layers = [(7, 2, 1), (3, 2, 1), (3, 1, 1), (1, 2, 1), (3, 1, 1), (3, 1, 2), (3, 1, 4)]
     computed = teach.receptive_fields({"stem": layers[:2], "stages": layers[2:]})
     assert int(seen.max() - seen.min()) + 1 == computed["stages"] == exercises._receptive_field(layers) == 131
+
+
+@pytest.mark.parametrize("alpha", [0.7, 0.5, 0.3])
+def test_the_best_answer_to_an_unclear_edge_claims_what_exceeds_alpha_times_the_index(alpha):
+    truth = torch.sigmoid((10 - torch.arange(-30, 31).abs()) / 3)
+    p = teach.settle(truth, alpha, 1 - alpha)
+    hits, false, missed = (p * truth).sum(), (p * (1 - truth)).sum(), ((1 - p) * truth).sum()
+    index = hits / (hits + alpha * false + (1 - alpha) * missed)
+    assert ((p > 0.5) == (truth > alpha * index)).all() and 0 < (p > 0.5).sum() < len(p)
 
 
 def test_overlap_losses_find_a_denied_class_late_and_cross_entropy_in_time():
