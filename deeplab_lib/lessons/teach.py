@@ -150,9 +150,10 @@ def steps_to_find(loss, margin, lr=20.0, cap=300):
 
 
 def settle(truth, alpha, beta, steps=150):
-    """Probabilities `(P,)` at which gradient descent on the expected Tversky loss ends.
+    """Probabilities `(P,)` at which gradient descent on the Tversky loss of the expected counts ends.
 
-    truth: how often each pixel belongs to the object, `(P,)`; what is not known better is answered best on average.
+    truth: how often each pixel belongs to the object, `(P,)`. The expected TP, FP and FN enter the formula; the mean of
+    the loss itself is something else. For alpha + beta = 1 the best answer claims what exceeds alpha times the index.
     """
     z = torch.zeros(len(truth), requires_grad=True)
     optimizer = torch.optim.Adam([z], lr=0.2)
