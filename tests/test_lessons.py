@@ -567,6 +567,20 @@ def test_a_right_value_with_a_wrong_gradient_is_not_accepted(exercise, words, an
     assert verdict.startswith("Not yet: ") and words in verdict
 
 
+def test_a_small_number_under_a_logarithm_or_a_fraction_is_no_mistake():
+    def my_focal(logits, labels, gamma):
+        valid = labels != 255
+        p = logits.softmax(1).gather(1, labels.where(valid, 0)[:, None])[:, 0][valid]
+        return -((1 - p) ** gamma * (p + 1e-6).log()).mean()
+
+    def my_dice(logits, labels):
+        hits, claimed, labelled = counts(logits, labels)
+        return 1 - ((2 * hits + 1e-6) / (claimed + labelled + 1e-6))[labelled > 0].mean()
+
+    assert exercises.check_focal.judge(my_focal).startswith("Right")
+    assert exercises.check_dice.judge(my_dice).startswith("Right")
+
+
 def test_an_unknown_mistake_is_told_the_first_case_on_which_it_differs():
     verdict = exercises.check_poly.judge(lambda step, total, lr, power: lr * (1 - step / total) ** 0.9)
     assert "right on the first step, half-way" in verdict and "on half-way with power 2 you return" in verdict

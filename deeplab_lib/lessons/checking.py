@@ -69,7 +69,7 @@ class Exercise:
             if slope.isnan().any():
                 return f"{start} NaN. A mask hides a log or a root of 0, but not its slope: mask before, not after."
             wanted = slope_of(self._solution(*case), case)
-            if not torch.allclose(slope, wanted, rtol=1e-3, atol=1e-4 * float(wanted.abs().max())):
+            if (slope - wanted).abs().max() > 0.02 * wanted.abs().max():  # a small number under a logarithm may show
                 return f"{start} not: something on the way is detached."
         return None
 

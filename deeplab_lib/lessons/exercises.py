@@ -374,7 +374,7 @@ def _tversky(
 
 
 def _dice(logits, labels, smooths=0, **flags):
-    """Dice loss; see `losses.DiceLoss`. Twice Tversky's fraction on both sides, so 1 is a half of its."""
+    """Dice loss; see `losses.DiceLoss`. It has Tversky's fraction doubled above and below, so 1 there is 1/2 here."""
     return _tversky(logits, labels, 0.5, 0.5, smooths=smooths / 2, **flags)
 
 
