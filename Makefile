@@ -1,4 +1,4 @@
-# Thin on purpose: each target is a line or two that you could type yourself (README.md, "Without make").
+# Thin on purpose: each target is a line or two that you could type yourself (README.md, "Other machines").
 PYTHON ?= python3
 BIN := .venv/bin
 SNAKEMAKE := $(BIN)/snakemake --snakefile workflow/Snakefile
@@ -36,8 +36,9 @@ status: .venv/ready  ## where every run stands
 bench: .venv/ready  ## speed and memory against plain baselines
 	@$(BIN)/python -m benchmarks
 
-# The working tree as it is, uncommitted changes included; tests/test_lessons.py holds half the solutions too.
-lessons:  ## build/lessons.zip: the kit to hand out, without the exercises' solutions
+# The working tree as it is, uncommitted changes included; tests/test_lessons.py holds half the solutions too. The checks
+# must know the answers: deeplab_lib/lessons/exercises.py goes along, so this is for learning, not for examining.
+lessons:  ## build/lessons.zip: the kit to hand out, without the solutions' notebooks
 	@mkdir -p build && git archive --format=zip --prefix=deeplab-losses/ --output=build/lessons.zip \
 	  $$(git stash create | grep . || echo HEAD) . ":(exclude)notebooks/solutions" ":(exclude)tests/test_lessons.py"
 	@echo build/lessons.zip

@@ -110,7 +110,8 @@ class Config:
             return self.loss.lower()
         if re.fullmatch(r"\w+", self.loss) and self.loss.lower() not in TERMS:
             hint = did_you_mean(self.loss, [*NAMED, *TERMS])
-            raise ValueError(f"no loss {self.loss!r}{hint}; recipes: {', '.join(NAMED)}")
+            known = f"recipes: {', '.join(NAMED)}; terms: {', '.join(TERMS)}"
+            raise ValueError(f"no loss {self.loss!r}{hint}; {known}")
         make_loss(self.loss)
         return canonical(self.loss)
 
@@ -248,6 +249,14 @@ class Config:
     def title(self):
         """Short name for tables and curves."""
         return self.named.title if self.named else self.loss
+
+    @property
+    def about(self):
+        """What is trained, in a sentence: a recipe's own motivation, unless its loss has another's schedule."""
+        if self.named and not self.schedule:
+            return self.named.motivation
+        loss = f"The loss of {self.title}" if self.named else "A loss of your own"
+        return f"{loss}, on the schedule of {self.plan.title}."
 
     @property
     def needs_class_counts(self):

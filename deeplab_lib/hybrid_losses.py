@@ -19,7 +19,7 @@ class FocalTverskyLoss(Loss):
 
     The slope at a class is its (1 - TI_c)^(1 / gamma - 1) / gamma: with gamma above 1, the paper's choice, classes that
     are nearly right keep pulling; below 1, classes that are segmented badly pull more. Options as in `tversky`: beta
-    weighs what is missed, alpha what is claimed wrongly.
+    weighs what is missed, alpha what is claimed wrongly. In the paper it is the reverse: its alpha is our beta.
     """
 
     def __init__(self, alpha=0.3, beta=0.7, gamma=4 / 3):

@@ -102,6 +102,7 @@ def test_text_is_read_as_meant(name, text, meant):
         ("resume", 1.0, "resume is 1.0; it must be true or false"),
         ("loss", 5, "loss is 5; it must be text"),
         ("loss", "ce_focl", "no loss 'ce_focl', did you mean 'ce_focal'?; recipes: ce, ce_tversky"),
+        ("loss", "jaccard", "ours_two_stage; terms: ce, focal, tversky, dice, lovasz, focal_tversky"),
         ("loss", "0.5*ce + 0.5*lovas", "no term 'lovas', did you mean 'lovasz'?"),
         ("loss", "['ce', 'dice']", "cannot read \"['ce', 'dice']\""),
         ("preset", "papre", "preset is 'papre', did you mean 'paper'?; valid: auto, paper, demo, smoke"),
@@ -223,6 +224,20 @@ def test_one_loss_is_one_run_however_it_is_written(names, random):
     assert len({canonical(text) for text in spelt}) == 1
     assert make_loss(canonical(spelt[0])).weights == dict(zip(names, map(float, weights), strict=True))
     assert len({Config(loss=text, preset="smoke").stem for text in spelt}) == 1
+
+
+@pytest.mark.parametrize(
+    ("loss", "schedule", "told"),
+    [
+        ("ce_lovasz_warmup", None, RECIPES["ce_lovasz_warmup"].motivation),
+        ("ce_lovasz_warmup", "ce", "The loss of CE + Lovász (warm-up), on the schedule of CE."),
+        ("ce_lovasz", "ce", RECIPES["ce_lovasz"].motivation),  # its own schedule
+        ("ce + dice", None, "A loss of your own, on the schedule of CE."),
+        ("ce + dice", "ce_focal", "A loss of your own, on the schedule of CE + Focal."),
+    ],
+)
+def test_a_run_is_described_as_it_is_trained(loss, schedule, told):
+    assert Config(preset="smoke", loss=loss, schedule=schedule).about == told
 
 
 def test_options_are_kept_in_the_canonical_spelling():

@@ -12,7 +12,7 @@ from torch.nn import functional as F
 
 from deeplab_lib import losses
 from deeplab_lib.labels import CATEGORIES, CLASSES, LABELS, NUM_CLASSES
-from deeplab_lib.lessons import exercises, teach
+from deeplab_lib.lessons import checking, exercises, figures, teach
 from deeplab_lib.metrics import ConfusionMatrix
 from deeplab_lib.model import DeepLabV2, subsample_labels
 from deeplab_lib.schedule import PolyLR
@@ -58,6 +58,13 @@ def ids_by_short_table(ids):
     return table[ids]
 
 
+def ids_by_table_with_the_plate_written_last(ids):
+    table = np.full(34, 255)
+    for label in LABELS:
+        table[label.id] = label.train_id
+    return table[ids]
+
+
 def ids_leaving_the_plate(ids):
     return np.where(ids == -1, -1, ids_by_short_table(ids))
 
@@ -90,6 +97,10 @@ def iou_as_recall(matrix):
     return np.where(matrix.sum(0) + matrix.sum(1) == 0, np.nan, recall)
 
 
+def iou_of_labelled(matrix):
+    return np.where(matrix.sum(1) == 0, np.nan, iou_absent_zero(matrix))
+
+
 def iou_in_fractions(matrix):
     return ConfusionMatrix(len(matrix), torch.tensor(matrix)).iou() / 100
 
@@ -113,6 +124,14 @@ def miou_with_void(labels, predictions, classes):
         union = ((labels == c) | (predictions == c)).sum()
         values.append(((labels == c) & (predictions == c)).sum() / union if union else np.nan)
     return 100 * np.nanmean(values)
+
+
+def miou_with_void_as_road(labels, predictions, classes):
+    return ConfusionMatrix(classes).update(np.where(labels == 255, 0, labels), predictions).miou()
+
+
+def miou_with_clamped_void(labels, predictions, classes):
+    return ConfusionMatrix(classes).update(np.minimum(labels, classes - 1), predictions).miou()
 
 
 def miou_of_labelled(labels, predictions, classes):
@@ -171,7 +190,7 @@ def field_with_stride_first(layers):
 
 
 def field_without_dilation(layers):
-    return exercises.receptive_field([(kernel, stride, 1) for kernel, stride, _ in layers])
+    return exercises._receptive_field([(kernel, stride, 1) for kernel, stride, _ in layers])
 
 
 def macs_as_flops(i, o, k, s, h, w):
@@ -190,10 +209,10 @@ def macs_are_weights(i, o, k, s, h, w):
     return i * o * k * k
 
 
-def counts(logits, labels, keep_void=False, square=False):
+def counts(logits, labels, keep_void=False, square=False, void_as=255):
     """Hits, claims and labelled pixels of every class."""
     p, valid = logits.softmax(1), (labels != 255)[:, None]
-    p = p if keep_void else p * valid
+    p, labels = p if keep_void else p * valid, torch.where(labels == 255, void_as, labels)
     g = torch.stack([labels == c for c in range(logits.shape[1])], dim=1)
     return (p * g).sum((0, 2, 3)), (p ** (2 if square else 1)).sum((0, 2, 3)), g.sum((0, 2, 3))
 
@@ -217,6 +236,32 @@ def dice_of_void_as_road(logits, labels):
     labels = torch.where(labels == 255, 0, labels)
     hits, claimed, labelled = counts(logits, labels)
     return 1 - (2 * hits / (claimed + labelled))[labelled > 0].mean()
+
+
+def dice_of_clamped_void(logits, labels):
+    labels = labels.clamp(max=logits.shape[1] - 1)
+    hits, claimed, labelled = counts(logits, labels)
+    return 1 - (2 * hits / (claimed + labelled))[labelled > 0].mean()
+
+
+def dice_masking_p_alone(logits, labels):
+    hits, claimed, labelled = counts(logits, labels, void_as=0)
+    return 1 - (2 * hits / (claimed + labelled))[labelled > 0].mean()
+
+
+def dice_masking_p_alone_of_clamped_void(logits, labels):
+    hits, claimed, labelled = counts(logits, labels, void_as=logits.shape[1] - 1)
+    return 1 - (2 * hits / (claimed + labelled))[labelled > 0].mean()
+
+
+def dice_smoothed(logits, labels):
+    hits, claimed, labelled = counts(logits, labels)
+    return 1 - ((2 * hits + 1) / (claimed + labelled + 1))[labelled > 0].mean()
+
+
+def dice_smoothed_over_all_classes(logits, labels):
+    hits, claimed, labelled = counts(logits, labels)
+    return 1 - ((2 * hits + 1) / (claimed + labelled + 1)).mean()
 
 
 def dice_with_void_over_all_classes(logits, labels):
@@ -243,6 +288,12 @@ def tversky_with_void(logits, labels, alpha, beta):
     return 1 - index[labelled > 0].mean()
 
 
+def tversky_smoothed(logits, labels, alpha, beta):
+    hits, claimed, labelled = counts(logits, labels)
+    index = (hits + 1) / (hits + alpha * (claimed - hits) + beta * (labelled - hits) + 1)
+    return 1 - index[labelled > 0].mean()
+
+
 def focal_on_p(logits, labels, gamma):
     ce = F.cross_entropy(logits, labels, ignore_index=255, reduction="none")
     return (torch.exp(-ce) ** gamma * ce)[labels != 255].mean()
@@ -256,6 +307,21 @@ def focal_over_all_pixels(logits, labels, gamma):
 def focal_times_gamma(logits, labels, gamma):
     ce = F.cross_entropy(logits, labels, ignore_index=255, reduction="none")
     return (gamma * (1 - torch.exp(-ce)) * ce)[labels != 255].mean()
+
+
+def focal_of_mean(logits, labels, gamma):
+    ce = F.cross_entropy(logits, labels, ignore_index=255)
+    return (1 - torch.exp(-ce)) ** gamma * ce
+
+
+def focal_of_clamped_void(logits, labels, gamma):
+    return losses.FocalLoss(gamma)(logits, labels.clamp(max=logits.shape[1] - 1))
+
+
+def focal_image_by_image(logits, labels, gamma):
+    ce = F.cross_entropy(logits, labels, ignore_index=255, reduction="none")
+    sums = ((1 - torch.exp(-ce)) ** gamma * ce).sum((1, 2))
+    return (sums / (labels != 255).sum((1, 2))).mean()
 
 
 def focal_summed(logits, labels, gamma):
@@ -333,18 +399,22 @@ def poly_line(step, total, lr, power):
 
 WRONG = [
     ("train_ids", "become a bicycle", ids_by_short_table),
+    ("train_ids", "overwrites", ids_by_table_with_the_plate_written_last),
     ("train_ids", "keeps its -1", ids_leaving_the_plate),
     ("train_ids", "0 is road", ids_with_void_as_zero),
     ("train_ids", "7 categories", ids_as_categories),
     ("iou", "neither labelled nor predicted gets 0", iou_absent_zero),
     ("iou", "hits twice", iou_union_too_large),
     ("iou", "recall", iou_as_recall),
+    ("iou", "never labelled gets NaN", iou_of_labelled),
     ("iou", "percent", iou_in_fractions),
     ("miou", "average over images", miou_image_by_image),
     ("miou", "enters the mean as 0", miou_absent_zero),
     ("miou", "whole mean NaN", miou_with_nan),
     ("miou", "predicted on void", miou_with_void),
     ("miou", "never labelled is left out", miou_of_labelled),
+    ("miou", "void has become class 0", miou_with_void_as_road),
+    ("miou", "void has become the last class", miou_with_clamped_void),
     ("subsample", "a row and a column too early", grid_by_slicing),
     ("subsample", "evenly over the picture", grid_by_interpolation),
     ("subsample", "middle of 8x8 blocks", grid_of_block_centres),
@@ -364,15 +434,26 @@ WRONG = [
     ("dice", "average over all classes", dice_over_all_classes),
     ("dice", "squared", dice_squared),
     ("dice", "void has become class 0", dice_of_void_as_road),
+    ("dice", "void has become the last class", dice_of_clamped_void),
+    ("dice", "the one-hot labels are not", dice_masking_p_alone),
+    ("dice", "the last class", dice_masking_p_alone_of_clamped_void),
+    ("dice", "the one-hot labels are not", dice_masking_p_alone_of_clamped_void),
+    ("dice", "smoothing", dice_smoothed),
+    ("dice", "smoothing", dice_smoothed_over_all_classes),
+    ("dice", "average over all classes", dice_smoothed_over_all_classes),
     ("dice", "probabilities on void", dice_with_void_over_all_classes),
     ("dice", "average over all classes", dice_with_void_over_all_classes),
     ("tversky", "alpha and beta are swapped", tversky_swapped),
     ("tversky", "return 1 minus it", tversky_index),
     ("tversky", "decisions (argmax)", tversky_of_decisions),
     ("tversky", "probabilities on void", tversky_with_void),
+    ("tversky", "smoothing", tversky_smoothed),
     ("focal", "power sits on p", focal_on_p),
     ("focal", "divides by all pixels", focal_over_all_pixels),
     ("focal", "it is an exponent", focal_times_gamma),
+    ("focal", "of the mean cross-entropy", focal_of_mean),
+    ("focal", "void has become the last class", focal_of_clamped_void),
+    ("focal", "one loss an image", focal_image_by_image),
     ("focal", "this is the sum", focal_summed),
     ("lovasz", "not sorted", lovasz_unsorted),
     ("lovasz", "the foreground is not", lovasz_sorting_errors_only),
@@ -404,19 +485,100 @@ def test_every_exercise_rejects_at_least_three_planted_answers():
 def test_the_cases_tell_every_known_mistake_from_every_other(name):
     check = CHECKS[name]
     for mistake, told in check.mistakes.items():
-        verdict = check.judge(lambda *case, made=mistake: check.solution(*case, **{made: True}))
+        verdict = check.judge(lambda *case, made=mistake: check._solution(*case, **{made: True}))
         assert verdict == f"Not yet: {told}"
 
 
 def test_an_unanswered_exercise_says_so_and_stops_nothing(capsys):
-    exercises.check_dice(None)
-    exercises.check_dice(lambda logits, labels: ...)
-    assert capsys.readouterr().out == f"{exercises.UNANSWERED}\n" * 2
+    def dots(logits, labels): ...
+
+    def only_described(logits, labels):
+        """Dice loss."""
+
+    for answer in (None, lambda logits, labels: ..., dots, only_described):
+        exercises.check_dice(answer)
+    assert capsys.readouterr().out == f"{checking.UNANSWERED}\n" * 4
 
 
-def test_a_right_value_without_gradient_is_not_accepted():
-    verdict = exercises.check_dice.judge(lambda *case: losses.DiceLoss()(*case).item())
-    assert "no gradient" in verdict
+def test_code_without_return_is_not_taken_for_unanswered():
+    def my_dice(logits, labels):
+        loss = losses.DiceLoss()(logits, labels)  # noqa: F841
+
+    def my_macs(*case):
+        if case[2] == 1:
+            return exercises._macs(*case)
+
+    for check, answer in ((exercises.check_dice, my_dice), (exercises.check_macs, my_macs)):
+        assert re.fullmatch(r"Not yet: on .* returns nothing; is `return` missing\?", check.judge(answer))
+
+
+# Answers whose value is right and whose gradient is not.
+
+
+def dice_as_a_number(logits, labels):
+    return losses.DiceLoss()(logits, labels).item()
+
+
+def dice_with_detached_denominator(logits, labels):
+    hits, claimed, labelled = counts(logits, labels)
+    return 1 - (2 * hits / (claimed + labelled).detach())[labelled > 0].mean()
+
+
+def focal_with_detached_miss(logits, labels, gamma):
+    ce = F.cross_entropy(logits, labels, ignore_index=255, reduction="none")
+    return ((1 - torch.exp(-ce.detach())) ** gamma * ce)[labels != 255].mean()
+
+
+def focal_hiding_the_logarithm_of_0(logits, labels, gamma):
+    valid = labels != 255
+    p = (logits.softmax(1) * F.one_hot(labels.where(valid, 0), 5).movedim(3, 1)).sum(1) * valid
+    return torch.where(valid, -((1 - p) ** gamma) * p.log(), 0).sum() / valid.sum()
+
+
+def lovasz_that_only_seems_to_have_a_gradient(errors, foreground):
+    return exercises._lovasz(errors.detach(), foreground) + 0 * errors.sum()
+
+
+def lovasz_of_a_leaf_of_its_own(errors, foreground):
+    return exercises._lovasz(errors.detach().requires_grad_(), foreground)
+
+
+def lovasz_that_uses_up_its_graph(errors, foreground):
+    loss = exercises._lovasz(errors, foreground)
+    loss.backward()
+    return loss
+
+
+@pytest.mark.parametrize(
+    ("exercise", "words", "answer"),
+    [
+        ("dice", "no gradient flows back", dice_as_a_number),
+        ("dice", "its gradient is not: something on the way is detached", dice_with_detached_denominator),
+        ("focal", "its gradient is not: something on the way is detached", focal_with_detached_miss),
+        ("focal", "its gradient is NaN", focal_hiding_the_logarithm_of_0),
+        ("lovasz", "its gradient is not: something on the way is detached", lovasz_that_only_seems_to_have_a_gradient),
+        ("lovasz", "its gradient is not: something on the way is detached", lovasz_of_a_leaf_of_its_own),
+        ("lovasz", "its gradient is lost", lovasz_that_uses_up_its_graph),
+    ],
+    ids=lambda value: getattr(value, "__name__", None),
+)
+def test_a_right_value_with_a_wrong_gradient_is_not_accepted(exercise, words, answer):
+    verdict = CHECKS[f"check_{exercise}"].judge(answer)
+    assert verdict.startswith("Not yet: ") and words in verdict
+
+
+def test_a_small_number_under_a_logarithm_or_a_fraction_is_no_mistake():
+    def my_focal(logits, labels, gamma):
+        valid = labels != 255
+        p = logits.softmax(1).gather(1, labels.where(valid, 0)[:, None])[:, 0][valid]
+        return -((1 - p) ** gamma * (p + 1e-6).log()).mean()
+
+    def my_dice(logits, labels):
+        hits, claimed, labelled = counts(logits, labels)
+        return 1 - ((2 * hits + 1e-6) / (claimed + labelled + 1e-6))[labelled > 0].mean()
+
+    assert exercises.check_focal.judge(my_focal).startswith("Right")
+    assert exercises.check_dice.judge(my_dice).startswith("Right")
 
 
 def test_an_unknown_mistake_is_told_the_first_case_on_which_it_differs():
@@ -424,14 +586,68 @@ def test_an_unknown_mistake_is_told_the_first_case_on_which_it_differs():
     assert "right on the first step, half-way" in verdict and "on half-way with power 2 you return" in verdict
 
 
+def test_of_an_array_the_first_wrong_number_is_told_with_its_place():
+    def my_train_ids(ids):
+        return np.where(ids == 33, 7, exercises._train_ids(ids))
+
+    verdict = exercises.check_train_ids.judge(my_train_ids)
+    assert "on the 19 evaluated classes at [0, 18] you have 7, expected 18. Try it: `my_train_ids(*" in verdict
+
+
+def test_the_case_that_a_verdict_names_can_be_had():
+    verdict = exercises.check_focal.judge(lambda *case: torch.tensor(0.5))
+    call = re.search(r"`your_function\(\*(exercises\.check_\w+\.case\(.*\))\)`\.$", verdict)[1]
+    logits, labels, gamma = eval(call)
+    assert logits.shape == (2, 5, 4, 6) and labels.shape == (2, 4, 6) and gamma == 2
+    logits.data.zero_()  # whatever is done to it
+    assert exercises.check_focal.case("a batch without void, gamma 2")[0].any()
+    assert all(check.name == name for name, check in CHECKS.items())
+
+
 @pytest.mark.parametrize("answer", [lambda *case: 1 / 0, lambda *case: case[0].no_such_method()])
 def test_an_answer_that_stops_is_told_where_and_why(answer):
-    assert re.match(r"Not yet: on .* your function stops with \w+Error: ", exercises.check_dice.judge(answer))
+    verdict = exercises.check_dice.judge(answer)
+    line = rf"in line {answer.__code__.co_firstlineno} \(`@pytest.*`\)"
+    assert re.match(rf"Not yet: on a batch without void your function stops {line} with \w+Error: ", verdict)
+    assert "255" not in verdict
 
 
-@pytest.mark.parametrize("value", ["a string", [1, [2, 3]], torch.zeros(3), object()])
-def test_an_answer_of_the_wrong_kind_is_rejected(value):
-    assert exercises.check_poly.judge(lambda *case: value).startswith("Not yet: ")
+def test_an_answer_that_stops_at_void_is_told_that_void_is_there():
+    def my_miou(labels, predictions, classes):
+        matrix = np.bincount((labels * classes + predictions).ravel(), minlength=classes**2)
+        return np.nanmean(exercises._iou(matrix.reshape(classes, classes)))
+
+    verdict = exercises.check_miou.judge(my_miou)
+    assert re.match(r"Not yet: on two images with void your function stops .* This case holds 255, void\.", verdict)
+
+
+def test_an_answer_that_takes_other_arguments_is_told_so():
+    assert "your function stops with TypeError: " in exercises.check_dice.judge(lambda logits: 0)
+
+
+@pytest.mark.parametrize(
+    ("value", "told"),
+    [
+        ("a string", "a str"),
+        ([1, [2, 3]], "a list"),
+        ({"lr": 0.001}, "a dict"),
+        (1j, "a complex"),
+        (torch.zeros(3), "0, 0, 0 (shape (3,))"),
+        (torch.eye(3).to_sparse(), "1, 0, 0, 0, 1, 0, ... (shape (3, 3))"),
+        (torch.empty(3, device="meta"), "a Tensor"),
+        ([torch.ones(2, requires_grad=True)] * 5, "a list of 5 tensors"),
+        ((torch.ones(2), torch.ones(3)), "a tuple of 2 tensors"),
+    ],
+)
+def test_an_answer_of_the_wrong_kind_is_told_what_it_is(value, told):
+    assert f"you return {told}; expected a number, 0.001." in exercises.check_poly.judge(lambda *case: value)
+
+
+def test_numbers_are_compared_in_whatever_form_they_come():
+    one, two = torch.tensor(1.0, requires_grad=True), torch.tensor(2.0, dtype=torch.bfloat16)
+    for value in ([one, two], (1, 2), np.array([1, 2]), torch.stack([one, two]), torch.tensor([1.0, 2]).to_sparse()):
+        assert checking.same(value, torch.tensor([1.0, 2])) and not checking.same(value, [1, 3])
+    assert "you return 2; expected 0.001" in exercises.check_poly.judge(lambda *case: two)
 
 
 def test_an_answer_cannot_spoil_the_cases_for_the_next_one():
@@ -439,25 +655,32 @@ def test_an_answer_cannot_spoil_the_cases_for_the_next_one():
         labels[:] = 0
         return 0.0
 
-    before = exercises.check_miou.judge(exercises.dataset_miou)
+    before = exercises.check_miou.judge(exercises._miou)
     exercises.check_miou.judge(spoils)
-    assert exercises.check_miou.judge(exercises.dataset_miou) == before
+    assert exercises.check_miou.judge(exercises._miou) == before
+
+
+def test_no_solution_bears_a_public_name():
+    functions = [
+        name for name, value in vars(exercises).items() if getattr(value, "__module__", "") == exercises.__name__
+    ]
+    assert functions and all(name.startswith("_") for name in functions)
 
 
 def test_the_checks_solutions_are_the_library():
     for batch in exercises._BATCHES.values():
         for mine, theirs in (
-            (exercises.dice(*batch), losses.DiceLoss()),
-            (exercises.tversky(*batch, 0.2, 0.9), losses.TverskyLoss(0.2, 0.9)),
-            (exercises.focal(*batch, 2.0), losses.FocalLoss(2.0)),
+            (exercises._dice(*batch), losses.DiceLoss()),
+            (exercises._tversky(*batch, 0.2, 0.9), losses.TverskyLoss(0.2, 0.9)),
+            (exercises._focal(*batch, 2.0), losses.FocalLoss(2.0)),
         ):
             torch.testing.assert_close(mine, theirs(*batch))
     for (counts,) in exercises.check_median.cases.values():
         loss = losses.make_loss("median_ce")
         loss.set_class_counts(counts)
-        assert exercises.same(loss.losses["median_ce"].weights, exercises.median_weights(counts))
+        assert checking.same(loss.losses["median_ce"].weights, exercises._median(counts))
     for step in (0, 3, 99):
-        assert exercises.poly(step, 100, 0.01, 1.2) == PolyLR(0.01, 100, power=1.2).lr(step)
+        assert exercises._poly(step, 100, 0.01, 1.2) == PolyLR(0.01, 100, power=1.2).lr(step)
 
 
 # What the lessons compute.
@@ -484,13 +707,31 @@ def test_the_labels_of_a_grid_as_fine_as_the_picture_score_everything_and_of_a_c
     assert teach.score_of_grid(labels, subsample_labels(labels, (5, 5))) < 30
 
 
+def test_both_ends_of_a_drift_are_drawn_in_their_own_rows_and_columns():
+    ours, nearest = np.indices((3, 4)) * 8, np.indices((3, 4)) * 7
+    fig = figures.sampling(np.zeros((24, 32, 3), np.uint8), ours, nearest, {"8 i": 70.0, "nearest": 50.0})
+    drawn = {line.get_label(): line.get_xydata().tolist() for line in fig.axes[0].lines}
+    assert drawn["feature"] == [[column, row] for row in (0, 8, 16) for column in (0, 16)]
+    assert drawn["its label (nearest)"] == [[column, row] for row in (0, 7, 14) for column in (0, 14)]
+
+
 def test_a_cell_sees_exactly_its_receptive_field():
     clear = teach.see_through(DeepLabV2(blocks=(1, 1, 1, 1), width=4))
     image = torch.ones(1, 3, 265, 265, requires_grad=True)
     clear.features(image)[0, :, 16, 16].sum().backward()
     seen = image.grad.abs().sum(dim=(0, 1, 2)).nonzero()
     layers = [(7, 2, 1), (3, 2, 1), (3, 1, 1), (1, 2, 1), (3, 1, 1), (3, 1, 2), (3, 1, 4)]
-    assert int(seen.max() - seen.min()) + 1 == exercises.receptive_field(layers) == 131
+    computed = teach.receptive_fields({"stem": layers[:2], "stages": layers[2:]})
+    assert int(seen.max() - seen.min()) + 1 == computed["stages"] == exercises._receptive_field(layers) == 131
+
+
+@pytest.mark.parametrize("alpha", [0.7, 0.5, 0.3])
+def test_the_best_answer_to_an_unclear_edge_claims_what_exceeds_alpha_times_the_index(alpha):
+    truth = torch.sigmoid((10 - torch.arange(-30, 31).abs()) / 3)
+    p = teach.settle(truth, alpha, 1 - alpha)
+    hits, false, missed = (p * truth).sum(), (p * (1 - truth)).sum(), ((1 - p) * truth).sum()
+    index = hits / (hits + alpha * false + (1 - alpha) * missed)
+    assert ((p > 0.5) == (truth > alpha * index)).all() and 0 < (p > 0.5).sum() < len(p)
 
 
 def test_overlap_losses_find_a_denied_class_late_and_cross_entropy_in_time():

@@ -1,102 +1,27 @@
 """Checks of the lessons' exercises: `check_dice(my_dice)` prints whether the answer is right or what went wrong.
 
-Every exercise is one function that solves it and can also make the usual mistakes, each behind a keyword of its own. An
-answer is run on crafted cases and compared with the solution, then with every mistake and every two of them together:
-what matches is named. An answer that matches nothing is told the first case on which it differs.
+Every exercise is one function that solves it and can also make the usual mistakes, each behind a keyword of its own.
+Its name begins with an underscore, so that completion does not offer the solutions. An answer is run on crafted cases
+and compared with the solution, then with every mistake and every two of them together: what matches is named. An answer
+that matches nothing is told the first case on which it differs.
 """
 
-import copy
-from itertools import combinations
+from functools import wraps
 
 import numpy as np
 import torch
 from torch.nn import functional as F
 
 from deeplab_lib.labels import CATEGORIES, IGNORE_INDEX, LABELS
+from deeplab_lib.lessons.checking import Exercise
 from deeplab_lib.model import subsample_labels
-
-UNANSWERED = "Not answered yet. Replace the dots by your code and run this cell again."
-
-
-class Exercise:
-    """A check: call it with the student's function, and it prints the verdict.
-
-    solution: function of a case that takes mistakes as keywords. cases: {name: arguments}. mistakes: {keyword: what to
-    tell}. praise: what to tell of a right answer. gradient: whether the result must let gradients through.
-    """
-
-    def __init__(self, solution, cases, mistakes, praise, gradient=False):
-        self.solution, self.cases, self.mistakes, self.praise = solution, cases, mistakes, praise
-        self.gradient = gradient
-
-    def __call__(self, answer):
-        print(self.judge(answer))
-
-    def judge(self, answer):
-        """The verdict on the function `answer`, as text that begins with "Right", "Not yet" or "Not answered"."""
-        given = {}
-        for name, case in self.cases.items():
-            try:
-                given[name] = None if answer is None else answer(*copy.deepcopy(case))
-            except Exception as error:
-                return f"Not yet: on {name} your function stops with {type(error).__name__}: {error}"
-            if given[name] is None or given[name] is ...:
-                return f"Not yet: on {name} your function returns nothing." if len(given) > 1 else UNANSWERED
-        wrong = [name for name in given if not same(given[name], self.solution(*self.cases[name]))]
-        if not wrong:
-            return self._right(given)
-        return self._named(given) or self._unnamed(given, wrong)
-
-    def _right(self, given):
-        if self.gradient and not all(getattr(value, "requires_grad", False) for value in given.values()):
-            return (
-                "Not yet: the values are right, but no gradient flows back from them. "
-                "Stay with torch operations: no .item(), .detach() or numpy."
-            )
-        return f"Right. {self.praise}"
-
-    def _named(self, given):
-        """What to tell of the mistake, or the two mistakes, that explain every value given; None if none does."""
-        for made in [(one,) for one in self.mistakes] + list(combinations(self.mistakes, 2)):
-            flags = dict.fromkeys(made, True)
-            if all(same(given[name], self.solution(*case, **flags)) for name, case in self.cases.items()):
-                return "Not yet: " + " Besides, ".join(self.mistakes[one] for one in made)
-        return None
-
-    def _unnamed(self, given, wrong):
-        fine = [name for name in given if name not in wrong]
-        start = f"right on {', '.join(fine)}, but " if fine else ""
-        want = self.solution(*self.cases[wrong[0]])
-        return f"Not yet: {start}on {wrong[0]} you return {brief(given[wrong[0]])}; expected {brief(want)}."
-
-
-def same(value, wanted):
-    """Whether two numbers or arrays agree in shape and, up to rounding, in value; NaN agrees with NaN."""
-    try:
-        a, b = (np.asarray(x.detach() if torch.is_tensor(x) else x, dtype=np.float64) for x in (value, wanted))
-    except (TypeError, ValueError):
-        return False
-    return a.shape == b.shape and np.allclose(a, b, rtol=1e-4, atol=1e-9, equal_nan=True)
-
-
-def brief(value):
-    """A value in a few words: numbers in full, arrays with their shape and beginning."""
-    try:
-        array = np.asarray(value.detach() if torch.is_tensor(value) else value)
-    except ValueError:
-        array = np.array(None)  # a list of lists of different lengths
-    if array.dtype.kind not in "biuf":
-        return f"a {type(value).__name__}"
-    if array.ndim == 0:
-        return f"{array[()]:.6g}"
-    numbers = ", ".join(f"{x:.4g}" for x in array.ravel()[:6])
-    return f"{numbers}{', ...' if array.size > 6 else ''} (shape {array.shape})"
-
 
 # Lesson 1: labels and metrics.
 
 
-def train_ids(ids, wraps=False, keeps_plate=False, void_is_road=False, shifts=False, categories=False):
+def _train_ids(
+    ids, wraps=False, overwrites=False, keeps_plate=False, void_is_road=False, shifts=False, categories=False
+):
     """Train ids of label ids `(H, W)`, void 255."""
     table = {label.id: label.train_id for label in LABELS}
     if shifts:
@@ -105,6 +30,8 @@ def train_ids(ids, wraps=False, keeps_plate=False, void_is_road=False, shifts=Fa
         table = {x.id: CATEGORIES.index(x.category) if x.category in CATEGORIES else IGNORE_INDEX for x in LABELS}
     if wraps:
         table[-1] = table[33]
+    if overwrites:
+        table[33] = IGNORE_INDEX
     if keeps_plate:
         table[-1] = -1
     if void_is_road:
@@ -113,7 +40,7 @@ def train_ids(ids, wraps=False, keeps_plate=False, void_is_road=False, shifts=Fa
 
 
 check_train_ids = Exercise(
-    train_ids,
+    _train_ids,
     {
         "the 19 evaluated classes": (np.array([[label.id for label in LABELS if label.train_id != IGNORE_INDEX]]),),
         "all labels but the licence plate": (np.arange(34).reshape(2, 17),),
@@ -122,6 +49,8 @@ check_train_ids = Exercise(
     {
         "wraps": "the licence plate has become a bicycle. Its id is -1, and table[-1] reads a table's last entry. "
         "Give -1 an entry of its own, or make room for it: 256 entries, and ids % 256.",
+        "overwrites": "the bicycle (33) has become void. The licence plate's id is -1, and table[-1] = 255 overwrites "
+        "a table's last entry, of 34 the bicycle's. Make room: 256 entries, and ids % 256.",
         "keeps_plate": "the licence plate keeps its -1. It is void, so it must become 255 like every other void label.",
         "void_is_road": "void has become 0, and 0 is road: the network would learn that its own bonnet is a street. "
         "Fill the table with 255 before you enter the 19 classes.",
@@ -133,13 +62,14 @@ check_train_ids = Exercise(
 )
 
 
-def class_iou(
+def _iou(
     matrix,
     absent_is_zero=False,
     absent_is_full=False,
     counts_twice=False,
     only_recall=False,
     only_precision=False,
+    only_labelled=False,
     fraction=False,
 ):
     """IoU in percent of every class of a confusion matrix `(C, C)`, row = label, column = prediction."""
@@ -151,13 +81,15 @@ def class_iou(
     with np.errstate(invalid="ignore", divide="ignore"):
         values = 100 * hits / union
     values[(labelled + predicted) == 0] = absent
+    if only_labelled:
+        values[labelled == 0] = np.nan
     return values / 100 if fraction else values
 
 
 _CROWD = np.array([[50, 3, 2, 0], [4, 20, 6, 0], [1, 0, 9, 5], [2, 0, 0, 7]])
 _ABSENT = np.array([[50, 3, 0, 0], [4, 20, 0, 1], [0, 0, 0, 0], [0, 0, 0, 0]])
 check_iou = Exercise(
-    class_iou,
+    _iou,
     {
         "four classes": (_CROWD,),
         "a class that is neither labelled nor predicted, and one that is only predicted": (_ABSENT,),
@@ -172,13 +104,15 @@ check_iou = Exercise(
         "union has the column in it too.",
         "only_precision": "this is precision: hits over what is predicted. IoU also pays for what is missed: the union "
         "has the row in it too.",
+        "only_labelled": "a class that is predicted and never labelled gets NaN. Its union is not empty and none of it "
+        "right: 0.",
         "fraction": "these are fractions; the kit counts in percent. Multiply by 100.",
     },
     "Row, column, minus what they share: three sums are the whole metric.",
 )
 
 
-def dataset_miou(
+def _miou(
     labels,
     predictions,
     num_classes,
@@ -187,9 +121,12 @@ def dataset_miou(
     absent_is_zero=False,
     nan_spoils=False,
     only_labelled=False,
+    void_is_road=False,
+    void_is_last=False,
 ):
     """mIoU in percent over all images: `labels` and `predictions` `(N, H, W)`, void 255."""
-    rows = np.where(labels == IGNORE_INDEX, num_classes, labels)  # void is the last row
+    void = 0 if void_is_road else num_classes - 1 if void_is_last else num_classes  # by rights a row of its own
+    rows = np.where(labels == IGNORE_INDEX, void, labels)
     cells = (rows * (num_classes + 1) + predictions).reshape(len(labels), -1)
     counts = np.array([np.bincount(image, minlength=(num_classes + 1) ** 2) for image in cells])
     matrices = counts.reshape(-1, num_classes + 1, num_classes + 1)
@@ -208,7 +145,7 @@ _TRUTH = np.array([[[0, 0, 0, 1], [0, 0, 1, 1]], [[0, 2, 2, 2], [0, 0, 0, 1]]])
 _GUESS = np.array([[[0, 0, 1, 1], [0, 0, 1, 0]], [[0, 2, 0, 0], [0, 1, 0, 1]]])
 _VOID = np.where(np.arange(16).reshape(2, 2, 4) % 5 == 1, IGNORE_INDEX, _TRUTH)
 check_miou = Exercise(
-    dataset_miou,
+    _miou,
     {
         "one image": (_TRUTH[1:], _GUESS[1:], 3),
         "two images": (_TRUTH, _GUESS, 3),
@@ -225,12 +162,16 @@ check_miou = Exercise(
         "nan_spoils": "one class that never occurs (0/0) makes the whole mean NaN. Leave it out: np.nanmean.",
         "only_labelled": "a class that is predicted and never labelled is left out; its union is not empty, so it "
         "counts as 0.",
+        "void_is_road": "void has become class 0. Leave its pixels out of labels and predictions before you count: "
+        "`valid = labels != 255`.",
+        "void_is_last": "void has become the last class, perhaps by a clamp. Leave its pixels out of labels and "
+        "predictions before you count: `valid = labels != 255`.",
     },
     "Accumulate, then divide: the result depends neither on the batch size nor on the order of the images.",
 )
 
 
-def grid_labels(labels, size, slices=False, centres=False, nearest=False, stretches=False):
+def _subsample(labels, size, slices=False, centres=False, nearest=False, stretches=False):
     """Labels `(H, W)` at the pixels on which the cells of a grid `(h, w)` sit: 0, 8, 16 ..., clamped to the border."""
     if slices:
         return labels[::8, ::8]
@@ -250,7 +191,7 @@ def _numbered(height, width):
 
 
 check_subsample = Exercise(
-    grid_labels,
+    _subsample,
     {
         "a map of 33x41 pixels on a grid of 5x6": (_numbered(33, 41), (5, 6)),
         "a map of 64x128 pixels on a grid of 9x17": (_numbered(64, 128), (9, 17)),
@@ -272,7 +213,7 @@ check_subsample = Exercise(
 # Lesson 2: the network.
 
 
-def dilated_convolution(signal, kernel, dilation, flips=False, not_dilated=False, one_too_wide=False, pads=False):
+def _dilated(signal, kernel, dilation, flips=False, not_dilated=False, one_too_wide=False, pads=False):
     """Convolution of a 1-D signal as networks compute it, unpadded: sum over k of kernel[k] signal[i + k dilation]."""
     gap = 1 if not_dilated else dilation + one_too_wide
     kernel = kernel.flip(0) if flips else kernel
@@ -282,7 +223,7 @@ def dilated_convolution(signal, kernel, dilation, flips=False, not_dilated=False
 
 _SIGNAL = torch.tensor([1.0, 4, 2, 8, 5, 7, 1, 3, 9, 6, 2, 5, 1, 8, 3, 3, 7, 0, 4, 6])
 check_dilated = Exercise(
-    dilated_convolution,
+    _dilated,
     {
         "dilation 1": (_SIGNAL, torch.tensor([1.0, 2, -1]), 1),
         "dilation 2": (_SIGNAL, torch.tensor([1.0, 2, -1]), 2),
@@ -301,7 +242,7 @@ check_dilated = Exercise(
 )
 
 
-def receptive_field(layers, whole_kernel=False, no_stride=False, no_dilation=False, stride_first=False):
+def _receptive_field(layers, whole_kernel=False, no_stride=False, no_dilation=False, stride_first=False):
     """Receptive field in pixels of a stack of layers `(kernel, stride, dilation)`, from the input on."""
     field, jump = 1, 1
     for kernel, stride, dilation in layers:
@@ -312,7 +253,7 @@ def receptive_field(layers, whole_kernel=False, no_stride=False, no_dilation=Fal
 
 
 check_receptive_field = Exercise(
-    receptive_field,
+    _receptive_field,
     {
         "one 3x3 convolution": ([(3, 1, 1)],),
         "two 3x3 convolutions": ([(3, 1, 1), (3, 1, 1)],),
@@ -333,7 +274,7 @@ check_receptive_field = Exercise(
 )
 
 
-def convolution_macs(
+def _macs(
     in_channels,
     out_channels,
     kernel,
@@ -354,7 +295,7 @@ def convolution_macs(
 
 
 check_macs = Exercise(
-    convolution_macs,
+    _macs,
     {
         "a 1x1 convolution": (256, 64, 1, 1, 65, 129),
         "a 3x3 convolution": (64, 32, 3, 1, 65, 129),
@@ -376,42 +317,55 @@ check_macs = Exercise(
 # Lesson 3: losses and the schedule. A batch is `logits (N, C, h, w)` and `labels (N, h, w)`.
 
 
-def _flat(logits, labels, void_is_road=False):
+def _image_by_image(loss):
+    """`loss` with one mistake more, `per_image`: the mean of the losses of the single images."""
+
+    @wraps(loss)
+    def may_average(logits, labels, *options, per_image=False, **flags):
+        if not per_image:
+            return loss(logits, labels, *options, **flags)
+        pairs = zip(logits.split(1), labels.split(1), strict=True)
+        return torch.stack([loss(*pair, *options, **flags) for pair in pairs]).mean()
+
+    return may_average
+
+
+def _flat(logits, labels, void_is_road=False, void_is_last=False):
     """Softmax `(C, P)`, one-hot labels `(C, P)` and which pixels are valid `(P,)`."""
     classes = logits.shape[1]
     p = logits.softmax(1).transpose(0, 1).reshape(classes, -1)
     labels = labels.reshape(-1)
-    labels = labels.where(labels != IGNORE_INDEX, 0) if void_is_road else labels  # then nothing is void
+    if void_is_road or void_is_last:  # then nothing is void
+        labels = labels.where(labels != IGNORE_INDEX, 0 if void_is_road else classes - 1)
     return p, (labels == torch.arange(classes)[:, None]).float(), labels != IGNORE_INDEX
 
 
-def tversky(
+@_image_by_image
+def _tversky(
     logits,
     labels,
     alpha,
     beta,
     forgets_void=False,
     void_is_road=False,
+    void_is_last=False,
+    void_is_missed=False,
     all_classes=False,
     absent_are_perfect=False,
+    smooths=0,
     swapped=False,
     squared=False,
     index=False,
-    per_image=False,
     hard=False,
 ):
-    """Tversky loss; see `losses.TverskyLoss`."""
-    flags = {"forgets_void": forgets_void, "void_is_road": void_is_road, "all_classes": all_classes, "hard": hard}
-    flags |= {"absent_are_perfect": absent_are_perfect, "swapped": swapped, "squared": squared, "index": index}
-    if per_image:
-        pairs = zip(logits.split(1), labels.split(1), strict=True)
-        return torch.stack([tversky(*pair, alpha, beta, **flags) for pair in pairs]).mean()
-    p, onehot, valid = _flat(logits, labels, void_is_road)
+    """Tversky loss; see `losses.TverskyLoss`. `smooths` is what is added above and below the fraction."""
+    p, onehot, valid = _flat(logits, labels, void_is_road or (void_is_missed and not void_is_last), void_is_last)
+    valid = labels.reshape(-1) != IGNORE_INDEX if void_is_missed else valid
     p = F.one_hot(p.argmax(0), len(p)).T.float() if hard else p
     p = p if forgets_void else p * valid
     hits, claimed, labelled = (p * onehot).sum(1), (p**2 if squared else p).sum(1), onehot.sum(1)
     alpha, beta = (beta, alpha) if swapped else (alpha, beta)
-    scores = hits / (hits + alpha * (claimed - hits) + beta * (labelled - hits))
+    scores = (hits + smooths) / (hits + alpha * (claimed - hits) + beta * (labelled - hits) + smooths)
     present = onehot.any(1)
     if absent_are_perfect:
         scores = scores.where(present, 1)
@@ -419,32 +373,38 @@ def tversky(
     return mean if index else 1 - mean
 
 
-def dice(logits, labels, **flags):
-    """Dice loss; see `losses.DiceLoss`."""
-    return tversky(logits, labels, 0.5, 0.5, **flags)
+def _dice(logits, labels, smooths=0, **flags):
+    """Dice loss; see `losses.DiceLoss`. It has Tversky's fraction doubled above and below, so 1 there is 1/2 here."""
+    return _tversky(logits, labels, 0.5, 0.5, smooths=smooths / 2, **flags)
 
 
-def focal(
+@_image_by_image
+def _focal(
     logits,
     labels,
     gamma,
     on_p=False,
     on_log=False,
     no_power=False,
+    of_mean=False,
     forgets_void=False,
     void_is_road=False,
+    void_is_last=False,
     adds_up=False,
 ):
     """Focal loss; see `losses.FocalLoss`."""
-    p, onehot, valid = _flat(logits, labels, void_is_road)
+    p, onehot, valid = _flat(logits, labels, void_is_road, void_is_last)
     p_true = (p * onehot).sum(0).where(valid, 1)
+    count = valid.numel() if forgets_void else valid.sum()
+    if of_mean:  # cross-entropy's mean taken for a single pixel
+        p_true, count = (p_true.log().sum() / count).exp(), 1
     surprise = -p_true.log()
     base = p_true if on_p else surprise if on_log else 1 - p_true
     each = (base * gamma if no_power else base**gamma) * surprise
-    return each.sum() / (1 if adds_up else valid.numel() if forgets_void else valid.sum())
+    return each.sum() / (1 if adds_up else count)
 
 
-def lovasz(errors, foreground, unsorted=False, upwards=False, sorts_alone=False, no_growth=False, no_first=False):
+def _lovasz(errors, foreground, unsorted=False, upwards=False, sorts_alone=False, no_growth=False, no_first=False):
     """Lovasz extension of one class's Jaccard loss, of `errors (P,)` and `foreground (P,)` bool."""
     order = torch.arange(len(errors)) if unsorted else errors.argsort(descending=not upwards)
     truth = (foreground if sorts_alone else foreground[order]).float()
@@ -458,7 +418,7 @@ def lovasz(errors, foreground, unsorted=False, upwards=False, sorts_alone=False,
     return errors[order] @ growth
 
 
-def median_weights(
+def _median(
     counts,
     over_all_images=False,
     means_of_shares=False,
@@ -486,7 +446,7 @@ def median_weights(
     return weights
 
 
-def poly(step, total_steps, base_lr, power, inside=False, around=False, no_power=False, rises=False):
+def _poly(step, total_steps, base_lr, power, inside=False, around=False, no_power=False, rises=False):
     """Learning rate of the poly schedule at `step`."""
     done = step / total_steps
     if inside:
@@ -497,13 +457,16 @@ def poly(step, total_steps, base_lr, power, inside=False, around=False, no_power
 
 
 def _batch(classes, void=False, seed=0):
-    """A batch of 2 images whose labels run over `classes` of 5, the last one in the second image only."""
+    """A batch of 2 images whose labels run over `classes` of 5, the last one in the second image only.
+
+    With void, the second image has twice as much of it: a mean over images is then not the mean over pixels.
+    """
     generator = torch.Generator().manual_seed(seed)
     logits = (2 * torch.randn(2, 5, 4, 6, generator=generator)).requires_grad_()
     labels = torch.randint(classes - 1, (2, 4, 6), generator=generator)
     labels[1, :2, :3] = classes - 1
     if void:
-        labels[:, 3] = IGNORE_INDEX
+        labels[0, 3], labels[1, 2:] = IGNORE_INDEX, IGNORE_INDEX
     return logits, labels
 
 
@@ -516,12 +479,18 @@ _BATCHES = {
 _REGION_MISTAKES = {
     "forgets_void": "the sums still hold the probabilities on void pixels. Set p to 0 there, for every class: void "
     "takes part neither in the labels nor in the predictions.",
-    "void_is_road": "void has become class 0, perhaps by a clamp or a remainder for one_hot's sake. Set both the "
-    "one-hot labels and p to 0 where labels == 255.",
+    "void_is_road": "void has become class 0, perhaps for one_hot's sake. Set both the one-hot labels and p to 0 where "
+    "labels == 255.",
+    "void_is_last": "void has become the last class, perhaps by a clamp for one_hot's sake. Set both the one-hot "
+    "labels and p to 0 where labels == 255.",
+    "void_is_missed": "p is 0 on void, the one-hot labels are not: void is some class that the network seems to miss. "
+    "Set them to 0 there too.",
     "all_classes": "you average over all classes. A class that no label shows has no overlap to win: its loss is 1 "
     "whatever the network does. Take the mean over the classes present in the labels.",
     "absent_are_perfect": "absent classes enter the mean with a loss of 0, perhaps by a smoothing term. They dilute "
     "the loss, more in one batch than in another. Take the mean over the classes present in the labels.",
+    "smooths": "1 is added above and below the fraction. This smoothing draws the loss of a small class towards 0. "
+    "Only classes present in the labels count, so nothing is divided by 0: leave it out.",
     "squared": "the probabilities in the denominator are squared. That is Milletari's first form; the study's is "
     "|P| + |G|, with p itself.",
     "index": "this is the overlap, which should grow. A loss should shrink: return 1 minus it.",
@@ -530,14 +499,14 @@ _REGION_MISTAKES = {
     "probabilities.",
 }
 check_dice = Exercise(
-    dice,
+    _dice,
     _BATCHES,
     _REGION_MISTAKES,
     "Void is nowhere, absent classes are left out, and a small class weighs as much as a large one.",
     gradient=True,
 )
 check_tversky = Exercise(
-    tversky,
+    _tversky,
     {name: (*batch, 0.3, 0.7) for name, batch in _BATCHES.items()}
     | {"alpha 0.9 and beta 0.2": (*_BATCHES["a batch with void"], 0.9, 0.2)},
     {
@@ -549,7 +518,7 @@ check_tversky = Exercise(
     gradient=True,
 )
 check_focal = Exercise(
-    focal,
+    _focal,
     {f"{name}, gamma {gamma:g}": (*batch, gamma) for name, batch in _BATCHES.items() for gamma in (2.0, 0.5)}
     | {"gamma 0, where focal is cross-entropy": (*_BATCHES["a batch with void"], 0.0)},
     {
@@ -557,10 +526,16 @@ check_focal = Exercise(
         "be turned down, not up.",
         "on_log": "the power sits on -log p. It must sit on the miss, 1 - p, in front of the logarithm.",
         "no_power": "you multiply by gamma; it is an exponent: (1 - p) ** gamma.",
+        "of_mean": "this is the focal loss of the mean cross-entropy. Each pixel has a miss of its own: weigh pixel by "
+        "pixel (reduction='none'), and take the mean at the end.",
         "forgets_void": "the mean divides by all pixels, void included, so the loss shrinks where a picture has much "
         "void. Divide by the number of valid pixels.",
         "void_is_road": "void has become class 0, and the network is punished there. Leave pixels with label 255 out.",
+        "void_is_last": "void has become the last class, perhaps by a clamp for gather's sake, and the network is "
+        "punished there. Leave pixels with label 255 out.",
         "adds_up": "this is the sum over the pixels; take the mean over the valid ones.",
+        "per_image": "you compute one loss an image and average. An image with much void then counts as much as one "
+        "with little: take the mean over all valid pixels of the batch at once.",
     },
     "With gamma 0 it is cross-entropy; every step up turns the easy pixels further down.",
     gradient=True,
@@ -568,7 +543,7 @@ check_focal = Exercise(
 _ERRORS = torch.tensor([0.1, 0.8, 0.3, 0.9, 0.2, 0.6, 0.4, 0.7])
 _FOREGROUND = torch.tensor([1, 0, 1, 1, 0, 0, 1, 0], dtype=torch.bool)
 check_lovasz = Exercise(
-    lovasz,
+    _lovasz,
     {
         "eight pixels": (_ERRORS.clone().requires_grad_(), _FOREGROUND),
         "another foreground": (_ERRORS.clone().requires_grad_(), ~_FOREGROUND),
@@ -589,7 +564,7 @@ check_lovasz = Exercise(
     gradient=True,
 )
 check_median = Exercise(
-    median_weights,
+    _median,
     {
         "images that all show every class": (np.array([[60, 30, 10], [50, 20, 30], [70, 25, 5]]),),
         "classes that some images do not show": (np.array([[80, 15, 0, 5], [50, 30, 20, 0], [90, 0, 0, 10]]),),
@@ -615,7 +590,7 @@ check_median = Exercise(
     "Counted once, on the training labels: no batch can change what a class weighs.",
 )
 check_poly = Exercise(
-    poly,
+    _poly,
     {
         "the first step": (0, 1000, 0.001, 0.9),
         "half-way": (500, 1000, 0.001, 0.9),

@@ -111,23 +111,24 @@ def outline_cost(sides, lost):
 def sampling(labels, ours, nearest, scores, shown=48):
     """Where two rules take a picture's labels: in a part of it, along a row, and what the grid's own labels score.
 
-    labels: colours `(H, W, 3)`. ours, nearest: columns `(w,)`, in a row of pixels. scores: {rule: mIoU in percent}.
+    labels: colours `(H, W, 3)`. ours, nearest: rows and columns `(h, w)` of the pixels taken. scores: {rule: mIoU in
+    percent}.
     """
     fig, axes = panels(2.5, 3, width=9.5, gridspec_kw={"width_ratios": (1.2, 1.2, 1)})
     height, width = labels.shape[:2]
     axes[0].imshow(labels, alpha=0.45)
-    for row in range(0, height, 8):
-        ends = np.array([ours, nearest])[:, ::2]  # every other column, so that the pairs stay apart
-        heights = np.full(ends.shape, row)
-        axes[0].plot(ends, heights, color="black", lw=0.8)
-        axes[0].plot(ends[0], heights[0], "o", color="black", mfc="white", ms=4.5, label="feature" * (row == 0))
-        axes[0].plot(ends[1], heights[1], "x", color="black", ms=4, label="its label (nearest)" * (row == 0))
+    # Every other column, so that the pairs stay apart.
+    rows, columns = (np.array([a, b])[..., ::2].reshape(2, -1) for a, b in zip(ours, nearest, strict=True))
+    axes[0].plot(columns, rows, color="black", lw=0.8)
+    axes[0].plot(columns[0], rows[0], "o", color="black", mfc="white", ms=4.5, label="feature")
+    axes[0].plot(columns[1], rows[1], "x", color="black", ms=4, label="its label (nearest)")
     left, top = int(0.62 * width), int(0.4 * height)
     axes[0].set(xlim=(left, left + shown), ylim=(top + 0.75 * shown, top))
     axes[0].set(xlabel="column (px)", ylabel="row (px)", title="labels, right of the middle")
     axes[0].grid(visible=False)
     axes[0].legend(loc="upper left", frameon=True, framealpha=0.9, fontsize=6, handlelength=1)
-    axes[1].step(range(len(ours)), ours - nearest, where="mid", color=DARK)
+    drift = ours[1][0] - nearest[1][0]
+    axes[1].step(range(len(drift)), drift, where="mid", color=DARK)
     axes[1].set(xlabel="column of the grid", ylabel="too far left by (px)", title="drift of nearest interpolation")
     bars = axes[2].bar(list(scores), list(scores.values()), color=[DARK, LIGHT], edgecolor="0.2", width=0.6)
     axes[2].bar_label(bars, fmt="%.1f", fontsize=7)

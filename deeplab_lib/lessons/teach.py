@@ -78,6 +78,16 @@ def see_through(model):
     return clear
 
 
+def receptive_fields(stages):
+    """Receptive field in pixels after each stage of `{name: [(kernel, stride, dilation), ...]}`, one upon the other."""
+    field, jump, fields = 1, 1, {}
+    for name, layers in stages.items():
+        for kernel, stride, dilation in layers:
+            field, jump = field + (kernel - 1) * dilation * jump, jump * stride
+        fields[name] = field
+    return fields
+
+
 def train_small(dataset, steps=60, batch_size=2, loss="ce", lr=0.002, seed=0):
     """A demo-scale DeepLabV2 after a few seconds of training: no good network, but one that has learnt the streets."""
     torch.manual_seed(seed)
@@ -140,9 +150,10 @@ def steps_to_find(loss, margin, lr=20.0, cap=300):
 
 
 def settle(truth, alpha, beta, steps=150):
-    """Probabilities `(P,)` at which gradient descent on the expected Tversky loss ends.
+    """Probabilities `(P,)` at which gradient descent on the Tversky loss of the expected counts ends.
 
-    truth: how often each pixel belongs to the object, `(P,)`; what is not known better is answered best on average.
+    truth: how often each pixel belongs to the object, `(P,)`. The expected TP, FP and FN enter the formula; the mean of
+    the loss itself is something else. For alpha + beta = 1 the best answer claims what exceeds alpha times the index.
     """
     z = torch.zeros(len(truth), requires_grad=True)
     optimizer = torch.optim.Adam([z], lr=0.2)

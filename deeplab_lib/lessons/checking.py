@@ -1,0 +1,170 @@
+"""How an answer to an exercise is judged, in words: right, one of the usual mistakes, or where it first differs."""
+
+import copy
+import traceback
+from itertools import combinations
+
+import numpy as np
+import torch
+
+from deeplab_lib.labels import IGNORE_INDEX
+
+UNANSWERED = "Not answered yet. Replace the dots by your code and run this cell again."
+
+
+class Exercise:
+    """A check: call it with the student's function, and it prints the verdict.
+
+    solution: function `_x` of a case, for the exercise `check_x`, that takes mistakes as keywords. cases: {name:
+    arguments}. mistakes: {keyword: what to tell}. praise: what to tell of a right answer. gradient: whether the
+    gradient with respect to the first argument must be right too.
+    """
+
+    def __init__(self, solution, cases, mistakes, praise, gradient=False):
+        self._solution, self.cases, self.mistakes, self.praise = solution, cases, mistakes, praise
+        self.gradient, self.name = gradient, "check" + solution.__name__
+
+    def __call__(self, answer):
+        print(self.judge(answer))
+
+    def case(self, name):
+        """The arguments of one case, to try an answer on: `my_dice(*check_dice.case("a batch with void"))`."""
+        return copy.deepcopy(self.cases[name])
+
+    def judge(self, answer):
+        """The verdict on the function `answer`, as text that begins with "Right", "Not yet" or "Not answered"."""
+        given, arguments = {}, {name: self.case(name) for name in self.cases}
+        for name, case in arguments.items():
+            try:
+                given[name] = ... if answer is None else answer(*case)
+            except Exception as error:
+                return self._stopped(answer, name, error)
+            if given[name] is ... or (given[name] is None and is_empty(answer)):
+                return UNANSWERED
+            if given[name] is None:
+                return f"Not yet: on {name} your function returns nothing; is `return` missing?"
+        wrong = [name for name in given if not same(given[name], self._solution(*self.cases[name]))]
+        if not wrong:
+            return self._wrong_gradient(given, arguments) or f"Right. {self.praise}"
+        return self._named(given) or self._unnamed(answer, given, wrong)
+
+    def _stopped(self, answer, name, error):
+        stops = f"your function stops{place_of(error, answer)} with {type(error).__name__}: {error}".rstrip(".")
+        void = " This case holds 255, void." if holds_void(self.cases[name]) else ""
+        return f"Not yet: on {name} {stops}.{void} {self._try(answer, name)}"
+
+    def _wrong_gradient(self, given, arguments):
+        """What to tell where a value is right and its gradient is not; None where both are, or it is not asked for."""
+        for name, value in given.items() if self.gradient else ():
+            if not getattr(value, "requires_grad", False):
+                return (
+                    "Not yet: the values are right, but no gradient flows back from them. "
+                    "Stay with torch operations: no .item(), .detach() or numpy."
+                )
+            case, start = self.case(name), f"Not yet: on {name} the value is right, its gradient is"
+            try:
+                slope = slope_of(value, arguments[name])
+            except RuntimeError as error:  # a graph that the answer has used up
+                return f"{start} lost: {error}"
+            if slope.isnan().any():
+                return f"{start} NaN. A mask hides a log or a root of 0, but not its slope: mask before, not after."
+            wanted = slope_of(self._solution(*case), case)
+            if (slope - wanted).abs().max() > 0.02 * wanted.abs().max():  # a small number under a logarithm may show
+                return f"{start} not: something on the way is detached."
+        return None
+
+    def _named(self, given):
+        """What to tell of the mistake, or the two mistakes, that explain every value given; None if none does."""
+        for made in [(one,) for one in self.mistakes] + list(combinations(self.mistakes, 2)):
+            flags = dict.fromkeys(made, True)
+            if all(same(given[name], self._solution(*case, **flags)) for name, case in self.cases.items()):
+                return "Not yet: " + " Besides, ".join(self.mistakes[one] for one in made)
+        return None
+
+    def _unnamed(self, answer, given, wrong):
+        """Where an answer that makes no known mistake differs first."""
+        fine, name = [name for name in given if name not in wrong], wrong[0]
+        start = f"right on {', '.join(fine)}, but " if fine else ""
+        told = difference(given[name], self._solution(*self.cases[name]))
+        return f"Not yet: {start}on {name} {told}. {self._try(answer, name)}"
+
+    def _try(self, answer, name):
+        function = getattr(answer, "__name__", "")
+        function = function if function.isidentifier() else "your_function"
+        return f'Try it: `{function}(*exercises.{self.name}.case("{name}"))`.'
+
+
+def is_empty(function):
+    """Whether a function that returned None has no code yet, but dots or a docstring."""
+    code = getattr(function, "__code__", None)
+    return code is not None and len(code.co_code) == len((lambda: None).__code__.co_code)
+
+
+def place_of(error, function):
+    """The line of the student's own cell at which an exception arose, as ` in line 3 (`m = p[valid]`)`."""
+    file = function.__code__.co_filename if hasattr(function, "__code__") else None
+    own = [frame for frame in traceback.extract_tb(error.__traceback__) if frame.filename == file]
+    if not own:
+        return ""
+    return f" in line {own[-1].lineno}" + (f" (`{own[-1].line}`)" if own[-1].line else "")
+
+
+def holds_void(case):
+    """Whether a case has an array of labels with void among its arguments."""
+    arrays = [np.asarray(x.detach() if torch.is_tensor(x) else x) for x in case]
+    return any(array.ndim and array.dtype.kind in "iu" and (array == IGNORE_INDEX).any() for array in arrays)
+
+
+def slope_of(value, case):
+    """Gradient of a result with respect to the case's first argument; 0 where it does not depend on it."""
+    (slope,) = torch.autograd.grad(value, case[0], allow_unused=True)
+    return torch.zeros_like(case[0]) if slope is None else slope
+
+
+def numbers_of(value):
+    """A number, a tensor of any kind, an array or a list of them as a float64 array; None for anything else."""
+    try:
+        if torch.is_tensor(value):
+            value = value.detach().to_dense().cpu()
+            value = (value.float() if value.dtype == torch.bfloat16 else value).numpy()  # NumPy has no bfloat16
+        elif isinstance(value, list | tuple):
+            value = [x if (array := numbers_of(x)) is None else array for x in value]
+        array = np.asarray(value)
+        return array.astype(np.float64) if array.dtype.kind in "biuf" else None
+    except (TypeError, ValueError, RuntimeError):  # lists of different lengths, tensors without data
+        return None
+
+
+def alike(a, b):
+    """Where two arrays agree up to rounding; NaN agrees with NaN."""
+    return np.isclose(a, b, rtol=1e-4, atol=1e-9, equal_nan=True)
+
+
+def same(value, wanted):
+    """Whether two numbers or arrays agree in shape and, up to rounding, in value."""
+    a, b = numbers_of(value), numbers_of(wanted)
+    return a is not None and a.shape == b.shape and bool(alike(a, b).all())
+
+
+def difference(value, wanted):
+    """How a value differs from the one wanted: in kind or shape, or in the first number that is another."""
+    a, b = numbers_of(value), numbers_of(wanted)
+    if a is None or a.shape != b.shape:
+        return f"you return {brief(value)}; expected {brief(wanted)}"
+    if not a.ndim:
+        return f"you return {a:.6g}; expected {b:.6g}"
+    place = tuple(int(i) for i in np.argwhere(~alike(a, b))[0])
+    return f"at {list(place)} you have {a[place]:.6g}, expected {b[place]:.6g}"
+
+
+def brief(value):
+    """What a value is, in a few words: a number, an array with its shape and beginning, or its type."""
+    array = numbers_of(value)
+    if isinstance(value, list | tuple) and any(map(torch.is_tensor, value)):
+        return f"a {type(value).__name__} of {len(value)} tensors"
+    if array is None:
+        return f"a {type(value).__name__}"
+    if not array.ndim:
+        return f"a number, {array:.6g}"
+    beginning = ", ".join(f"{x:.4g}" for x in array.ravel()[:6])
+    return f"{beginning}{', ...' if array.size > 6 else ''} (shape {array.shape})"
