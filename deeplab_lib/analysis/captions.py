@@ -12,20 +12,20 @@ from deeplab_lib.words import signed
 INTERVALS = {True: "with simultaneous 95 % intervals", False: "without intervals, for want of per-image results"}
 
 FIGURES = {
-    "lr": "Base learning rate at the end of every epoch. Equal schedules lie on each other, thinner on top; diamonds "
-    "mark recorded changes.",
+    "lr": "Base learning rate over the training. Equal schedules lie on each other, thinner on top; diamonds mark "
+    "recorded changes.",
     "loss-grid": "Training and validation loss of each run, each on its own scale. Dotted lines mark recorded "
     "changes during training, which are listed above the panel.",
     "train-loss": "Training loss of all runs. The losses are different functions: compare shapes, not heights.",
     "val-loss": "Validation loss of all runs, each of the loss that it was trained with.",
-    "val-ce": "Validation loss in two ways: each run's own, and plain cross-entropy, the same function for all.",
+    "val-ce": "Cross-entropy of all runs on the validation images: one function for all, whatever they minimised.",
     "miou-grid": "Training and validation mIoU of each run, all on one scale.",
     "train-miou": "Training mIoU of all runs.",
     "val-miou": "Validation mIoU of all runs.",
     "classes": "Validation IoU of every class{seeds} (top) and its difference from the CE run (bottom). Bold: the "
     "simultaneous 95 % interval of the difference leaves out zero.",
-    "frequency": "Validation IoU of every class{seeds} against its share of the labelled pixels. Grey bars span the "
-    "runs.",
+    "frequency": "Validation IoU of every class{seeds}, from the rarest class to the most frequent. Grey bars span the "
+    "runs, whose marks keep one order in all of them.",
     "ranking": "The runs by final validation mIoU, {intervals}. Runs joined by a bar on the right, thick beside each, "
     "are tied: the images do not tell them apart.",
     "differences": "Difference in final validation mIoU from the CE run, {intervals}. Hollow: not told apart from it.",
