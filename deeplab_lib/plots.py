@@ -350,14 +350,22 @@ def iou_against_frequency(iou, share, runs):
 
 
 @styled
-def boundary(table):
-    """Boundary F-score as bars; `table` has name, color, estimate, low, high (percent)."""
+def boundary(table, differences=None):
+    """Boundary F-score as bars; `table` has name, color, estimate, low, high (percent).
+
+    Beside them, for the rows of `differences` (points), how far each is from CE, as `forest` shows it.
+    """
     if table.empty or table["estimate"].isna().all():
         raise Missing("no finished run has boundary F-scores (.npz)")
     table = table.dropna(subset=["estimate"])
-    fig, ax = figure(0.6 + 0.22 * max(len(table), 3))
-    _bars(ax, table["name"], table["estimate"], table["color"], ".1f", table[["low", "high"]].to_numpy(dtype=float))
-    ax.set_xlabel("boundary F-score (%), mean over the validation images")
+    both = differences is not None and len(differences) > 0
+    fig, axes = figure(0.6 + 0.22 * max(len(table), 3), 1, 1 + both, squeeze=False, sharey=True)
+    left, *right = axes[0]
+    _bars(left, table["name"], table["estimate"], table["color"], ".1f", table[["low", "high"]].to_numpy(dtype=float))
+    left.set_xlabel("boundary F-score (%)")
+    for ax in right:
+        _spans(ax, table[["color", "marker"]].join(differences[["estimate", "low", "high"]]))
+        _name_rows(ax, table["name"], "difference from CE (points)")
     return fig
 
 
@@ -394,16 +402,23 @@ def forest(table, label):
     if table.empty:
         raise Missing("it takes a finished CE run and another one to compare with it")
     fig, ax = figure(0.65 + 0.22 * max(len(table), 2))
+    _spans(ax, table)
+    _name_rows(ax, table["name"], label)
+    return fig
+
+
+def _spans(ax, table):
+    """Each row's estimate and interval about zero, and both as numbers on the right; nothing for a row without one."""
     ax.axvline(0, color="0.3", linewidth=0.8)
     for place, row in enumerate(table.to_dict("records")):
+        if not np.isfinite(row["estimate"]):
+            continue
         color, filled = row.get("color", "0.2"), row.get("decided", row["low"] > 0 or row["high"] < 0)
         ax.plot([row["low"], row["high"]], [place, place], color=color, linewidth=1.6, solid_capstyle="butt")
         ax.plot(row["estimate"], place, row.get("marker", "o"), color=color, mfc=color if filled else "white", ms=5)
         span = f"  [{row['low']:+.2f}, {row['high']:+.2f}]" if np.isfinite(row["low"]) else "  no interval"
         text = f"{row['estimate']:+.2f}{span}".replace("-", "−")
         ax.text(1.02, place, text, transform=ax.get_yaxis_transform(), va="center", fontsize=7)
-    _name_rows(ax, table["name"], label)
-    return fig
 
 
 @styled

@@ -204,13 +204,26 @@ def test_cost_figure_shows_trained_and_untrained_architectures():
         plots.accuracy_against_cost(table[["name", "mIoU", "color", "marker"]])
 
 
-def test_frequency_and_boundary(eight):
-    total = eight[0].arrays["confusion"].sum(0)
-    share = pd.Series(100 * total.sum(1) / total.sum(), CLASS_NAMES)
-    fig = plots.iou_against_frequency(per_class(eight), share, eight)
-    assert set(CLASS_NAMES) <= set(texts(fig))
-    table = pd.DataFrame({"estimate": 50.0, "low": 48.0, "high": 52.0}, [run.method for run in eight])
-    assert "50.0" in texts(plots.boundary(plots.with_looks(table, eight)))
+def test_classes_stand_by_frequency_and_no_run_hides_another(eight):
+    share = pd.Series(np.arange(19.0)[::-1], CLASS_NAMES)  # bicycle is absent, motorcycle the rarest
+    ax = plots.iou_against_frequency(per_class(eight), share, eight).axes[0]
+    (names,) = ax.child_axes
+    assert [label.get_text() for label in names.get_xticklabels()] == list(CLASS_NAMES[-2::-1])
+    assert [label.get_text() for label in ax.get_xticklabels()][:2] == ["1", "2"]
+    places = np.sort(np.concatenate([line.get_xdata() for line in ax.lines]))
+    assert len(places) == 8 * 18 and min(np.diff(places)) > 0.05
+    assert (np.round(places) == np.repeat(np.arange(18), 8)).all(), "marks stay in the column of their class"
+
+
+def test_boundary_scores_stand_beside_their_differences_from_ce(eight):
+    methods = [run.method for run in eight]
+    table = plots.with_looks(pd.DataFrame({"estimate": 50.0, "low": 48.0, "high": 52.0}, methods), eight)
+    differences = pd.DataFrame({"estimate": -1.5, "low": -2.0, "high": -1.0}, methods[:0:-1])
+    left, right = plots.boundary(table, differences).axes
+    assert [text.get_text() for text in left.texts] == 8 * ["50.0"]
+    assert [text.get_text() for text in right.texts] == 7 * ["−1.50  [−2.00, −1.00]"]
+    assert [text.get_position()[1] for text in right.texts] == [1, 2, 3, 4, 5, 6, 7], "each in its run's row"
+    assert len(plots.boundary(table, differences[:0]).axes) == 1
     with pytest.raises(Missing):
         plots.boundary(table.assign(estimate=np.nan))
 

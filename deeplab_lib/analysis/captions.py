@@ -29,7 +29,8 @@ FIGURES = {
     "ranking": "The runs by final validation mIoU, {intervals}. Runs joined by a bar on the right, thick beside each, "
     "are tied: the images do not tell them apart.",
     "differences": "Difference in final validation mIoU from the CE run, {intervals}. Hollow: not told apart from it.",
-    "boundary": "Boundary F-score, mean over the validation images, with simultaneous 95 % intervals.",
+    "boundary": "Boundary F-score, mean over the validation images, and its difference from the CE run, with "
+    "simultaneous 95 % intervals. Hollow: not told apart from it.",
     "confusion": "Confusion matrix of {run}, which has the highest mIoU, on the validation images{seeds}. Rows sum "
     "to 100 %; void is left out.",
     "scene": "The {role} image, {name}: image, ground truth, share of runs that are wrong; below, each run's "
