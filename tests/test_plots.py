@@ -5,6 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 import pytest
+from matplotlib.text import Text
 from synthetic_runs import write_runs
 
 from deeplab_lib import plots, show
@@ -270,22 +271,29 @@ def test_images_are_chosen_by_rule():
     assert pictures.dispute([np.zeros((2, 2)), np.array([[0, 1], [0, 0]])]) == 0.25
 
 
-def test_predictions_show_every_run_and_its_errors(eight):
+def test_an_image_is_scored_over_the_classes_labelled_in_it():
+    """Half of the road is right; that some of it was taken for sky is its own error and no class of the image."""
+    confusion = np.zeros((1, 19, 19))
+    confusion[0, 0, [0, 10]] = 50
+    assert pictures.image_scores(confusion) == pytest.approx([50])
+
+
+def test_predictions_show_every_run_its_score_and_the_classes_in_sight(eight):
     arrays = {run.stem: run.arrays for run in eight}
     name = pictures.choose_images(arrays)["best"]
     predicted = {stem: pictures.prediction(one, name) for stem, one in arrays.items()}
-    height, width = predicted["DeepLabV2_ce"].shape
-    labels = predicted["DeepLabV2_ce"].copy()
-    labels[:4] = 255
-    image = np.zeros((height, width, 3), np.uint8)
-    words = texts(pictures.predictions(image, labels, predicted, {run.stem: run.label for run in eight}))
-    assert "CE: 100.0 %" in words
-    assert sum(any(word.startswith(run.label + ":") for word in words) for run in eight) == 8
+    labels = np.full_like(predicted["DeepLabV2_ce"], 255)
+    image = np.zeros((*labels.shape, 3), np.uint8)
+    fig = pictures.predictions(image, labels, predicted, {run.stem: f"{run.label}\n50.0 %" for run in eight})
+    assert {f"{run.label}\n50.0 %" for run in eight} <= set(texts(fig)) and set(CLASS_NAMES) <= set(texts(fig))
+    assert min(text.get_fontsize() for text in fig.findobj(Text) if text.get_text()) >= 6.5
 
 
-def test_error_map_tells_right_wrong_and_void():
-    picture = pictures.errors(np.array([[1, 2, 3]]), np.array([[1, 1, 255]]))
+def test_error_maps_tell_right_wrong_and_void():
+    picture = pictures.shades(np.array([[False, True, True]]), np.array([[1, 1, 255]]))
     assert [tuple(pixel) for pixel in picture[0]] == [pictures.RIGHT, pictures.WRONG, (0, 0, 0)]
+    none, half, every, void = pictures.shades(np.array([[0, 0.5, 1, 1]]), np.array([[1, 1, 1, 255]]))[0].astype(int)
+    assert none.mean() > half.mean() > every.mean() > void.mean() == 0, "in greyscale, too"
 
 
 def test_gallery_names_what_it_cannot_show(eight, old):

@@ -33,8 +33,8 @@ FIGURES = {
     "simultaneous 95 % intervals. Hollow: not told apart from it.",
     "confusion": "Confusion matrix of {run}, which has the highest mIoU, on the validation images{seeds}. Rows sum "
     "to 100 %; void is left out.",
-    "scene": "The {role} image, {name}: image, ground truth, share of runs that are wrong; below, each run's "
-    "prediction with its pixel accuracy, and its errors (red; void black).",
+    "scene": "The {role} image, {name}: image over ground truth, share of the runs that are wrong, and each run's "
+    "prediction, with its mean IoU over the classes labelled in the image, over its errors (red; void black).",
     "durations": "Time of all epochs together, and mean time of an epoch with its standard deviation.",
     "time": "Validation mIoU against the time spent on training and validation.",
     "cost": "Validation mIoU against cost at the image size of the runs. Dotted: measured, not trained.",
