@@ -317,6 +317,25 @@ class TestHTML:
         assert text.count("<math") == 4 and "$" not in page.text
         assert page.alts == ["A rising line", "Nine streets"]
 
+    def test_sections_stand_below_the_title(self, paper):
+        text = (paper / "report.html").read_text(encoding="utf-8")
+        heads = re.findall(r"<h(\d)[^>]*>(?:<span[^>]*>\w</span> )?([^<]*)</h", text)
+        below = ["Abstract", "Theory", "Results", "Provenance", "References"]
+        assert heads == [("1", "Eight losses, one Lovász"), *(("2", head) for head in below)]
+
+    def test_a_number_in_a_table_is_told_with_its_row_and_column(self, paper):
+        text = (paper / "report.html").read_text(encoding="utf-8")
+        assert re.search(r'<th[^>]* scope="col"[^>]*>val mIoU</th>', text)
+        assert re.search(r'<th[^>]* scope="row"[^>]*>CE \+ Dice</th>', text)
+        assert not re.search(r"<th\b(?![^>]*scope)[^>]*>[^<]", text)
+
+    def test_a_table_that_scrolls_has_a_name(self, paper):
+        text = (paper / "report.html").read_text(encoding="utf-8")
+        assert re.findall(r'<div class="scroll" tabindex="0" role="region" aria-label="([^"]*)"', text) == [
+            "Table 1",
+            "Table 2",
+        ]
+
 
 class TestBothFormats:
     @pytest.mark.parametrize(
