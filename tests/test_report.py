@@ -278,6 +278,19 @@ class TestPDF:
         assert values <= set(text.split())
         assert all(40 < x < 555 for word, x in placed.items() if word)
 
+    def test_contents_are_listed_where_there_are_many_sections(self, pdf):
+        text = "\n\n".join(f"# Part {letter}\n\n## Detail" for letter in "ABCDE")
+        reader = PdfReader(io.BytesIO(pdf_bytes(text, date="2026-01-15")))
+        entries = re.findall(r"\d Part \w[ .]+1\n", reader.pages[0].extract_text())
+        assert len(entries) == 5
+        assert "Theory ..." not in pdf.pages[0].extract_text()
+
+    def test_a_figure_behind_a_heading_stands_below_its_text(self):
+        figure = new_code_cell("", outputs=shown(report.figure, line_figure(), "fig-a", "Drawn."))
+        text = pdf_of("# Before\n\nAn end.\n\n# After", figure, "Words.")
+        places = [text.index(word) for word in ("An end.", "After", "Words.", "Figure 1. Drawn.")]
+        assert places == sorted(places)
+
     def test_tables_stay_in_order(self, pdf_text):
         assert pdf_text.index("Table 1. Losses") < pdf_text.index("Table 2. Validation")
 
