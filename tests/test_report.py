@@ -481,6 +481,13 @@ class TestTables:
                             "<table id='t'><tr><td>1</td></tr></table>")  # fmt: skip
         assert "blue" in html and "red" not in html
 
+    def test_names_of_networks_and_runs_are_set_as_code_in_text_and_table(self):
+        table = pd.DataFrame({"a": [1]}, index=["deeplabv2_wide_resnet101_2, 1024×512"])
+        page = html_of("Of deeplabv2_mini, `ce_dice` and (DeepLabV2_ce05_f05).",
+                       new_code_cell("", outputs=shown(report.table, table)))  # fmt: skip
+        named = [text.replace("\u200b", "") for text in re.findall("<code>([^<]*)</code>", page)]
+        assert named == ["deeplabv2_mini", "ce_dice", "DeepLabV2_ce05_f05", "deeplabv2_wide_resnet101_2"]
+
     def test_html_tables_in_markdown_are_kept(self):
         assert "inside" in pdf_of("<table><tr><td>inside</td></tr></table>")
 
