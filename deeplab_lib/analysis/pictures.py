@@ -143,8 +143,8 @@ def predictions(image, labels, predicted, titles):
     pairs += [(colorize(predicted[run]), titles[run], shades(wrong[run], labels), "") for run in predicted]
     present = [i for i in np.union1d(labels, list(predicted.values())) if i < NUM_CLASSES]
     rows, each = -(-len(pairs) // 5), WIDTH / 5 * labels.shape[0] / labels.shape[1]
-    fig, axes = figure(0.4 + rows * (2 * each + 0.25) + 0.15 * -(-len(present) // 7), 2 * rows, 5, squeeze=False)
-    fig.get_layout_engine().set(w_pad=0.01, h_pad=0.015, wspace=0.01, hspace=0.0)
+    fig, axes = figure(0.45 + rows * (2 * each + 0.35) + 0.18 * -(-len(present) // 6), 2 * rows, 5, squeeze=False)
+    fig.get_layout_engine().set(w_pad=0.01, h_pad=0.03, wspace=0.01, hspace=0.0)
     for ax in axes.flat:
         ax.axis("off")
     for place, (upper, upper_title, lower, lower_title) in enumerate(pairs):
@@ -154,7 +154,7 @@ def predictions(image, labels, predicted, titles):
             _show(axes[row + 1, column], lower, lower_title)
     _scale(axes[1, 1])
     swatches = [Patch(color=PALETTE[train_id] / 255, label=CLASS_NAMES[train_id]) for train_id in present]
-    fig.legend(handles=swatches, loc="outside lower center", ncols=7, handlelength=1, labelspacing=0.3)
+    fig.legend(handles=swatches, loc="outside lower center", ncols=6, handlelength=1, labelspacing=0.45)
     return fig
 
 
@@ -174,7 +174,7 @@ def predicted_scene(runs, name, titles):
 
 def _show(ax, picture, title):
     ax.imshow(picture, aspect="auto")
-    ax.set_title(title, fontsize=6.5, pad=2)
+    ax.set_title(title, fontsize=7, pad=2)
 
 
 def _scale(ax):
