@@ -154,8 +154,11 @@ def _epochs(ax, runs):
     ax.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=6))
 
 
-def changes(run):
-    """Mid-training changes of a run as [(position on the epoch axis, words)], those within 3 % of each other joined."""
+def changes(run, join=0.03):
+    """Mid-training changes of a run as [(position on the epoch axis, words)].
+
+    Those not farther apart than the share `join` of the training are one, so that their marks can be told apart.
+    """
     epochs, places = run.epochs or 1, {}
     for change in (run.record or {}).get("changes", ()):
         words = []
@@ -166,7 +169,7 @@ def changes(run):
         if change.get("power") is not None:
             words.append(f"power {change['power']:g}")
         at = change["at"] * epochs
-        near = next((place for place in places if abs(place - at) < 0.03 * epochs), at)
+        near = next((place for place in places if abs(place - at) <= join * epochs), at)
         places[near] = [*places.get(near, []), ", ".join(words)]
     return [(place, ", then ".join(words)) for place, words in places.items()]
 

@@ -9,6 +9,7 @@ other draws and are approximate.
 
 import csv
 import json
+import math
 import re
 from functools import cache
 from html.parser import HTMLParser
@@ -408,6 +409,8 @@ class Recomputed:
             return counts | self.about(*rows[worst])
         values = [[self.curve(stem, what) for m in side for stem in self.methods[m]] for side in (a, b)]
         figures = {"a": np.mean(values[0]), "b": np.mean(values[1]), "p": permuted(*values)}
+        few, rest = map(len, values)
+        figures["least"] = (1 + (few == rest)) / math.comb(few + rest, few)
         return figures | {"n_a": len(values[0]), "n_b": len(values[1])}
 
     def curve(self, stem, statistic):
@@ -460,7 +463,7 @@ class Recomputed:
             return self.rank(stem, column)
         return self.about(*self.levels("mIoU")[stem])[column.replace("value", "estimate")]
 
-    @recomputes(r"neighbours\.(?P<upper>.+) − (?P<lower>.+)\.(?P<column>\w+)")
+    @recomputes(r"neighbours\.(?P<upper>.+) over (?P<lower>.+)\.(?P<column>\w+)")
     def _(self, upper, lower, column):
         stems = {title: stem for stem, title in TITLES.items()}
         pair = stems[upper], stems[lower]
@@ -534,7 +537,7 @@ class Recomputed:
     def _(self, stem, number):
         epochs, places = self.records[stem]["config"]["epochs"], []
         for at in (change["at"] * epochs for change in self.records[stem]["changes"]):
-            places += [at] if all(abs(at - place) >= 0.03 * epochs for place in places) else []
+            places += [at] if at not in places else []
         return places[int(number) - 1]
 
     @recomputes(r"reading\.losses\.rise\.(?P<stem>.+)")
@@ -605,19 +608,28 @@ class Recomputed:
         assert place < 3
         return means[NAMES.index(name)]
 
-    @recomputes(r"reading\.classes\.(?P<what>spread|cells|gains|decided)")
+    @recomputes(r"reading\.classes\.(?P<what>spread|cells|gains|losses)")
     def _(self, what):
         rows = self.class_rows()
         gaps = rows[1:] - rows[0]
-        if what == "decided":
-            family = {(m, c): self.gap([m], [self.ce], c) for m in self.recipes if m != self.ce for c in NAMES}
-            decided = sum(low > 0 or high < 0 for _, low, high in self.draws.intervals(family).values())
-            return pytest.approx(decided, abs=1)
         return {
             "spread": np.nanmax(np.nanmax(rows, axis=0) - np.nanmin(rows, axis=0)),
             "cells": np.isfinite(gaps).sum(),
             "gains": (gaps > 0).sum(),
+            "losses": (gaps < 0).sum(),
         }[what]
+
+    @recomputes(r"reading\.classes\.(?P<what>gains|losses)\.decided")
+    def _(self, what):
+        family = {(m, c): self.gap([m], [self.ce], c) for m in self.recipes if m != self.ce for c in NAMES}
+        bounds = [(low, high) for _, low, high in self.draws.intervals(family).values()]
+        return pytest.approx(sum(low > 0 if what == "gains" else high < 0 for low, high in bounds), abs=1)
+
+    @recomputes(r"reading\.rate\.(?P<what>val|train)")
+    def _(self, what):
+        rates = [self.records[self.methods[method][0]]["config"]["lr"] for method in self.recipes]
+        trained = [self.tables[self.methods[method][0]]["train_mIoU"][-1] for method in self.recipes]
+        return spearman(rates, [self.level(method) for method in self.recipes] if what == "val" else trained)
 
     @recomputes(r"reading\.frequency\.(?P<what>rare|common|rank)")
     def _(self, what):

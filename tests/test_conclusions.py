@@ -6,10 +6,11 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 import pytest
-from synthetic_runs import write_runs
+from synthetic_runs import study_in_memory, write_runs
 
 from deeplab_lib import plots
 from deeplab_lib.analysis import claims, conclusions, prose, setting
+from deeplab_lib.analysis.claims import UNTOLD
 from deeplab_lib.analysis.evidence import Evidence
 from deeplab_lib.analysis.gallery import Gallery, drawn_runs
 from deeplab_lib.analysis.numbers import Numbers
@@ -72,7 +73,7 @@ def test_a_leader_is_told_apart_from_those_that_it_is_not_tied_with():
 
 
 def test_a_difference_across_schedules_is_called_confounded(planted):
-    text = prose.differences(planted.versus, planted.titles, planted.evidence, planted.numbers)
+    text = prose.confounding(planted.versus, planted.evidence, planted.numbers)
     confounded = re.search(r"Those with (.*) are \*confounded\*", text)[1]
     assert "CE + Focal" in confounded and "CE + Dice" not in confounded.replace("CE + Lovász + Dice", "")
 
@@ -110,7 +111,7 @@ def test_a_validation_loss_of_other_weights_is_no_sign_of_overfitting(old, weigh
     run = next(run for run in old.study.runs if run.recipe == "ce_lovasz_warmup")
     val = [*np.linspace(1.1, 1, 9), 1.5]
     changed = replace(run, table=run.table.assign(train_loss=np.linspace(2, 1, 10), val_loss=val, **weights))
-    assert "none of the runs overfits" in prose.losses([changed], Numbers())
+    assert "none has turned upwards" in prose.losses([changed], Numbers())
     kept = replace(changed, table=changed.table.assign(weight_ce=0.7))
     assert "sign of overfitting" in prose.losses([kept], Numbers())
 
@@ -131,14 +132,14 @@ def test_the_control_is_all_losses_on_one_schedule(tmp_path):
         write_runs(tmp_path, recipes=(key,), images=8, preset="smoke", schedule="ce")
         report = Report(tmp_path)
         assert ("a control with one schedule" not in report.text(conclusions.conclusions)) == controlled
-        said = prose.differences(report.versus, report.titles, report.evidence, Numbers())
+        said = prose.confounding(report.versus, report.evidence, Numbers())
         assert ("every loss on the schedule" in said) == controlled
 
 
 def test_absent_classes_and_no_relation_to_frequency_are_told_in_grammar(planted):
     iou = final_table(planted.study.runs)[list(CLASS_NAMES)]
     iou["train"] = float("nan")
-    text = prose.classes(iou, planted.titles, "DeepLabV2_ce", None, Numbers())
+    text = prose.classes(iou, planted.evidence, None, Numbers())
     assert "train occurs neither in labels nor in predictions and stays out of every mean." in text
     share = pd.Series(np.arange(1.0, 20), CLASS_NAMES)
     falling = pd.DataFrame([np.arange(19.0, 0, -1)], ["DeepLabV2_ce"], CLASS_NAMES)
@@ -146,8 +147,14 @@ def test_absent_classes_and_no_relation_to_frequency_are_told_in_grammar(planted
 
 
 def test_every_claim_is_counted_once(planted):
-    keys = re.findall(r"\(([a-i, and]+)\)", conclusions.tally(planted.verdicts))
-    assert sorted(re.findall(r"\b[a-i]\b", " ".join(keys))) == list("abcdefghi")
+    text = conclusions.tally(planted.verdicts)
+    counted = [
+        prose._WORDS.index(word) for word in re.findall(r"(\w+) (?:is|are) (?:supported|contradicted|left open)", text)
+    ]
+    assert sum(counted) == 9
+    told = [verdict for verdict in planted.verdicts if verdict.verdict != UNTOLD]
+    assert told and all(f"“{verdict.claim.text.rstrip('.')}”" in text for verdict in told)
+    assert text.count("“") == len(told)
     assert list(conclusions.verdict_table(planted.verdicts).index) == [f"({key})" for key in "abcdefghi"]
 
 
@@ -175,8 +182,8 @@ def test_without_intervals_no_class_counts_as_decided_or_undecided(old):
     iou = final_table(old.study.runs)[list(CLASS_NAMES)]
     decided = prose.decided_classes(old.evidence.class_differences(), iou)
     assert decided is None
-    text = prose.classes(iou, old.titles, old.study.runs[0].stem, decided, Numbers())
-    assert text.endswith("are gains; none of them has an interval.")
+    text = prose.classes(iou, old.evidence, decided, Numbers())
+    assert re.search(r"\d+ are gains and \d+ are losses; none has an interval\.$", text)
 
 
 def test_boundary_scores_are_not_compared_by_overlap(planted):
@@ -191,7 +198,7 @@ def test_one_boundary_score_spans_no_range(planted):
 def test_without_a_class_of_ce_nothing_is_said_against_it(planted):
     iou = final_table(planted.study.runs)[list(CLASS_NAMES)]
     iou.loc["DeepLabV2_ce"] = float("nan")
-    text = prose.classes(iou, planted.titles, "DeepLabV2_ce", None, Numbers())
+    text = prose.classes(iou, planted.evidence, None, Numbers())
     assert "furthest apart" in text and "differences from CE" not in text
 
 
@@ -259,7 +266,7 @@ def test_what_is_missing_is_listed(old, tmp_path):
     gallery = Gallery("", Numbers(), {})
     gallery.leave_out("val-ce", "no run has values of val_ce")
     text = setting.missing(old.study, [], gallery)
-    assert "“val ce”: no run has values of val_ce" in text
+    assert "“Cross-entropy of all runs on the validation images”: no run has values of val_ce" in text
     assert text.count("no JSON") == 1 and "All runs: the files lack" in text
     write_runs(tmp_path, recipes=("ce",), images=8, preset="smoke")
     text = setting.missing(studies(read_runs(tmp_path))[0], [], Gallery("", Numbers(), {}))
@@ -281,5 +288,64 @@ def test_the_table_of_recipes_gives_all_eight():
 
 def test_origin_splits_into_what_is_shared_and_what_differs(planted):
     shared, different = setting.provenance(planted.study.runs)
-    assert shared.loc["configuration: preset", "all runs"] == "smoke"
-    assert "configuration: lr" not in shared.index and list(different.index) == list(planted.titles.values())
+    told = shared["all runs"]
+    assert "preset smoke" in told["configuration"].split("; ") and "device" in told.index
+    assert not any(part.startswith("lr ") or part.endswith((" ", "–")) for part in told["configuration"].split("; "))
+    assert list(different.index) == list(planted.titles.values())
+
+
+# --- what the eye would miss -----------------------------------------------------------------------------------------
+
+
+def test_gains_and_losses_by_class_are_told_apart():
+    """Where all that is decided are losses, no gain is credited with it, and the schedule behind it is named."""
+    judged = Evidence.of(study_in_memory(np.random.default_rng(3), images=80, effects={"ce_focal": -12}), 200)
+    iou = judged.class_values([method.name for method in judged.recipes])
+    decided = prose.decided_classes(judged.class_differences(), iou)
+    text = prose.classes(iou, judged, decided, Numbers())
+    gains, losses = (re.search(rf"{word}, (\d+) of them told from zero( \(all in runs on another schedule\))?", text)
+                     for word in ("gains", "losses"))  # fmt: skip
+    told = decided & (iou < iou.loc[judged.baseline.name])
+    assert int(losses[1]) == told.sum(axis=None) > 0 and losses[2]
+    assert int(gains[1]) == decided.sum(axis=None) - told.sum(axis=None)
+
+
+def test_an_order_that_is_that_of_the_rates_is_said_to_be(planted, tmp_path):
+    assert prose.follows_rate(planted.evidence, Numbers()) == "", "the second lowest rate leads"
+    slow = {key: -9.0 for key, recipe in RECIPES.items() if recipe.lr < RECIPES["ce"].lr}
+    write_runs(tmp_path, images=12, preset="smoke", effects=slow, noise=0.1)
+    report = Report(tmp_path)
+    assert prose.follows_rate(report.evidence, Numbers()).startswith("The order of the runs follows their initial rate")
+    assert "follows their initial rates" in report.text(conclusions.abstract)
+
+
+def test_all_runs_at_an_end_are_named():
+    text = prose._ends({"A": 1.04, "B": 3.0, "C": 1.01, "D": 2.0}, Numbers(), "x", ".1f", " s")
+    assert text == "1.0 s (A and C) to 3.0 s (B)"
+    assert prose._ends({"A": 1.04, "B": 1.01}, Numbers(), "x", ".1f") == "1.0 (all runs)"
+
+
+def test_one_pass_has_no_quartiles():
+    timed = {"median": 2.0, "q1": 2.0, "q3": 2.0, "n": 1}
+    row = {"model": "a", "height": 8, "width": 8, "parameters": 1, "macs": 1, "flops": 2, "peak_memory_MB": 1}
+    row |= {"device": "cpu", "device_name": "CPU", "threads": 1, "note": "one pass", "latency_ms": timed}
+    costs = pd.DataFrame([row, row | {"model": "b", "latency_ms": timed | {"n": 9}},
+                          row | {"model": "c", "latency_ms": None, "note": "not timed: counted only"}])  # fmt: skip
+    table = setting.efficiency_table(costs)
+    assert table["latency"].notna().tolist() == [True, True, False] and table["q1"].notna().tolist() == [0, 1, 0]
+    note = setting.efficiency_note(costs)
+    assert "Where no quartiles stand, one pass was made" in note and note.endswith("latency stands: counted only.")
+
+
+def test_few_runs_are_said_to_decide_nothing(planted):
+    """One run against three can be exchanged in four ways: p is never below 0.25."""
+    details = conclusions.verdict_details(planted.verdicts, planted.numbers)
+    assert "where so few runs can give no less than 0.25" in details
+    assert re.search(r"without which [b-e, and]+ cannot be decided", planted.text(conclusions.conclusions))
+
+
+def test_a_point_that_does_not_decide_has_no_verdict_of_its_own(planted):
+    details = conclusions.verdict_details(planted.verdicts, planted.numbers)
+    points = [line for line in details.splitlines() if line.startswith("- ")]
+    ends = re.compile(r"\*(Supported|Contradicted|Cannot be told)\.\*( \(Beside it, [^*]*\))?$")
+    assert points and all(ends.search(point) or "no run" in point for point in points)

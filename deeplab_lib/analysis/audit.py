@@ -139,8 +139,8 @@ def computational_cost():
         "cost",
         "What the column FLOPs counts",
         "{printed} G FLOPs for every run",
-        f"at {height}x{width}: {{macs}} G multiply-adds, {{flops}} G floating-point operations; the printed figure is "
-        + ("the number of multiply-adds" if fits_macs else "neither"),
+        f"at {width} × {height}: {{macs}} G multiply-adds, {{flops}} G floating-point operations; "
+        + ("the printed figure is the number of multiply-adds" if fits_macs else "the printed figure is neither"),
         DISAGREES if abs(flops / 1e9 - published.FLOPS_G) > 0.005 else AGREES,
         "prints GMACs and GFLOPs in columns of their own",
         figures,
@@ -268,7 +268,7 @@ def shifted_rows():
     """Rows of the table of initial configurations that stand against another run's name."""
     table = matched_rows()
     shifted = table[table.fits_run != table.index]
-    pairs = listing(f"row {row} holds run {run}'s" for row, run in shifted.fits_run.items())
+    pairs = listing(f"row {row} holds that of run {run}" for row, run in shifted.fits_run.items())
     figures = {
         "shifted": (len(shifted), "d"),
         "rows": (len(table), "d"),

@@ -4,6 +4,7 @@
 caption; one about the study or about the network does not.
 """
 
+import re
 from typing import NamedTuple
 
 from deeplab_lib.labels import CLASS_NAMES
@@ -39,6 +40,11 @@ FIGURES = {
     "time": "Validation mIoU against the time spent on training and validation.",
     "cost": "Validation mIoU against cost at the image size of the runs. Dotted: measured, not trained.",
 }
+
+
+def named(label):
+    """What a figure shows, in a few words: the beginning of its caption; a label without caption as it is."""
+    return re.split(r"[,.:;{]", FIGURES.get(label, label))[0].strip()
 
 
 class Table(NamedTuple):
@@ -137,7 +143,8 @@ TABLES = {
     ),
     "claims": Table(
         "The study's claims and what these runs say",
-        note="†: rests on a comparison across schedules, so it speaks of configurations, not of losses.",
+        note="†: rests on a comparison across schedules, so it speaks of configurations, not of losses. The published "
+        "figures have no intervals; they “lie with” a claim whose every estimate points its way.",
     ),
     "freezing": Table(
         "Parameters of the study's network, counted, for each choice of frozen layers",

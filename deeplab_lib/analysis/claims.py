@@ -36,6 +36,7 @@ from deeplab_lib.analysis.statistics import (
     MIOU,
     all_pairs,
     difference,
+    least_p,
     permutation_p,
 )
 from deeplab_lib.labels import CLASS_NAMES
@@ -57,7 +58,8 @@ class Finding:
     """What one part came to in one scope.
 
     direction: +1 when the point estimate agrees with the claim, -1 when it speaks against it, 0 without an estimate.
-    figures: the numbers used, by name; `sentence(numbers, key)` prints them.
+    figures: the numbers used, by name; `sentence(numbers, key)` prints them. few: the runs are so few that no outcome
+    could have been told from chance. whole: it speaks of the best of all recipes.
     """
 
     part: str
@@ -67,6 +69,8 @@ class Finding:
     text: str = ""
     scope: str = ""
     confounded: bool = False
+    few: bool = False
+    whole: bool = False
 
     def sentence(self, numbers, prefix):
         """The finding in words; every figure in it is registered in `numbers` under `prefix.<name>`."""
@@ -296,15 +300,21 @@ class Curves(Test):
 
     def judge(self, intervals, scope):
         a, b = (np.array(scope.curve(names, self.statistic)) for names in (self.a, self.b))
+        least = least_p(len(a), len(b))
+        few = least > CURVE_LEVEL
         if not (len(a) and len(b) and np.isfinite(a).all() and np.isfinite(b).all()):
             recorded = all(scope.curve((*self.a, *self.b), lambda table: self.column in table))
-            reason = "there are no learning curves long enough to compare"
-            return Finding(self.part, UNTOLD, text=reason if recorded else f"not every file holds the {self.words}")
+            reason = "the learning curves are too short to compare"
+            text = reason if recorded else f"not every file holds the {self.words}"
+            return Finding(self.part, UNTOLD, text=text, few=few)
         p, gap = permutation_p(a, b), float(a.mean() - b.mean())
         verdict = UNTOLD if p > CURVE_LEVEL else SUPPORTED if self.sign * gap > 0 else CONTRADICTED
         figures = {"a": float(a.mean()), "b": float(b.mean()), "n_a": len(a), "n_b": len(b), "p": p}
         text = f"{self.words}: {{a}} (n = {{n_a}}) against {{b}} (n = {{n_b}}), p = {{p}}"
-        return Finding(self.part, verdict, _sign(self.sign * gap), figures, text)
+        if few:
+            figures["least"] = least
+            text += ", where so few runs can give no less than {least}"
+        return Finding(self.part, verdict, _sign(self.sign * gap), figures, text, few=few)
 
 
 @dataclass(frozen=True)
@@ -358,7 +368,7 @@ def _bounds(row):
 
 
 def _format(name):
-    formats = {"with": ".2f", "without": ".2f", "p": ".3g", "a": ".3g", "b": ".3g"}
+    formats = {"with": ".2f", "without": ".2f", "p": ".3g", "least": ".3g", "a": ".3g", "b": ".3g"}
     return signed if name in ("estimate", "low", "high") else formats.get(name, "d")
 
 
@@ -574,7 +584,7 @@ def _finding(test, scope, intervals):
         text = f"only {{have}} of {{all}} recipes are {state}; " + finding.text
         finding = replace(finding, verdict=UNTOLD, figures=figures, text=text)
     used = {method.schedule for method in scope.evidence.methods if method.name in (*test.a, *test.b)}
-    return replace(finding, scope=scope.name, confounded=len(used) > 1)
+    return replace(finding, scope=scope.name, confounded=len(used) > 1, whole=test.whole)
 
 
 def _together(findings):

@@ -13,34 +13,52 @@ from deeplab_lib.words import listing
 
 
 def verdict_table(verdicts, published=()):
-    """The claims with their verdicts on our runs and, by the same rules, on the published figures; all text."""
-    there = {verdict.claim.key: verdict.verdict for verdict in published}
+    """The claims with their verdicts on our runs, and which way the published figures lie; all text."""
+    ways = {verdict.claim.key: _way(verdict) for verdict in published}
     rows = {
         f"({verdict.claim.key})": {
             "claim of the study": verdict.claim.text,
             "these runs": verdict.verdict + _mark(verdict),
-            "published figures": there.get(verdict.claim.key, "–"),
+            "published figures": ways.get(verdict.claim.key, "–"),
         }
         for verdict in verdicts
     }
     return pd.DataFrame.from_dict(rows, orient="index")
 
 
+def _way(verdict):
+    """Which way the estimates of a verdict lie, where there are no intervals to judge them by."""
+    known = any(finding.direction for finding in verdict.deciding)
+    return {1: "lie with it", -1: "lie against it"}.get(verdict.direction, "are divided" if known else "–")
+
+
 def verdict_details(verdicts, numbers):
-    """Every claim with its rule and all that was found, as Markdown."""
+    """Every claim with its rule and all that was found, as Markdown: a point for each part, with what decides first."""
     paragraphs = []
     for verdict in verdicts:
-        claim = verdict.claim
-        lines = [f"**({claim.key}) {claim.text}** *{verdict.verdict.capitalize()}.* Rule: {claim.rule}."]
+        claim, parts = verdict.claim, {}
         for i, finding in enumerate(verdict.findings):
-            where = f" ({finding.scope}{', confounded' if finding.confounded else ''})" if finding.scope else ""
-            sentence = finding.sentence(numbers, f"claims.{claim.key}.{i}")
-            lines.append(
-                f"- {finding.part[0].upper()}{finding.part[1:]}{where}: {sentence}. *{finding.verdict.capitalize()}.*"
-            )
+            told = _where(finding) + finding.sentence(numbers, f"claims.{claim.key}.{i}")
+            decides = finding in verdict.deciding
+            parts.setdefault(finding.part, {}).setdefault(decides, []).append((told, finding.verdict))
+        lines = [f"**({claim.key}) {claim.text}** *{verdict.verdict.capitalize()}.* Rule: {claim.rule}."]
+        lines += [_point(part, found.get(True, []), found.get(False, [])) for part, found in parts.items()]
         lines += [] if verdict.findings else ["- There is no run that this could be tested on."]
         paragraphs.append(lines[0] + "\n\n" + "\n".join(lines[1:]))
     return "\n\n".join(paragraphs)
+
+
+def _where(finding):
+    return f"{finding.scope}{', confounded' if finding.confounded else ''}: "
+
+
+def _point(part, deciding, others):
+    """One part of a claim as a list item; what does not decide comes after it, if it says anything new."""
+    text = f"- {part[0].upper()}{part[1:]}. "
+    text += " ".join(f"{told[0].upper()}{told[1:]}. *{verdict.capitalize()}.*" for told, verdict in deciding)
+    said = {told.partition(": ")[2] for told, _ in deciding}
+    beside = [told for told, _ in others if told.partition(": ")[2] not in said]
+    return text.strip() + "".join(f" (Beside it, {told}.)" for told in beside)
 
 
 def audit_details(findings, numbers):
@@ -55,17 +73,30 @@ def audit_details(findings, numbers):
     return "\n\n".join(paragraphs)
 
 
-def tally(verdicts):
-    """How many claims fared how, in a sentence that names them."""
-    groups = {name: [v.claim.key for v in verdicts if v.verdict == name] for name in (SUPPORTED, CONTRADICTED, UNTOLD)}
-    words = {SUPPORTED: "supported", CONTRADICTED: "contradicted", UNTOLD: "left open"}
-    parts = [
-        f"{'all' if len(keys) == len(verdicts) > 1 else count(len(keys))} {'is' if len(keys) == 1 else 'are'} "
-        f"{words[name]} ({listing(keys)})"
-        for name, keys in groups.items()
-        if keys
-    ]
-    return f"Of the study's {plural(len(verdicts), 'claim')}, {listing(parts)}."
+def _quoted(verdict):
+    """A claim in quotes, with its mark."""
+    return f"“{verdict.claim.text.rstrip('.')}”{_mark(verdict)}"
+
+
+def _with_parts(verdict):
+    """A claim in quotes, with its key and those of its parts that came out otherwise."""
+    other = [f.part for f in verdict.deciding if f.verdict == SUPPORTED and verdict.verdict == CONTRADICTED]
+    but = f", but supported: {listing(other)}" if other else ""
+    return f"{verdict.claim.key}, {_quoted(verdict)}{but}"
+
+
+def tally(verdicts, quote=_quoted):
+    """How many claims fared how, in a sentence; `quote(verdict)` says it of each that is decided."""
+    parts = []
+    for name, words in ((SUPPORTED, "supported"), (CONTRADICTED, "contradicted"), (UNTOLD, "left open")):
+        found = [verdict for verdict in verdicts if verdict.verdict == name]
+        if found:
+            number = "all" if len(found) == len(verdicts) > 1 else count(len(found))
+            quoted = f" ({'; '.join(map(quote, found))})" if name != UNTOLD else ""
+            parts.append(f"{number} {'is' if len(found) == 1 else 'are'} {words}{quoted}")
+    across = [verdict for verdict in verdicts if _mark(verdict)]
+    note = " † Across different schedules: this speaks of configurations, not of losses." if across else ""
+    return f"Of the study's {plural(len(verdicts), 'claim')}, {listing(parts)}.{note}"
 
 
 def abstract(study, evidence, ranks, versus, verdicts, titles, numbers):
@@ -80,17 +111,22 @@ def abstract(study, evidence, ranks, versus, verdicts, titles, numbers):
     if len(ranks) < 2:
         text += ". "
     elif evidence.bootstrap:
-        text += ", and every difference between the runs was held against the uncertainty of the validation images. "
+        text += (
+            ", and every difference in mean intersection over union (mIoU) between the runs was held against the "
+            "uncertainty of the validation images. "
+        )
     else:
         text += ". Only their tables of epochs are at hand: how sure a difference is cannot be said. "
+    if set(evidence.seeds.values()) == {1}:
+        text += "With one seed a run, variation from seed to seed is not covered: “surely” is said of these networks. "
     if len(ranks) > 1:
         text += prose.ranking(ranks, titles, numbers) + " "
     if len(versus) and evidence.bootstrap:
         text += prose.told_apart(versus, titles, evidence) + " "
+    if len(versus):
+        text += prose.follows_rate(evidence, numbers) + " "
     if len(evidence.recipes) > 1:
         text += tally(verdicts) + " "
-    if set(evidence.seeds.values()) == {1}:
-        text += "With one seed a run, variation from seed to seed is not covered. "
     if study.scope.synthetic:
         text += (
             f"The images are synthetic and the training is short ({epochs} epochs): the method is shown, not the field."
@@ -114,32 +150,43 @@ def conclusions(study, evidence, ranks, versus, verdicts, titles, numbers):
     """The conclusions, as Markdown paragraphs."""
     paragraphs = [prose.ranking(ranks, titles, numbers)] if len(ranks) > 1 else []
     if len(versus):
-        paragraphs.append(prose.differences(versus, titles, evidence, numbers))
+        told = prose.told_apart(versus, titles, evidence) if evidence.bootstrap else ""
+        paragraphs.append(f"{told} {prose.confounding(versus, evidence, numbers)}".strip())
     if len(evidence.recipes) > 1:
-        named = {name: [v for v in verdicts if v.verdict == name] for name in (SUPPORTED, CONTRADICTED, UNTOLD)}
-        paragraphs.append(tally(verdicts))
-        told = {name: found for name, found in named.items() if found and name != UNTOLD}
-        paragraphs.append("\n".join(f"- *{name.capitalize()}*: {_claims(found)}" for name, found in told.items()))
-        leaning = [v for v in named[UNTOLD] if v.direction]
-        if leaning:
-            agree, against = ([v.claim.key for v in leaning if v.direction == sign] for sign in (1, -1))
-            parts = [f"point with it in {listing(agree)}"] if agree else []
-            parts += [f"point against it in {listing(against)}"] if against else []
+        paragraphs += [tally(verdicts, _with_parts), _narrower(verdicts, ranks), _open(verdicts)]
+        if any(_mark(verdict) for verdict in verdicts):
             paragraphs.append(
-                f"Where the verdict is open, the estimates alone {' and '.join(parts)}; none of that is evidence."
+                "Training all eight losses on the schedule of the CE run (`-p schedule ce`) would take the schedules "
+                "out of the verdicts marked †."
             )
-        if any(v.confounded for v in verdicts if v.verdict != UNTOLD):
-            paragraphs.append(
-                "Verdicts marked † rest on runs with different schedules: they speak of configurations, not of losses. "
-                "Training all eight losses on the schedule of the CE run (`-p schedule ce`) would settle them."
-            )
-    paragraphs.append(_outlook(study, evidence))
+    paragraphs.append(_outlook(study, evidence, verdicts))
     return "\n\n".join(paragraph for paragraph in paragraphs if paragraph)
 
 
-def _claims(verdicts):
-    words = [f"({v.claim.key}) {v.claim.text.rstrip('.')}{_mark(v)}" for v in verdicts]
-    return "; ".join(words) + "."
+def _narrower(verdicts, ranks):
+    """Why a claim on who is best can be decided where the ranking leaves its runs tied, "" where none is."""
+    tied = len(ranks) > 1 and len(set(ranks["ties"].iloc[0]) & set("".join(ranks["ties"].iloc[1:]))) > 0
+    keys = [v.claim.key for v in verdicts if v.verdict != UNTOLD and any(f.whole for f in v.deciding)]
+    if not tied or not keys:
+        return ""
+    return (
+        f"Claim {listing(keys)} is decided although the ranking leaves its first run tied with others: it asks less, "
+        "namely who is best, not how all compare with all (@sec-claims)."
+    )
+
+
+def _open(verdicts):
+    """Of the claims left open, the parts that are decided, and which way the rest lies."""
+    left = [verdict for verdict in verdicts if verdict.verdict == UNTOLD]
+    decided = {v.claim.key: [f for f in v.deciding if f.verdict != UNTOLD] for v in left}
+    parts = [f"({key}) {listing(f'{f.part}, {f.verdict}' for f in found)}" for key, found in decided.items() if found]
+    text = f"Parts of claims left open are decided all the same: {'; '.join(parts)}. " if parts else ""
+    leaning = [verdict for verdict in left if verdict.direction and not decided[verdict.claim.key]]
+    agree, against = ([v.claim.key for v in leaning if v.direction == sign] for sign in (1, -1))
+    ways = [f"{way} in {listing(keys)}" for way, keys in (("with it", agree), ("against it", against)) if keys]
+    if ways:
+        text += f"Where nothing of a claim is decided, the estimates lie {' and '.join(ways)}; that is no evidence."
+    return text.strip()
 
 
 def _mark(verdict):
@@ -147,11 +194,12 @@ def _mark(verdict):
     return " †" if verdict.confounded and verdict.verdict != UNTOLD else ""
 
 
-def _outlook(study, evidence):
+def _outlook(study, evidence, verdicts):
     """What would make the answer firmer, given what there is."""
     steps = []
     if min(evidence.seeds.values(), default=1) == 1:
-        steps.append("several seeds a configuration")
+        few = [verdict.claim.key for verdict in verdicts if any(finding.few for finding in verdict.deciding)]
+        steps.append("several seeds a configuration" + f" (without which {listing(few)} cannot be decided)" * bool(few))
     if not evidence.controlled:
         steps.append("a control with one schedule for all")
     if study.scope.synthetic:

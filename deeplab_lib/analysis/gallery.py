@@ -6,7 +6,7 @@ import re
 from IPython.display import HTML, Markdown, display
 
 from deeplab_lib import report
-from deeplab_lib.analysis.captions import FIGURES, INTERVALS, TABLES
+from deeplab_lib.analysis.captions import FIGURES, INTERVALS, TABLES, named
 from deeplab_lib.analysis.described import describe
 from deeplab_lib.config import assigned
 from deeplab_lib.losses import did_you_mean
@@ -74,7 +74,7 @@ class Gallery:
     def leave_out(self, label, reason):
         """Say in place of a figure why it is not there."""
         self.missing[label] = str(reason)
-        display(Markdown(f"*The figure “{label.replace('-', ' ')}” is left out: {reason}.*"))
+        display(Markdown(f"*Left out, {reason}: the figure “{named(label)}”.*"))
 
 
 def warn(text):

@@ -8,7 +8,9 @@ Each function returns Markdown, "" where the runs lack what it would speak of, a
 import numpy as np
 import pandas as pd
 
+from deeplab_lib.analysis.evidence import RARE_SHARE
 from deeplab_lib.analysis.pictures import image_scores
+from deeplab_lib.analysis.statistics import MIOU
 from deeplab_lib.analysis.tables import seeds_table
 from deeplab_lib.labels import CLASS_NAMES
 from deeplab_lib.plots import changes, duration_unit
@@ -16,6 +18,7 @@ from deeplab_lib.recipes import RECIPES
 from deeplab_lib.results import schedule
 from deeplab_lib.words import listing, signed
 
+WIDE_GAP = 5  # points of mIoU between training and validation that are spoken of
 _WORDS = ("none", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve")
 
 
@@ -42,12 +45,14 @@ def _final(runs, column):
 
 
 def _ends(values, numbers, key, fmt, unit="", between=" to "):
-    """The lowest and the highest of {name: value} as "4.1 (CE) to 5.0 (CE + Dice)"."""
-    low, high = min(values, key=values.get), max(values, key=values.get)
-    texts = [numbers.put(f"reading.{key}.{end}", values[name], fmt) for end, name in (("low", low), ("high", high))]
-    if texts[0] == texts[1]:
-        return f"{texts[0]}{unit}" + (" (all runs)" if len(values) > 1 else f" ({low})")
-    return f"{texts[0]}{unit} ({low}){between}{texts[1]}{unit} ({high})"
+    """The lowest and the highest of {name: value} as "4.1 (CE) to 5.0 (A and B)", with all that print so."""
+    low = numbers.put(f"reading.{key}.low", min(values.values()), fmt)
+    high = numbers.put(f"reading.{key}.high", max(values.values()), fmt)
+    printed = {name: fmt(value) if callable(fmt) else format(value, fmt) for name, value in values.items()}
+    lowest, highest = (listing(name for name, text in printed.items() if text == end) for end in (low, high))
+    if low == high:
+        return f"{low}{unit}" + (" (all runs)" if len(values) > 1 else f" ({lowest})")
+    return f"{low}{unit} ({lowest}){between}{high}{unit} ({highest})"
 
 
 def unfinished(runs, numbers):
@@ -84,7 +89,7 @@ def schedules(runs, numbers):
         text += ", and ".join(filter(None, [", ".join(parts[:-1]), parts[-1]])) + ". "
         text += "Only within such a group do two runs differ in nothing but the loss. "
     for run in runs:
-        marks = changes(run)
+        marks = changes(run, join=0)
         if marks:
             text += (
                 f"{run.label} changes its training {'once' if len(marks) == 1 else f'at {count(len(marks))} points'}: "
@@ -116,9 +121,7 @@ def losses(runs, numbers):
             f"The validation loss of {listing(turned)} ended more than 5 % above its minimum, a sign of overfitting. "
         )
     else:
-        text += (
-            "No validation loss ended more than 5 % above its minimum: none of the runs overfits on its own measure. "
-        )
+        text += "No validation loss ended more than 5 % above its minimum: none has turned upwards yet. "
     return text + ("Heights must not be compared from run to run, since each curve is a sum of other terms.")
 
 
@@ -156,12 +159,20 @@ def training_mious(runs, numbers):
     gaps = {label: gap for label, gap in gaps.items() if np.isfinite(gap)}
     if not train or not gaps:
         return ""
-    return (
+    text = (
         f"Training mIoU ends at {_ends(train, numbers, 'train_mIoU', '.1f', ' %')}. Its "
         f"difference from validation mIoU is {_ends(gaps, numbers, 'gap', signed)} points; the two are counted "
         "differently (on the logits' grid while the weights still change, and at full size after the epoch), so that a "
-        "small difference of either sign means little."
+        "small difference of either sign means little. "
     )
+    wide = [label for label, gap in gaps.items() if gap > WIDE_GAP]
+    if wide:
+        who = "All runs" if len(wide) == len(gaps) > 1 else listing(wide)
+        text += (
+            f"{who} {'fits' if len(wide) == 1 else 'fit'} the training images better by more than "
+            f"{WIDE_GAP:g} points, which the counting alone hardly explains: part of it is learnt by heart."
+        )
+    return text.strip()
 
 
 def validation_mious(runs, numbers):
@@ -216,7 +227,7 @@ def sessions(run):
     return (run.record or {}).get("sessions", [])
 
 
-def classes(iou, titles, baseline, decided, numbers):
+def classes(iou, evidence, decided, numbers):
     """The best and the hardest classes, and where the methods differ.
 
     `iou` (percent) and `decided` (see `decided_classes`) are method x class.
@@ -243,18 +254,28 @@ def classes(iou, titles, baseline, decided, numbers):
     if len(iou) > 1:
         apart = numbers.put("reading.classes.spread", spread.iloc[0], ".1f")
         text += f"The runs lie furthest apart on {spread.index[0]}, by {apart} points. "
-    if baseline in iou.index and len(iou) > 1:
-        others = iou.drop(index=baseline) - iou.loc[baseline]
-        known, gains = int(others.notna().sum(axis=None)), int((others > 0).sum(axis=None))
-        text += (
-            f"Of the {numbers.put('reading.classes.cells', known, 'd')} differences from {titles[baseline]}, "
-            f"{numbers.put('reading.classes.gains', gains, 'd')} are gains"
-        )
-        if decided is None:
-            return text + "; none of them has an interval."
-        sure = numbers.put("reading.classes.decided", int(decided.sum(axis=None)), "d")
-        text += f"; {sure} are larger than the choice of images explains."
+    base = evidence.baseline
+    if base and base.name in iou.index and len(iou) > 1:
+        others = iou.drop(index=base.name) - iou.loc[base.name]
+        known = numbers.put("reading.classes.cells", int(others.notna().sum(axis=None)), "d")
+        text += f"Of the {known} differences from {base.title}, {_sides(others, decided, evidence, numbers)}"
     return text.strip()
+
+
+def _sides(others, decided, evidence, numbers):
+    """How many of the differences from CE (method x class) are gains and losses, and how many of them are told."""
+    alike = [method.name for method in evidence.same_schedule if method.name in others.index]
+    parts = []
+    for word, side in (("gains", others > 0), ("losses", others < 0)):
+        part = f"{numbers.put(f'reading.classes.{word}', int(side.sum(axis=None)), 'd')} are {word}"
+        if decided is not None:
+            told = decided.loc[others.index] & side
+            number = int(told.sum(axis=None))
+            part += f", {numbers.put(f'reading.classes.{word}.decided', number, 'd')} of them told from zero"
+            if number and alike and not told.loc[alike].any(axis=None):
+                part += " (all in runs on another schedule)"
+        parts.append(part)
+    return " and ".join(parts) + ("; none has an interval." if decided is None else ".")
 
 
 def frequency(iou, share, numbers):
@@ -275,6 +296,19 @@ def frequency(iou, share, numbers):
         f"{numbers.put('reading.frequency.common', share[common], '.0f')} %. "
         f"IoU {follows}: over {count(len(known))} classes "
         f"the rank correlation of frequency and mean IoU is {numbers.put('reading.frequency.rank', rank, '.2f')}."
+    )
+
+
+def rare_classes(evidence):
+    """Which classes the claims on rare classes are about, "" when there are none."""
+    names = [CLASS_NAMES[c] for c in evidence.rare]
+    if not names:
+        return ""
+    if evidence.bootstrap is None:
+        return f"*Rare* are the classes under {RARE_SHARE:g} % of the labelled pixels of Cityscapes: {listing(names)}."
+    return (
+        f"*Rare* are the {count(len(names))} classes under {RARE_SHARE:g} % of the "
+        f"labelled validation pixels: {listing(names)}."
     )
 
 
@@ -345,7 +379,7 @@ def ranking(table, titles, numbers):
 
 
 def differences(table, titles, evidence, numbers):
-    """Which runs differ from the baseline, and which of these comparisons are confounded by the schedule.
+    """Which runs differ from the baseline, and by how much.
 
     `table` (estimate, low, high by method) is that of `evidence.from_baseline()`.
     """
@@ -364,18 +398,44 @@ def differences(table, titles, evidence, numbers):
     parts = [f"{named(above, 'above')} {_be(above)} better than {reference}"] if len(above) else []
     parts += [f"{named(below, 'below')} {_be(below)} worse than {reference}"] if len(below) else []
     parts += [f"{named(within, 'within')} cannot be told from {reference}"] if len(within) else []
-    text = "In points of mIoU, " + "; ".join(parts) + ". "
+    return f"In points of mIoU, {'; '.join(parts)}."
+
+
+def confounding(table, evidence, numbers):
+    """Which differences from the baseline do not speak of the loss, and what they visibly go with instead.
+
+    `table` is that of `evidence.from_baseline()`.
+    """
     alike = {method.name for method in evidence.same_schedule}
-    other = [titles[method] for method in table.index if method not in alike]
+    other = [evidence.title(method) for method in table.index if method not in alike]
+    text = ""
     if other:
-        text += (
+        text = (
             f"Only comparisons within one schedule speak of the loss. Those with {listing(other)} are *confounded*: "
             "learning rate, warm-up, power or freezing differ along with the loss, and the difference belongs to all "
-            "of them together. "
+            f"of them together. {follows_rate(evidence, numbers)} "
         )
     if evidence.controlled:
         text += "The control, every loss on the schedule of the CE run, is among the runs of @tbl-ablations."
     return text.strip()
+
+
+def follows_rate(evidence, numbers):
+    """That the order of the recipes is that of their initial rates, "" where it is not or cannot be seen."""
+    rows = [(method.runs[0].config.get("lr"), evidence.values[MIOU].get(method.name), method.runs[0].final_train_mIoU)
+            for method in evidence.recipes if method.runs]  # fmt: skip
+    table = pd.DataFrame(rows, columns=["rate", "val", "train"], dtype=float).dropna()
+    ranks = {name: rank_correlation(table["rate"], table[name]) for name in ("val", "train")}
+    if len(table) < 4 or not ranks["val"] > 0.7:
+        return ""
+    val, train = (numbers.put(f"reading.rate.{name}", value, ".2f") for name, value in ranks.items())
+    text = f"The order of the runs follows their initial rates (rank correlation of rate and mIoU {val}"
+    if ranks["train"] > 0.7:
+        return text + (
+            f", of rate and training mIoU {train}): the runs at lower rates fit their own training images less, too, "
+            "so that they may just be less far along."
+        )
+    return text + ")."
 
 
 def seeds(evidence, study, numbers):
@@ -428,8 +488,8 @@ def told_apart(table, titles, evidence):
         f"{listing(names)} {'lies' if len(names) == 1 else 'lie'} surely {where} {it}"
         for (names, where), it in zip(sides, (plain, "it"), strict=False)
     ]
-    rest = len(table) - len(above) - len(below)
-    tail = f"; {plural(rest, 'other')} cannot be told from it" if rest else ""
+    rest = [titles[method] for method in table.index if not (table.low[method] > 0 or table.high[method] < 0)]
+    tail = f"; {listing(rest)} cannot be told from it" if rest else ""
     return f"{', and '.join(parts)}{tail}."
 
 

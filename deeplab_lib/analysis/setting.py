@@ -7,12 +7,15 @@ import re
 
 import pandas as pd
 
+from deeplab_lib.analysis.captions import named
 from deeplab_lib.analysis.prose import plural, sessions
 from deeplab_lib.analysis.tables import configuration_table, provenance_table
 from deeplab_lib.losses import parse_expression
 from deeplab_lib.plots import changes
 from deeplab_lib.recipes import RECIPES
 from deeplab_lib.words import listing
+
+COUNTED = {"parameters": "parameters", "macs": "multiply-adds"}
 
 
 def scope(study):
@@ -170,8 +173,7 @@ def efficiency_table(efficiency):
             "GMACs": row["macs"] / 1e9,
             "GFLOPs": row["flops"] / 1e9,
             "latency": latency.get("median"),
-            "q1": latency.get("q1"),
-            "q3": latency.get("q3"),
+            **{q: latency.get(q) if latency.get("n", 1) > 1 else None for q in ("q1", "q3")},
             "memory": row.get("peak_memory_MB"),
         }
     return pd.DataFrame.from_dict(rows, orient="index", dtype=float)
@@ -180,11 +182,13 @@ def efficiency_table(efficiency):
 def efficiency_note(efficiency):
     """How the costs were measured, and what was not."""
     devices = listing(sorted({f"{row.device_name} ({row.threads} threads)" for row in efficiency.itertuples()}))
+    timed = [row for row in efficiency.itertuples() if isinstance(row.latency_ms, dict)]
     notes = {row.note for row in efficiency.itertuples() if not isinstance(row.latency_ms, dict) and row.note}
-    reasons = sorted({re.sub(r"about [\d.]+ s here, ", "", note) for note in notes})
-    return f"Batch 1, on {devices}; latency as median and quartiles. " + " ".join(
-        f"{reason[0].upper()}{reason[1:]}." for reason in reasons
-    )
+    reasons = sorted({re.sub(r"^not timed: |about [\d.]+ s here, ", "", note) for note in notes})
+    text = f"Batch 1, on {devices}; latency as median and quartiles."
+    if any(row.latency_ms["n"] == 1 for row in timed):
+        text += " Where no quartiles stand, one pass was made, while memory was recorded."
+    return text + (f" Where no latency stands: {'; '.join(reasons)}." if reasons else "")
 
 
 def architectures(study, efficiency, numbers):
@@ -194,12 +198,16 @@ def architectures(study, efficiency, numbers):
     others = [row for row in full if not row["model"].startswith("deeplabv2")]
     if not own or not others:
         return "Other architectures were not measured beside these runs."
-    fewer, cheaper = ([row["model"] for row in others if row[key] < own[key]] for key in ("parameters", "macs"))
+    groups = {}
+    for row in others:
+        less = [words for key, words in COUNTED.items() if row[key] < own[key]]
+        groups.setdefault(" and ".join(f"fewer {words}" for words in less), []).append(row["model"])
+    groups.pop("", None)
     macs = numbers.put("architectures.gmacs", own["macs"] / 1e9, ".2f")
+    told = [f"{listing(models)} {'has' if len(models) == 1 else 'have'} {less}" for less, models in groups.items()]
     text = (
-        f"At 1024 × 512, DeepLabV2 with ResNet-101 takes {macs} billion multiply-adds. Of the others that were counted "
-        f"at this size ({plural(len(others), 'architecture')}), {_those(fewer)} fewer parameters and {_those(cheaper)} "
-        "fewer multiply-adds. "
+        f"At 1024 × 512, DeepLabV2 with ResNet-101 takes {macs} billion multiply-adds. Of "
+        f"{plural(len(others), 'network')} of other architectures, {listing(told) or 'none takes less'}. "
     )
     trained = {run.config.get("model") for run in study.finished} - {None}
     if len(trained) > 1:
@@ -207,13 +215,9 @@ def architectures(study, efficiency, numbers):
     return text + "None of them was trained here, so that this compares cost and leaves quality open."
 
 
-def _those(models):
-    return f"{listing(models)} {'has' if len(models) == 1 else 'have'}" if models else "none has"
-
-
 def missing(study, others, gallery):
     """What this report lacks and why, as a list: figures left out, runs that stand apart, notes on final values."""
-    lines = [f"Figure “{label.replace('-', ' ')}”: {reason}." for label, reason in gallery.missing.items()]
+    lines = [f"The figure “{named(label)}”: {reason}." for label, reason in gallery.missing.items()]
     lacking = {}
     for run in study.runs:
         lacking.setdefault("; ".join(run.missing), []).append(run.label)
@@ -238,7 +242,7 @@ def configurations(runs):
     table = configuration_table(runs)
     table["weights"] = [weights(loss) for loss in table["loss"]]
     table["changes"] = [
-        "; ".join(f"after {place:.3g}: {words}" for place, words in changes(run))
+        "; ".join(f"after {place:.3g}: {words}" for place, words in changes(run, join=0))
         or ("–" if run.record else "not recorded")
         for run in runs
     ]
@@ -252,15 +256,27 @@ def configurations_note(runs):
 
 
 def provenance(runs):
-    """What was recorded of the runs' origin, as two tables of text: fields that all share, and runs by what differs."""
+    """What was recorded of the runs' origin, as two tables of text: groups of fields that all share, and runs by what
+    differs."""
     recorded = [run for run in runs if run.record]
     fields = provenance_table(recorded).rename(columns={run.stem: run.label for run in recorded})
     told = [f"configuration: {name}" for name in ("loss", "lr", "power", "warmup_steps", "recipe_warmup_steps")]
     fields = fields.drop(index=[name for name in told if name in fields.index])
     fields = fields.replace(r"^(\d{4}-\d\d-\d\d)T(\d\d:\d\d).*", r"\1 \2", regex=True)
     alike = fields.nunique(axis=1) == 1
-    shared = fields[alike].iloc[:, :1].set_axis(["all runs"] * min(1, len(recorded)), axis=1)
-    return shared, fields[~alike].T
+    shared = fields[alike].iloc[:, 0] if recorded else pd.Series(dtype=object)
+    return _grouped(shared), fields[~alike].T
+
+
+def _grouped(fields):
+    """Fields ("version: numpy") as one row a group ("version"), those without a value left out."""
+    groups = {}
+    for name, value in fields.items():
+        group, _, field = name.rpartition(": ")
+        if value not in ("–", ""):
+            groups.setdefault(group or field, []).append(f"{field} {value}" if group else value)
+    rows = {group: "; ".join(values) for group, values in groups.items()}
+    return pd.DataFrame({"all runs": rows}) if rows else pd.DataFrame()
 
 
 def weights(expression):

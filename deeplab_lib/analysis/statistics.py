@@ -290,11 +290,19 @@ def _letters():
         yield from map("".join, product(ascii_lowercase, repeat=length))
 
 
+def least_p(number_a, number_b):
+    """The smallest `permutation_p` that this many runs against that many can give: they lie apart without overlap.
+
+    One split of all, or two where the sides are equal, since the mirrored one is as extreme.
+    """
+    return (1 + (number_a == number_b)) / comb(number_a + number_b, number_a)
+
+
 def permutation_p(a, b, most=20_000, random_state=0):
     """Two-sided p of the difference of means between the runs' values `a` and `b`, by permuting which run is which.
 
     Exact while there are at most `most` ways to split the runs, otherwise from that many random ones. 1 when a side
-    is empty. Smallest possible value: 2 of the number of splits (1 when the sides are equal and have one run each).
+    is empty. See `least_p` for how small it can get.
     """
     a, values = np.asarray(a, float), np.concatenate([a, b]).astype(float)
     size, total = len(a), len(values)
