@@ -25,8 +25,8 @@ FIGURES = {
     "val-miou": "Validation mIoU of all runs.",
     "classes": "Validation IoU of every class{seeds} (top) and its difference from the CE run (bottom). Bold: the "
     "simultaneous 95 % interval of the difference leaves out zero.",
-    "frequency": "Validation IoU of every class{seeds}, from the rarest class to the most frequent. Grey bars span the "
-    "runs, whose marks keep one order in all of them.",
+    "frequency": "Validation IoU by frequency of the class{seeds}, from the rarest to the most frequent. Grey bars "
+    "span the runs, whose marks keep one order in all of them.",
     "ranking": "The runs by final validation mIoU, {intervals}. Runs joined by a bar on the right, thick beside each, "
     "are tied: the images do not tell them apart.",
     "differences": "Difference in final validation mIoU from the CE run, {intervals}. Hollow: not told apart from it.",
