@@ -14,9 +14,11 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
 
 from deeplab_lib.analysis.tables import efficiency_of
+from deeplab_lib.recipes import PLAN_EPOCHS, Change
+from deeplab_lib.schedule import PolyLR
 
 WIDTH = 6.3  # inches: the text width of an A4 page, so that 8 pt here are 8 pt on paper
 
@@ -120,21 +122,6 @@ def laid_out(fig):
     return fig
 
 
-def spread(values, gap):
-    """Positions nearest to `values` (least squares) that keep their order and stand at least `gap` apart."""
-    values = np.asarray(values, dtype=float)
-    order = np.argsort(values, kind="stable")
-    blocks = []
-    for shifted in values[order] - gap * np.arange(len(values)):
-        blocks.append([shifted])
-        while len(blocks) > 1 and np.mean(blocks[-2]) > np.mean(blocks[-1]):
-            blocks[-2:] = [blocks[-2] + blocks[-1]]
-    placed = np.empty(len(values))
-    placed[order] = np.concatenate([np.full(len(block), np.mean(block)) for block in blocks])
-    placed[order] += gap * np.arange(len(values))
-    return placed
-
-
 def _each(runs, *columns):
     """[(look, run, table)] of the runs that hold finite values in every one of `columns`, of those epochs."""
     look = looks(runs)
@@ -162,7 +149,7 @@ def _line(ax, look, x, y, **kwargs):
 
 
 def _epochs(ax, runs):
-    ax.set_xlabel("epoch")
+    ax.set_xlabel("epochs trained")
     ax.set_xlim(0, max(run.epoch for run in runs) * 1.02)
     ax.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=6))
 
@@ -187,11 +174,13 @@ def changes(run, join=0.03):
     return [(place, ", then ".join(words)) for place, words in places.items()]
 
 
-def _mark(ax, run, table, column, color):
-    """An open diamond on the curve wherever the run's training changed; True if there is one."""
-    places = [place for place, _ in changes(run) if place <= table["epoch"].max()]
-    heights = np.interp(places, table["epoch"], table[column])
-    ax.plot(places, heights, "D", markersize=5.5, mfc="none", mec=color, mew=1.1, zorder=5)
+def _mark(ax, run, line):
+    """An open diamond on the run's curve wherever its training changed; True if there is one."""
+    x, y = line.get_data()
+    places = [place for place, _ in changes(run) if place <= x[-1]]
+    to_axis = ax.yaxis.get_transform()  # on the curve is where it is drawn: on a log axis not where the values meet
+    heights = to_axis.inverted().transform(np.interp(places, x, to_axis.transform(y)))
+    ax.plot(places, heights, "D", markersize=5.5, mfc="none", mec=line.get_color(), mew=1.1, zorder=5)
     return bool(places)
 
 
@@ -206,37 +195,60 @@ def _key(ax, lines, values, form, title, marked):
     ax.legend(handles, labels, loc="center left", bbox_to_anchor=(1.01, 0.5), title=title, title_fontsize=7)
 
 
+def rates(run, points=400):
+    """Epochs trained and base learning rate, two arrays: of every few steps, changes among them.
+
+    Where the run's record does not tell its schedule, or another than its table shows, those at the ends of its epochs.
+    """
+    table, config = run.table.dropna(subset=["lr"]), run.config
+    ends = table["epoch"].to_numpy(), table["lr"].to_numpy()
+    if not {"lr", "power", "warmup_steps", "epochs", "steps_per_epoch"} <= set(config):
+        return ends
+    an_epoch, total = config["steps_per_epoch"], config["steps_per_epoch"] * config["epochs"]
+    plan = [Change(1 + round(PLAN_EPOCHS * change["at"]), change["power"]) for change in run.record.get("changes", ())]
+    schedule = PolyLR(config["lr"], total, config["power"], config["warmup_steps"], changes=plan)
+    if not np.allclose([schedule.lr(epoch * an_epoch - 1) for epoch in ends[0]], ends[1], rtol=1e-3, atol=0):
+        return ends
+    jumps = [change.first_step(total) - before for change in plan for before in (1, 0)]
+    steps = np.union1d(np.linspace(0, total - 1, points, dtype=int), jumps)
+    return steps / an_epoch, np.array([schedule.lr(step) for step in steps])
+
+
 @styled
 def learning_rates(runs):
-    """Base learning rate at the end of every epoch; runs with the same schedule lie as nested lines, thinner on top."""
+    """Base learning rate over the training; runs with the same schedule lie as nested lines, thinner on top."""
     fig, ax = figure(2.7)
-    schedules, lines, marked = [], [], False
-    parts = _each(runs, "lr")
-    for look, run, table in parts:
-        rates = table["lr"].to_numpy()
-        alike = sum(len(other["lr"]) == len(rates) and np.allclose(other["lr"], rates) for _, _, other in parts)
-        below = sum(len(other) == len(rates) and np.allclose(other, rates) for other in schedules)
-        schedules.append(rates)
-        width = 1.3 * (alike - below)
-        lines.append(_line(ax, look, table["epoch"], rates, lw=width, zorder=2 + below, label=state(run)))
-        marked |= _mark(ax, run, table, "lr", look.color)
     ax.set_yscale("log")
+    curves, lines, marked = [], [], False
+    parts = [(look, run, *rates(run)) for look, run, _ in _each(runs, "lr")]
+    for look, run, epochs, values in parts:
+        alike = sum(len(other) == len(values) and np.allclose(other, values) for *_, other in parts)
+        below = sum(len(other) == len(values) and np.allclose(other, values) for other in curves)
+        curves.append(values)
+        lines.append(_line(ax, look, epochs, values, lw=1.3 * (alike - below), zorder=2 + below, label=state(run)))
+        marked |= _mark(ax, run, lines[-1])
+    # The very last steps fall without a bottom; they would take half the axis from all the others.
+    ax.set_ylim(bottom=0.7 * min(np.interp(0.99 * epochs[-1], epochs, values) for _, _, epochs, values in parts))
     ax.set_ylabel("base learning rate (log scale)")
     _epochs(ax, runs)
-    _key(ax, lines, [rates[0] for rates in schedules], ".2g", "run, rate after epoch 1", marked)
+    _key(ax, lines, [values.max() for values in curves], ".2g", "run, highest rate", marked)
     return fig
 
 
 @styled
-def curves(runs, column, label):
-    """One column of all runs against the epoch, in one pair of axes."""
+def curves(runs, column, label, log=False):
+    """One column of all runs against the epoch, in one pair of axes; `log`: on a logarithmic axis."""
     fig, ax = figure(2.9)
+    if log:
+        ax.set_yscale("log")
+        ax.yaxis.set(major_locator=LogLocator(subs=(1, 2, 3, 5)), minor_locator=NullLocator())
+        ax.yaxis.set_major_formatter("{x:g}")
     lines, last, marked = [], [], False
     for look, run, table in _each(runs, column):
-        lines.append(_line(ax, look, table["epoch"], table[column], label=state(run)))
+        lines.append(_line(ax, look, table["epoch"].to_numpy(), table[column].to_numpy(), label=state(run)))
         last.append(table[column].iloc[-1])
-        marked |= _mark(ax, run, table, column, look.color)
-    ax.set_ylabel(label)
+        marked |= _mark(ax, run, lines[-1])
+    ax.set_ylabel(f"{label} (log scale)" if log else label)
     _epochs(ax, runs)
     _key(ax, lines, last, ".3f" if max(last) < 10 else ".1f", "run, last epoch", marked)
     return fig
@@ -313,67 +325,50 @@ def durations(runs):
 
 
 @styled
-def own_loss_beside_ce(runs):
-    """Left every run's own validation loss, which no two need share; right plain cross-entropy, the same for all."""
-    fig, axes = figure(2.7, 1, 2)
-    parts = _each(runs, "val_loss", "val_ce")
-    panels = {"val_loss": "its own loss", "val_ce": "cross-entropy, the same for all"}
-    for ax, (column, title) in zip(axes, panels.items(), strict=True):
-        for look, run, table in parts:
-            _line(ax, look, table["epoch"], table[column], label=state(run))
-            _mark(ax, run, table, column, look.color)
-        ax.set_title(title, loc="left")
-        _epochs(ax, runs)
-    axes[0].set_ylabel("validation loss (mean per pixel)")
-    fig.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=4, columnspacing=1.2)
-    return fig
-
-
-@styled
 def iou_against_frequency(iou, share, runs):
-    """IoU of every class and method against the class's share of the labelled validation pixels.
+    """IoU of every class and method, a column a class, from the rarest to the most frequent.
 
     `iou` is a table method x class name in percent, `share` a series class name -> percent of the pixels.
     """
     if share is None or iou.empty:
         raise Missing("no finished run has confusion matrices (.npz) to count the classes' pixels in")
-    known = [name for name in iou.columns if share.get(name, 0) > 0 and iou[name].notna().any()]
-    fig, ax = figure(3.7)
+    known = [name for name in share.sort_values(kind="stable").index if share[name] > 0 and iou[name].notna().any()]
+    fig, ax = figure(3.5)
     look, titles = _by_method(runs)
-    x = np.log10(share[known].to_numpy(dtype=float))
-    ax.vlines(x, iou[known].min(), iou[known].max(), color="0.8", linewidth=3, zorder=1)
-    for run in iou.index:
+    x, low, high = np.arange(len(known)), iou[known].min(), iou[known].max()
+    ax.bar(x, high - low, bottom=low, width=0.9, color="0.92")
+    for run, aside in zip(iou.index, np.linspace(-0.35, 0.35, len(iou) + 2)[1:-1], strict=True):
         style = {"color": look[run].color, "marker": look[run].marker, "linestyle": "none", "mec": "white", "mew": 0.3}
-        ax.plot(x, iou.loc[run, known], markersize=4.2, label=titles[run], **style)
-    for at, place, name in zip(x, spread(x, (x.max() - x.min()) / 24 or 1), known, strict=True):
-        ax.annotate(
-            name,
-            (at, min(iou[name].max() + 2, 99)),
-            (place, 104),
-            ha="left",
-            va="bottom",
-            rotation=50,
-            rotation_mode="anchor",
-            fontsize=6.5,
-            arrowprops={"arrowstyle": "-", "linewidth": 0.4, "color": "0.6", "relpos": (0, 0), "shrinkA": 0},
-            annotation_clip=False,
-        )
-    ticks = [tick for tick in (0.01, 0.03, 0.1, 0.3, 1, 3, 10, 30) if x.min() - 0.3 <= np.log10(tick) <= x.max() + 0.3]
-    ax.set_xticks(np.log10(ticks), [f"{tick:g}" for tick in ticks])
-    ax.set(xlabel="share of the labelled validation pixels (%, log scale)", ylabel="validation IoU (%)", ylim=(0, 100))
+        ax.plot(x + aside, iou.loc[run, known], markersize=4.2, label=titles[run], **style)
+    ax.set_xticks(x, [f"{share[name]:{'.2f' if share[name] < 1 else '.2g'}}" for name in known])
+    ax.set(xlabel="share of the labelled validation pixels (%)", ylabel="validation IoU (%)")
+    ax.set(xlim=(-0.6, len(known) - 0.4), ylim=(0, 100))
+    ax.grid(False, axis="x")
+    names = ax.secondary_xaxis("top")
+    names.set_xticks(x, known, rotation=55, ha="left", rotation_mode="anchor")
+    names.tick_params(length=0)
+    names.spines[:].set_visible(False)
     fig.legend(*ax.get_legend_handles_labels(), loc="outside lower center", ncols=4, handlelength=1)
     return fig
 
 
 @styled
-def boundary(table):
-    """Boundary F-score as bars; `table` has name, color, estimate, low, high (percent)."""
+def boundary(table, differences=None):
+    """Boundary F-score as bars; `table` has name, color, estimate, low, high (percent).
+
+    Beside them, for the rows of `differences` (points), how far each is from CE, as `forest` shows it.
+    """
     if table.empty or table["estimate"].isna().all():
         raise Missing("no finished run has boundary F-scores (.npz)")
     table = table.dropna(subset=["estimate"])
-    fig, ax = figure(0.6 + 0.22 * max(len(table), 3))
-    _bars(ax, table["name"], table["estimate"], table["color"], ".1f", table[["low", "high"]].to_numpy(dtype=float))
-    ax.set_xlabel("boundary F-score (%), mean over the validation images")
+    both = differences is not None and len(differences) > 0
+    fig, axes = figure(0.6 + 0.22 * max(len(table), 3), 1, 1 + both, squeeze=False, sharey=True)
+    left, *right = axes[0]
+    _bars(left, table["name"], table["estimate"], table["color"], ".1f", table[["low", "high"]].to_numpy(dtype=float))
+    left.set_xlabel("boundary F-score (%)")
+    for ax in right:
+        _spans(ax, table[["color", "marker"]].join(differences[["estimate", "low", "high"]]))
+        _name_rows(ax, table["name"], "difference from CE (points)")
     return fig
 
 
@@ -410,16 +405,23 @@ def forest(table, label):
     if table.empty:
         raise Missing("it takes a finished CE run and another one to compare with it")
     fig, ax = figure(0.65 + 0.22 * max(len(table), 2))
+    _spans(ax, table)
+    _name_rows(ax, table["name"], label)
+    return fig
+
+
+def _spans(ax, table):
+    """Each row's estimate and interval about zero, and both as numbers on the right; nothing for a row without one."""
     ax.axvline(0, color="0.3", linewidth=0.8)
     for place, row in enumerate(table.to_dict("records")):
+        if not np.isfinite(row["estimate"]):
+            continue
         color, filled = row.get("color", "0.2"), row.get("decided", row["low"] > 0 or row["high"] < 0)
         ax.plot([row["low"], row["high"]], [place, place], color=color, linewidth=1.6, solid_capstyle="butt")
         ax.plot(row["estimate"], place, row.get("marker", "o"), color=color, mfc=color if filled else "white", ms=5)
         span = f"  [{row['low']:+.2f}, {row['high']:+.2f}]" if np.isfinite(row["low"]) else "  no interval"
         text = f"{row['estimate']:+.2f}{span}".replace("-", "−")
         ax.text(1.02, place, text, transform=ax.get_yaxis_transform(), va="center", fontsize=7)
-    _name_rows(ax, table["name"], label)
-    return fig
 
 
 @styled

@@ -72,15 +72,15 @@ def picture(ax, pixels, title=""):
 def schedule(config, steps_per_epoch):
     """The learning rate of every step, with the changes of the recipe marked where they act."""
     plan = config.poly(steps_per_epoch)
-    epochs = 1 + np.arange(plan.total_steps) / steps_per_epoch
+    epochs = np.arange(plan.total_steps) / steps_per_epoch
     fig = Figure(figsize=(7, 2.4), layout="constrained")
     ax = fig.subplots()
     ax.plot(epochs, [plan.lr(step) for step in range(plan.total_steps)], color=look(config).color)
     for change in config.plan.changes:
-        at = 1 + change.first_step(plan.total_steps) / steps_per_epoch
+        at = change.first_step(plan.total_steps) / steps_per_epoch
         ax.axvline(at, color=GREY, lw=0.8, ls=":")
         ax.annotate(told(change), (at, 0.97), xycoords=("data", "axes fraction"), rotation=90, va="top", fontsize=6)
-    ax.set(xlabel="epoch", ylabel="base learning rate", xlim=(1, config.epochs + 1), ylim=(0, None))
+    ax.set(xlabel="epochs trained", ylabel="base learning rate", xlim=(0, config.epochs), ylim=(0, None))
     ax.locator_params(axis="x", integer=True)
     return fig
 
@@ -109,7 +109,7 @@ def curves(history, config):
         ax.plot(table["epoch"], table[f"train_{column}"], ls="--", mfc="white", label="training", **mark)
         ax.plot(table["epoch"], table[f"val_{column}"], label="validation", **mark)
         highest = table[[f"train_{column}", f"val_{column}"]].max(axis=None)
-        ax.set(xlabel="epoch", ylabel=label, xlim=(0.5, config.epochs + 0.5), ylim=(0, 1.08 * highest or 1))
+        ax.set(xlabel="epochs trained", ylabel=label, xlim=(0, 1.02 * config.epochs), ylim=(0, 1.08 * highest or 1))
         ax.locator_params(axis="x", integer=True)
     axes[0].legend()
     fig.suptitle(f"{config.title}, {config.dataset_name}, {config.preset} scale", fontsize=7, color=GREY)

@@ -651,7 +651,8 @@ class Recomputed:
     def _(self, role, gap):
         kept = list(self.arrays[self.ce]["prediction_names"])
         rows = [list(self.arrays[self.ce]["names"]).index(name) for name in kept]
-        scores = np.array([[np.nanmean(iou(self.arrays[s]["confusion"][r])) for s in self.shown] for r in rows])
+        matrices = np.array([[self.arrays[stem]["confusion"][row] for stem in self.shown] for row in rows])
+        scores = np.array([[np.mean([iou(m)[c] for c in range(19) if m[c].sum()]) for m in ms] for ms in matrices])
         order = np.argsort(-scores.mean(1), kind="stable")
         chosen = {"best": order[0], "median": order[len(order) // 2], "worst": order[-1]}
         maps = np.array([self.arrays[stem]["predictions"] for stem in self.shown])

@@ -18,6 +18,7 @@ from deeplab_lib.schedule import PolyLR
 # Share of pixels, and of images in which the class occurs at all: as uneven as a street.
 PIXELS = np.array([33, 5.4, 20, 0.9, 1, 1.4, 0.4, 0.8, 14, 1.2, 4, 1.6, 0.4, 7, 0.6, 0.6, 0.5, 0.3, 0.9])
 OCCURS = np.array([1, 0.95, 1, 0.3, 0.35, 1, 0.6, 0.95, 1, 0.6, 0.95, 0.8, 0.4, 1, 0.2, 0.2, 0.15, 0.25, 0.6])
+STEPS = 100  # of an epoch
 RECALL = np.array([95, 70, 88, 25, 28, 40, 30, 45, 88, 45, 92, 55, 22, 86, 25, 40, 35, 15, 50]) / 100
 
 
@@ -148,15 +149,19 @@ def study_in_memory(rng, effects=None, images=100, epochs=12, recipes=tuple(RECI
     return Study(Scope.of(runs[0]), runs)
 
 
+def warmup_steps(plan, epochs, preset):
+    """The recipe's own warm-up, not longer than a tenth of the training, after the preset's."""
+    return round(PRESETS[preset].warmup * STEPS * epochs) + min(plan.warmup_steps, STEPS * epochs // 10)
+
+
 def epoch_table(rng, confusion, recipe, plan, epochs, preset):
     """The CSV of one run: its last row holds the final confusion's values."""
-    scale, steps = PRESETS[preset], 100 * epochs
+    scale, steps = PRESETS[preset], STEPS * epochs
     terms = {term.split("(")[0].split("*")[-1].strip(): None for term in recipe.loss.split(" + ")}
     weights = {name: 1.0 for name in terms} if len(terms) == 1 else dict.fromkeys(terms, 1 / len(terms))
-    warmup = round(scale.warmup * steps) + min(plan.warmup_steps, steps // 10)
     changes = plan.changes if plan is recipe else ()
-    plan = PolyLR(plan.lr * scale.lr_factor, steps, plan.power, warmup, weights, changes)
-    last = [100 * (epoch + 1) - 1 for epoch in range(epochs)]
+    plan = PolyLR(plan.lr * scale.lr_factor, steps, plan.power, warmup_steps(plan, epochs, preset), weights, changes)
+    last = [STEPS * (epoch + 1) - 1 for epoch in range(epochs)]
     columns = {"epoch": np.arange(1, epochs + 1), "lr": [plan.lr(step) for step in last]}
     columns["train_loss"] = 2.6 - curve(rng, 2.0, epochs)
     columns["val_loss"] = 2.8 - curve(rng, 2.0, epochs)
@@ -204,7 +209,8 @@ def run_record(stem, recipe, plan, seed, confusion, table, preset, dataset, boun
             "batch_size": scale.batch_size, "accumulate": 1, "lr": plan.lr * scale.lr_factor, "image_height": height,
             "image_width": width, "model": scale.model, "pretrained": "none",
             "bn": "train", "schedule": None if plan is recipe else plan.key, "power": plan.power,
-            "warmup_steps": plan.warmup_steps, "lr_factor": scale.lr_factor, "device": "cpu", "amp": "off", "gpus": 1,
+            "warmup_steps": warmup_steps(plan, len(table), preset), "steps_per_epoch": STEPS,
+            "lr_factor": scale.lr_factor, "device": "cpu", "amp": "off", "gpus": 1,
             "workers": 0,
         },
         "changes": [

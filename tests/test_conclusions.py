@@ -266,7 +266,7 @@ def test_what_is_missing_is_listed(old, tmp_path):
     gallery = Gallery("", Numbers(), {})
     gallery.leave_out("val-ce", "no run has values of val_ce")
     text = setting.missing(old.study, [], gallery)
-    assert "“Validation loss in two ways”: no run has values of val_ce" in text
+    assert "“Cross-entropy of all runs on the validation images”: no run has values of val_ce" in text
     assert text.count("no JSON") == 1 and "All runs: the files lack" in text
     write_runs(tmp_path, recipes=("ce",), images=8, preset="smoke")
     text = setting.missing(studies(read_runs(tmp_path))[0], [], Gallery("", Numbers(), {}))

@@ -1,17 +1,19 @@
 """Every figure of the report: from eight runs, from one, from old CSVs, from a run that is not finished."""
 
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from matplotlib.text import Text
 from synthetic_runs import write_runs
 
-from deeplab_lib import plots
+from deeplab_lib import plots, show
 from deeplab_lib.analysis import captions, pictures, prose
 from deeplab_lib.analysis.gallery import Gallery, check_parameters
 from deeplab_lib.analysis.numbers import Numbers
 from deeplab_lib.analysis.tables import final_table, results_table
+from deeplab_lib.config import Config
 from deeplab_lib.labels import CLASS_NAMES
 from deeplab_lib.plots import LOOKS, Missing
 from deeplab_lib.recipes import RECIPES
@@ -82,7 +84,6 @@ def test_a_run_looks_the_same_in_every_figure(eight):
 def test_eight_runs_give_every_curve(eight):
     for fig in curve_figures(eight):
         assert fig.axes
-    assert {run.label for run in eight} <= set(texts(plots.own_loss_beside_ce(eight)))
 
 
 def test_one_run_is_enough(eight):
@@ -94,7 +95,7 @@ def test_old_csvs_give_their_curves_and_name_what_they_lack(old):
     for fig in curve_figures(old):
         assert fig.axes
     with pytest.raises(Missing, match="val_ce"):
-        plots.own_loss_beside_ce(old)
+        plots.curves(old, "val_ce", "validation cross-entropy")
     with pytest.raises(Missing, match="npz"):
         pictures.choose_images({run.stem: run.arrays for run in old if run.arrays})
 
@@ -120,17 +121,51 @@ def test_changes_that_nearly_coincide_are_joined(eight):
     assert len(places) == 2 and "then power 1.2" in places[1][1]
 
 
-@given(st.lists(st.floats(-100, 100), min_size=1, max_size=12), st.floats(0.01, 20))
-def test_spread_keeps_order_and_distance(values, gap):
-    placed = plots.spread(values, gap)
-    order = np.argsort(values, kind="stable")
-    assert (np.diff(placed[order]) >= gap - 1e-9).all()
-    assert np.mean(placed) == pytest.approx(np.mean(values), abs=1e-6)
+def test_the_learning_rate_is_drawn_step_by_step_with_its_jumps(eight):
+    """Power 2 from nine tenths on, for a fiftieth of the training: of ten epochs, no end lies in between."""
+    run = next(run for run in eight if run.recipe == "ce_lovasz_warmup")
+    epochs, values = plots.rates(run)
+    drop, rise = np.searchsorted(epochs, [9.0, 9.2])
+    assert list(epochs[[drop, rise]]) == [9.0, 9.2]
+    assert values[drop - 1] > 5 * values[drop] and values[rise] > 5 * values[rise - 1]
+    at_ends = np.searchsorted(epochs, run.table["epoch"][:-1]) - 1  # the last step of an epoch, or one just before
+    assert values[at_ends] == pytest.approx(run.table["lr"][:-1].to_numpy(), rel=0.05)
 
 
-def test_spread_leaves_what_is_far_apart():
-    assert plots.spread([5.0, 1.0, 9.0], 2).tolist() == [5.0, 1.0, 9.0]
-    assert plots.spread([1.0, 1.0], 2).tolist() == [0.0, 2.0]
+@pytest.mark.parametrize("change", [{"power": 0.5}, {"steps_per_epoch": 90}])
+def test_a_schedule_that_contradicts_the_recorded_rates_is_not_drawn(eight, change):
+    run = replace(eight[0], record=eight[0].record | {"config": eight[0].config | change})
+    epochs, values = plots.rates(run)
+    assert list(epochs) == list(run.table["epoch"]) and list(values) == list(run.table["lr"])
+
+
+def test_old_runs_show_their_rates_at_the_ends_of_epochs(old):
+    assert list(plots.rates(old[0])[1]) == list(old[0].table["lr"])
+
+
+@pytest.mark.parametrize("draw", [plots.learning_rates, lambda runs: plots.curves(runs, "val_loss", "loss", log=True)])
+def test_a_change_is_marked_on_the_curve_of_a_log_axis(eight, draw):
+    run = next(run for run in eight if run.recipe == "ce_focal")
+    curve, marks = draw([run]).axes[0].lines[:2]
+    places, heights = marks.get_data()
+    assert list(places) == pytest.approx([6.0, 8.6])
+    x, y = curve.get_data()
+    assert np.log(heights) == pytest.approx(np.interp(places, x, np.log(y)))
+
+
+def test_losses_are_read_off_a_log_axis_in_plain_numbers(eight):
+    ax = plots.curves(eight, "val_ce", "validation cross-entropy", log=True).axes[0]
+    assert ax.get_yscale() == "log" and ax.get_ylabel() == "validation cross-entropy (log scale)"
+    assert ax.yaxis.get_major_formatter()(0.5) == "0.5"
+
+
+def test_epochs_are_counted_from_zero_in_every_figure(eight, tmp_path):
+    """What an epoch left behind stands at its end; a change from epoch 31 of 50 on stands at 30."""
+    config = Config(loss="ce_focal", preset="smoke", epochs=50, out_dir=str(tmp_path))
+    ax = show.schedule(config, steps_per_epoch=10).axes[0]
+    first, second = (line.get_xdata()[0] for line in ax.lines[1:])
+    assert (ax.lines[0].get_xdata()[0], first, second) == (0, 30, 43) and ax.get_xlim() == (0, 50)
+    assert ax.get_xlabel() == plots.curves(eight, "val_ce", "loss").axes[0].get_xlabel() == "epochs trained"
 
 
 def test_forest_and_ranking_say_what_they_were_given():
@@ -170,13 +205,26 @@ def test_cost_figure_shows_trained_and_untrained_architectures():
         plots.accuracy_against_cost(table[["name", "mIoU", "color", "marker"]])
 
 
-def test_frequency_and_boundary(eight):
-    total = eight[0].arrays["confusion"].sum(0)
-    share = pd.Series(100 * total.sum(1) / total.sum(), CLASS_NAMES)
-    fig = plots.iou_against_frequency(per_class(eight), share, eight)
-    assert set(CLASS_NAMES) <= set(texts(fig))
-    table = pd.DataFrame({"estimate": 50.0, "low": 48.0, "high": 52.0}, [run.method for run in eight])
-    assert "50.0" in texts(plots.boundary(plots.with_looks(table, eight)))
+def test_classes_stand_by_frequency_and_no_run_hides_another(eight):
+    share = pd.Series(np.arange(19.0)[::-1], CLASS_NAMES)  # bicycle is absent, motorcycle the rarest
+    ax = plots.iou_against_frequency(per_class(eight), share, eight).axes[0]
+    (names,) = ax.child_axes
+    assert [label.get_text() for label in names.get_xticklabels()] == list(CLASS_NAMES[-2::-1])
+    assert [label.get_text() for label in ax.get_xticklabels()][:2] == ["1", "2"]
+    places = np.sort(np.concatenate([line.get_xdata() for line in ax.lines]))
+    assert len(places) == 8 * 18 and min(np.diff(places)) > 0.05
+    assert (np.round(places) == np.repeat(np.arange(18), 8)).all(), "marks stay in the column of their class"
+
+
+def test_boundary_scores_stand_beside_their_differences_from_ce(eight):
+    methods = [run.method for run in eight]
+    table = plots.with_looks(pd.DataFrame({"estimate": 50.0, "low": 48.0, "high": 52.0}, methods), eight)
+    differences = pd.DataFrame({"estimate": -1.5, "low": -2.0, "high": -1.0}, methods[:0:-1])
+    left, right = plots.boundary(table, differences).axes
+    assert [text.get_text() for text in left.texts] == 8 * ["50.0"]
+    assert [text.get_text() for text in right.texts] == 7 * ["−1.50  [−2.00, −1.00]"]
+    assert [text.get_position()[1] for text in right.texts] == [1, 2, 3, 4, 5, 6, 7], "each in its run's row"
+    assert len(plots.boundary(table, differences[:0]).axes) == 1
     with pytest.raises(Missing):
         plots.boundary(table.assign(estimate=np.nan))
 
@@ -223,28 +271,35 @@ def test_images_are_chosen_by_rule():
     assert pictures.dispute([np.zeros((2, 2)), np.array([[0, 1], [0, 0]])]) == 0.25
 
 
-def test_predictions_show_every_run_and_its_errors(eight):
+def test_an_image_is_scored_over_the_classes_labelled_in_it():
+    """Half of the road is right; that some of it was taken for sky is its own error and no class of the image."""
+    confusion = np.zeros((1, 19, 19))
+    confusion[0, 0, [0, 10]] = 50
+    assert pictures.image_scores(confusion) == pytest.approx([50])
+
+
+def test_predictions_show_every_run_its_score_and_the_classes_in_sight(eight):
     arrays = {run.stem: run.arrays for run in eight}
     name = pictures.choose_images(arrays)["best"]
     predicted = {stem: pictures.prediction(one, name) for stem, one in arrays.items()}
-    height, width = predicted["DeepLabV2_ce"].shape
-    labels = predicted["DeepLabV2_ce"].copy()
-    labels[:4] = 255
-    image = np.zeros((height, width, 3), np.uint8)
-    words = texts(pictures.predictions(image, labels, predicted, {run.stem: run.label for run in eight}))
-    assert "CE: 100.0 %" in words
-    assert sum(any(word.startswith(run.label + ":") for word in words) for run in eight) == 8
+    labels = np.full_like(predicted["DeepLabV2_ce"], 255)
+    image = np.zeros((*labels.shape, 3), np.uint8)
+    fig = pictures.predictions(image, labels, predicted, {run.stem: f"{run.label}\n50.0 %" for run in eight})
+    assert {f"{run.label}\n50.0 %" for run in eight} <= set(texts(fig)) and set(CLASS_NAMES) <= set(texts(fig))
+    assert min(text.get_fontsize() for text in fig.findobj(Text) if text.get_text()) >= 6.5
 
 
-def test_error_map_tells_right_wrong_and_void():
-    picture = pictures.errors(np.array([[1, 2, 3]]), np.array([[1, 1, 255]]))
+def test_error_maps_tell_right_wrong_and_void():
+    picture = pictures.shades(np.array([[False, True, True]]), np.array([[1, 1, 255]]))
     assert [tuple(pixel) for pixel in picture[0]] == [pictures.RIGHT, pictures.WRONG, (0, 0, 0)]
+    none, half, every, void = pictures.shades(np.array([[0, 0.5, 1, 1]]), np.array([[1, 1, 1, 255]]))[0].astype(int)
+    assert none.mean() > half.mean() > every.mean() > void.mean() == 0, "in greyscale, too"
 
 
 def test_gallery_names_what_it_cannot_show(eight, old):
     gallery = Gallery("toy city (synthetic)", Numbers(), {})
     gallery.show("lr", plots.learning_rates, eight)
-    gallery.show("val-ce", plots.own_loss_beside_ce, old)
+    gallery.show("val-ce", plots.curves, old, "val_ce", "validation cross-entropy")
     assert gallery.shown == ["lr"] and "val_ce" in gallery.missing["val-ce"]
 
 

@@ -278,6 +278,19 @@ class TestPDF:
         assert values <= set(text.split())
         assert all(40 < x < 555 for word, x in placed.items() if word)
 
+    def test_contents_are_listed_where_there_are_many_sections(self, pdf):
+        text = "\n\n".join(f"# Part {letter}\n\n## Detail" for letter in "ABCDE")
+        reader = PdfReader(io.BytesIO(pdf_bytes(text, date="2026-01-15")))
+        entries = re.findall(r"\d Part \w[ .]+1\n", reader.pages[0].extract_text())
+        assert len(entries) == 5
+        assert "Theory ..." not in pdf.pages[0].extract_text()
+
+    def test_a_figure_behind_a_heading_stands_below_its_text(self):
+        figure = new_code_cell("", outputs=shown(report.figure, line_figure(), "fig-a", "Drawn."))
+        text = pdf_of("# Before\n\nAn end.\n\n# After", figure, "Words.")
+        places = [text.index(word) for word in ("An end.", "After", "Words.", "Figure 1. Drawn.")]
+        assert places == sorted(places)
+
     def test_tables_stay_in_order(self, pdf_text):
         assert pdf_text.index("Table 1. Losses") < pdf_text.index("Table 2. Validation")
 
@@ -316,6 +329,25 @@ class TestHTML:
         text = (paper / "report.html").read_text(encoding="utf-8")
         assert text.count("<math") == 4 and "$" not in page.text
         assert page.alts == ["A rising line", "Nine streets"]
+
+    def test_sections_stand_below_the_title(self, paper):
+        text = (paper / "report.html").read_text(encoding="utf-8")
+        heads = re.findall(r"<h(\d)[^>]*>(?:<span[^>]*>\w</span> )?([^<]*)</h", text)
+        below = ["Abstract", "Theory", "Results", "Provenance", "References"]
+        assert heads == [("1", "Eight losses, one Lovász"), *(("2", head) for head in below)]
+
+    def test_a_number_in_a_table_is_told_with_its_row_and_column(self, paper):
+        text = (paper / "report.html").read_text(encoding="utf-8")
+        assert re.search(r'<th[^>]* scope="col"[^>]*>val mIoU</th>', text)
+        assert re.search(r'<th[^>]* scope="row"[^>]*>CE \+ Dice</th>', text)
+        assert not re.search(r"<th\b(?![^>]*scope)[^>]*>[^<]", text)
+
+    def test_a_table_that_scrolls_has_a_name(self, paper):
+        text = (paper / "report.html").read_text(encoding="utf-8")
+        assert re.findall(r'<div class="scroll" tabindex="0" role="region" aria-label="([^"]*)"', text) == [
+            "Table 1",
+            "Table 2",
+        ]
 
 
 class TestBothFormats:
@@ -448,6 +480,13 @@ class TestTables:
         html = styled_table("<style>#t td:hover {color: red} #t td::before {color: red} #t td {color: blue}</style>"
                             "<table id='t'><tr><td>1</td></tr></table>")  # fmt: skip
         assert "blue" in html and "red" not in html
+
+    def test_names_of_networks_and_runs_are_set_as_code_in_text_and_table(self):
+        table = pd.DataFrame({"a": [1]}, index=["deeplabv2_wide_resnet101_2, 1024×512"])
+        page = html_of("Of deeplabv2_mini, `ce_dice` and (DeepLabV2_ce05_f05).",
+                       new_code_cell("", outputs=shown(report.table, table)))  # fmt: skip
+        named = [text.replace("\u200b", "") for text in re.findall("<code>([^<]*)</code>", page)]
+        assert named == ["deeplabv2_mini", "ce_dice", "DeepLabV2_ce05_f05", "deeplabv2_wide_resnet101_2"]
 
     def test_html_tables_in_markdown_are_kept(self):
         assert "inside" in pdf_of("<table><tr><td>inside</td></tr></table>")

@@ -13,28 +13,29 @@ from deeplab_lib.words import signed
 INTERVALS = {True: "with simultaneous 95 % intervals", False: "without intervals, for want of per-image results"}
 
 FIGURES = {
-    "lr": "Base learning rate at the end of every epoch. Equal schedules lie on each other, thinner on top; diamonds "
-    "mark recorded changes.",
+    "lr": "Base learning rate over the training. Equal schedules lie on each other, thinner on top; diamonds mark "
+    "recorded changes.",
     "loss-grid": "Training and validation loss of each run, each on its own scale. Dotted lines mark recorded "
     "changes during training, which are listed above the panel.",
     "train-loss": "Training loss of all runs. The losses are different functions: compare shapes, not heights.",
     "val-loss": "Validation loss of all runs, each of the loss that it was trained with.",
-    "val-ce": "Validation loss in two ways: each run's own, and plain cross-entropy, the same function for all.",
+    "val-ce": "Cross-entropy of all runs on the validation images: one function for all, whatever they minimised.",
     "miou-grid": "Training and validation mIoU of each run, all on one scale.",
     "train-miou": "Training mIoU of all runs.",
     "val-miou": "Validation mIoU of all runs.",
     "classes": "Validation IoU of every class{seeds} (top) and its difference from the CE run (bottom). Bold: the "
     "simultaneous 95 % interval of the difference leaves out zero.",
-    "frequency": "Validation IoU of every class{seeds} against its share of the labelled pixels. Grey bars span the "
-    "runs.",
+    "frequency": "Validation IoU by frequency of the class{seeds}, from the rarest to the most frequent. Grey bars "
+    "span the runs, whose marks keep one order in all of them.",
     "ranking": "The runs by final validation mIoU, {intervals}. Runs joined by a bar on the right, thick beside each, "
     "are tied: the images do not tell them apart.",
     "differences": "Difference in final validation mIoU from the CE run, {intervals}. Hollow: not told apart from it.",
-    "boundary": "Boundary F-score, mean over the validation images, with simultaneous 95 % intervals.",
+    "boundary": "Boundary F-score, mean over the validation images, and its difference from the CE run, with "
+    "simultaneous 95 % intervals. Hollow: not told apart from it.",
     "confusion": "Confusion matrix of {run}, which has the highest mIoU, on the validation images{seeds}. Rows sum "
     "to 100 %; void is left out.",
-    "scene": "The {role} image, {name}: image, ground truth, share of runs that are wrong; below, each run's "
-    "prediction with its pixel accuracy, and its errors (red; void black).",
+    "scene": "The {role} image, {name}: image over ground truth, share of the runs that are wrong, and each run's "
+    "prediction, with its mean IoU over the classes labelled in the image, over its errors (red; void black).",
     "durations": "Time of all epochs together, and mean time of an epoch with its standard deviation.",
     "time": "Validation mIoU against the time spent on training and validation.",
     "cost": "Validation mIoU against cost at the image size of the runs. Dotted: measured, not trained.",

@@ -7,6 +7,7 @@ from IPython.display import HTML, Markdown, display
 
 from deeplab_lib import report
 from deeplab_lib.analysis.captions import FIGURES, INTERVALS, TABLES, named
+from deeplab_lib.analysis.described import describe
 from deeplab_lib.config import assigned
 from deeplab_lib.losses import did_you_mean
 from deeplab_lib.plots import Missing, laid_out, sign
@@ -39,7 +40,8 @@ class Gallery:
         except Missing as reason:
             self.leave_out(label, reason)
         else:
-            report.figure(figure, f"fig-{label}", caption, caption, vector=vector)
+            dpi = 150 if vector else 220  # photographs keep their pixels
+            report.figure(figure, f"fig-{label}", caption, describe(figure), vector=vector, dpi=dpi)
             self.shown.append(label)
 
     def table(self, label, frame, note="", titles=None, scope=None):

@@ -1,15 +1,16 @@
 """Figures made of cells and pixels: the per-class heat map, confusion matrices, predictions beside the ground truth."""
 
 import numpy as np
-from matplotlib.colors import TwoSlopeNorm
-from matplotlib.patches import Rectangle
+from matplotlib.colors import LinearSegmentedColormap, TwoSlopeNorm
+from matplotlib.patches import Patch
 
 from deeplab_lib.cityscapes import Cityscapes
 from deeplab_lib.labels import CLASS_NAMES, IGNORE_INDEX, NUM_CLASSES, PALETTE, colorize
 from deeplab_lib.metrics import iou as class_iou
-from deeplab_lib.plots import Missing, figure, styled
+from deeplab_lib.plots import WIDTH, Missing, figure, styled
 
 RIGHT, WRONG = (222, 222, 222), (190, 20, 40)
+SHADES = LinearSegmentedColormap.from_list("errors", np.array([RIGHT, WRONG]) / 255)
 
 
 @styled
@@ -68,7 +69,7 @@ def confusion(matrix, title=None):
         raise Missing("the confusion matrix is empty")
     with np.errstate(invalid="ignore"):
         percent = 100 * matrix / matrix.sum(axis=1, keepdims=True)
-    fig, ax = figure(5.6)
+    fig, ax = figure(4.5)
     ax.imshow(np.ma.masked_invalid(percent), cmap="Blues", vmin=0, vmax=100, aspect="auto")
     for (row, column), value in np.ndenumerate(percent):
         if value >= 0.5:
@@ -83,8 +84,9 @@ def confusion(matrix, title=None):
 
 
 def image_scores(confusions):
-    """Mean IoU in percent of every image, over the classes in it: confusions (N, C, C) -> (N,)."""
-    return np.nanmean(class_iou(confusions), axis=1)
+    """Mean IoU in percent of every image, over the classes labelled in it: confusions (N, C, C) -> (N,)."""
+    labelled = np.sum(confusions, axis=2) > 0
+    return np.nanmean(np.where(labelled, class_iou(confusions), np.nan), axis=1)
 
 
 def choose_images(arrays):
@@ -121,39 +123,38 @@ def dispute(predictions):
     return float(np.any([first != other for other in rest], axis=0).mean()) if rest else 0.0
 
 
-def errors(predicted, labels):
-    """Error map RGB (H, W, 3): red wrong, grey right, black void."""
-    picture = np.where((predicted == labels)[..., None], np.uint8(RIGHT), np.uint8(WRONG))
+def shades(wrong, labels):
+    """Picture RGB (H, W, 3) of how wrong pixels are, 0 to 1 or false and true: from grey to red, void black."""
+    picture = SHADES(np.asarray(wrong, dtype=float), bytes=True)[..., :3]
     picture[labels == IGNORE_INDEX] = 0
     return picture
 
 
 @styled
 def predictions(image, labels, predicted, titles):
-    """One scene: photograph, ground truth, where runs are wrong; then every run's prediction over its error map.
+    """One scene: photograph over ground truth, where runs are wrong, and every run's prediction over its errors.
 
-    `image` is (H, W, 3) uint8, `labels` (H, W) train ids; `predicted` maps runs to train ids (H, W).
+    `image` is (H, W, 3) uint8, `labels` (H, W) train ids; `predicted` maps runs to train ids (H, W), `titles` to what
+    stands above them.
     """
-    runs = list(predicted)
-    rows = 1 + 2 * -(-len(runs) // 4)
-    height, width = labels.shape
-    each = 5.4 / 4 * height / width
-    fig, axes = figure(0.2 + rows * each + 0.16 * (rows // 2 + 1), rows, 4, width=5.5, squeeze=False)
-    fig.get_layout_engine().set(w_pad=0.01, h_pad=0.02, wspace=0.01, hspace=0.0)
+    wrong = {run: guess != labels for run, guess in predicted.items()}
+    share = shades(np.mean(list(wrong.values()), axis=0), labels)
+    pairs = [(image, "image", colorize(labels), "ground truth"), (share, "share of runs\nthat are wrong", None, "")]
+    pairs += [(colorize(predicted[run]), titles[run], shades(wrong[run], labels), "") for run in predicted]
+    present = [i for i in np.union1d(labels, list(predicted.values())) if i < NUM_CLASSES]
+    rows, each = -(-len(pairs) // 5), WIDTH / 5 * labels.shape[0] / labels.shape[1]
+    fig, axes = figure(0.45 + rows * (2 * each + 0.35) + 0.18 * -(-len(present) // 6), 2 * rows, 5, squeeze=False)
+    fig.get_layout_engine().set(w_pad=0.01, h_pad=0.03, wspace=0.01, hspace=0.0)
     for ax in axes.flat:
         ax.axis("off")
-    wrong = np.mean([p != labels for p in predicted.values()], axis=0)
-    wrong[labels == IGNORE_INDEX] = np.nan
-    for ax, picture, title in zip(axes[0], (image, colorize(labels)), ("image", "ground truth"), strict=False):
-        _show(ax, picture, title)
-    _show(axes[0, 2], np.ma.masked_invalid(wrong), "share of runs that are wrong", cmap="Greys", vmin=0, vmax=1)
-    for place, run in enumerate(runs):
-        row, column = 1 + 2 * (place // 4), place % 4
-        valid = labels != IGNORE_INDEX
-        right = 100 * (predicted[run] == labels)[valid].mean() if valid.any() else np.nan
-        _show(axes[row, column], colorize(predicted[run]), f"{titles[run]}: {right:.1f} %")
-        _show(axes[row + 1, column], errors(predicted[run], labels))
-    _legend(axes[0, 3], np.union1d(np.unique(labels), np.unique(list(predicted.values()))))
+    for place, (upper, upper_title, lower, lower_title) in enumerate(pairs):
+        row, column = 2 * (place // 5), place % 5
+        _show(axes[row, column], upper, upper_title)
+        if lower is not None:
+            _show(axes[row + 1, column], lower, lower_title)
+    _scale(axes[1, 1])
+    swatches = [Patch(color=PALETTE[train_id] / 255, label=CLASS_NAMES[train_id]) for train_id in present]
+    fig.legend(handles=swatches, loc="outside lower center", ncols=6, handlelength=1, labelspacing=0.45)
     return fig
 
 
@@ -167,20 +168,19 @@ def predicted_scene(runs, name, titles):
         image, labels = data.raw([pair.name for pair in data.pairs].index(name))
     except (TypeError, ValueError, OSError):
         raise Missing(f"the validation images are no longer at {root}") from None
-    return predictions(image, labels, predicted, titles)
+    scores = {run.stem: _scores_of(run.arrays, [name])[0] for run in runs if run.stem in predicted}
+    return predictions(image, labels, predicted, {run: f"{titles[run]}\n{scores[run]:.1f} %" for run in predicted})
 
 
-def _show(ax, picture, title="", **colors):
-    ax.imshow(picture, aspect="auto", **colors)
-    ax.set_title(title, fontsize=5.8, pad=2)
+def _show(ax, picture, title):
+    ax.imshow(picture, aspect="auto")
+    ax.set_title(title, fontsize=7, pad=2)
 
 
-def _legend(ax, present):
-    """Names of the classes in the scene, each in its colour."""
-    present = [train_id for train_id in present if train_id < NUM_CLASSES]
-    for place, train_id in enumerate(present):
-        row, column = divmod(place, 3)
-        x, y = column / 3, 0.94 - row / 6.7
-        ax.add_patch(Rectangle((x, y - 0.05), 0.04, 0.1, color=PALETTE[train_id] / 255))
-        ax.text(x + 0.055, y, CLASS_NAMES[train_id], fontsize=4.8, va="center")
+def _scale(ax):
+    """What the shades mean in which `shades` paints."""
+    for x, width, picture in ((0.1, 0.5, SHADES(np.linspace(0, 1, 64)[None])), (0.75, 0.15, np.zeros((1, 1, 3)))):
+        ax.imshow(picture, extent=(x, x + width, 0.6, 0.8), aspect="auto")
+    for x, text in ((0.1, "none"), (0.6, "all"), (0.825, "void")):
+        ax.text(x, 0.52, text, fontsize=6.5, ha="center", va="top")
     ax.set(xlim=(0, 1), ylim=(0, 1))

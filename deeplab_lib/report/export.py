@@ -190,7 +190,7 @@ class HyphenatedHTML(_Hyphenated, ReportHTML):
 
 
 OPTIONS = {
-    "html": ("page.html", ["--to=html5", "--mathml", "--toc", "--toc-depth=2"]),
+    "html": ("page.html", ["--to=html5", "--mathml", "--toc", "--toc-depth=3", "--shift-heading-level-by=1"]),
     "typst": ("paper.typ", ["--to=typst-citations"]),
 }
 

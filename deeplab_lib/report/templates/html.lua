@@ -73,6 +73,22 @@ local FORMULAS = {
   Math = formula,
 }
 
+-- Tables --------------------------------------------------------------------------------------------------------
+
+-- Each head says of what it is the head, so that a screen reader names row and column with every number.
+local function scoped(tbl)
+  local function scope(cell, of) if #cell.contents > 0 then cell.attributes.scope = of end end
+  for _, row in ipairs(tbl.head.rows) do
+    for _, cell in ipairs(row.cells) do scope(cell, cell.col_span > 1 and 'colgroup' or 'col') end
+  end
+  for _, body in ipairs(tbl.bodies) do
+    for _, row in ipairs(body.body) do
+      for index = 1, math.min(body.row_head_columns, #row.cells) do scope(row.cells[index], 'row') end
+    end
+  end
+  return tbl
+end
+
 -- Pictures and floats -------------------------------------------------------------------------------------------
 
 local function picture(element, alt)
@@ -101,7 +117,8 @@ local function float(div)
   for _, block in ipairs(div.content) do
     if block.t == 'Table' then
       wide = #block.colspecs > 12
-      body:extend({ raw('<div class="scroll" tabindex="0">'), block, raw('</div>') })
+      local name = 'Table' .. (number and ' ' .. number or '')
+      body:extend({ raw('<div class="scroll" tabindex="0" role="region" aria-label="' .. name .. '">'), block, raw('</div>') })
     elseif not (block.t == 'Div' and (block.classes[1] == 'caption' or block.classes[1] == 'note')) then
       body:insert(block)
     end
@@ -138,7 +155,7 @@ local REST = {
 }
 
 function Pandoc(doc)
-  doc = doc:walk(FORMULAS)
+  doc = doc:walk(FORMULAS):walk({ Table = scoped })
   doc.blocks = doc.blocks:walk(REST)
   return doc
 end

@@ -237,6 +237,12 @@ local function regular_table(tbl)
   return tbl
 end
 
+-- Names of networks, runs and images (deeplabv2_mini) stand in the type of code wherever they are named.
+local function identifier(str)
+  local open, name, close = str.text:match('^(%(?)(%a[%w.\u{200b}]*_[%w_.\u{200b}]*%w)([,.;:)]*)$')
+  return name and name:match('%d') and { pandoc.Str(open), pandoc.Code(name), pandoc.Str(close) }
+end
+
 -- Pictures ------------------------------------------------------------------------------------------------------
 
 -- Every picture becomes a local file; one that cannot be had offline is replaced by its description.
@@ -418,6 +424,7 @@ function Reader(sources)
   local meta, blocks = metadata(manuscript.front), pandoc.Blocks({})
   for _, cell in ipairs(manuscript.blocks) do blocks:extend(cell_blocks(cell)) end
   blocks = gathered(blocks):walk({ Image = local_picture, Math = tidy_formula, Table = regular_table })
+    :walk({ Str = identifier })
   take_title(blocks, meta)
   blocks = regular_levels(blocks)
   meta.title = meta.title or pandoc.MetaInlines({ pandoc.Str(manuscript.name) })

@@ -218,8 +218,29 @@ local function float(div)
   if caption then table.insert(options, 'caption: [' .. typst(caption) .. ']') end
   if note then table.insert(options, 'note: [' .. typst(note) .. ']') end
   if long then table.insert(options, 'long: true') end
+  if div.attributes.place then table.insert(options, 'place: ' .. div.attributes.place) end
   local markup = '#float(' .. table.concat(options, ', ') .. ')[\n' .. typst(content) .. '\n]' .. label(div.identifier)
   return raw(wide and '#page(flipped: true)[\n' .. markup .. '\n]' or markup)
+end
+
+-- What stands right behind a heading comes to stand above it when it floats to the top of the page, and splits what ends
+-- there. So the text comes first, and the figures go to the bottom of its page or, as all others, to a later one.
+local function text_before_figures(blocks)
+  local out, waiting = pandoc.Blocks({}), nil
+  for _, block in ipairs(blocks) do
+    local is_figure = block.t == 'Div' and block.classes[1] == 'float' and block.classes[2] == 'fig'
+    if waiting and is_figure then
+      block.attributes.place = 'bottom'
+      waiting:insert(block)
+    else
+      local is_heading = block.t == 'Header'
+      if is_heading then out:extend(waiting or {}) end
+      out:insert(block)
+      if not is_heading then out:extend(waiting or {}) end
+      waiting = is_heading and pandoc.Blocks({}) or nil
+    end
+  end
+  return out .. (waiting or {})
 end
 
 -- Everything else -----------------------------------------------------------------------------------------------
@@ -275,6 +296,6 @@ function Pandoc(doc)
       doc.meta[key .. '-text'] = pandoc.MetaList(strings)
     end
   end
-  doc.blocks = doc.blocks:walk({ Table = transposed_if_hopeless }):walk(FORMULAS):walk(REST):walk(TABLES)
+  doc.blocks = text_before_figures(doc.blocks):walk({ Table = transposed_if_hopeless }):walk(FORMULAS):walk(REST):walk(TABLES)
   return doc
 end
