@@ -3,6 +3,7 @@
 import contextlib
 import ctypes
 import importlib.util
+import json
 import os
 import random
 import shutil
@@ -400,6 +401,19 @@ def test_a_draft_names_what_is_unfinished_with_its_epoch(half_failed):
     assert "at epoch 3 of 12" in (folder / "report" / "draft" / "report.html").read_text()
     assert (folder / "report" / "draft" / "report.pdf").exists()
     assert not (folder / "report" / "report.html").exists()
+
+
+def test_costs_that_others_put_beside_those_of_the_study_stay(undisturbed, tmp_path):
+    """Rows of further networks, say; the rule runs because a run is newer than its file."""
+    (tmp_path / "runs").mkdir()
+    costs, run = tmp_path / "runs" / "efficiency.json", Path(f"{undisturbed['ce'].stem}.json")
+    costs.write_text('{"rows": [{"model": "another", "height": 8, "width": 8, "device": "cpu", "dtype": "float32"}]}')
+    os.utime(costs, (0, 0))
+    shutil.copy(Path(undisturbed["ce"].out_dir) / run, tmp_path / "runs")
+    code, shown = call(tmp_path, str(costs), recipes="[ce]", parameters="{epochs: 12}")
+    assert code == 0, shown
+    models = [row["model"] for row in json.loads(costs.read_text())["rows"]]
+    assert "another" in models and "deeplabv2_resnet101" in models
 
 
 # -- many users ----------------------------------------------------------------------------------------------------
