@@ -202,10 +202,12 @@ def _subset(counts, cities, train):
 
 
 def read_bytes(file, count=-1):
-    """The first `count` bytes of a `Path` or `Member`; `ValueError` with its name when an archive is damaged there."""
+    """The first `count` bytes of a `Path` or `Member`; `ValueError` with its name when an archive cannot give them."""
     try:
         with file.open("rb") as stream:
             return stream.read(count)
+    except (NotImplementedError, RuntimeError) as error:  # another compression than deflate; a password
+        raise ValueError(f"{file} cannot be read ({error}); unpack the archive, or pack it as a plain zip") from None
     except (zipfile.BadZipFile, zlib.error, EOFError) as error:
         raise ValueError(f"{file} cannot be read ({error}); download the archive again") from None
 
@@ -233,6 +235,8 @@ def read_labels(file):
         raise ValueError(f"{file} holds colours, not label ids: use the *_labelIds.png or *_labelTrainIds.png files")
     by_id = not file.name.endswith("_labelTrainIds.png")
     table, legal = (TRAIN_ID_OF_ID, "label ids 0-33 and 255") if by_id else (TRAIN_IDS, "train ids 0-18 and 255")
+    if image.mode == "1":  # what optimisers make of road and void alone; `point` would leave it two-valued
+        image = image.convert("L")
     if image.mode.startswith("I"):  # 16 bits
         values = np.asarray(image)
         present, image = np.unique(values), Image.fromarray(values.astype(np.uint8))

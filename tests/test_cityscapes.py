@@ -271,6 +271,11 @@ class TestOneLineForWhatIsWrong:
             Cityscapes(root, "train", (8, 16))[0]
         assert str(path) in one_line(error)
 
+    def test_road_and_void_in_one_bit(self, tmp_path):
+        path = tmp_path / "a_gtFine_labelTrainIds.png"
+        Image.fromarray(np.array([[0, 255]], dtype=np.uint8)).convert("1").save(path)
+        assert cityscapes.read_labels(path).tolist() == [[0, 255]]
+
     def test_an_illegal_label_value_in_16_bits(self, tmp_path):
         path = tmp_path / "a_gtFine_labelIds.png"
         Image.fromarray(np.array([[26001, 7]], dtype=np.uint16)).save(path)
@@ -342,6 +347,20 @@ class TestDownloads:
         with pytest.raises(ValueError, match=r"leftImg8bit\.png cannot be read") as error:
             check(path.parent)
         assert str(path) in one_line(error)
+
+    @pytest.mark.parametrize(("byte", "value", "problem"), [(10, 9, "compression method"), (8, 1, "encrypted")])
+    def test_an_archive_packed_in_a_way_that_cannot_be_read(self, city, tmp_path, byte, value, problem):
+        path = zip_city(city, tmp_path / "z") / "leftImg8bit_trainvaltest.zip"
+        content = path.read_bytes()
+        for entry, offset in ((b"PK\1\2", byte), (b"PK\3\4", byte - 2)):  # in the archive's list and before each file
+            parts = content.split(entry)
+            content = entry.join(
+                [parts[0], *(part[: offset - 4] + bytes([value]) + part[offset - 3 :] for part in parts[1:])]
+            )
+        path.write_bytes(content)
+        with pytest.raises(ValueError, match=problem) as error:
+            check(path.parent)
+        assert str(path) in one_line(error) and "unpack the archive" in str(error.value)
 
     def test_folders_win_over_archives(self, city):
         zip_city(city, city)
