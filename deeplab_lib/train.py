@@ -340,6 +340,7 @@ class Run:
         self.sessions[-1] |= {"ended": record.now(), "reason": reason}
         state = {name: getattr(self, name) for name in ("identity", "history", "sessions", "warnings", "best")}
         state |= {name: part.state_dict() for name, part in self.moving_parts().items()}
+        state["weights"] = self.pretrained.as_dict()  # for whoever starts another run from this file
         state["position"] = {"epoch": self.epoch, "step": self.step_in_epoch, "seconds": self.elapsed()}
         state["position"] |= {"tally": self.tally.cpu(), "confusion": self.confusion.counts.cpu()}
         state["position"]["training_seconds"] = self.training_seconds
