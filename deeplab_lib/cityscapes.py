@@ -177,18 +177,18 @@ def png_size(head, file):
     return height, width
 
 
-@plainly
 def check(root, splits=("train", "val"), labels="auto"):
     """Refuse, in one line, data that a run would stumble over later; decodes nothing."""
     survey(root, splits, labels)
 
 
+@plainly
 def survey(root, splits, labels="auto"):
     """The pairs of each split and their `Facts`, `{split: ([Pair], [Facts])}`; refuses what `check` is there for."""
     found = {split: _match(root, split, labels) for split in splits}
     for split, (_, left) in found.items():
         if left and split != "test":
-            advice = _archive_beside(root, f"leftImg8bit/{split}") or "; copy it, or remove the label too"
+            advice = _archive_beside(root, f"leftImg8bit/{split}") or "; copy it, or leave out its label too"
             what = f"{left[0]} has no image in leftImg8bit/{split} of {root}"
             raise FileNotFoundError(what + (f", nor have {len(left) - 1:,} other labels" if left[1:] else "") + advice)
     names = Counter(pair.name for pairs, _ in found.values() for pair in pairs)

@@ -9,6 +9,7 @@ from torch.utils.data import Dataset
 from deeplab_lib import cache, cityscapes, toycity
 from deeplab_lib.augment import count_classes
 from deeplab_lib.labels import IGNORE_INDEX
+from deeplab_lib.safety import plainly
 
 
 @dataclass(frozen=True)
@@ -66,6 +67,7 @@ def prepare_data(config, normalization, say=print):
     return Data(train, val, about, info.label_sizes != {config.size}, counts)
 
 
+@plainly
 def check_valid(data, split, root):
     """Refuse a split without a single pixel of a class: no loss and no IoU is defined on it."""
     # The first image ends the search, unless it is all void.

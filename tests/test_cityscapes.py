@@ -270,7 +270,7 @@ class TestOneLineForWhatIsWrong:
             check(city)
         assert "ulm_000000_000000_gtFine_labelIds.png has no image" in one_line(error)
         assert "nor have 1 other labels" in str(error.value)
-        advice = "delete leftImg8bit/train, and the archive itself is read" if beside else "remove the label too"
+        advice = "delete leftImg8bit/train, and the archive itself is read" if beside else "leave out its label too"
         assert advice in str(error.value)
 
     def test_a_subset_lacks_images_and_labels_alike(self, city):
