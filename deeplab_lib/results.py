@@ -97,9 +97,9 @@ class Run:
 
     @property
     def found_weights(self):
-        """What `pretrained=auto` found, as SHA-256 or "from scratch"; None where a stem says it, or nothing does."""
-        found = self.config.get("pretrained") == "auto" and "first_stage" not in self.record
-        return self.record.get("identity", {}).get("weights") if found else None
+        """SHA-256 of what it started from, or "from scratch"; None for its own first stage's, or not recorded."""
+        record = self.record or {}
+        return record.get("identity", {}).get("weights") if "first_stage" not in record else None
 
     @property
     def label(self):
@@ -380,12 +380,16 @@ def read_runs(folder):
 
 
 def _tell_weights(runs):
-    """The runs, of which those say so that `auto` gave other weights than most runs of their network in their scope.
+    """The runs, of which those say so that started from other weights than most of their kind, unknown to their stems.
 
-    A machine without the file or the network trains from scratch or from another file: that is a difference like a
-    learning rate's, and no recipe as it is.
+    Where a file or the network is missing, `auto` trains from scratch or from another file: that is a difference like
+    a learning rate's, and no recipe as it is.
     """
-    kind, found = lambda run: (Scope.of(run), run.config.get("model")), {}
+
+    def kind(run):
+        return Scope.of(run), run.config.get("model"), run.variant.partition("pretrained")[2]
+
+    found = {}
     for run in runs:
         found.setdefault(kind(run), Counter()).update(filter(None, [run.found_weights]))
     usual = {name: [weights for weights, _ in counts.most_common(1)] for name, counts in found.items()}

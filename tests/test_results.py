@@ -379,10 +379,9 @@ def test_ablations_are_told_from_recipes_and_seeds_are_one_method(eight):
 
 
 def started_from(path, weights, **recorded):
-    """Rewrite a run's JSON as if `auto` had found the `weights`."""
+    """Rewrite a run's JSON as if it had started from the `weights`."""
     record = json.loads(path.read_text())
-    record["config"]["pretrained"], record["identity"] = "auto", {"weights": weights}
-    path.write_text(json.dumps(record | recorded))
+    path.write_text(json.dumps(record | {"identity": {"weights": weights}} | recorded))
 
 
 def test_runs_that_found_other_weights_than_the_rest_are_no_recipes_as_they_are(eight):
@@ -398,11 +397,13 @@ def test_runs_that_found_other_weights_than_the_rest_are_no_recipes_as_they_are(
 
 
 def test_weights_that_are_recorded_elsewhere_or_not_at_all_set_no_run_apart(eight):
-    """A run's own first stage, another network's file, and JSONs that say nothing of weights."""
+    """A run's own first stage, a file that the stem names, and JSONs that say nothing of weights."""
     for number, path in enumerate(sorted(eight.glob("*.json"))[:4]):
         started_from(path, f"{number:064}", first_stage={"stem": "DeepLabV2_ce_split_train_extra"})
+    synthetic_runs.write_runs(eight, recipes=("ce",), suffix="pretrainednone", images=12)
+    started_from(eight / "DeepLabV2_ce_pretrainednone.json", "from scratch")
     (study,) = studies(read_runs(eight))
-    assert len(study.recipes) == 8
+    assert len(study.recipes) == 8 and [run.label for run in study.ablations] == ["CE, pretrainednone"]
 
 
 def test_what_all_recipes_depart_in_makes_no_ablation_of_any(tmp_path):
