@@ -28,15 +28,16 @@ from deeplab_lib.weights import RGB_IMAGENET
 CHUNK = 32  # images decoded between two writes: bounds the memory
 
 
-def cached(root, split, size, normalization=RGB_IMAGENET, labels="auto", folder=None, say=print):
+def cached(root, split, size, normalization=RGB_IMAGENET, labels="auto", folder=None, say=print, digest=None):
     """`Cityscapes(root, split, size, ...)` served from the cache, which is filled first if need be: the same tensors.
 
     `folder` is where caches lie; None looks in `$DEEPLAB_CACHE` and the project's `data/cache`. `say` prints one line.
+    `digest` is the split's fingerprint, where it is known already.
     Raises `ValueError` when the disk is too small, a file is damaged, or the cache itself is.
     """
     source = Cityscapes(root, split, size, normalization, labels)
     height, width = source.size
-    digest = fingerprint(source.pairs)
+    digest = digest or fingerprint(root, source.pairs)
     name = f"{split}-{width}x{height}-{digest[:16]}"
     places = [Path(folder)] if folder else locations()
     finished = next((place / name for place in places if (place / name).is_dir()), None)
@@ -52,7 +53,12 @@ def locations():
     """Folders that may hold caches, the preferred one first: `$DEEPLAB_CACHE`, then the project's own."""
     shared = os.environ.get("DEEPLAB_CACHE")
     own = data_folder() / "cache"
-    return [Path(shared).expanduser().resolve(), own] if shared else [own]
+    if not shared:
+        return [own]
+    folder = Path(shared).expanduser().resolve()
+    if folder.is_file():
+        raise ValueError(f"$DEEPLAB_CACHE is {folder}, a file; it must name a folder, which need not exist")
+    return [folder, own]
 
 
 def space_needed(count, size):

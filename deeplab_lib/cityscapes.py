@@ -23,10 +23,12 @@ from deeplab_lib.files import project_root
 from deeplab_lib.labels import IGNORE_INDEX, NUM_CLASSES, TRAIN_ID_OF_ID
 from deeplab_lib.safety import plainly
 from deeplab_lib.weights import RGB_IMAGENET
-from deeplab_lib.zips import ARCHIVES, Member, city_of, list_files, size_of
+from deeplab_lib.zips import ARCHIVES, Member, city_of, find_archives, list_files
 
 SPLITS = {"train": 2975, "val": 500, "test": 1525, "train_extra": 20000}
 LABEL_SOURCES = ("labelIds", "labelTrainIds")
+HEADER = 24  # bytes of a PNG up to its width and height
+TOLD_BY = "names, sizes of images, contents of labels"  # what a fingerprint is made of
 # The cities of the fine annotations' training and validation splits: what tells a subset from other data.
 CITIES = {
     *("aachen", "bochum", "bremen", "cologne", "darmstadt", "dusseldorf", "erfurt", "hamburg", "hanover", "jena"),
@@ -45,8 +47,20 @@ class Pair(NamedTuple):
     city: str
 
 
+class Facts(NamedTuple):
+    """What a pair's files tell without being decoded; the sizes are (height, width), None where nobody looked."""
+
+    image_size: tuple[int, int] | None
+    label_size: tuple[int, int] | None
+    image_bytes: int
+    label_crc: int
+
+
 class DatasetInfo(NamedTuple):
-    """What a run records of its data; `subset` says how it differs from the published Cityscapes, if it does."""
+    """What a run records of its data; `subset` says how it differs from the published Cityscapes, if it does.
+
+    height, width: of the first validation label; `label_sizes` holds those of all. digests: fingerprint of each split.
+    """
 
     name: str
     root: str
@@ -57,6 +71,8 @@ class DatasetInfo(NamedTuple):
     labels: str
     fingerprint: str
     subset: str | None
+    label_sizes: set[tuple[int, int]]
+    digests: dict[str, str]
 
 
 def data_root(data=None):
@@ -82,6 +98,11 @@ def scan(root, split, labels="auto"):
     `labels` is "labelIds", "labelTrainIds" or "auto": the first of the two that is there. Raises `FileNotFoundError`
     for a missing split or label and `ValueError` for a name that occurs twice.
     """
+    return _match(root, split, labels)[0]
+
+
+def _match(root, split, labels):
+    """The pairs of one split, and the label files that no image belongs to."""
     if split not in SPLITS:
         raise ValueError(f"unknown split {split!r}: one of {', '.join(SPLITS)}")
     images = list_files(root, f"leftImg8bit/{split}")
@@ -99,8 +120,16 @@ def scan(root, split, labels="auto"):
     for pair in pairs:
         if pair.label is None and split != "test":
             expected = f"{kind}/{split}/{pair.city}/{pair.name}{suffix}"
-            raise FileNotFoundError(f"no label for {pair.image}: {expected} is missing from {root}")
-    return sorted(pairs)
+            advice = _archive_beside(root, f"{kind}/{split}")
+            raise FileNotFoundError(f"no label for {pair.image}: {expected} is missing from {root}{advice}")
+    used = {pair.name + suffix for pair in pairs}
+    return sorted(pairs), [file for name, file in found.items() if name.endswith(suffix) and name not in used]
+
+
+def _archive_beside(root, folder):
+    """What to do about an incomplete `folder`, as a clause, if the archive that it was unpacked from is still there."""
+    archives = find_archives(root, folder.partition("/")[0]) if (Path(root) / folder).is_dir() else []
+    return f"; unpack {archives[0].name} again, or delete {folder}, and the archive itself is read" if archives else ""
 
 
 def _label_source(found, labels):
@@ -137,26 +166,68 @@ def _nothing_found(root, split):
 
 def image_size(file):
     """`(height, width)` from a PNG file's header, without decoding it."""
-    head = read_bytes(file, 24)
-    if len(head) < 24 or head[:8] != b"\x89PNG\r\n\x1a\n":
+    return png_size(read_bytes(file, HEADER), file)
+
+
+def png_size(head, file):
+    """`(height, width)` from the first bytes of a PNG; `ValueError` with the name of the `file` that is none."""
+    if len(head) < HEADER or head[:8] != b"\x89PNG\r\n\x1a\n":
         raise ValueError(f"{file} is not a PNG file; copy or download it again")
-    width, height = struct.unpack(">II", head[16:24])
+    width, height = struct.unpack(">II", head[16:HEADER])
     return height, width
 
 
-@plainly
 def check(root, splits=("train", "val"), labels="auto"):
-    """Refuse, in one line, data that a run would stumble over later; reads names and PNG headers only."""
-    everything = [pair for split in splits for pair in scan(root, split, labels)]
-    repeated = [name for name, count in Counter(pair.name for pair in everything).items() if count > 1]
-    if repeated:
+    """Refuse, in one line, data that a run would stumble over later; decodes nothing."""
+    survey(root, splits, labels)
+
+
+@plainly
+def survey(root, splits, labels="auto"):
+    """The pairs of each split and their `Facts`, `{split: ([Pair], [Facts])}`; refuses what `check` is there for."""
+    found = {split: _match(root, split, labels) for split in splits}
+    for split, (_, left) in found.items():
+        if left and split != "test":
+            advice = _archive_beside(root, f"leftImg8bit/{split}") or "; copy it, or leave out its label too"
+            what = f"{left[0]} has no image in leftImg8bit/{split} of {root}"
+            raise FileNotFoundError(what + (f", nor have {len(left) - 1:,} other labels" if left[1:] else "") + advice)
+    names = Counter(pair.name for pairs, _ in found.values() for pair in pairs)
+    if repeated := [name for name, count in names.items() if count > 1]:
         raise ValueError(f"{repeated[0]} is in more than one of the splits {', '.join(splits)} of {root}; remove one")
-    labelled = [pair for pair in everything if pair.label is not None]
-    # On a network drive a header costs a round trip: several at once, and in archives, which cannot lose a file on the
-    # way, only some. Whatever is read later is compared again.
-    zipped = any(isinstance(pair.image, Member) for pair in labelled[:1])
+    return {split: (pairs, look_at(pairs)) for split, (pairs, _) in found.items()}
+
+
+def look_at(pairs):
+    """`Facts` of each pair; `ValueError` where image and label differ in size.
+
+    On a network drive every file costs a round trip: several at once. In archives, which cannot lose a file on the
+    way, only some are opened. Whatever is decoded later is compared again.
+    """
+    step = 50 if any(isinstance(pair.image, Member) for pair in pairs[:1]) else 1
     with ThreadPoolExecutor(8) as pool:
-        list(pool.map(lambda pair: _check_sizes(pair, *map(image_size, pair[1:3])), labelled[:: 50 if zipped else 1]))
+        return list(pool.map(lambda number, pair: _facts(pair, number % step == 0), range(len(pairs)), pairs))
+
+
+def _facts(pair, closely):
+    image, image_bytes = _head(pair.image, closely)
+    if pair.label is None:
+        return Facts(image, None, image_bytes, 0)
+    if isinstance(pair.label, Member):
+        label, crc = _head(pair.label, closely)[0], pair.label.crc
+    else:
+        content = read_bytes(pair.label)
+        label, crc = png_size(content, pair.label), zlib.crc32(content)
+    if image and label:
+        _check_sizes(pair, image, label)
+    return Facts(image, label, image_bytes, crc)
+
+
+def _head(file, closely):
+    """Size in pixels, if it is looked at closely, and in bytes of an image file."""
+    if isinstance(file, Member):
+        return image_size(file) if closely else None, file.size
+    with file.open("rb") as stream:  # both by one opening
+        return png_size(stream.read(HEADER), file), os.fstat(stream.fileno()).st_size
 
 
 def _check_sizes(pair, image, label):
@@ -165,32 +236,52 @@ def _check_sizes(pair, image, label):
         raise ValueError(f"image and label differ in size (width x height): {sizes}")
 
 
-def fingerprint(pairs):
-    """SHA-256 over names and file sizes: the same on disk and zipped, wherever and whenever the files were copied."""
+def fingerprint(root, pairs, facts=None):
+    """SHA-256 that is the same on disk and zipped, wherever and whenever the files were copied; see `TOLD_BY`.
+
+    Labels, which people mend, are told by their content; photographs, whose noise leaves hardly two of one size, by
+    their number of bytes. A toy city is told by what it was drawn from: its files depend on Pillow's compression.
+    """
     digest = hashlib.sha256()
-    for pair in pairs:
-        label = (pair.label.name, size_of(pair.label)) if pair.label else None
-        digest.update(repr((pair.image.name, size_of(pair.image), label)).encode())
+    if (drawn := _drawn_from(root)) is not None:
+        content = [drawn, *(pair.name for pair in pairs)]
+    else:
+        facts = facts or look_at(pairs)
+        content = [
+            (pair.image.name, seen.image_bytes, pair.label and pair.label.name, seen.label_crc)
+            for pair, seen in zip(pairs, facts, strict=True)
+        ]
+    for part in content:
+        digest.update(repr(part).encode())
     return digest.hexdigest()
 
 
+def _drawn_from(root):
+    """The text of a toy city's parameters, None for other data."""
+    path = Path(root) / "toycity.json"
+    return path.read_text(encoding="utf-8") if path.is_file() else None
+
+
 def describe(root, labels="auto", train="train"):
-    """`DatasetInfo` of the data under `root`: name, counts, label size, fingerprint of what trains and of val.
+    """`DatasetInfo` of the data under `root`, which is checked: name, counts, fingerprint of what trains and of val.
 
     `train` is the split that is trained on: "train", or "train_extra" with its coarse labels.
     """
     root = absolute(root)
-    pairs = {"train": scan(root, train, labels), "val": scan(root, "val", labels)}
-    counts = {split: len(found) for split, found in pairs.items()}
+    found = survey(root, (train, "val"), labels)
+    digests = {split: fingerprint(root, *seen) for split, seen in found.items()}
+    train_pairs, (val_pairs, facts) = found[train][0], found["val"]
+    counts = {"train": len(train_pairs), "val": len(val_pairs)}
     counts["test"] = sum("_leftImg8bit." in file.name for file in list_files(root, "leftImg8bit/test"))
-    synthetic = (root / "toycity.json").is_file()
-    height, width = image_size(pairs["val"][0].label)
-    source = pairs["val"][0].label.name.removesuffix(".png").rpartition("_")[2]
-    known = pairs["val"] + (pairs["train"] if train == "train" else [])  # the coarse images come from other cities
+    synthetic = _drawn_from(root) is not None
+    sizes = [seen.label_size or image_size(pair.label) for pair, seen in zip(val_pairs, facts, strict=True)]
+    source = val_pairs[0].label.name.removesuffix(".png").rpartition("_")[2]
+    known = val_pairs + (train_pairs if train == "train" else [])  # the coarse images come from other cities
     subset = None if synthetic else _subset(counts, {pair.city for pair in known}, train)
-    both = fingerprint(pairs["train"] + pairs["val"])
+    both = hashlib.sha256("".join(digests.values()).encode()).hexdigest()
     name = "toycity" if synthetic else root.name.lower()
-    return DatasetInfo(name, str(root), synthetic, counts, height, width, source, both, subset)
+    about = (name, str(root), synthetic, counts, *sizes[0], source, both, subset)
+    return DatasetInfo(*about, set(sizes), digests)
 
 
 def _subset(counts, cities, train):
@@ -202,10 +293,12 @@ def _subset(counts, cities, train):
 
 
 def read_bytes(file, count=-1):
-    """The first `count` bytes of a `Path` or `Member`; `ValueError` with its name when an archive is damaged there."""
+    """The first `count` bytes of a `Path` or `Member`; `ValueError` with its name when an archive cannot give them."""
     try:
         with file.open("rb") as stream:
             return stream.read(count)
+    except (NotImplementedError, RuntimeError) as error:  # another compression than deflate; a password
+        raise ValueError(f"{file} cannot be read ({error}); unpack the archive, or pack it as a plain zip") from None
     except (zipfile.BadZipFile, zlib.error, EOFError) as error:
         raise ValueError(f"{file} cannot be read ({error}); download the archive again") from None
 
@@ -233,6 +326,8 @@ def read_labels(file):
         raise ValueError(f"{file} holds colours, not label ids: use the *_labelIds.png or *_labelTrainIds.png files")
     by_id = not file.name.endswith("_labelTrainIds.png")
     table, legal = (TRAIN_ID_OF_ID, "label ids 0-33 and 255") if by_id else (TRAIN_IDS, "train ids 0-18 and 255")
+    if image.mode == "1":  # what optimisers make of road and void alone; `point` would leave it two-valued
+        image = image.convert("L")
     if image.mode.startswith("I"):  # 16 bits
         values = np.asarray(image)
         present, image = np.unique(values), Image.fromarray(values.astype(np.uint8))

@@ -7,6 +7,7 @@ columns, no JSON, no NPZ) are read too: everything that a CSV alone can tell is 
 import csv
 import json
 import re
+from collections import Counter
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -37,7 +38,10 @@ class ResultsError(ValueError):
 
 @dataclass
 class Run:
-    """One run: `table` has a row an epoch, `record` is its JSON or None, `notes` go into the report."""
+    """One run: `table` has a row an epoch, `record` is its JSON or None, `notes` go into the report.
+
+    weights: what it started from, in words, where that is not what most runs of its kind did; part of the variant.
+    """
 
     path: Path
     stem: str
@@ -49,6 +53,7 @@ class Run:
     record: dict | None = field(default=None, repr=False)
     planned_epochs: int | None = None
     notes: list[str] = field(default_factory=list)
+    weights: str = ""
 
     @property
     def config(self):
@@ -87,8 +92,14 @@ class Run:
 
     @property
     def method(self):
-        """What is compared: the stem without its seed. Runs of one method are replicates."""
-        return SEED.sub("", self.stem)
+        """What is compared: the stem without its seed, and other weights. Runs of one method are replicates."""
+        return " ".join(filter(None, [SEED.sub("", self.stem), self.weights]))
+
+    @property
+    def found_weights(self):
+        """SHA-256 of what it started from, or "from scratch"; None for its own first stage's, or not recorded."""
+        record = self.record or {}
+        return record.get("identity", {}).get("weights") if "first_stage" not in record else None
 
     @property
     def label(self):
@@ -362,9 +373,32 @@ def read_runs(folder):
     for run in runs:
         if (other := claimed.setdefault(_plain(run.stem), run)) is not run:
             raise ResultsError(f"{folder}: {other.path.name} and {run.path.name} are the same run; move one away")
+    runs = _tell_weights(runs)
     order = {key: number for number, key in enumerate(RECIPES)}
     runs.sort(key=lambda run: (order.get(run.recipe, len(order)), run.variant, run.seed, run.stem))
     return runs
+
+
+def _tell_weights(runs):
+    """The runs, of which those say so that started from other weights than most of their kind, unknown to their stems.
+
+    Where a file or the network is missing, `auto` trains from scratch or from another file: that is a difference like
+    a learning rate's, and no recipe as it is.
+    """
+
+    def kind(run):
+        return Scope.of(run), run.config.get("model"), run.variant.partition("pretrained")[2]
+
+    found = {}
+    for run in runs:
+        found.setdefault(kind(run), Counter()).update(filter(None, [run.found_weights]))
+    usual = {name: [weights for weights, _ in counts.most_common(1)] for name, counts in found.items()}
+    return [_with_weights(run) if run.found_weights not in (None, *usual[kind(run)]) else run for run in runs]
+
+
+def _with_weights(run):
+    words = f"weights {run.found_weights if ' ' in run.found_weights else run.found_weights[:8]}"
+    return replace(run, weights=words, variant="_".join(filter(None, [run.variant, words])))
 
 
 def load_runs(folder):

@@ -16,6 +16,7 @@ from deeplab_lib import augment, checkpoint, distributed, machine, record, weigh
 from deeplab_lib.architectures import make_model
 from deeplab_lib.averaging import Average, Views, view
 from deeplab_lib.checkpoint import RunFiles
+from deeplab_lib.cityscapes import TOLD_BY
 from deeplab_lib.data import check_data, prepare_data
 from deeplab_lib.distributed import first_only
 from deeplab_lib.evaluate import evaluate
@@ -339,6 +340,7 @@ class Run:
         self.sessions[-1] |= {"ended": record.now(), "reason": reason}
         state = {name: getattr(self, name) for name in ("identity", "history", "sessions", "warnings", "best")}
         state |= {name: part.state_dict() for name, part in self.moving_parts().items()}
+        state["weights"] = self.pretrained.as_dict()  # for whoever starts another run from this file
         state["position"] = {"epoch": self.epoch, "step": self.step_in_epoch, "seconds": self.elapsed()}
         state["position"] |= {"tally": self.tally.cpu(), "confusion": self.confusion.counts.cpu()}
         state["position"]["training_seconds"] = self.training_seconds
@@ -442,7 +444,8 @@ def identify(config, data, pretrained):
     source = file_sha256(pretrained.path) if pretrained.path else "from scratch"
     # Weights are told by their content, not by where they lie.
     knobs = {name: value for name, value in config.result_dict().items() if name != "pretrained"}
-    return record.plain(knobs | {"dataset": data.about["fingerprint"], "weights": source})
+    told = {"dataset": data.about["fingerprint"], "dataset_told_by": TOLD_BY}
+    return record.plain(knobs | told | {"weights": source})
 
 
 @plainly

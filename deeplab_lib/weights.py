@@ -4,6 +4,7 @@ import os
 import re
 import socket
 from dataclasses import asdict, dataclass, replace
+from fnmatch import fnmatch
 from pathlib import Path
 
 import numpy as np
@@ -68,7 +69,9 @@ FORMATS = (
     Format("torchvision MobileNetV3", r"features\.0\.0\.", RGB_IMAGENET, "3x3"),
     Format("public DeepLab backbone", r"layer4\.", BGR_CAFFE, "1x1"),
 )
-NESTED = ("state_dict", "model", "model_state_dict")  # where checkpoints keep the tensors
+HEADLESS = Format("torchvision ResNet without fc, by bn1's statistics", "", RGB_IMAGENET, "3x3")
+# Where checkpoints keep the tensors; of a run that averages its weights the average is what is tested and kept.
+NESTED = ("average", "state_dict", "model", "model_state_dict")
 COUNTER = "num_batches_tracked"
 HEADS = ("aspp.", "classifier.")
 COURSE_FILES = "DeepLab_resnet_pretrained*.pth"
@@ -209,10 +212,15 @@ def read_weights(path, model=""):
     if kind is None:
         found = f"keys such as {next(iter(tensors))}" if tensors else "no tensors by name"
         raise ValueError(f"{path} holds no weights of a network known here ({found}); known: {_known()}")
+    if kind == FORMATS[-1] and _saw_unit_inputs(tensors):
+        kind = HEADLESS
     settings = payload.get("weights")
     if isinstance(settings, dict) and settings.get("normalization") in NORMALIZATIONS:
         normalization = NORMALIZATIONS[settings["normalization"]]
         kind = replace(kind, normalization=normalization, stride_in=settings["stride_in"])
+    elif kind == FORMATS[0] or "identity" in payload:
+        problem = "are this kit's, but their preprocessing and stride layout are not in the file"
+        raise ValueError(f"the weights in {path} {problem}; give the run's .best.pt")
     head = "layer6" if any("layer6.conv2d_list." in key for key in tensors) else "layer5"
     # Some of timm's networks call their own layers features.
     owners = "Scale|backbone" if model.startswith(TIMM) else "Scale|backbone|features"
@@ -220,6 +228,18 @@ def read_weights(path, model=""):
     # The counters of old batch norms are absent from some files and used by no network here.
     counted = {key: value for key, value in tensors.items() if not key.endswith(COUNTER)}
     return {_rename(key, renames): value for key, value in counted.items()}, kind
+
+
+def _saw_unit_inputs(tensors):
+    """Whether a ResNet was trained on images of variance about 1, as torchvision's are, or, as Caffe's, about 60 * 60.
+
+    Both have the same names. The variance of conv1's outputs, which bn1 keeps, is that of the images times the squared
+    norm of the filter, give or take how smooth these are: the two are far enough apart.
+    """
+    variance, filters = tensors.get("bn1.running_var"), tensors.get("conv1.weight")
+    if variance is None or filters is None:
+        return False
+    return (variance.double() / filters.double().flatten(1).square().sum(1)).median().item() < 60
 
 
 def _timm_format(path, name):
@@ -275,7 +295,8 @@ def _load_safetensors(path):
 def find_pretrained(*search_dirs, model="deeplabv2_resnet101"):
     """First weights file that suits the architecture `model`, or None.
 
-    Looks into `search_dirs`, `$DEEPLAB_PRETRAINED` (a file or a folder), the project and its `data/`, Google Drive on
+    Looks into `search_dirs`, `$DEEPLAB_PRETRAINED` (a folder, or a file unless its name is of another network's
+    weights), the project and its `data/`, Google Drive on
     Colab, and PyTorch's download cache; the course's file goes before torchvision's. Of timm's backbones the files are
     called `<name>.<tag>.safetensors`, or .bin or .pth. Raises FileNotFoundError when `$DEEPLAB_PRETRAINED` names
     nothing.
@@ -286,7 +307,7 @@ def find_pretrained(*search_dirs, model="deeplabv2_resnet101"):
     named = os.environ.get("DEEPLAB_PRETRAINED")
     if named and not Path(named).exists():
         raise FileNotFoundError(f"$DEEPLAB_PRETRAINED is {named}, where there is nothing")
-    if named and Path(named).is_file():
+    if named and Path(named).is_file() and _may_suit(Path(named).name, patterns):
         return Path(named)
     usual = [project_root(), project_root() / "data", Path.cwd(), DRIVE, *sorted(DRIVE.glob("*/"))]
     folders = [*map(Path, search_dirs), *([Path(named)] if named else []), *usual, hub_folder()]
@@ -306,6 +327,12 @@ def _file_names(model):
         return []
     course = [COURSE_FILES] if model == "deeplabv2_resnet101" else []
     return [*course, cached_file(backbone).name, f"{backbone}-*.pth"]
+
+
+def _may_suit(name, patterns):
+    """Whether a file of this name may hold what `patterns` are of: unless it is the name of another network's."""
+    known = [COURSE_FILES, *(f"{backbone}-*.pth" for backbone in TORCHVISION)]
+    return any(fnmatch(name, p) for p in patterns) or not any(fnmatch(name, p) for p in known)
 
 
 def resolve(pretrained, model="deeplabv2_resnet101", *search_dirs):

@@ -22,6 +22,7 @@ class Member:
     archive: Path
     member: str
     size: int
+    crc: int
 
     @property
     def name(self):
@@ -70,26 +71,21 @@ def find_archives(root, top):
 def list_files(root, folder):
     """The files two levels below `folder`, such as "leftImg8bit/train", sorted by city and name.
 
-    The unpacked folder wins over an archive beside it. Returns a list of `Path` or of `Member`, empty when neither
-    is there.
+    The unpacked folder, unless it is empty, wins over an archive beside it. Returns a list of `Path` or of `Member`,
+    empty when neither is there.
     """
     root, top = Path(root), folder.partition("/")[0]
-    if (root / folder).is_dir():
-        return sorted((root / folder).glob(f"*/{PICTURES}"))
+    if unpacked := sorted((root / folder).glob(f"*/{PICTURES}")):
+        return unpacked
     found = []
     for path in find_archives(root, top):
         for info in _archive(path).infolist():
             parts = info.filename.split("/")
             if len(parts) == 4 and "/".join(parts[:2]) == folder and fnmatch(parts[3], PICTURES):
-                found.append(Member(path, info.filename, info.file_size))
+                found.append(Member(path, info.filename, info.file_size, info.CRC))
     return sorted(found, key=lambda file: file.member)
 
 
 def city_of(file):
     """The folder that holds a file."""
     return file.member.split("/")[-2] if isinstance(file, Member) else file.parent.name
-
-
-def size_of(file):
-    """Bytes of a file, unpacked."""
-    return file.size if isinstance(file, Member) else file.stat().st_size

@@ -1,5 +1,6 @@
 """Augmentation: image and labels move together, by chance that hangs on (seed, epoch, image) alone."""
 
+import colorsys
 import subprocess
 import sys
 
@@ -106,6 +107,78 @@ def test_scales_and_places_drawn_stay_in_their_range(seed):
     assert 64 <= height <= 256 and 128 <= width <= 512
     assert min(0, 128 - height) <= top <= max(0, 128 - height)
     assert min(0, 256 - width) <= left <= max(0, 256 - width)
+
+
+# -- chance ------------------------------------------------------------------------------------------------------------
+
+
+def drawn(level, image, labels, count=200, fill=FILL):
+    """`count` draws of the transform `level` to the image's own size: `(image, labels)` each."""
+    torch.manual_seed(0)
+    transform = make_transform(level, labels.shape, fill)
+    return [transform(image, labels) for _ in range(count)]
+
+
+def uniform(colour):
+    """An image of one colour and its labels, large enough for a crop to lie inside."""
+    return np.full((*SIZE, 3), colour, np.uint8), np.full(SIZE, 5, np.uint8)
+
+
+@pytest.mark.parametrize("level", ["standard", "strong"])
+def test_half_of_the_images_are_mirrored(level):
+    labels = np.full(SIZE, 3, np.uint8)
+    labels[:, SIZE[1] // 2 :] = 7
+    sides = [[np.nonzero(seen == label)[1] for label in (3, 7)] for _, seen in drawn(level, uniform(9)[0], labels)]
+    mirrored = [left.mean() > right.mean() for left, right in sides if left.size and right.size]
+    assert len(mirrored) > 150 and 0.4 < np.mean(mirrored) < 0.6
+
+
+@pytest.mark.parametrize("level", ["standard", "strong"])
+def test_what_the_image_does_not_reach_is_void_and_no_class(level):
+    """A rotation's corners too: a class of number 0 would be road."""
+    image, labels = uniform(9)
+    seen = [seen for _, seen in drawn(level, image, labels)]
+    assert {*np.unique(seen)} == {5, IGNORE_INDEX}
+
+
+def test_a_strong_rotation_leaves_corners_and_a_standard_one_is_none():
+    """Inside a large image a crop at twice the size has no void of its own."""
+    labels = np.full((240, 400), 5, np.uint8)
+    image = np.repeat(labels[..., None], 3, 2)
+    void = {}
+    for level in ("standard", "strong"):
+        torch.manual_seed(0)
+        transform = make_transform(level, SIZE, FILL)
+        void[level] = np.mean([(transform(image, labels)[1] == IGNORE_INDEX).any() for _ in range(200)])
+    assert void["standard"] == 0 and 0.35 < void["strong"] < 0.6
+
+
+def test_images_are_shown_smaller_and_larger():
+    torch.manual_seed(0)
+    crop = RandomScaleCrop((128, 256), FILL)
+    scales = np.array([128 / crop.draw((128, 256))[2] for _ in range(200)])
+    assert 0.5 <= scales.min() < 0.6 and 1.8 < scales.max() <= 2.0
+    assert 1.1 < scales.mean() < 1.4
+
+
+@pytest.mark.parametrize(("level", "brightness"), [("standard", 0.125), ("strong", 0.4)])
+def test_brightness_changes_within_its_bounds_and_all_of_them(level, brightness):
+    """Of a uniform grey neither contrast nor saturation nor hue change anything."""
+    image, labels = uniform(120)
+    change = np.array([seen.mean() / 120 - 1 for seen, _ in drawn(level, image, labels, fill=(120, 120, 120))])
+    assert np.abs(change).max() < brightness + 0.03  # each step rounds to whole levels
+    assert change.min() < -0.8 * brightness and change.max() > 0.8 * brightness and abs(change.mean()) < 0.05
+
+
+@pytest.mark.parametrize(("level", "hue"), [("standard", 0.05), ("strong", 0.1)])
+def test_hue_changes_within_its_bounds_and_all_of_them(level, hue):
+    red = (100, 40, 40)
+    image, labels = uniform(red)
+    pixels = [seen[12, 20] / 255 for seen, _ in drawn(level, image, labels, fill=red)]
+    hues = np.array([colorsys.rgb_to_hsv(*pixel)[0] for pixel in pixels if np.ptp(pixel) > 0.05])
+    turned = (hues + 0.5) % 1 - 0.5  # red is at 0, which is 1
+    assert np.abs(turned).max() < hue + 0.02
+    assert turned.min() < -0.8 * hue and turned.max() > 0.8 * hue
 
 
 # -- rare classes ------------------------------------------------------------------------------------------------------

@@ -88,7 +88,7 @@ def test_a_layout_that_does_not_fit_is_refused(tmp_path):
     with pytest.raises(ValueError, match="bn is 'off'; valid: train, eval"):
         make_model(MINI, bn="off")
     path = tmp_path / "caffe.pth"
-    torch.save({key: value for key, value in make_model("deeplabv2_micro").state_dict().items()}, path)
+    torch.save({f"Scale.{key}": value for key, value in make_model("deeplabv2_micro").state_dict().items()}, path)
     with pytest.raises(ValueError, match="has its stride in the 1x1 convolutions; DeepLabV2OnResNet needs it"):
         weights.load_pretrained(make_model(MINI), path)
 

@@ -152,6 +152,19 @@ def start(city, folder, pause):
     return subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment)
 
 
+def test_files_are_on_disk_before_they_get_their_name(city, folder, monkeypatch):
+    """After a power cut, a cache that bears its name must be whole: nothing but the name says so."""
+    done, replace = [], os.replace
+    monkeypatch.setattr(cache, "sync", lambda path: done.append(("sync", path.name)))
+    monkeypatch.setattr(
+        cache.os, "replace", lambda old, new: (done.append(("name", Path(new).name)), replace(old, new))
+    )
+    made = cached(city, "train", SIZE, folder=folder).folder
+    files = ("images.npy", "labels.npy", "checksums.bin", "cache.json")
+    named = done.index(("name", made.name))
+    assert {("sync", name) for name in files} <= {*done[:named]}
+
+
 class TestInterrupted:
     def test_killed_and_continued(self, city, folder):
         process = start(city, folder, 0.05)
@@ -219,6 +232,12 @@ class TestInterrupted:
 
 
 class TestOneLineForWhatIsWrong:
+    def test_a_file_in_place_of_the_folder(self, city, folder, monkeypatch):
+        folder.write_text("not a folder")
+        monkeypatch.setenv("DEEPLAB_CACHE", str(folder))
+        with pytest.raises(ValueError, match=r"\$DEEPLAB_CACHE is .*cache, a file"):
+            cached(city, "train", SIZE)
+
     def test_too_small_a_disk_is_said_first(self, city, folder, monkeypatch):
         usage = namedtuple("usage", "total used free")
         monkeypatch.setattr(cache.shutil, "disk_usage", lambda path: usage(10**9, 10**9, 10**6))

@@ -5,6 +5,7 @@ import pickle
 import shutil
 import zipfile
 from collections import Counter
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -82,7 +83,7 @@ class TestScan:
         zipped = zip_city(city, tmp_path / "mixed")
         (zipped / "leftImg8bit_trainvaltest.zip").unlink()
         shutil.copytree(city / "leftImg8bit", zipped / "leftImg8bit")
-        assert fingerprint(scan(zipped, "val")) == fingerprint(scan(city, "val"))
+        assert fingerprint(zipped, scan(zipped, "val")) == fingerprint(city, scan(city, "val"))
 
 
 class TestTensors:
@@ -179,6 +180,30 @@ class TestDescription:
         path.write_bytes(path.read_bytes() + b" ")
         assert describe(city).fingerprint != before
 
+    def test_fingerprint_sees_a_label_whose_size_in_bytes_stayed(self, city, tmp_path):
+        path, values = first(city, "gtFine/train/*/*.png"), (7, 26)
+        found = []
+        for value in values:
+            Image.fromarray(np.full((16, 32), value, np.uint8)).save(path, compress_level=0)
+            found += [(path.stat().st_size, fingerprint(city, scan(city, "train")))]
+            assert found[-1][1] == fingerprint(city, scan(zip_city(city, tmp_path / str(value)), "train"))
+        (size, before), (same_size, after) = found
+        assert size == same_size and before != after
+
+    def test_a_toy_city_is_told_by_what_it_was_drawn_from(self, city):
+        (city / "toycity.json").write_text('{"version": 1}')
+        before = describe(city).fingerprint
+        for path in city.rglob("*.png"):
+            Image.open(path).save(path, compress_level=9)  # as another version of the compression would
+        assert describe(city).fingerprint == before
+        (city / "toycity.json").write_text('{"version": 2}')
+        assert describe(city).fingerprint != before
+
+    def test_coarse_images_of_other_cities_do_not_make_it_other_data(self, city):
+        write_city(city, {"train_extra": 2}, kind="gtCoarse", city="koeln")
+        told = describe(city, train="train_extra").subset
+        assert told == "2 of 20,000 training images, 2 of 500 validation images"
+
     def test_data_root_prefers_the_argument_then_the_environment(self, tmp_path, monkeypatch):
         monkeypatch.setenv("CITYSCAPES_DATASET", str(tmp_path / "b"))
         assert data_root(tmp_path / "a") == tmp_path / "a" and data_root() == tmp_path / "b"
@@ -235,6 +260,30 @@ class TestOneLineForWhatIsWrong:
             check(city)
         assert "gtFine/val/ulm/ulm_000001_000000_gtFine_labelIds.png is missing" in one_line(error)
 
+    @pytest.mark.parametrize("beside", [False, True], ids=["alone", "archives beside"])
+    def test_a_label_whose_image_is_missing_is_named(self, city, beside):
+        if beside:
+            zip_city(city, city)
+        for image in sorted(city.glob("leftImg8bit/train/*/*.png"))[:2]:
+            image.unlink()
+        with pytest.raises(FileNotFoundError) as error:
+            check(city)
+        assert "ulm_000000_000000_gtFine_labelIds.png has no image" in one_line(error)
+        assert "nor have 1 other labels" in str(error.value)
+        advice = "delete leftImg8bit/train, and the archive itself is read" if beside else "leave out its label too"
+        assert advice in str(error.value)
+
+    def test_a_subset_lacks_images_and_labels_alike(self, city):
+        for path in city.glob("*/train/*/ulm_000000_000000_*.png"):
+            path.unlink()
+        check(city)
+        assert describe(city).subset.startswith("2 of 2,975 training images")
+
+    def test_test_images_may_be_fewer_than_their_labels(self, city):
+        write_city(city, {"test": 2}, city="bonn")
+        first(city, "leftImg8bit/test/*/*.png").unlink()
+        check(city, ("train", "val", "test"))
+
     def test_a_name_twice(self, city):
         image = first(city, "leftImg8bit/train/*/*.png")
         copy = save_png(city / "leftImg8bit/train/copies" / image.name, np.zeros((16, 32, 3), np.uint8))
@@ -270,6 +319,11 @@ class TestOneLineForWhatIsWrong:
         with pytest.raises(ValueError, match=f"holds the value {value}") as error:
             Cityscapes(root, "train", (8, 16))[0]
         assert str(path) in one_line(error)
+
+    def test_road_and_void_in_one_bit(self, tmp_path):
+        path = tmp_path / "a_gtFine_labelTrainIds.png"
+        Image.fromarray(np.array([[0, 255]], dtype=np.uint8)).convert("1").save(path)
+        assert cityscapes.read_labels(path).tolist() == [[0, 255]]
 
     def test_an_illegal_label_value_in_16_bits(self, tmp_path):
         path = tmp_path / "a_gtFine_labelIds.png"
@@ -343,13 +397,32 @@ class TestDownloads:
             check(path.parent)
         assert str(path) in one_line(error)
 
+    @pytest.mark.parametrize(("byte", "value", "problem"), [(10, 9, "compression method"), (8, 1, "encrypted")])
+    def test_an_archive_packed_in_a_way_that_cannot_be_read(self, city, tmp_path, byte, value, problem):
+        path = zip_city(city, tmp_path / "z") / "leftImg8bit_trainvaltest.zip"
+        content = path.read_bytes()
+        for entry, offset in ((b"PK\1\2", byte), (b"PK\3\4", byte - 2)):  # in the archive's list and before each file
+            parts = content.split(entry)
+            content = entry.join(
+                [parts[0], *(part[: offset - 4] + bytes([value]) + part[offset - 3 :] for part in parts[1:])]
+            )
+        path.write_bytes(content)
+        with pytest.raises(ValueError, match=problem) as error:
+            check(path.parent)
+        assert str(path) in one_line(error) and "unpack the archive" in str(error.value)
+
+    def test_an_archive_beside_an_empty_folder_is_read(self, city, tmp_path):
+        zipped = zip_city(city, tmp_path / "z")
+        (zipped / "leftImg8bit" / "train").mkdir(parents=True)
+        check(zipped)
+
     def test_folders_win_over_archives(self, city):
         zip_city(city, city)
         assert all(not isinstance(pair.image, zips.Member) for pair in scan(city, "train"))
 
 
 def test_cityscapes_in_full_is_checked_by_names_and_headers(tmp_path, monkeypatch):
-    """Each file is opened once at most, for the 24 bytes that hold its size: seconds even for all of Cityscapes."""
+    """Each file is opened once, an image for the 24 bytes that hold its size: seconds even for all of Cityscapes."""
     [image, label] = [save_png(tmp_path / f"{k}.png", np.zeros((8, 8), np.uint8)) for k in ("image", "label")]
     for split, count in (("train", 2975), ("val", 500)):
         for top, suffix, file in (("leftImg8bit", "leftImg8bit", image), ("gtFine", "gtFine_labelIds", label)):
@@ -357,14 +430,13 @@ def test_cityscapes_in_full_is_checked_by_names_and_headers(tmp_path, monkeypatc
             folder.mkdir(parents=True)
             for i in range(count):
                 os.link(file, folder / f"ulm_{split == 'val':06d}_{i:06d}_{suffix}.png")
-    read, read_bytes = Counter(), cityscapes.read_bytes
+    read, open_file = Counter(), Path.open
     monkeypatch.setattr(cityscapes, "read_png", lambda file: pytest.fail(f"{file} was decoded"))
 
-    def counting(file, count=-1):
-        read[file, count] += 1
-        return read_bytes(file, count)
+    def counting(file, *mode):
+        read[file] += 1
+        return open_file(file, *mode)
 
-    monkeypatch.setattr(cityscapes, "read_bytes", counting)
-    check(tmp_path / "all")
-    assert len(read) == 2 * 3475 and {count for _, count in read} == {24} and set(read.values()) == {1}
+    monkeypatch.setattr(Path, "open", counting)
     assert describe(tmp_path / "all").subset is None
+    assert len(read) == 2 * 3475 and set(read.values()) == {1}

@@ -1,11 +1,15 @@
 """The data of a run: which images train, and what is said of them."""
 
+import errno
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
+from small_city import save_png
 
-from deeplab_lib import record
+from deeplab_lib import record, toycity
 from deeplab_lib.config import Config
 from deeplab_lib.data import prepare_data
 from deeplab_lib.train import fit
@@ -46,6 +50,38 @@ def test_coarse_images_pretrain_a_run_that_fine_ones_continue(coarse_city, smoke
 def test_the_training_split_is_part_of_a_run_only_where_it_is_not_the_usual(smoke):
     assert "split" not in smoke().result_dict()
     assert smoke(split="train").stem == smoke().stem
+
+
+def void(root, pattern):
+    for path in root.glob(pattern):
+        save_png(path, np.zeros((64, 128), np.uint8))
+
+
+@pytest.mark.parametrize("split", ["train", "val"])
+def test_a_split_without_a_valid_pixel_is_refused(city, split, smoke):
+    void(city, f"gtFine/{split}/*/*.png")
+    with pytest.raises(ValueError, match=f"all labels of the split {split} of .* are void"):
+        prepare_data(smoke(data=str(city), loss="median_ce" if split == "train" else "ce"), RGB_IMAGENET)
+
+
+def test_labels_of_mixed_sizes_are_evaluated_at_their_own(city, smoke):
+    """Whichever comes first: one label of another size than the input's is enough."""
+    config = smoke(data=str(city), image_height=64, image_width=128)
+    assert not prepare_data(config, RGB_IMAGENET).native
+    [image, label] = [sorted(city.glob(f"{top}/val/*/*.png"))[-1] for top in ("leftImg8bit", "gtFine")]
+    for path in (image, label):
+        save_png(path, np.asarray(Image.open(path)).repeat(2, 0).repeat(2, 1))
+    assert prepare_data(config, RGB_IMAGENET).native
+
+
+def test_a_folder_that_cannot_be_written_is_told_with_its_variable(smoke, tmp_path, monkeypatch):
+    def read_only(*arguments, **options):
+        raise OSError(errno.EROFS, "Read-only file system", str(tmp_path))
+
+    monkeypatch.setattr(toycity, "write", read_only)
+    with pytest.raises(ValueError, match="set DEEPLAB_DATA to a folder that can be written") as error:
+        prepare_data(smoke(), RGB_IMAGENET)
+    assert "\n" not in str(error.value)
 
 
 def test_a_missing_split_is_named(city):

@@ -263,13 +263,16 @@ def label_file(rng):
     """`(ending, bytes of a PNG, train ids)`."""
     by_id = rng.random() < 0.5
     ending, legal = ("labelIds", sorted(TRAIN_IDS)) if by_id else ("labelTrainIds", [*range(19), 255])
+    kind = rng.choice(("plain", "plain", "palette", "wide", "one bit", "illegal", "colours", "cut", "junk"))
+    legal = [0, 255] if kind == "one bit" else legal
     shape = rng.randint(1, 12), rng.randint(1, 12)
     ids = np.array([rng.choice(legal) for _ in range(math.prod(shape))], dtype=np.uint8).reshape(shape)
     meaning = np.vectorize(TRAIN_IDS.get)(ids) if by_id else ids
-    kind = rng.choice(("plain", "plain", "palette", "wide", "illegal", "colours", "cut", "junk"))
     if kind == "illegal":
         ids.flat[rng.randrange(ids.size)] = rng.choice([v for v in range(256) if v not in legal])
     image = Image.fromarray(ids.astype(np.uint16) if kind == "wide" else ids)
+    if kind == "one bit":
+        image = image.convert("1")
     if kind == "palette":
         image.putpalette(bytes(rng.randrange(256) for _ in range(768)))
     if kind == "colours":
@@ -283,7 +286,7 @@ def label_file(rng):
         content = rng.choice(
             (b"", b"<html>log in</html>", b"\x89PNG\r\n\x1a\n", bytes(rng.randrange(256) for _ in range(200)))
         )
-    return ending, content, meaning if kind in ("plain", "palette", "wide") else REFUSED
+    return ending, content, meaning if kind in ("plain", "palette", "wide", "one bit") else REFUSED
 
 
 def read_label_file(case, path):

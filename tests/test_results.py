@@ -378,6 +378,34 @@ def test_ablations_are_told_from_recipes_and_seeds_are_one_method(eight):
     assert [run.seed for run in methods(study.recipes)["DeepLabV2_ce"]] == [0, 1, 2]
 
 
+def started_from(path, weights, **recorded):
+    """Rewrite a run's JSON as if it had started from the `weights`."""
+    record = json.loads(path.read_text())
+    path.write_text(json.dumps(record | {"identity": {"weights": weights}} | recorded))
+
+
+def test_runs_that_found_other_weights_than_the_rest_are_no_recipes_as_they_are(eight):
+    for path in eight.glob("*.json"):
+        started_from(path, "63fe2227" + "0" * 56)
+    started_from(eight / "DeepLabV2_cv07_di03.json", "from scratch")
+    synthetic_runs.write_runs(eight, recipes=("ce",), seeds=(1,), images=12)
+    started_from(eight / "DeepLabV2_ce_seed1.json", "cd907fc2" + "0" * 56)
+    (study,) = studies(read_runs(eight))
+    assert len(study.recipes) == 7
+    assert [run.label for run in study.ablations] == ["CE, weights cd907fc2, seed 1", "CE + Dice, weights from scratch"]
+    assert [run.seed for run in methods(study.runs)["DeepLabV2_ce"]] == [0]
+
+
+def test_weights_that_are_recorded_elsewhere_or_not_at_all_set_no_run_apart(eight):
+    """A run's own first stage, a file that the stem names, and JSONs that say nothing of weights."""
+    for number, path in enumerate(sorted(eight.glob("*.json"))[:4]):
+        started_from(path, f"{number:064}", first_stage={"stem": "DeepLabV2_ce_split_train_extra"})
+    synthetic_runs.write_runs(eight, recipes=("ce",), suffix="pretrainednone", images=12)
+    started_from(eight / "DeepLabV2_ce_pretrainednone.json", "from scratch")
+    (study,) = studies(read_runs(eight))
+    assert len(study.recipes) == 8 and [run.label for run in study.ablations] == ["CE, pretrainednone"]
+
+
 def test_what_all_recipes_depart_in_makes_no_ablation_of_any(tmp_path):
     """It is told of the study; what a run departs in besides stays with the run, the unfinished ones included."""
     synthetic_runs.write_runs(tmp_path, recipes=("ce", "ce_dice"), suffix="batch4_lr0.5", images=12)

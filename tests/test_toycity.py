@@ -218,6 +218,13 @@ def test_an_unreadable_parameters_file_is_refused(tmp_path):
         toycity.write(tmp_path / "city", train=1, val=1, size=SIZE)
 
 
+def test_a_toy_city_that_lost_a_picture_is_refused(tmp_path):
+    root = toycity.write(tmp_path / "city", train=2, val=1, size=SIZE)
+    next(root.glob("leftImg8bit/train/*/*.png")).unlink()
+    with pytest.raises(FileExistsError, match="has 1 of the 2 pictures of the split train; delete the folder"):
+        toycity.write(root, train=2, val=1, size=SIZE)
+
+
 def test_an_empty_folder_is_filled(tmp_path):
     (tmp_path / "city").mkdir()
     toycity.write(tmp_path / "city", train=1, val=0, size=SIZE)

@@ -20,7 +20,7 @@ import pytest
 import torch
 from run_outcome import TIMINGS, assert_same, outcome, same_when_cut_short
 
-from deeplab_lib import checkpoint, files, toycity, train
+from deeplab_lib import checkpoint, files, record, toycity, train
 from deeplab_lib.architectures import make_model
 from deeplab_lib.checkpoint import RunFiles
 from deeplab_lib.config import Config
@@ -293,6 +293,27 @@ def test_changed_data_is_refused_with_what_changed_and_both_ways_out(smoke, tmp_
     assert "\n" not in str(raised.value) and files_of(config).path(".pt").read_bytes() == before
     fit(smoke(data=str(other), epochs=1, out_dir=str(tmp_path / "runs"), resume=False))
     assert files_of(config).path(".old1.pt").read_bytes() == before
+
+
+def test_a_run_whose_data_were_told_in_another_way_is_refused_saying_so(smoke):
+    """Its fingerprint cannot be compared, and two hashes alone would look like changed data."""
+    config = smoke(epochs=1)
+    path = fit(config)
+    summary = record.read_json(path)
+    del summary["identity"]["dataset_told_by"]
+    record.write_json(path, summary | {"identity": summary["identity"] | {"dataset": "0" * 64}})
+    with pytest.raises(ValueError, match=r"dataset: 0+ -> \w+; dataset_told_by: None -> names, sizes of images, "):
+        fit(config)
+
+
+def test_a_checkpoint_without_the_settings_of_its_weights_is_continued(smoke):
+    config = smoke(epochs=2)
+    interrupted(config, 3)
+    path = files_of(config).path(".pt")
+    state = checkpoint.load(path)
+    del state["weights"]
+    checkpoint.save(path, state)
+    assert record.read_json(fit(config))["finished"]
 
 
 def test_resume_false_starts_anew_and_keeps_the_old_files(whole, smoke):

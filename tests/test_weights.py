@@ -15,6 +15,7 @@ from torch.nn import functional as F
 from deeplab_lib import checkpoint, weights
 from deeplab_lib.architectures import make_model
 from deeplab_lib.model import DeepLabV2
+from deeplab_lib.train import fit
 from deeplab_lib.weights import BGR_CAFFE, RGB_IMAGENET, find_pretrained, load_pretrained, resolve
 
 BLOCKS, WIDTH = (1, 2, 1, 1), 8
@@ -162,9 +163,26 @@ def test_public_checkpoint_gives_the_logits_of_a_plain_network(prefix, archive, 
     assert len(report.sha256) == 64 and "\n" not in str(report)
 
 
+def calibrated(state, normalization):
+    """`state` with the variance of conv1's outputs on images under `normalization`, as training leaves it."""
+    photographs = np.random.default_rng(0).normal(115, 60, (4, 48, 48, 3)).clip(0, 255).astype(np.uint8)
+    seen = F.conv2d(torch.stack([normalization(image) for image in photographs]), state["conv1.weight"], stride=2)
+    return state | {"bn1.running_var": seen.var((0, 2, 3))}
+
+
+@pytest.mark.parametrize(
+    ("normalization", "stride_in"), [(BGR_CAFFE, "1x1"), (RGB_IMAGENET, "3x3")], ids=["Caffe", "torchvision"]
+)
+def test_a_resnet_without_its_classifier_is_told_by_the_images_it_saw(normalization, stride_in, tmp_path):
+    """Caffe's and torchvision's layers have the same names."""
+    state = {key: value for key, value in PlainDeepLab().state_dict().items() if "conv2d_list" not in key}
+    report = load_pretrained(small(), saved(tmp_path / "w.pth", calibrated(state, normalization)))
+    assert (report.normalization, report.stride_in, report.head) == (normalization, stride_in, False)
+
+
 def test_checkpoint_without_a_head_and_with_another_number_of_classes(tmp_path):
     plain = shaken(PlainDeepLab(classes=21))
-    whole = plain.state_dict()
+    whole = calibrated(plain.state_dict(), BGR_CAFFE)
     headless = {key: value for key, value in whole.items() if "conv2d_list" not in key}
     for state in (whole, headless, {"epoch": 3, "state_dict": whole}):
         model = small()
@@ -247,10 +265,31 @@ def test_own_best_weights_come_back_whole_with_their_settings(name, tmp_path, im
     assert report.head and (report.normalization, report.stride_in) == (BGR_CAFFE, "3x3")
 
 
+def test_a_runs_two_files_are_read_alike_and_give_what_was_tested(smoke, tmp_path):
+    """Weights that came with Caffe's preprocessing go on with it, whichever file of the run they are taken from."""
+    start, settings = tmp_path / "start.best.pt", weights.Pretrained(None, BGR_CAFFE, "3x3", "some file")
+    state = make_model("deeplabv2_micro", stride_in="3x3").state_dict()
+    checkpoint.save(start, {"model": state, "weights": settings.as_dict()})
+    path = fit(smoke(pretrained=str(start), epochs=1, ema=0.9))
+    best, last = (path.with_suffix(ending) for ending in (".best.pt", ".pt"))
+    for file in (best, last):
+        found = resolve(str(file), "deeplabv2_micro")
+        assert (found.normalization, found.stride_in) == (BGR_CAFFE, "3x3")
+    best, last = weights.read_weights(best)[0], weights.read_weights(last)[0]
+    assert best.keys() == last.keys() and all(torch.equal(best[key], last[key]) for key in best)
+
+
+@pytest.mark.parametrize("name", ["deeplabv2_micro", "lraspp_mobilenet_v3_large"])
+def test_own_weights_without_their_settings_are_refused(name, tmp_path):
+    state = {"model": make_model(name).state_dict(), "identity": {}}
+    with pytest.raises(ValueError, match=r"preprocessing and stride layout are not in the file; give .*\.best\.pt"):
+        load_pretrained(make_model(name), saved(tmp_path / "w.pt", state))
+
+
 def test_half_precision_weights_load_as_float32(tmp_path):
     state = {key: value.half() for key, value in small().state_dict().items() if value.is_floating_point()}
-    model = small()
-    load_pretrained(model, saved(tmp_path / "half.pth", state))
+    model, settings = small(), weights.Pretrained(None, RGB_IMAGENET, "1x1", "none").as_dict()
+    load_pretrained(model, saved(tmp_path / "half.pth", {"model": state, "weights": settings}))
     assert model.conv1.weight.dtype == torch.float32
     assert torch.equal(model.conv1.weight, state["conv1.weight"].float())
 
@@ -427,6 +466,18 @@ def test_the_variable_names_a_file_or_a_folder_or_is_an_error(alone, monkeypatch
     with pytest.raises(FileNotFoundError) as error:
         resolve("auto")
     one_line(error, "$DEEPLAB_PRETRAINED", "gone")
+
+
+def test_the_variables_file_is_for_the_network_that_its_name_says(alone, monkeypatch):
+    cache = alone / "torch" / "hub" / "checkpoints"
+    cache.mkdir(parents=True)
+    course = saved(alone / "DeepLab_resnet_pretrained_imagenet.pth", COURSE_KEYS)
+    own = saved(cache / "resnet50-0.pth", TORCHVISION_KEYS)
+    monkeypatch.setenv("DEEPLAB_PRETRAINED", str(course))
+    assert find_pretrained() == course and find_pretrained(model="deeplabv2_resnet50") == own
+    assert find_pretrained(model="fcn_resnet101") is None
+    monkeypatch.setenv("DEEPLAB_PRETRAINED", str(saved(alone / "mine.pth", TORCHVISION_KEYS)))
+    assert find_pretrained() == find_pretrained(model="deeplabv2_resnet50") == alone / "mine.pth"
 
 
 def test_a_path_is_found_from_the_project_root_too(alone, monkeypatch):

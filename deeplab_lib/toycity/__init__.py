@@ -321,6 +321,11 @@ def check(root, parameters):
         names = [name for name in parameters if found.get(name) != parameters[name]]
         changes = ", ".join(f"{name} {found.get(name)}, not {parameters[name]}" for name in names)
         raise FileExistsError(f"{root} holds another toy city ({changes}); delete it or name another folder")
+    for split, count in counts.items():
+        there = len(list((root / "leftImg8bit" / split).glob("*/*.png")))
+        if there != count:
+            lost = f"{there} of the {count} pictures of the split {split}"
+            raise FileExistsError(f"{root} has {lost}; delete the folder, and the toy city is drawn again")
     return True
 
 
