@@ -475,6 +475,8 @@ class Recomputed:
         place = [model, int(width), int(height)]
         row = next(row for row in self.costs if [row["model"], row["width"], row["height"]] == place)
         latency = row["latency_ms"] or {}
+        if column in ("q1", "q3") and latency.get("n") == 1:
+            return None
         return {
             "parameters": row["parameters"], "GMACs": row["macs"] / 1e9, "GFLOPs": row["flops"] / 1e9,
             "latency": latency.get("median"), "q1": latency.get("q1"), "q3": latency.get("q3"),
