@@ -159,6 +159,14 @@ def test_an_edge_towards_void_is_nobodys_outline():
     assert boundary_f(labels, torch.zeros_like(labels)).isnan().all()
 
 
+def test_what_is_predicted_at_void_is_nobodys_outline():
+    """A perfect prediction stays perfect whatever classes it names where there is no label."""
+    labels, guesses = halves(30).clone(), halves(30).clone()
+    labels[:, 5:35, 5:20] = VOID
+    guesses[:, 15:25, 8:16] = 2  # well inside the void
+    assert boundary_f(labels, guesses).tolist() == [100]
+
+
 @given(pairs(), st.randoms(use_true_random=False))
 def test_boundary_f_lies_in_range_and_is_per_image(pair, random):
     scores = boundary_f(*pair)
