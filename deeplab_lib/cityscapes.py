@@ -316,7 +316,16 @@ def read_png(file):
 
 def read_image(file):
     """uint8 RGB `(H, W, 3)`."""
-    return np.asarray(read_png(file).convert("RGB"))
+    return np.asarray(as_rgb(read_png(file), file))
+
+
+def as_rgb(image, file):
+    """A Pillow picture in RGB, 16-bit grey brought to 8 bits; `ValueError` when its numbers have no known range."""
+    if image.mode.startswith("I;16"):  # Pillow would cut off at 255: white
+        image = Image.fromarray((np.asarray(image) / 257).round().astype(np.uint8))
+    if image.mode in ("I", "F"):
+        raise ValueError(f"{file} holds numbers of no known range (mode {image.mode}); save it with 8 bits a channel")
+    return image.convert("RGB")
 
 
 def read_labels(file):

@@ -94,8 +94,12 @@ class Live:
         if isinstance(self.figure, Nowhere):
             return
         start = time.monotonic()
-        self.figure.update(png(show.curves(run.history, run.config)))
-        self.samples.update(png(self._predictions(run)))
+        try:
+            self.figure.update(png(show.curves(run.history, run.config)))
+            self.samples.update(png(self._predictions(run)))
+        except Exception as error:  # of any kind: no picture is worth a training
+            reason = (str(error).splitlines() or [""])[0]
+            print(f"note: not drawn ({type(error).__name__}: {reason}); the training goes on")
         self.drawing += time.monotonic() - start
 
     @torch.inference_mode()
@@ -104,9 +108,11 @@ class Live:
         numbers = np.linspace(0, len(data) - 1, 2).astype(int)
         images = torch.stack([data[number][0] for number in numbers]).to(run.device)
         mode = run.tested.training
-        run.tested.eval()
-        guesses = run.views(images).guess(run.config.size).to(torch.uint8).cpu().numpy()
-        run.tested.train(mode)
+        try:
+            run.tested.eval()
+            guesses = run.views(images).guess(run.config.size).to(torch.uint8).cpu().numpy()
+        finally:
+            run.tested.train(mode)
         return show.predictions(data, [data.pairs[number].name for number in numbers], guesses)
 
 

@@ -5,6 +5,7 @@ import torch
 from torch.nn import functional as F
 
 from deeplab_lib.labels import CATEGORIES, CLASSES, IGNORE_INDEX, NUM_CLASSES
+from deeplab_lib.pixels import check_labels
 
 
 def confusion_per_image(labels, predictions, num_classes=NUM_CLASSES, ignore_index=IGNORE_INDEX):
@@ -56,10 +57,17 @@ class ConfusionMatrix:
         self.counts = torch.zeros(num_classes, num_classes, dtype=torch.int64) if matrix is None else matrix
 
     def update(self, labels, predictions):
-        """Add `labels` and `predictions`, integer `(N, H, W)` or `(H, W)`; raises ValueError if the shapes differ."""
+        """Add `labels` and `predictions`, integer `(N, H, W)` or `(H, W)`.
+
+        Raises ValueError if the shapes differ, and, on a CPU, naming a label or prediction that is no class; a label
+        may be void.
+        """
         labels, predictions = (torch.as_tensor(t) for t in (labels, predictions))
         if labels.shape != predictions.shape:
             raise ValueError(f"labels {tuple(labels.shape)} and predictions {tuple(predictions.shape)} differ in shape")
+        if labels.is_cpu and predictions.is_cpu:  # on a GPU, where only the training counts, a look would wait for it
+            check_labels(labels, self.num_classes)
+            _check_predictions(predictions, self.num_classes)
         shape = (-1, *labels.shape[-2:])
         added = confusion_per_image(labels.reshape(shape), predictions.reshape(shape), self.num_classes).sum(0)
         self.counts = self.counts.to(added.device) + added
@@ -87,6 +95,12 @@ class ConfusionMatrix:
         """IoU of the seven categories in percent, `{name: value}`, NaN where absent."""
         member = np.array([[label.category == name for label in CLASSES] for name in CATEGORIES], dtype=np.int64)
         return dict(zip(CATEGORIES, iou(member @ self.matrix @ member.T).tolist(), strict=True))
+
+
+def _check_predictions(predictions, num_classes):
+    illegal = (predictions < 0) | (predictions >= num_classes)
+    if illegal.any():
+        raise ValueError(f"prediction {int(predictions[illegal][0])} is no class (0 to {num_classes - 1})")
 
 
 def boundary_f(labels, predictions, num_classes=NUM_CLASSES, tolerance=0.0075):

@@ -1,7 +1,6 @@
 """A trained run at work: predictions for the test server, and photographs of one's own."""
 
 import io
-import os
 import shutil
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -16,7 +15,7 @@ from deeplab_lib import checkpoint
 from deeplab_lib.architectures import make_model
 from deeplab_lib.averaging import Views
 from deeplab_lib.cache import Progress
-from deeplab_lib.cityscapes import read_image, read_labels, read_png, resize_image, scan
+from deeplab_lib.cityscapes import as_rgb, read_image, read_labels, read_png, resize_image, scan
 from deeplab_lib.config import assigned, best_amp, check_device
 from deeplab_lib.files import project_root, write_atomic, write_text
 from deeplab_lib.labels import CLASS_NAMES, ID_OF_TRAIN_ID, NUM_CLASSES, PALETTE, TRAIN_ID_OF_ID, colorize
@@ -29,6 +28,7 @@ from deeplab_lib.show import overlay
 from deeplab_lib.weights import NORMALIZATIONS, Normalization
 
 PHOTOGRAPHS = (".jpg", ".jpeg", ".png", ".webp", ".tif", ".tiff", ".bmp")
+OTHER_PICTURES = (".heic", ".heif", ".avif", ".gif", ".jxl", ".jp2", ".dng", ".cr2", ".cr3", ".nef", ".arw")
 LONGEST_SIDE = 2048  # larger photographs are reduced to it: the logits of 12 megapixels would take a gigabyte
 ENDING = ".best.pt"
 EXPORTED = "_pred_labelIds.png"  # the official scripts look for `<city>_<sequence>_<frame>*.png`
@@ -80,7 +80,7 @@ def find_runs(folder=None):
 
 @plainly
 def load_run(path=None, device="auto"):
-    """`TrainedRun` of a run's `.best.pt`, its `.json` or its stem with folder; None takes the latest run there is.
+    """`TrainedRun` of a run's stem with folder or of any of its files; None takes the latest run there is.
 
     Raises FileNotFoundError when there is none, ValueError when the file is damaged or holds no run.
     """
@@ -88,7 +88,8 @@ def load_run(path=None, device="auto"):
         path = next(iter(find_runs()), None)
         if path is None:
             raise FileNotFoundError(f"no trained run in {project_root() / 'runs'}: train one by notebooks/train.ipynb")
-    text = str(path).removesuffix(".json").removesuffix(ENDING)
+    text = str(Path(path).expanduser())
+    text = text.removesuffix(max((e for e in (*checkpoint.WRITTEN, ".ipynb") if text.endswith(e)), key=len, default=""))
     path = next((p for p in (Path(text + ENDING), project_root() / (text + ENDING)) if p.is_file()), None)
     if path is None:
         raise FileNotFoundError(f"no weights {text}{ENDING}: a run writes them at the end of its first epoch")
@@ -115,10 +116,12 @@ def load_run(path=None, device="auto"):
 def export(run, root, split, out, say=print):
     """Write what the Cityscapes test server and its evaluation script read: label ids at the images' own size.
 
-    One 8-bit PNG an image, `<city>_<sequence>_<frame>_pred_labelIds.png`. The folder `out` appears when all are
-    written; an earlier export there is replaced. Raises ValueError if `out` holds anything else. Returns `out`.
+    One 8-bit PNG an image, `<city>_<sequence>_<frame>_pred_labelIds.png`. The folder `out` gets them when all are
+    made; an earlier export there is replaced. Raises ValueError if `out` holds anything else. Returns `out`.
     """
-    pairs, out = scan(root, split), Path(out)
+    pairs, out = scan(root, split), Path(out).expanduser().resolve()
+    if out.exists() and not out.is_dir():
+        raise ValueError(f"{out} is a file: name a folder for the predictions")
     if out.exists() and any(not path.name.endswith(EXPORTED) for path in out.iterdir()):
         raise ValueError(f"{out} holds other files: name a new folder for the predictions")
     part = out.with_name(f".{out.name}.part")
@@ -130,19 +133,44 @@ def export(run, root, split, out, say=print):
                 label_ids = ID_OF_TRAIN_ID[run.predict(read_image(pair.image))]
                 Image.fromarray(label_ids).save(part / f"{pair.name}{EXPORTED}")
                 progress.update(1)
-        shutil.rmtree(out, ignore_errors=True)
-        os.replace(part, out)
-    finally:
+    except BaseException:
         shutil.rmtree(part, ignore_errors=True)
+        raise
+    try:
+        _move(part, out)
+    except OSError as error:
+        raise OSError(f"predictions not moved to {out} ({error.strerror or error}): they are in {part}") from None
     return out
 
 
+def _move(part, out):
+    """Move the files of `part` into `out` in place of those there; `out` itself, if a mount or in use, stays."""
+    out.mkdir(exist_ok=True)
+    for old in out.iterdir():
+        old.unlink()
+    for new in part.iterdir():
+        shutil.move(new, out)
+    part.rmdir()
+
+
+@plainly
 def score_export(out, root, split="val"):
-    """`ConfusionMatrix` of exported predictions against the labels' own pixels, as the official script scores them."""
+    """`ConfusionMatrix` of exported predictions against the labels' own pixels, as the official script scores them.
+
+    Raises ValueError naming a file that differs in size from its label, or that holds a label id of no class: the
+    official script would count such a pixel as missed.
+    """
     confusion = ConfusionMatrix()
     for pair in scan(root, split):
-        prediction = TRAIN_ID_OF_ID[np.asarray(read_png(Path(out) / f"{pair.name}{EXPORTED}"))]
-        confusion.update(read_labels(pair.label), prediction)
+        file = Path(out) / f"{pair.name}{EXPORTED}"
+        label_ids = np.asarray(read_png(file))
+        wrong = np.setdiff1d(label_ids, ID_OF_TRAIN_ID[:NUM_CLASSES])
+        if len(wrong):
+            raise ValueError(f"{file} holds the label id {wrong[0]}, which is no class: export the predictions again")
+        try:
+            confusion.update(read_labels(pair.label), TRAIN_ID_OF_ID[label_ids])
+        except ValueError as error:
+            raise ValueError(f"{file}: {error}; export the predictions again") from None
     return confusion
 
 
@@ -151,7 +179,7 @@ def score_export(out, root, split="val"):
 
 @dataclass(frozen=True)
 class Segmentation:
-    """A photograph, uint8 `(H, W, 3)`, and its predicted train ids, uint8 `(H, W)`."""
+    """A photograph, uint8 `(H, W, 3)`, and its predicted train ids, uint8 `(H, W)`; `name` is its file's."""
 
     name: str
     image: np.ndarray
@@ -174,8 +202,8 @@ class Segmentation:
 
 
 @plainly
-def find_photographs(path=None, run=None):
-    """The photograph `path`, or those in the folder `path`, sorted.
+def find_photographs(path=None, run=None, say=print):
+    """The photograph `path`, or those in the folder `path`, sorted; `say` tells of pictures in formats unknown here.
 
     None looks in the project's `photographs/`, then takes eight validation images of the data `run` was trained on.
     Raises FileNotFoundError when there is none.
@@ -187,7 +215,12 @@ def find_photographs(path=None, run=None):
     path = own if path is None else Path(path).expanduser()
     if path.is_file():
         return [path]
-    found = sorted(p for p in path.glob("*") if p.suffix.lower() in PHOTOGRAPHS)
+    # A Mac leaves a `._IMG.jpg` without a picture beside every file on a foreign drive.
+    files = sorted(p for p in path.glob("*") if not p.name.startswith("."))
+    found = [p for p in files if p.suffix.lower() in PHOTOGRAPHS]
+    others = [p.name for p in files if p.suffix.lower() in OTHER_PICTURES]
+    if others:
+        say(f"passed over: {len(others)} pictures such as {others[0]}, whose format is not known here; save as JPEG")
     if not found:
         raise FileNotFoundError(f"no photograph in {path}: looked for files that end in {' '.join(PHOTOGRAPHS)}")
     return found
@@ -197,10 +230,12 @@ def read_photograph(path):
     """uint8 RGB `(H, W, 3)`, upright and at most 2048 pixels long; ValueError when it cannot be read."""
     try:
         with path.open("rb") as stream:
-            image = ImageOps.exif_transpose(Image.open(stream)).convert("RGB")
+            image = ImageOps.exif_transpose(Image.open(stream))
+            image.load()
     except (UnidentifiedImageError, OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         reason = "not an image in a format known here" if isinstance(error, UnidentifiedImageError) else error
         raise ValueError(f"{path} cannot be read ({reason}); save it as JPEG or PNG") from None
+    image = as_rgb(image, path)
     image.thumbnail((LONGEST_SIDE, LONGEST_SIDE), Image.Resampling.LANCZOS)
     return np.asarray(image)
 
@@ -221,7 +256,16 @@ def segment(run, photograph):
     photograph = Path(photograph) if isinstance(photograph, str) else photograph
     image = read_photograph(photograph)
     train_ids = run.predict(image, input_size(image.shape[:2], run.size))
-    return Segmentation(photograph.name.rpartition(".")[0], image, train_ids)
+    return Segmentation(photograph.name, image, train_ids)
+
+
+def segment_readable(run, photographs, say=print):
+    """`Segmentation` of each of the `photographs` (paths) in turn; one that cannot be read is named through `say`."""
+    for photograph in photographs:
+        try:
+            yield segment(run, photograph)
+        except ValueError as error:
+            say(f"left out: {error}")
 
 
 def segment_all(run, photographs, out, say=print):
@@ -233,12 +277,9 @@ def segment_all(run, photographs, out, say=print):
     rows, out = {}, Path(out)
     with Progress(len(photographs), 0, say) as progress:
         for photograph in photographs:
-            try:
-                result = segment(run, photograph)
-                rows[photograph.name] = result.shares()
-                _save_jpeg(out / f"{photograph.name}_overlay.jpg", result.overlay())
-            except ValueError as error:
-                say(f"left out: {error}")
+            for result in segment_readable(run, [photograph], say):
+                rows[result.name] = result.shares()
+                _save_jpeg(out / f"{result.name}_overlay.jpg", result.overlay())
             progress.update(1)
     table = pd.DataFrame(rows.values(), index=rows, columns=CLASS_NAMES).fillna(0.0).rename_axis("photograph")
     write_text(out / "shares.csv", table.round(3).to_csv(lineterminator="\n"))

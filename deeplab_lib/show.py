@@ -108,7 +108,8 @@ def curves(history, config):
         mark = {"color": color, "marker": "o", "ms": 3}
         ax.plot(table["epoch"], table[f"train_{column}"], ls="--", mfc="white", label="training", **mark)
         ax.plot(table["epoch"], table[f"val_{column}"], label="validation", **mark)
-        highest = table[[f"train_{column}", f"val_{column}"]].max(axis=None)
+        values = table[[f"train_{column}", f"val_{column}"]].to_numpy(float)
+        highest = values[np.isfinite(values)].max(initial=0)
         ax.set(xlabel="epochs trained", ylabel=label, xlim=(0, 1.02 * config.epochs), ylim=(0, 1.08 * highest or 1))
         ax.locator_params(axis="x", integer=True)
     axes[0].legend()

@@ -97,6 +97,14 @@ def test_chosen_images_and_sizes(network):
         assert torch.equal(views.guess((50, 70))[1:2], views.guess((50, 70), slice(1, 2)))
 
 
+def test_the_scales_are_those_announced():
+    """`tta` promises the image, its mirror image, and both at 3/4 and 5/4 of its size."""
+    assert set(VIEWS) == {"none", "flip", "multiscale"} and VIEWS["none"] == ((1, False),)
+    assert set(VIEWS["flip"]) == {(1, False), (1, True)}
+    assert set(VIEWS["multiscale"]) == {(scale, mirrored) for scale in (0.75, 1, 1.25) for mirrored in (False, True)}
+    assert all(views[0] == (1, False) for views in VIEWS.values())  # the losses are taken of the first
+
+
 def test_a_view_has_its_scale_and_is_mirrored():
     images = torch.arange(8.0).repeat(1, 3, 4, 1)
     assert view(images, 0.75, False).shape[-2:] == (3, 6)

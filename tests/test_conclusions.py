@@ -10,6 +10,7 @@ from synthetic_runs import study_in_memory, write_runs
 
 from deeplab_lib import plots
 from deeplab_lib.analysis import claims, conclusions, prose, setting
+from deeplab_lib.analysis.captions import named
 from deeplab_lib.analysis.claims import UNTOLD
 from deeplab_lib.analysis.evidence import Evidence
 from deeplab_lib.analysis.gallery import Gallery, drawn_runs
@@ -260,6 +261,18 @@ def test_only_the_small_networks_are_called_the_same_built_shallow(planted):
     assert "built shallow and narrow" in setting.model([run], Numbers())
     other = replace(run, record=run.record | {"config": run.config | {"model": "lraspp"}})
     assert "shallow" not in setting.model([other], Numbers())
+
+
+@pytest.mark.parametrize(
+    ("label", "words"),
+    [
+        ("scene-most-disputed", "The most disputed image"),
+        ("loss-grid", "Training and validation loss of each run"),
+        ("predictions", "predictions"),
+    ],
+)
+def test_a_figure_left_out_is_named_readably(label, words):
+    assert named(label) == words
 
 
 def test_what_is_missing_is_listed(old, tmp_path):

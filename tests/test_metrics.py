@@ -112,6 +112,17 @@ def test_shapes_must_agree():
         ConfusionMatrix().update(torch.zeros(1, 2, 2), torch.zeros(1, 2, 3))
 
 
+@pytest.mark.parametrize("value", [-1, 19, 30, 300])
+def test_what_is_no_class_is_refused_by_its_value(value):
+    right, wrong = torch.zeros(1, 2, 2).long(), torch.full((1, 2, 2), value)
+    with pytest.raises(ValueError, match=rf"label {value} is neither a class \(0 to 18\) nor void"):
+        ConfusionMatrix().update(wrong, right)
+    with pytest.raises(ValueError, match=rf"prediction {value} is no class \(0 to 18\)"):
+        ConfusionMatrix().update(right, wrong)
+    with pytest.raises(ValueError, match="prediction 255 is no class"):
+        ConfusionMatrix().update(right, torch.full((1, 2, 2), VOID))
+
+
 @given(pairs())
 def test_categories_are_the_classes_pooled(pair):
     index = torch.tensor([CATEGORIES.index(label.category) for label in CLASSES])
@@ -157,6 +168,14 @@ def test_an_edge_towards_void_is_nobodys_outline():
     labels = torch.zeros(1, 20, 20, dtype=torch.long)
     labels[:, 5:9, 5:9] = VOID
     assert boundary_f(labels, torch.zeros_like(labels)).isnan().all()
+
+
+def test_what_is_predicted_at_void_is_nobodys_outline():
+    """A perfect prediction stays perfect whatever classes it names where there is no label."""
+    labels, guesses = halves(30).clone(), halves(30).clone()
+    labels[:, 5:35, 5:20] = VOID
+    guesses[:, 15:25, 8:16] = 2  # well inside the void
+    assert boundary_f(labels, guesses).tolist() == [100]
 
 
 @given(pairs(), st.randoms(use_true_random=False))

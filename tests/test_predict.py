@@ -1,5 +1,6 @@
 """Predictions: the official evaluator agrees, photographs keep their shape, and nothing half-written stays."""
 
+import errno
 import io
 import itertools
 import json
@@ -20,7 +21,7 @@ from torch.nn import functional as F
 
 from deeplab_lib import checkpoint, predict, toycity
 from deeplab_lib.architectures import make_model
-from deeplab_lib.cityscapes import Cityscapes, read_labels, scan
+from deeplab_lib.cityscapes import Cityscapes, read_image, read_labels, scan
 from deeplab_lib.labels import CATEGORIES, CLASS_NAMES, ID_OF_TRAIN_ID, PALETTE, colorize
 from deeplab_lib.metrics import ConfusionMatrix
 from deeplab_lib.predict import Segmentation, export, load_run, score_export, segment, segment_all
@@ -123,6 +124,22 @@ class TestOfficialScores:
         assert np.flatnonzero(np.isfinite(confusion.iou())).tolist() == [0, 1, 2]
         assert confusion.iou()[:3].tolist() == [50.0, 0.0, 0.0]
 
+    def test_what_is_no_prediction_is_refused_by_name_and_value(self, tmp_path):
+        root = write_city(tmp_path / "city", {"val": 1}, size=(8, 8))
+        [pair] = scan(root, "val")
+        path = tmp_path / "out" / f"{pair.name}_pred_labelIds.png"
+        for value in (0, 30, 77, 255):
+            save_png(path, np.array([[7, 7, 11, value]] * 8, dtype=np.uint8))
+            with pytest.raises(
+                ValueError, match=rf"{path.name} holds the label id {value}, which is no class"
+            ) as error:
+                score_export(path.parent, root)
+            one_line(error)
+        save_png(path, np.full((4, 8), 7, dtype=np.uint8))
+        with pytest.raises(ValueError, match=rf"{path.name}: labels \(8, 8\) and predictions \(4, 8\) differ") as error:
+            score_export(path.parent, root)
+        one_line(error)
+
     def test_neither_batch_size_nor_order_matters(self, run, city):
         dataset = Cityscapes(city, "val")
         labels = np.stack([dataset.full_labels(i) for i in range(4)])
@@ -169,6 +186,33 @@ class TestExport:
             export(run, city, "val", tmp_path)
         assert [path.name for path in tmp_path.iterdir()] == ["thesis.tex"]
 
+    def test_a_linked_folder_and_the_current_one_are_filled(self, run, city, tmp_path, monkeypatch):
+        drive, link = tmp_path / "drive", tmp_path / "out"
+        drive.mkdir()
+        link.symlink_to(drive)
+        assert export(run, city, "val", link) == drive and link.is_symlink()
+        assert len(list(link.iterdir())) == 4
+        monkeypatch.chdir(drive)
+        export(run, city, "test", ".")
+        assert len(os.listdir(".")) == 2 and sorted(os.listdir(tmp_path)) == ["drive", "out"]
+
+    def test_a_file_is_refused_before_anything_is_computed(self, city, tmp_path):
+        (tmp_path / "out").write_text("precious")
+        with pytest.raises(ValueError, match="is a file: name a folder") as error:
+            export(None, city, "val", tmp_path / "out")
+        one_line(error)
+        assert (tmp_path / "out").read_text() == "precious"
+
+    def test_predictions_that_cannot_be_moved_are_kept_and_their_place_is_told(self, run, city, tmp_path, monkeypatch):
+        def full(*names):
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+        monkeypatch.setattr(predict.shutil, "move", full)
+        with pytest.raises(OSError, match=r"not moved to .*out \(No space left.*they are in .*\.out\.part") as error:
+            export(run, city, "val", tmp_path / "out")
+        one_line(error)
+        assert len(list((tmp_path / ".out.part").iterdir())) == 4
+
     def test_a_truncated_image_leaves_nothing(self, run, tmp_path):
         root = write_city(tmp_path / "city")
         path = first(root, "leftImg8bit/val/*/*1_leftImg8bit.png")
@@ -180,11 +224,13 @@ class TestExport:
 
 
 class TestLoadRun:
-    def test_by_any_of_its_names(self, tmp_path):
+    def test_by_any_of_its_names(self, tmp_path, monkeypatch):
         path = saved_run(tmp_path, normalization=BGR_CAFFE, stem="DeepLabV2_ce07_l03_warnup_lr_0.0002", size=(40, 72))
         (tmp_path / "DeepLabV2_ce07_l03_warnup_lr_0.0002.json").write_text("{}")
         stem = tmp_path / "DeepLabV2_ce07_l03_warnup_lr_0.0002"
-        for name in (path, str(path), f"{stem}.json", stem):
+        monkeypatch.setenv("HOME", str(tmp_path))
+        endings = (".json", ".pt", ".previous.pt", ".csv", ".npz", ".ipynb")
+        for name in (path, str(path), stem, f"~/{path.name}", *(f"{stem}{ending}" for ending in endings)):
             run = load_run(name)
             assert (run.stem, run.size, run.normalization) == (stem.name, (40, 72), BGR_CAFFE)
             assert not run.model.training
@@ -197,6 +243,17 @@ class TestLoadRun:
         os.utime(saved_run(tmp_path / "runs" / "toycity", stem="a"), (2, 2))
         os.utime(saved_run(tmp_path / "runs" / "cityscapes", stem="b"), (1, 1))
         assert load_run().stem == "a" and [path.name for path in predict.find_runs()] == ["a.best.pt", "b.best.pt"]
+
+    def test_mixed_precision_is_that_of_the_training_where_it_ran_and_the_machines_own_elsewhere(
+        self, tmp_path, monkeypatch
+    ):
+        path = saved_run(tmp_path)
+        state = checkpoint.load(path)
+        monkeypatch.setattr(predict, "best_amp", lambda device: f"the best on {device}")
+        for trained_on, amp in (("cpu", "bf16"), ("cuda", "the best on cpu")):
+            state["config"] |= {"amp": "bf16", "device": trained_on}
+            checkpoint.save(path, state)
+            assert load_run(path, "cpu").amp == amp
 
     def test_what_is_no_run_is_refused_in_one_line(self, tmp_path):
         with pytest.raises(FileNotFoundError, match=r"nothing\.best\.pt") as error:
@@ -223,19 +280,46 @@ class TestPhotographs:
             assert h / w == pytest.approx(photograph[0] / photograph[1], rel=0.02)
             assert h * w == pytest.approx(512 * 1024, rel=0.02)
 
+    def test_the_network_sees_a_portrait_upright(self, run, tmp_path, monkeypatch):
+        """32 x 64 pixels in training; a portrait has as many, in its own shape."""
+        Image.new("RGB", (300, 600)).save(tmp_path / "portrait.jpg")
+        seen, scores = [], run.model.scores
+        monkeypatch.setattr(run.model, "scores", lambda images: seen.append(images.shape) or scores(images))
+        assert segment(run, tmp_path / "portrait.jpg").train_ids.shape == (600, 300)
+        assert seen == [(1, 3, 64, 32)]
+
     def test_turned_by_its_exif_and_bounded_in_size(self, run, tmp_path):
         exif = Image.Exif()
         exif[0x0112] = 6  # the camera was held upright
         Image.new("RGB", (3000, 1500), (90, 90, 90)).save(tmp_path / "phone.jpg", exif=exif)
         result = segment(run, tmp_path / "phone.jpg")
         assert result.image.shape == (2048, 1024, 3) and result.train_ids.shape == (2048, 1024)
-        assert result.name == "phone"
+        assert result.name == "phone.jpg"
 
     @pytest.mark.parametrize("mode", ["L", "RGBA", "P", "CMYK"])
     def test_any_mode_of_picture(self, run, tmp_path, mode):
         path = tmp_path / f"a.{'jpg' if mode == 'CMYK' else 'png'}"
         Image.new(mode, (64, 48)).save(path)
         assert segment(run, path).image.shape == (48, 64, 3)
+
+    @pytest.mark.parametrize("ending", ["png", "tif"])
+    def test_16_bit_grey_keeps_its_greys(self, tmp_path, ending):
+        grey = np.linspace(0, 65535, 64 * 48).reshape(48, 64).astype(np.uint16)
+        path = tmp_path / f"scan.{ending}"
+        Image.fromarray(grey).save(path)
+        for image in (predict.read_photograph(path), *([read_image(path)] if ending == "png" else [])):
+            assert image.shape == (48, 64, 3) and np.abs(image[..., 0] - grey / 257).max() <= 0.5
+
+    @pytest.mark.parametrize(("kind", "mode"), [(np.float32, "F"), (np.int32, "I")])
+    def test_numbers_without_a_range_are_refused(self, tmp_path, kind, mode):
+        path = tmp_path / "depth.tif"
+        Image.fromarray(np.full((4, 4), 70000, kind)).save(path)
+        for read in (predict.read_photograph, read_image):
+            with pytest.raises(
+                ValueError, match=rf"depth.tif holds numbers of no known range \(mode {mode}\)"
+            ) as error:
+                read(path)
+            one_line(error)
 
     def test_overlay_and_shares(self):
         image = np.full((2, 4, 3), 100, np.uint8)
@@ -263,6 +347,13 @@ class TestPhotographs:
         names = sorted(path.name for path in (tmp_path / "out").iterdir())
         assert names == ["a.png_overlay.jpg", "b.JPG_overlay.jpg", "c.jpeg_overlay.jpg", "shares.csv"]
 
+    def test_what_a_folder_holds_besides_is_passed_over_and_pictures_are_counted(self, tmp_path):
+        for name in ("._b.jpg", "b.jpg", "IMG_1.HEIC", "IMG_2.heic", "notes.txt"):
+            (tmp_path / name).touch()
+        said = []
+        assert predict.find_photographs(tmp_path, say=said.append) == [tmp_path / "b.jpg"]
+        assert len(said) == 1 and "2 pictures such as IMG_1.HEIC" in said[0]
+
     def test_where_photographs_are_looked_for(self, run, city, tmp_path, monkeypatch):
         monkeypatch.setattr(predict, "project_root", lambda: tmp_path)
         validation = predict.find_photographs(None, run)
@@ -277,6 +368,12 @@ class TestPhotographs:
         result = segment(run, scan(city, "val")[0].image)
         texts = {text.get_text() for text in predict.show(result).axes[2].get_yticklabels()}
         assert texts == {name for name, percent in result.shares().items() if percent >= 0.05}
+
+    def test_the_slider_has_all_photographs_of_a_folder(self, run, tmp_path):
+        for name in ("a.jpg", "a.png"):
+            Image.new("RGB", (64, 32)).save(tmp_path / name)
+        photograph = predict.slider(predict.segment_readable(run, predict.find_photographs(tmp_path))).children[0]
+        assert photograph.options == ("a.jpg", "a.png")
 
     def test_the_slider_uncovers_the_photograph(self, run, city):
         first, second = (segment(run, pair.image) for pair in scan(city, "val")[:2])
@@ -303,6 +400,18 @@ class TestNotebook:
         confusion = score_export(tmp_path / "out" / "val_labelIds", city)
         assert f"mIoU {confusion.miou():.2f} %" in said
         assert len(list((tmp_path / "out").glob("*_overlay.jpg"))) == 4
+
+    def test_a_photograph_that_cannot_be_read_is_named_and_left_out(self, city, tmp_path):
+        path, out, folder = saved_run(tmp_path, city), tmp_path / "executed.ipynb", tmp_path / "photographs"
+        folder.mkdir()
+        (folder / "a.jpg").write_text("not a picture")
+        Image.effect_noise((80, 60), 50).save(folder / "b.jpg")
+        parameters = {"run": str(path), "out_dir": str(tmp_path / "out"), "photographs": str(folder), "device": "cpu"}
+        papermill.execute_notebook(NOTEBOOK, out, parameters, cwd=NOTEBOOK.parent, progress_bar=False)
+        outputs = [output for cell in nbformat.read(out, 4).cells for output in cell.get("outputs", ())]
+        said = "".join(output.text for output in outputs if output.output_type == "stream")
+        assert f"left out: {folder / 'a.jpg'} cannot be read" in said
+        assert [p.name for p in (tmp_path / "out").glob("*_overlay.jpg")] == ["b.jpg_overlay.jpg"]
 
     def test_a_misspelt_parameter_is_refused(self):
         cell = "# Parameters\nphotograph = '/home/me'"

@@ -43,8 +43,13 @@ FIGURES = {
 
 
 def named(label):
-    """What a figure shows, in a few words: the beginning of its caption; a label without caption as it is."""
-    return re.split(r"[,.:;{]", FIGURES.get(label, label))[0].strip()
+    """What a figure shows, in a few words: the beginning of its caption; a label without caption as it is.
+
+    A label that tells figures with one caption apart, `scene-best`, has that caption.
+    """
+    own = max((key for key in FIGURES if f"{label}-".startswith(f"{key}-")), key=len, default=label)
+    role = label.removeprefix(own).replace("-", " ").strip()
+    return re.split(r"[,.:;{]", FIGURES.get(own, label).replace("{role}", role))[0].strip()
 
 
 class Table(NamedTuple):

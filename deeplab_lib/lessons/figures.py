@@ -379,7 +379,7 @@ def schedules(progress, rates):
         width = 1.3 * (len(alike) - alike.index(key))
         ax.plot(progress, values, color=look.color, ls=look.dash, lw=width, label=key)
     ax.set(
-        xlabel="epoch (of 50)", ylabel="base learning rate (log scale)", yscale="log", xlim=(0, 50), ylim=(1e-6, None)
+        xlabel="epochs trained", ylabel="base learning rate (log scale)", yscale="log", xlim=(0, 50), ylim=(1e-6, None)
     )
     ax.legend(loc="center left", bbox_to_anchor=(1.01, 0.5))
     return fig
