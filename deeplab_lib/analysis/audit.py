@@ -140,7 +140,7 @@ def computational_cost():
         "What the column FLOPs counts",
         "{printed} G FLOPs for every run",
         f"at {width} × {height}: {{macs}} G multiply-adds, {{flops}} G floating-point operations; "
-        + ("the printed figure is the number of multiply-adds" if fits_macs else "the printed figure is neither"),
+        "the printed figure is " + ("the number of multiply-adds" if fits_macs else "neither"),
         DISAGREES if abs(flops / 1e9 - published.FLOPS_G) > 0.005 else AGREES,
         "prints GMACs and GFLOPs in columns of their own",
         figures,

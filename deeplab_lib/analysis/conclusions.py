@@ -165,9 +165,8 @@ def conclusions(study, evidence, ranks, versus, verdicts, titles, numbers):
 
 def _narrower(verdicts, ranks):
     """Why a claim on who is best can be decided where the ranking leaves its runs tied, "" where none is."""
-    tied = len(ranks) > 1 and len(set(ranks["ties"].iloc[0]) & set("".join(ranks["ties"].iloc[1:]))) > 0
     keys = [v.claim.key for v in verdicts if v.verdict != UNTOLD and any(f.whole for f in v.deciding)]
-    if not tied or not keys:
+    if not keys or not len(ranks) or not prose.tied_with_first(ranks):
         return ""
     return (
         f"Claim {listing(keys)} is decided although the ranking leaves its first run tied with others: it asks less, "

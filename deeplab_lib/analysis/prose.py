@@ -304,12 +304,8 @@ def rare_classes(evidence):
     names = [CLASS_NAMES[c] for c in evidence.rare]
     if not names:
         return ""
-    if evidence.bootstrap is None:
-        return f"*Rare* are the classes under {RARE_SHARE:g} % of the labelled pixels of Cityscapes: {listing(names)}."
-    return (
-        f"*Rare* are the {count(len(names))} classes under {RARE_SHARE:g} % of the "
-        f"labelled validation pixels: {listing(names)}."
-    )
+    where = "validation pixels" if evidence.bootstrap else "pixels of Cityscapes"
+    return f"*Rare*, that is under {RARE_SHARE:g} % of the labelled {where}: {listing(names)}."
 
 
 def confusions(matrix, numbers):
@@ -354,12 +350,17 @@ def boundaries(table, titles, numbers):
     )
 
 
+def tied_with_first(table):
+    """The methods that share a letter with the first of `statistics.ranking`'s table."""
+    leader, *others = table.index
+    return [method for method in others if set(table["ties"][method]) & set(table["ties"][leader])]
+
+
 def ranking(table, titles, numbers):
     """Who leads, and who cannot be told apart from the leader: `table` as `statistics.ranking` gives it."""
     if len(table) < 2:
         return ""
-    leader, *others = table.index
-    tied = [method for method in others if set(table["ties"][method]) & set(table["ties"][leader])]
+    leader, tied = table.index[0], tied_with_first(table)
     top = numbers.put(f"reading.ranking.{leader}", table["value"].iloc[0], ".2f")
     named = f"{titles[leader]} has the highest final mIoU, {top} %"
     last = titles[table.index[-1]]
@@ -393,12 +394,17 @@ def differences(table, titles, evidence, numbers):
             for method, row in rows.iterrows()
         )
 
-    above, below = told[told["low"] > 0], told[told["high"] < 0]
-    within = told.drop(index=[*above.index, *below.index])
+    above, below, within = (told.loc[names] for names in _sides_of_zero(told))
     parts = [f"{named(above, 'above')} {_be(above)} better than {reference}"] if len(above) else []
     parts += [f"{named(below, 'below')} {_be(below)} worse than {reference}"] if len(below) else []
     parts += [f"{named(within, 'within')} cannot be told from {reference}"] if len(within) else []
     return f"In points of mIoU, {'; '.join(parts)}."
+
+
+def _sides_of_zero(table):
+    """The methods whose intervals lie above zero, below it, and neither, three lists."""
+    above, below = table["low"] > 0, table["high"] < 0
+    return [list(table.index[side]) for side in (above, below, ~(above | below))]
 
 
 def confounding(table, evidence, numbers):
@@ -479,8 +485,7 @@ def one_of_several(evidence):
 def told_apart(table, titles, evidence):
     """In a sentence without numbers, which runs lie above and below the baseline."""
     plain = f"plain cross-entropy ({titles[evidence.baseline.name]})"
-    above = [titles[method] for method in table.index if table.low[method] > 0]
-    below = [titles[method] for method in table.index if table.high[method] < 0]
+    above, below, rest = ([titles[method] for method in names] for names in _sides_of_zero(table))
     sides = [(names, where) for names, where in ((above, "above"), (below, "below")) if names]
     if not sides:
         return f"No run can be told from {plain}."
@@ -488,7 +493,6 @@ def told_apart(table, titles, evidence):
         f"{listing(names)} {'lies' if len(names) == 1 else 'lie'} surely {where} {it}"
         for (names, where), it in zip(sides, (plain, "it"), strict=False)
     ]
-    rest = [titles[method] for method in table.index if not (table.low[method] > 0 or table.high[method] < 0)]
     tail = f"; {listing(rest)} cannot be told from it" if rest else ""
     return f"{', and '.join(parts)}{tail}."
 

@@ -182,11 +182,11 @@ def efficiency_table(efficiency):
 def efficiency_note(efficiency):
     """How the costs were measured, and what was not."""
     devices = listing(sorted({f"{row.device_name} ({row.threads} threads)" for row in efficiency.itertuples()}))
-    timed = [row for row in efficiency.itertuples() if isinstance(row.latency_ms, dict)]
-    notes = {row.note for row in efficiency.itertuples() if not isinstance(row.latency_ms, dict) and row.note}
+    timed = efficiency["latency_ms"].map(lambda latency: isinstance(latency, dict))
+    notes = filter(None, efficiency["note"][~timed])
     reasons = sorted({re.sub(r"^not timed: |about [\d.]+ s here, ", "", note) for note in notes})
     text = f"Batch 1, on {devices}; latency as median and quartiles."
-    if any(row.latency_ms["n"] == 1 for row in timed):
+    if any(latency["n"] == 1 for latency in efficiency["latency_ms"][timed]):
         text += " Where no quartiles stand, one pass was made, while memory was recorded."
     return text + (f" Where no latency stands: {'; '.join(reasons)}." if reasons else "")
 
@@ -256,8 +256,7 @@ def configurations_note(runs):
 
 
 def provenance(runs):
-    """What was recorded of the runs' origin, as two tables of text: groups of fields that all share, and runs by what
-    differs."""
+    """What was recorded of the runs' origin, two tables of text: what all share, grouped, and runs by what differs."""
     recorded = [run for run in runs if run.record]
     fields = provenance_table(recorded).rename(columns={run.stem: run.label for run in recorded})
     told = [f"configuration: {name}" for name in ("loss", "lr", "power", "warmup_steps", "recipe_warmup_steps")]
