@@ -41,8 +41,9 @@ def batch(scale):
     return torch.randn(count, 3, *size, generator=rng), labels
 
 
-def steps(scale):
-    """The pair of training steps of a scale, each a function that returns its loss."""
+def steps(scale, amp="auto"):
+    """The pair of training steps of a scale, each a function that returns its loss; ours in mixed precision `amp`."""
+    kind = AMP if amp == "auto" else AMP_TYPES[amp]
     images, labels = batch(scale)
     torch.manual_seed(0)
     model, loss = make_model(SCALES[scale][0]).train(), make_loss("ce")
@@ -51,7 +52,7 @@ def steps(scale):
     optimizer, other = make_optimizer(model, 1e-3, fused=True), make_optimizer(usual, 1e-3)
 
     def ours():
-        with torch.autocast("cpu", AMP, enabled=AMP is not None):
+        with torch.autocast("cpu", kind, enabled=kind is not None):
             scores = model.scores(own)
         value = loss.total(loss.terms(scores, model.subsample(labels, scores.shape[-2:])))
         value.backward()

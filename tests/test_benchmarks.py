@@ -1,10 +1,12 @@
 """The benchmark: its arithmetic by hand, and that what it compares is the same."""
 
+from contextlib import nullcontext
+
 import numpy as np
 import pytest
 import torch
 
-from benchmarks import __main__, lines, plain
+from benchmarks import __main__, jobs, lines, plain
 from benchmarks.timing import alternate, compared, figure, quartiles, reached, sign_flip_p
 from deeplab_lib import metrics
 
@@ -89,3 +91,10 @@ def test_both_ways_of_scoring_agree():
 def test_plain_iou_by_hand():
     labels, guess = torch.tensor([[0, 0, 1, 255]]), torch.tensor([[0, 1, 1, 1]])
     assert plain.iou(labels, guess)[:3] == [50, 50, pytest.approx(np.nan, nan_ok=True)]
+
+
+def test_the_memory_of_a_step_is_measured_in_the_precision_asked_for(monkeypatch):
+    asked = []
+    monkeypatch.setattr(torch, "autocast", lambda device, kind, enabled: asked.append(kind) or nullcontext())
+    assert jobs.memory_of_step("ours", "bf16", "smoke")["peak_MB"] > 0
+    assert asked == [torch.bfloat16] * 2
