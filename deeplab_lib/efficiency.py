@@ -36,8 +36,8 @@ with warnings.catch_warnings():
     from fvcore.nn.jit_handles import conv_flop_count, get_shape
 
 WARM_UP, TIMED = 10, 100
+FEWEST = 4  # passes that a budget must hold: a first, cold one alone takes up to twice as long as those that follow
 PAPER_SIZE = (512, 1024)
-SLOW_NOTE = "batch 1; one pass only, after one at a quarter of the size, while memory was recorded (adds 1-3 %)"
 COMPARED = ("deeplabv2_resnet101", *TORCHVISION_NETWORKS)
 BACKBONES = ("deeplabv2_resnet50", "deeplabv2_resnet152", *(name for name in RESNETS if not name.endswith("_mini")))
 
@@ -200,25 +200,21 @@ def add_timings(row, model, budget, expected, device):
     if not budget:
         row["note"] = "not timed: counted only"
         return
-    if expected > budget:
-        row["note"] = f"not timed: an image takes about {expected:.1f} s here, too long for a budget of {budget:g} s"
+    if FEWEST * expected > budget:
+        row["note"] = f"not timed: an image takes about {expected:.1f} s here, too long for {budget:g} s of passes"
         return
-    synchronize = synchronizer(device)
     model = model.to(device).eval()
     image = torch.zeros(1, 3, row["height"], row["width"], device=device)
-    durations, slow = [], expected > budget / 2
-    if slow:
-        model(image[..., ::2, ::2])
-    once = lambda: durations.extend(time_runs(lambda: model(image), synchronize, most=1, seconds=0))  # noqa: E731
-    row["peak_memory_MB"] = peak_memory_mb(model, once, device)
-    row["latency_ms"] = quartiles(durations) if slow else latency_ms(lambda: model(image), synchronize, budget)
-    row["note"] = SLOW_NOTE if slow else "batch 1, transfer excluded, warmed up"
+    run = lambda: model(image)  # noqa: E731
+    row["peak_memory_MB"] = peak_memory_mb(model, run, device)
+    row["latency_ms"] = latency_ms(run, synchronizer(device), budget)
+    row["note"] = "batch 1, transfer excluded, warmed up"
 
 
 def measure(models, sizes, device="auto", budget=4.0, say=print, options=None):
     """Rows of `efficiency.json` for each named model at the size (H, W) beside it, one at a time, as an iterator.
 
-    budget: seconds of timed passes a model; a pass expected to take longer is not timed, and at 0 none.
+    budget: seconds of timed passes a model; where it would not hold `FEWEST` of them, or at 0, none is made.
     options: those of `make_model` for each. Raises ValueError for an unknown model.
     """
     options = options or [{}] * len(models)
@@ -229,7 +225,7 @@ def measure(models, sizes, device="auto", budget=4.0, say=print, options=None):
             model = make_model(name, **about)
         row = cost_row(name, model, size, device)
         expected = row["macs"] / speed
-        timed = min(1.25 * budget, (WARM_UP + TIMED) * expected) if expected <= budget else 0
+        timed = min(1.25 * budget, (WARM_UP + TIMED) * expected) if FEWEST * expected <= budget else 0
         told = f"{number}/{len(models)} {name} {size[1]}x{size[0]}: {row['macs'] / 1e9:.2f} GMACs"
         say(f"{told}, about {timed + 2:.0f} s" if budget else told)
         add_timings(row, make_model(name, **about) if timed else model, budget, expected, device)

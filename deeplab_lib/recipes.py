@@ -153,6 +153,6 @@ PRESETS = {
     "paper": Preset("deeplabv2_resnet101", 512, 1024, 50, 2, 1.0, 0.0, (400, 120), (1024, 2048)),
     # From scratch in a few hundred steps the study's rates are too low and the head's first steps too wild: ten times
     # the rate and a common warm-up mend both, alike for every recipe.
-    "demo": Preset("deeplabv2_mini", 128, 256, 6, 4, 10.0, 0.1, (320, 120), (128, 256)),
+    "demo": Preset("deeplabv2_mini", 128, 256, 5, 4, 10.0, 0.1, (320, 120), (128, 256)),
     "smoke": Preset("deeplabv2_micro", 32, 64, 5, 2, 10.0, 0.1, (20, 8), (64, 128)),
 }

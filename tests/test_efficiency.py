@@ -165,15 +165,14 @@ def test_one_image_in_inference_and_eval_mode():
     assert found["latency_ms"]["n"] == 100 and len(witness.seen) == 111  # one for memory, ten to warm up
 
 
-def test_a_slow_network_is_passed_once_and_a_hopeless_one_not_at_all():
+def test_a_network_is_not_timed_where_the_budget_would_not_hold_a_few_passes():
     witness, found = Witness(), row()
-    add_timings(found, witness, budget=1, expected=1, device="cpu")
-    assert found["latency_ms"]["n"] == 1 and found["note"] == efficiency.SLOW_NOTE
-    assert [shape for shape, *_ in witness.seen] == [(1, 3, 4, 8), (1, 3, 8, 16)]
+    add_timings(found, witness, budget=4, expected=1, device="cpu")
+    assert found["latency_ms"]["n"] >= 1 and witness.seen
     witness, found = Witness(), row()
-    add_timings(found, witness, budget=1, expected=1.5, device="cpu")
+    add_timings(found, witness, budget=4, expected=1.1, device="cpu")
     assert found["latency_ms"] is None and found["peak_memory_MB"] is None and not witness.seen
-    assert found["note"] == "not timed: an image takes about 1.5 s here, too long for a budget of 1 s"
+    assert found["note"] == "not timed: an image takes about 1.1 s here, too long for 4 s of passes"
 
 
 def test_a_measured_row_holds_every_figure():
