@@ -78,21 +78,32 @@ def find_runs(folder=None):
     return sorted(folder.rglob(f"*{ENDING}"), key=lambda path: path.stat().st_mtime, reverse=True)
 
 
+def weights_file(path=None):
+    """The `.best.pt` of a run's stem with folder, of any of its files, or of a folder's latest run; None: in `runs/`.
+
+    Paths start here or in the project. Raises FileNotFoundError when there is none.
+    """
+    roots = [project_root()] if path is None else [Path(), project_root()]
+    path = Path(path or "runs").expanduser()
+    ending = max((e for e in (*checkpoint.WRITTEN, ".ipynb") if path.name.endswith(e)), key=len, default="")
+    file = path.with_name(path.name.removesuffix(ending) + ENDING)
+    for root in roots:
+        if (root / file).is_file():
+            return root / file
+        if latest := next(iter(find_runs(root / path)), None):
+            return latest
+    if len(roots) == 1 or path.is_dir():
+        raise FileNotFoundError(f"no trained run in {roots[0] / path}: train one by notebooks/train.ipynb")
+    raise FileNotFoundError(f"no weights {file}: a run writes them at the end of its first epoch")
+
+
 @plainly
 def load_run(path=None, device="auto"):
-    """`TrainedRun` of a run's stem with folder or of any of its files; None takes the latest run there is.
+    """`TrainedRun` of what `weights_file` finds at `path`.
 
     Raises FileNotFoundError when there is none, ValueError when the file is damaged or holds no run.
     """
-    if path is None:
-        path = next(iter(find_runs()), None)
-        if path is None:
-            raise FileNotFoundError(f"no trained run in {project_root() / 'runs'}: train one by notebooks/train.ipynb")
-    text = str(Path(path).expanduser())
-    text = text.removesuffix(max((e for e in (*checkpoint.WRITTEN, ".ipynb") if text.endswith(e)), key=len, default=""))
-    path = next((p for p in (Path(text + ENDING), project_root() / (text + ENDING)) if p.is_file()), None)
-    if path is None:
-        raise FileNotFoundError(f"no weights {text}{ENDING}: a run writes them at the end of its first epoch")
+    path = weights_file(path)
     device = check_device(device)
     state = checkpoint.load(path)
     try:

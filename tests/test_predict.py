@@ -243,6 +243,10 @@ class TestLoadRun:
         os.utime(saved_run(tmp_path / "runs" / "toycity", stem="a"), (2, 2))
         os.utime(saved_run(tmp_path / "runs" / "cityscapes", stem="b"), (1, 1))
         assert load_run().stem == "a" and [path.name for path in predict.find_runs()] == ["a.best.pt", "b.best.pt"]
+        assert load_run("runs/cityscapes").stem == load_run(tmp_path / "runs" / "cityscapes").stem == "b"
+        (tmp_path / "empty").mkdir()
+        with pytest.raises(FileNotFoundError, match=r"no trained run in .*empty: train one"):
+            load_run(tmp_path / "empty")
 
     def test_mixed_precision_is_that_of_the_training_where_it_ran_and_the_machines_own_elsewhere(
         self, tmp_path, monkeypatch
