@@ -1,6 +1,6 @@
 """Measure everything and print it as a table; write results.json and results.png to benchmarks/results/.
 
-python -m benchmarks             (what `make bench` does: a quarter of an hour on two idle cores)
+python -m benchmarks             (what `make bench` does: half an hour on two idle cores)
 python -m benchmarks --quick     (few repeats, no network: about a minute)
 python -m benchmarks --only losses data
 """
@@ -25,6 +25,7 @@ GROUPS = {
     "losses": lambda: lines.measure_losses(FULL),
     "data": lambda: lines.measure_data(FULL),
     "split": lambda: jobs.measure_split(2),
+    "job": jobs.measure_job,
     "growth": lambda: jobs.measure_growth(100, 3),
     "choices": lambda: jobs.measure_choices(12, 8),
 }

@@ -9,6 +9,7 @@ import tempfile
 import time
 from collections import defaultdict
 from concurrent.futures import ThreadPoolExecutor
+from datetime import datetime
 from pathlib import Path
 
 import numpy as np
@@ -165,6 +166,50 @@ def measure_split(epochs):
         parts = child("train", folder, 320, epochs, "demo", DEEPLAB_CACHE=folder)["parts"]
     for part, seconds in parts.items():
         yield figure(f"demo run of {epochs} epochs: {part}", seconds, "CPU s", share=seconds / sum(parts.values()))
+
+
+def measure_job(**settings):
+    """Lines for the whole job, which is `make report` after set-up: toy city, eight runs, costs, analysis, report.
+
+    settings: of `workflow/config.yaml`. Runs side by side count once, as if they kept their cores busy to the end.
+    """
+    from deeplab_lib import study
+    from deeplab_lib.config import Config
+    from deeplab_lib.files import project_root
+
+    with tempfile.TemporaryDirectory() as folder:
+        places = {"runs": f"{folder}/runs", "report": f"{folder}/report"}
+        given = [f"{name}={json.dumps(value)}" for name, value in (settings | places).items()]
+        command = [sys.executable, "-m", "snakemake", "--snakefile", "workflow/Snakefile", "--config", *given]
+        environment = os.environ | {"DEEPLAB_DATA": folder, "DEEPLAB_CACHE": folder, "CITYSCAPES_DATASET": ""}
+        begun = time.time()
+        done = subprocess.run(command, cwd=project_root(), capture_output=True, text=True, env=environment)
+        ended = time.time()
+        if done.returncode:
+            raise RuntimeError(f"the job failed: {done.stdout.strip()[-500:]}")
+        runs = [json.loads(path.read_text()) for path in Path(folder, "runs").glob("DeepLab*.json")]
+        notebooks = {path.stem: executed(path) for path in Path(folder, "runs").glob("*.ipynb")}
+    report_from, report_to = notebooks.pop("analysis")
+    first, last = (pick(times) for pick, times in zip((min, max), zip(*notebooks.values(), strict=True), strict=True))
+    lanes, _ = study.side_by_side(len(runs), Config(preset=runs[0]["config"]["preset"]), os.cpu_count())
+    training = sum(run["wall_time_s"] for run in runs) / lanes
+    parts = {
+        "before the first run": first - begun,
+        "in the runs": last - first - training,
+        "costs of the networks": report_from - last,
+        "analysis": report_to - report_from,
+        "HTML and PDF": ended - report_to,
+    }
+    yield figure("the job", ended - begun, "s", 480, at_most=True, training_and_evaluation=training)
+    yield figure("the job: beside training and evaluation", sum(parts.values()), "s", 90, at_most=True)
+    for part, seconds in parts.items():
+        yield figure(f"the job: beside them, {part}", seconds, "s")
+
+
+def executed(notebook):
+    """When the execution of a notebook began and ended, in seconds since 1970."""
+    about = json.loads(notebook.read_text(encoding="utf-8"))["metadata"]["papermill"]
+    return tuple(datetime.fromisoformat(about[name]).timestamp() for name in ("start_time", "end_time"))
 
 
 def measure_growth(unit, repeats):

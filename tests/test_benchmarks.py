@@ -1,6 +1,10 @@
 """The benchmark: its arithmetic by hand, and that what it compares is the same."""
 
+import json
 from contextlib import nullcontext
+from datetime import UTC, datetime
+from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -98,3 +102,33 @@ def test_the_memory_of_a_step_is_measured_in_the_precision_asked_for(monkeypatch
     monkeypatch.setattr(torch, "autocast", lambda device, kind, enabled: asked.append(kind) or nullcontext())
     assert jobs.memory_of_step("ours", "bf16", "smoke")["peak_MB"] > 0
     assert asked == [torch.bfloat16] * 2
+
+
+def test_the_job_is_split_by_what_its_notebooks_say_of_themselves(monkeypatch):
+    """Two runs side by side from 6 to 106 and 110 s, the report from 130 to 170, an end at 180; 180 s of training."""
+    clock = iter((1000.0, 1180.0))
+    monkeypatch.setattr(jobs.time, "time", lambda: next(clock))
+    monkeypatch.setattr(jobs.os, "cpu_count", lambda: 2)
+
+    def make(command, **options):
+        runs = Path(next(word for word in command if word.startswith("runs=")).removeprefix("runs=").strip('"'))
+        runs.mkdir()
+        for name, *times in (("DeepLab_a", 6, 106), ("DeepLab_b", 6, 110), ("analysis", 130, 170)):
+            told = (datetime.fromtimestamp(1000 + seconds, UTC).isoformat() for seconds in times)
+            about = dict(zip(("start_time", "end_time"), told, strict=True))
+            (runs / f"{name}.ipynb").write_text(json.dumps({"metadata": {"papermill": about}}))
+        for name in "ab":
+            (runs / f"DeepLab_{name}.json").write_text('{"config": {"preset": "demo"}, "wall_time_s": 90}')
+        return SimpleNamespace(returncode=0)
+
+    monkeypatch.setattr(jobs.subprocess, "run", make)
+    job, beside, *parts = jobs.measure_job()
+    assert (job["value"], beside["value"]) == (180, 90) and not reached(beside | {"target": 89}) and reached(job)
+    assert [part["value"] for part in parts] == pytest.approx([6, 14, 20, 40, 10])
+
+
+def test_a_job_that_fails_is_no_measurement(monkeypatch):
+    failed = SimpleNamespace(returncode=1, stdout="out of memory\\n")
+    monkeypatch.setattr(jobs.subprocess, "run", lambda *args, **options: failed)
+    with pytest.raises(RuntimeError, match="the job failed: out of memory"):
+        list(jobs.measure_job())
