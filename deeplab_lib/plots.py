@@ -117,7 +117,7 @@ def sign(fig, text):
 @styled
 def laid_out(fig):
     """Lay a figure out once and for all; with a layout engine left, every saving would draw it twice."""
-    fig.draw_without_rendering()
+    fig.get_layout_engine().execute(fig)
     fig.set_layout_engine(None)
     return fig
 
