@@ -211,6 +211,58 @@ def test_bounded_keeps_what_together_stays_under_the_share():
     assert bounded(studentised, 0.0) == {"a"}
     assert bounded(studentised, 0.25) == {"a", "b"}
     assert bounded(studentised, 0.5) == {"a", "b", "c"}
+    # Each alone lacks bounds in a quarter, but in quarters of its own: two of them together in half.
+    apart = {name: np.where(np.arange(4) == place, inf, 1.0) for place, name in enumerate("abc")}
+    assert len(bounded(apart, 0.25)) == 1 and len(bounded(apart, 0.5)) == 2
+
+
+@pytest.mark.parametrize(("deciding", "told"), [(3, False), (4, True)])
+def test_a_class_may_lack_bounds_in_half_of_what_the_confidence_leaves(deciding, told):
+    """Of 10 images 3 decide in 97.2 % of all resamples, 4 in 99.4 %; intervals of 95 % ask for 97.5."""
+    rng = np.random.default_rng(1)
+    images = np.array([confusion((0, 0, 80), (0, 1, 5), (1, 1, 60)) for _ in range(10)])
+    other = images.copy()
+    other[:deciding, 0, 0] += rng.integers(2, 9, deciding)
+    measures = {"class_0": CLASS_MEASURES["class_0"]}
+    table = Bootstrap(Cells.of("AB", [images, other]), measures, 4000).interval({"d": difference("A", "B", "class_0")})
+    assert np.isfinite(table.low["d"]) == told
+
+
+def test_a_class_needs_its_images_in_every_run_of_a_comparison():
+    """B sees class 7, falsely, in all 20 images; A only in the 4 that hold it."""
+    images = np.array([confusion((0, 0, 90 + i), (1, 1, 5)) for i in range(20)])
+    images[:4, 7, 7] = 10
+    other = images.copy()
+    other[:, 0, 7] = 3
+    bootstrap = Bootstrap(Cells.of("AB", [images, other]), {"class_7": CLASS_MEASURES["class_7"]}, 200)
+    contrasts = {"B": Contrast("class_7", {"B": 1.0}), "A - B": difference("A", "B", "class_7")}
+    low = bootstrap.interval(contrasts).low
+    assert np.isfinite(low["B"]) and np.isnan(low["A - B"])
+
+
+def test_p_is_never_zero():
+    """What no resample reaches has one chance in as many as were drawn, and the data's own."""
+    images = np.array([confusion((0, 0, 90 + i % 7), (1, 1, 50)) for i in range(40)])
+    other = images + confusion((0, 1, 200))
+    table = Bootstrap(Cells.of("AB", [images, other]), resamples=99).interval({"d": difference("A", "B")})
+    assert table.p["d"] == 1 / 100
+
+
+def test_deviations_count_other_seeds_as_their_standard_error_does():
+    """By hand from what was drawn: two seeds of A, one of B, so s2 (1/2 + 1) on top of the images' variance."""
+    rng = np.random.default_rng(0)
+    labels, recall = synthetic_runs.scenes(rng, 40)
+    runs = [synthetic_runs.confusions(rng, labels, recall, effect) for effect in (-1, 1, 0)]
+    bootstrap = Bootstrap(Cells.of(["A", "A", "B"], runs), {MIOU: MEASURES[MIOU]}, 2000)
+    estimate, error, found = bootstrap._studentised(difference("A", "B"))
+    s2, (values, covariances) = bootstrap.seed_variance(MIOU), bootstrap.drawn[MIOU]
+    shift = np.sqrt(s2) * (bootstrap.shift[:, 0] - bootstrap.shift[:, 1])
+    variance = covariances[:, 0, 0] + covariances[:, 1, 1] - 2 * covariances[:, 0, 1] + 1.5 * s2 * bootstrap.chance
+    assert found == pytest.approx((values[:, 0] - values[:, 1] - estimate + shift) / np.sqrt(variance))
+    images = bootstrap.value[MIOU][1][0]
+    assert error**2 == pytest.approx(images[0, 0] + images[1, 1] - 2 * images[0, 1] + 1.5 * s2)
+    assert bootstrap.shift.std(axis=0) == pytest.approx([np.sqrt(0.5), 1], rel=0.06)
+    assert (bootstrap.freedom, bootstrap.chance.mean()) == (1, pytest.approx(1, rel=0.15))
 
 
 def test_difference_averages_groups():
