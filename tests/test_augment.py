@@ -205,6 +205,16 @@ def test_the_crop_with_the_rare_class_is_chosen():
     assert share[10] > 1.5 * share[1]
 
 
+def test_what_a_crop_shows_of_nothing_counts_for_nothing():
+    rarity = np.zeros(256)
+    rarity[7] = 2.0
+    crop = RandomScaleCrop((4, 4), FILL, 2, rarity)
+    labels = torch.full((8, 8), 7)
+    labels[:, 4:] = IGNORE_INDEX
+    assert crop.worth(labels, (0, 0, 4, 4)) == 2 and crop.worth(labels, (0, 2, 4, 4)) == 1  # half of it void
+    assert crop.worth(labels, (-3, 0, 4, 4)) == 0.5  # three rows of four lie outside the image
+
+
 # -- in training -------------------------------------------------------------------------------------------------------
 
 

@@ -127,6 +127,23 @@ def test_the_averaged_network_is_what_is_validated_and_kept(smoke):
     assert any(not torch.equal(value, state["model"][key]) for key, value in state["average"].items())
 
 
+def test_the_average_takes_in_every_step_by_its_number(smoke):
+    """The first keeps (1 + 0) / (10 + 0) of the start, the second 2 / 11, the third 3 / 12."""
+    weights, seen = lambda model: model.aspp.branches[0].weight.detach().double(), {}
+
+    def watch(event, run):
+        if event == "start":
+            seen["expected"] = weights(run.model).clone()
+        if event == "step" and run.step <= 3:
+            kept = run.step / (9 + run.step)
+            seen["expected"] = kept * seen["expected"] + (1 - kept) * weights(run.model)
+            assert torch.allclose(weights(run.average.model), seen["expected"], rtol=0, atol=1e-7)
+            seen["steps"] = run.step
+
+    fit(smoke(epochs=1, ema=0.99), watch)
+    assert seen["steps"] == 3
+
+
 def test_a_run_cut_short_ends_as_an_undisturbed_one(smoke, tmp_path):
     knobs = {"loss": "ours_standard", "epochs": 3}
 

@@ -1,6 +1,7 @@
 """The claims' rules: on values worked by hand, on planted effects, on no effect at all, and on the published tables."""
 
 import json
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -9,9 +10,9 @@ import synthetic_runs
 
 from deeplab_lib.analysis import claims
 from deeplab_lib.analysis.claims import ALL, CLAIMS, CONTRADICTED, SAME, SUPPORTED, UNTOLD, Higher, claim, judge
-from deeplab_lib.analysis.evidence import RARE, Evidence
+from deeplab_lib.analysis.evidence import RARE, Evidence, _row
 from deeplab_lib.analysis.numbers import Numbers
-from deeplab_lib.analysis.statistics import BOUNDARY
+from deeplab_lib.analysis.statistics import BOUNDARY, CLASS_MEASURES, MIOU
 from deeplab_lib.labels import CLASS_NAMES
 from deeplab_lib.recipes import RECIPES
 from deeplab_lib.results import read_runs, studies
@@ -143,6 +144,31 @@ def test_lovasz_as_good_as_the_rest_gives_up_no_class():
     """Equal quality, hardly any noise: no class lags by two points."""
     judged = evidence(seed=2, images=300, noise=0.01)
     assert verdict(judge(judged, {"h": CLAIMS["h"]}), "h").verdict == SUPPORTED
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "expected"), [(-1.9, 2, SUPPORTED), (-2.1, 2, UNTOLD), (-2.1, -0.1, CONTRADICTED)]
+)
+def test_a_class_counts_as_kept_by_its_lower_bound_and_as_given_up_by_its_upper(low, high, expected):
+    test = claims.Everywhere("everywhere", ("A",), ("B",))
+    known = {measure: {"A": 50.0, "B": 50.0} for measure in CLASS_MEASURES}
+    fine = {"estimate": 0.5, "low": 0.1, "high": 0.9}
+    intervals = {("class", ("A",), ("B",), measure): fine for measure in CLASS_MEASURES}
+    intervals["class", ("A",), ("B",), "class_3"] = {"estimate": -0.5, "low": low, "high": high}
+    scope = claims.Scope(ALL, (), SimpleNamespace(values=known))
+    assert test.judge(intervals, scope).verdict == expected
+
+
+def test_single_classes_are_held_to_a_higher_confidence():
+    asked = {}
+
+    def interval(contrasts, confidence, groups):
+        asked[next(iter(contrasts.values())).measure] = confidence
+        return pd.DataFrame(index=list(contrasts))
+
+    tests = [claims.Everywhere("everywhere", ("A",), ("B",)), Higher("higher", ("A",), ("B",))]
+    claims._intervals(SimpleNamespace(recipes=[], interval=interval), tests)
+    assert asked == {MIOU: 0.95, "class_0": 0.995}
 
 
 @pytest.mark.parametrize(
@@ -361,6 +387,14 @@ def test_ranking_neighbours_and_differences_agree_with_each_other():
         assert row.estimate == pytest.approx(levels[name] - levels["DeepLabV2_ce"])
     assert table.index[0] == RECIPES["ce_focal"].stem
     assert versus.low[RECIPES["ce_focal"].stem] > 0
+
+
+def test_a_pair_listed_the_other_way_round_is_turned():
+    pairs = pd.DataFrame(
+        {"estimate": [1.0], "low": [-1.0], "high": [4.0], "p": [0.2]}, index=pd.MultiIndex.from_tuples(["AB"])
+    )
+    assert dict(_row(pairs, "A", "B")) == {"estimate": 1, "low": -1, "high": 4, "p": 0.2}
+    assert dict(_row(pairs, "B", "A")) == {"estimate": -1, "low": -4, "high": 1, "p": 0.2}
 
 
 def test_class_tables_hold_every_class_of_every_recipe():

@@ -49,6 +49,15 @@ def test_data_decides_the_preset(monkeypatch, tmp_path):
     assert Config().data == str(tmp_path) and Config().preset == "paper"
 
 
+def test_a_warm_up_is_as_long_as_its_training():
+    """500 steps of the paper's 74,350; the demo adds a tenth of its own steps for every recipe."""
+    steps = lambda preset, per_epoch, **knobs: Config("ce_lovasz_warmup", preset=preset, **knobs).poly(per_epoch)  # noqa: E731
+    assert steps("paper", 1487).warmup_steps == 500 and steps("paper", 10).warmup_steps == 500
+    assert steps("demo", 80, epochs=5).warmup_steps == 40 + 3
+    assert steps("demo", 1487, epochs=50).warmup_steps == 7435 + 500
+    assert Config("ce", preset="demo", epochs=5).poly(80).warmup_steps == 40
+
+
 def test_a_config_cannot_be_changed():
     with pytest.raises(FrozenInstanceError):
         Config().epochs = 3

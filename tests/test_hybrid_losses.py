@@ -158,6 +158,8 @@ def weights_of(expression, counts=COUNTS):
 def test_median_frequency_by_hand():
     # Shares in the images that show the class: 180/300, 50/200, 70/200.
     assert weights_of("median_ce") == pytest.approx([0.35 / 0.6, 0.35 / 0.25, 1, 0.35 / 0.25])
+    # Images of 40 and of 10 valid pixels: shares 20/50 and 30/40; the median of two is their mean.
+    assert weights_of("median_ce", np.array([[10, 30], [10, 0]])) == pytest.approx([0.575 / 0.4, 0.575 / 0.75])
 
 
 def test_effective_number_by_hand():

@@ -3,6 +3,7 @@
 import subprocess
 import sys
 import time
+from contextlib import nullcontext
 from types import SimpleNamespace
 
 import pytest
@@ -14,6 +15,7 @@ from deeplab_lib.data import prepare_data
 from deeplab_lib.losses import TERMS, make_loss
 from deeplab_lib.metrics import ConfusionMatrix
 from deeplab_lib.safety import RunStopped
+from deeplab_lib.summary import expected_seconds
 from deeplab_lib.train import Run, fit
 from deeplab_lib.weights import RGB_IMAGENET
 
@@ -45,6 +47,18 @@ def test_peak_memory_is_of_this_program_and_not_of_the_one_that_started_it():
     program = "from deeplab_lib.record import peak_memory_mb; print(peak_memory_mb('cpu'))"
     told = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout
     assert 50 < float(told) < 1000 < len(held)
+
+
+def test_the_time_a_run_should_take_by_hand(monkeypatch):
+    """Half a second an image at 1.25 times its pixels; 12 are tested, mirrored too, at 1 + 9/16 + 25/16 times."""
+    monkeypatch.setattr(machine, "trial_batch", lambda run: torch.zeros(4, 3, 8, 8))
+    monkeypatch.setattr(machine, "pass_seconds", lambda run, images: 2.0)
+    monkeypatch.setattr(machine, "put_back", lambda model: nullcontext())
+    config = SimpleNamespace(gpus=1, tta="multiscale", batch_size=4, epochs=3)
+    about = {"data": SimpleNamespace(val=range(12)), "seen": lambda images: [images, images[..., ::2, ::2]]}
+    run = SimpleNamespace(config=config, model=torch.nn.Identity(), steps_per_epoch=10, step=5, **about)
+    validation = 12 * 0.5 / 3 * 2 * (1 + 9 / 16 + 25 / 16) / 1.25
+    assert expected_seconds(run) == pytest.approx((40 * 0.5 + validation) * 2.5)
 
 
 def test_pictures_of_fewer_images_than_usual(smoke, tmp_path):

@@ -150,6 +150,11 @@ def test_boundary_f_by_hand():
     assert boundary_f(halves(30), halves(32), tolerance=2 / 72).tolist() == [100]
 
 
+def test_the_boundary_tolerance_of_a_small_image_is_one_pixel():
+    small, shifted = halves(6, height=10, width=12), halves(7, height=10, width=12)  # 0.75 % of the diagonal: 0.12
+    assert boundary_f(small, shifted).tolist() == [100]
+
+
 def test_boundary_f_of_a_spurious_class():
     labels = halves(30)
     guesses = labels.clone()

@@ -309,6 +309,14 @@ def test_a_freeze_drops_gradients_and_a_thaw_restores_training():
     assert "layer1.0.conv1.weight" in moved
 
 
+def test_a_freeze_in_the_middle_of_an_epoch_holds_the_statistics_at_once():
+    model = micro().train()
+    model.freeze(("layer1",))
+    assert not model.layer1[0].bn1.training and model.layer2[0].bn1.training and model.training
+    model.freeze(())
+    assert model.layer1[0].bn1.training
+
+
 def test_a_freeze_replaces_the_earlier_one():
     model = micro()
     model.freeze(("layer1",))

@@ -143,6 +143,13 @@ def test_final_columns_win_by_their_last_finite_row(old_csv):
     ]
 
 
+def test_the_best_epoch_is_the_first_of_the_highest(old_csv):
+    path, frame, write = old_csv
+    frame["val_mIoU"] = [10.0, 40.0, 20.0, 40.0]
+    write()
+    assert read_run(path).best == (2, 40)
+
+
 def test_an_empty_final_column_changes_nothing(old_csv):
     path, frame, write = old_csv
     frame["val_mIoU_final"] = np.nan

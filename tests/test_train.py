@@ -20,11 +20,12 @@ import pytest
 import torch
 from run_outcome import TIMINGS, assert_same, outcome, same_when_cut_short
 
-from deeplab_lib import checkpoint, files, record, toycity, train
+from deeplab_lib import checkpoint, files, machine, record, toycity, train
 from deeplab_lib.architectures import make_model
 from deeplab_lib.checkpoint import RunFiles
 from deeplab_lib.config import Config
 from deeplab_lib.labels import NUM_CLASSES
+from deeplab_lib.metrics import ConfusionMatrix
 from deeplab_lib.safety import RunStopped
 from deeplab_lib.train import fit
 
@@ -126,6 +127,38 @@ def test_best_weights_are_those_of_the_best_epoch(whole):
     assert best["best"]["epoch"] == record["best"]["epoch"]
     alike = all(torch.equal(best["model"][key], value) for key, value in last["model"].items())
     assert alike == (record["best"]["epoch"] == EPOCHS)
+
+
+def test_of_equal_epochs_the_first_is_the_best(smoke, monkeypatch):
+    monkeypatch.setattr(ConfusionMatrix, "miou", lambda counts: 40.0)
+    config = smoke(epochs=2)
+    fit(config)
+    assert record_of(config)["best"] == {"epoch": 1, "val_mIoU": 40.0}
+
+
+def test_the_optimiser_is_the_studys():
+    backbone, head = train.make_optimizer(make_model("deeplabv2_micro"), 1e-3).param_groups
+    assert all((group["momentum"], group["weight_decay"]) == (0.9, 5e-4) for group in (backbone, head))
+    assert not backbone["nesterov"] and (backbone["factor"], head["factor"]) == (1, 10)
+
+
+def test_a_loss_by_class_frequency_validates_with_the_weights_it_trains_with(smoke):
+    seen = []
+    fit(smoke(loss="median_ce", epochs=1), lambda event, run: seen.append(run) if event == "start" else None)
+    trained, validated = (loss.losses["median_ce"].weights for loss in (seen[0].loss, seen[0].validation_loss))
+    assert torch.equal(trained, validated) and len(set(trained.tolist())) > 2
+
+
+def test_a_step_that_is_still_to_be_looked_at_is_so_before_anything_is_saved(smoke):
+    def save_too_early(event, run):
+        if (event, run.step) == ("step", 3):
+            run.unchecked = machine.Copy(torch.tensor([float("nan")])), [0, 1], 3
+            run.save()
+
+    config = smoke(epochs=1)
+    with pytest.raises(RunStopped, match="not finite at epoch 1, step 3: ce = nan"):
+        fit(config, save_too_early)
+    assert not files_of(config).path(".pt").exists()
 
 
 def test_frozen_weights_stay_and_rates_are_those_of_the_plan(focal):
