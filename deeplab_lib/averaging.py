@@ -48,7 +48,7 @@ class Views:
 
     def __init__(self, model, score, images, tta="none"):
         self.model, self.views = model, VIEWS[tta]
-        self.scores = [score(view(images, *how)) for how in self.views]
+        self.scores = [score(view(images, *how, model.stride)) for how in self.views]
         self.plain = self.scores[0]
 
     def guess(self, size, chosen=slice(None)):
@@ -65,10 +65,13 @@ class Views:
         return total.max(1).indices
 
 
-def view(images, scale, mirrored=False):
-    """`images (N, 3, H, W)` at `scale`, mirrored or not."""
+def view(images, scale, mirrored=False, stride=8):
+    """`images (N, 3, H, W)` at about `scale`, mirrored or not.
+
+    Sides keep their remainder by `stride`: where cells of the network's grid lie in the image's corners, they do here.
+    """
     if scale != 1:
         # By its size, not its factor, which would cut off a border at the right and below.
-        size = [round(scale * pixels) for pixels in images.shape[-2:]]
+        size = [stride * round(scale * (side // stride)) + side % stride for side in images.shape[-2:]]
         images = F.interpolate(images, size=size, mode="bilinear", align_corners=False, antialias=scale < 1)
     return images.flip(-1) if mirrored else images

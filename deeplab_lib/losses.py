@@ -211,7 +211,8 @@ def make_term(name, options, expression):
     """One loss from its name and its options text, `"gamma=2"`; ValueError names the valid ones."""
     if name not in TERMS:
         raise ValueError(f"loss {expression!r}: no term {name!r}{did_you_mean(name, TERMS)}; terms: {', '.join(TERMS)}")
-    valid = [key for key in inspect.signature(TERMS[name].__init__).parameters if key != "self"]
+    parameters = inspect.signature(TERMS[name]).parameters.values()
+    valid = [parameter.name for parameter in parameters if parameter.kind == parameter.POSITIONAL_OR_KEYWORD]
     values = {}
     for text in options.split(",") if options.strip() else []:
         match = OPTION.fullmatch(text)

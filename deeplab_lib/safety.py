@@ -61,7 +61,8 @@ class Stop:
         if threading.current_thread() is not threading.main_thread():
             yield stop  # only the main thread may handle signals
             return
-        before = {number: signal.signal(number, stop._on_signal) for number in SIGNALS}
+        heard = [number for number in SIGNALS if not outlived(number)]
+        before = {number: signal.signal(number, stop._on_signal) for number in heard}
         try:
             yield stop
         finally:
@@ -77,6 +78,11 @@ class Stop:
         """Raise `StopAsked` if a stop was asked for."""
         if self.asked:
             raise StopAsked(self.asked)
+
+
+def outlived(number):
+    """Whether the signal is a hang-up that this process was started to outlive, as by `nohup`."""
+    return number == getattr(signal, "SIGHUP", None) and signal.getsignal(number) is signal.SIG_IGN
 
 
 def leave_signals(worker):

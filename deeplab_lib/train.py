@@ -52,8 +52,13 @@ def fit(config, watch=quiet):
     processes in the first of them, whither it is pickled.
     Raises ValueError for wrong input before anything is trained and RunStopped when the run is cut short.
     """
+    return complete(config, watch)[0]
+
+
+def complete(config, watch):
+    """What `fit` does; returns its path, and the name of a signal that came too late to cut this run short, if any."""
     distributed.check_guarded()
-    files = RunFiles(Path(config.out_dir), config.stem)
+    late, files = None, RunFiles(Path(config.out_dir), config.stem)
     with checkpoint.run_lock(files):
         pretrained = weights.resolve(starting_weights(config, watch), config.model)
         data = prepare_data(config, pretrained.normalization)
@@ -64,9 +69,10 @@ def fit(config, watch=quiet):
         if summary is None:
             with Stop.listening() as stop:
                 distributed.launch(config, train_run, (config, files, data, pretrained, identity, watch), stop)
+            late = stop.asked
         else:
             refuse_changes(files, summary.get("identity", {}), identity)
-    return files.path(".json")
+    return files.path(".json"), late
 
 
 def starting_weights(config, watch):
@@ -78,7 +84,10 @@ def starting_weights(config, watch):
     if first is None:
         return config.pretrained
     check_data(config)
-    return fit(first, watch).with_suffix(".best.pt")
+    path, late = complete(first, watch)
+    if late:
+        raise RunStopped(f"stopped by {late} between the two stages; the first is complete; run it again to continue")
+    return path.with_suffix(".best.pt")
 
 
 def train_run(*parts):
@@ -241,7 +250,8 @@ class Run:
 
     def seen(self, images):
         """`images (N, 3, H, W)` at every scale at which the network is trained on them, a list."""
-        return [images] + ([view(images, scale) for scale in SCALES] if self.config.multiscale else [])
+        scales = SCALES if self.config.multiscale else ()
+        return [images, *(view(images, scale, stride=self.model.stride) for scale in scales)]
 
     def supervised(self, images):
         """Logits that the loss sees, a list of `(N, C, h, w)`, those of the whole batch's images as they are first.

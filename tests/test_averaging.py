@@ -1,11 +1,14 @@
 """The network that is tested: averages over time and over views, and what becomes of them when a run is cut short."""
 
 import json
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from torch import nn
 
 from deeplab_lib import checkpoint
@@ -106,9 +109,23 @@ def test_the_scales_are_those_announced():
 
 
 def test_a_view_has_its_scale_and_is_mirrored():
-    images = torch.arange(8.0).repeat(1, 3, 4, 1)
-    assert view(images, 0.75, False).shape[-2:] == (3, 6)
+    images = torch.arange(64.0).repeat(1, 3, 32, 1)
+    assert view(images, 0.75, False).shape[-2:] == (24, 48)
     assert torch.equal(view(images, 1.0, True), images.flip(-1))
+
+
+@given(st.integers(4, 40), st.integers(0, 1), st.sampled_from((0.5, 0.75, 1.25)), st.sampled_from((8, 16)))
+def test_a_view_has_grid_cells_in_its_corners_where_the_image_has(cells, rest, scale, stride):
+    """136 pixels at 0.75 would be 102, whose last cell lies 5 pixels inside; 104 has it where the image does."""
+    side = stride * cells + rest
+    seen = view(torch.zeros(1, 3, side, side), scale, stride=stride).shape[-1]
+    assert seen % stride == rest and abs(seen - scale * side) <= stride / 2 + 1
+
+
+def test_the_network_sees_views_of_its_own_stride():
+    shapes, network = [], SimpleNamespace(stride=16)
+    Views(network, lambda seen: shapes.append(tuple(seen.shape[-2:])), torch.zeros(1, 3, 80, 161), "multiscale")
+    assert shapes == [(80, 161)] * 2 + [(64, 129)] * 2 + [(96, 193)] * 2
 
 
 # -- in a run ----------------------------------------------------------------------------------------------------------

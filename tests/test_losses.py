@@ -396,6 +396,7 @@ def test_options_reach_their_loss():
         ("focal(gamma=-1)", "focal cannot take 'gamma=-1'"),
         ("focal(gamma=1e999)", "gamma is inf"),
         ("dice(alpha=1)", "dice cannot take 'alpha=1'; it takes none"),
+        ("lovasz(kwargs=1)", "lovasz cannot take 'kwargs=1'; it takes none"),
         ("tversky(alpha=0, beta=0)", "alpha and beta are both 0"),
         ("ce(", "expected \\+ or the end before '\\('"),
         ("__import__('os')", "no term '__import__'"),

@@ -57,6 +57,21 @@ def test_handlers_are_put_back_whatever_happens():
     assert [signal.getsignal(number) for number in SIGNALS] == before
 
 
+@pytest.mark.skipif(not hasattr(signal, "SIGHUP"), reason="no hang-ups here")
+def test_a_hang_up_that_was_to_be_outlived_is():
+    """`nohup` starts a program with hang-ups ignored."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with Stop.listening() as stop:
+            os.kill(os.getpid(), signal.SIGHUP)
+            stop.check()
+            os.kill(os.getpid(), signal.SIGTERM)
+            assert stop.asked == "SIGTERM"
+        assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGHUP, before)
+
+
 def test_outside_the_main_thread_signals_are_left_alone():
     found = []
 

@@ -240,6 +240,14 @@ def test_a_class_needs_its_images_in_every_run_of_a_comparison():
     assert np.isfinite(low["B"]) and np.isnan(low["A - B"])
 
 
+@pytest.mark.parametrize(("images", "told"), [(1, False), (4, False), (5, True)])
+def test_a_handful_of_images_decides_nothing(images, told):
+    """One image is the same in every resample, which would make any difference certain."""
+    bootstrap = Bootstrap(random_cells(images=images, effect=20.0)[0], resamples=200)
+    table = bootstrap.interval({name: difference("A", "B", name) for name in (MIOU, BOUNDARY)})
+    assert np.isfinite(table.low).tolist() == [told] * 2 and np.isfinite(table.estimate).all()
+
+
 def test_p_is_never_zero():
     """What no resample reaches has one chance in as many as were drawn, and the data's own."""
     images = np.array([confusion((0, 0, 90 + i % 7), (1, 1, 50)) for i in range(40)])

@@ -1,6 +1,8 @@
 """Coarse labels, then fine, by one call: two runs, of which the second starts from the first's weights."""
 
+import os
 import shutil
+import signal
 from pathlib import Path
 
 import pandas as pd
@@ -80,6 +82,21 @@ def test_stopped_anywhere_the_same_command_ends_as_if_undisturbed(undisturbed, s
         pd.testing.assert_frame_equal(*tables)
         states = [checkpoint.load(files(c).path(".pt"))["model"] for c in (one, other)]
         assert all(torch.equal(states[0][key], value) for key, value in states[1].items())
+
+
+def test_a_stop_as_the_first_stage_ends_does_not_begin_the_second(smoke):
+    config, trained = smoke(**KNOBS), []
+
+    def watch(event, run):
+        trained.extend([run.config.split] * (event == "step"))
+        if (event, run.config.split) == ("finish", "train_extra"):
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    with pytest.raises(RunStopped, match="stopped by SIGTERM between the two stages; the first is complete"):
+        fit(config, watch)
+    assert set(trained) == {"train_extra"} and files(config.first_stage).path(".json").exists()
+    fit(config, lambda event, run: trained.append(run.config.split) if event == "start" else None)
+    assert trained[-1] == "train"
 
 
 def test_other_weights_of_the_first_stage_make_another_run(undisturbed, tmp_path):

@@ -278,6 +278,18 @@ def test_a_stop_reaches_the_notebook_which_saves(tmp_path, how):
     assert [line for line in shown.splitlines() if not line.startswith("[name] ")] == []
 
 
+@pytest.mark.skipif(not hasattr(signal, "SIGHUP"), reason="no hang-ups here")
+def test_under_nohup_a_hang_up_stops_nothing(tmp_path, monkeypatch):
+    popen = subprocess.Popen
+    monkeypatch.setattr(subprocess, "Popen", lambda words, **how: popen(["nohup", *words], **how))
+    process = executing(tmp_path, 'import time\nprint("working", flush=True)\ntime.sleep(2)\nprint("to the end")')
+    line = process.stdout.readline()
+    while "working" not in line:
+        line = process.stdout.readline()
+    process.send_signal(signal.SIGHUP)
+    assert "[name] to the end" in process.communicate(timeout=30)[0] and process.returncode == 0
+
+
 def test_a_kernel_sees_its_lane_alone_and_a_killed_one_is_told(tmp_path):
     source = (
         "import os, signal, time\nprint(os.environ['CUDA_VISIBLE_DEVICES'], flush=True)\n"

@@ -54,7 +54,8 @@ class Stop:
     def __init__(self):
         self.asked = False
         for number in SIGNALS:
-            signal.signal(number, self)
+            if signal.getsignal(number) is not signal.SIG_IGN:  # as under nohup, which asks to outlive a hang-up
+                signal.signal(number, self)
 
     def __call__(self, *signal_and_frame):
         self.asked = True

@@ -26,7 +26,7 @@ RESAMPLES = 10_000
 CONFIDENCE = 0.95
 MIOU = "mIoU"
 BOUNDARY = "boundary_f"
-# Fewer images than this with a class, and neither its sampling error nor its interval means anything.
+# Fewer images than this with a class, or at all, and neither sampling error nor interval means anything.
 MIN_IMAGES = 5
 
 
@@ -212,11 +212,11 @@ class Bootstrap:
         return pd.DataFrame.from_dict(table, orient="index", columns=columns)
 
     def _seen(self, contrast):
-        """Whether a single class occurs in enough images, for every method in the contrast."""
+        """Whether enough images show what is measured, for every method in the contrast."""
         involved = [contrast.weights.get(method, 0.0) != 0 for method in self.cells.methods]
         mask = self.measures[contrast.measure] > 0
-        images = (self.cells.denominator[involved][:, :, mask] > 0).sum(1)
-        return mask.sum() > 1 or images.min() >= MIN_IMAGES
+        images = (self.cells.denominator[involved][:, :, mask] > 0).any(2).sum(1)
+        return images.min() >= MIN_IMAGES
 
 
 def bounded(studentised, share):
