@@ -5,6 +5,7 @@ import time
 from pathlib import Path
 
 import filelock
+import numpy as np
 import pandas as pd
 
 from deeplab_lib.files import project_root
@@ -45,7 +46,8 @@ def status(folder):
         row["epochs"] = row["epochs"] or epochs
         if row["state"] not in ("finished", "not readable"):
             seconds = row["seconds_an_epoch"] if row["seconds_an_epoch"] > 0 else pace
-            row["seconds_left"] = max(0.0, (row["epochs"] - row["epoch"]) * seconds - row["since"])
+            left = (row["epochs"] - row["epoch"]) * seconds - row["since"]
+            row["seconds_left"] = left if np.isnan(left) else max(0.0, left)
     order = {recipe.stem: number for number, recipe in enumerate(RECIPES.values())}
     rows.sort(key=lambda row: (order.get(row["run"], len(order)), row["run"]))
     return pd.DataFrame(rows)[["run", "epoch", "epochs", "mIoU", "seconds_left", "state"]]
@@ -88,8 +90,12 @@ def render(table):
 def main(folders):
     """Print the status of each folder; without one, of every folder in `runs/`."""
     runs = project_root() / "runs"
-    folders = [Path(f) for f in folders] or sorted(f for f in runs.glob("*") if f.is_dir()) or [runs / "toycity"]
+    there = sorted(folder for folder in runs.glob("*") if folder.is_dir() and csv_files(folder))
+    folders = [Path(folder) for folder in folders]
     for folder in folders:
+        if not folder.is_dir():
+            sys.exit(f"{folder} is no folder of runs")
+    for folder in folders or there or [runs / "toycity"]:
         print(f"{folder}:")
         print("\n".join(render(status(folder))))
 

@@ -14,6 +14,7 @@ from deeplab_lib.cityscapes import scan
 from deeplab_lib.config import Config, check_names, coerce
 from deeplab_lib.losses import did_you_mean
 from deeplab_lib.recipes import RECIPES
+from deeplab_lib.record import plain, read_json, write_json
 
 DEFAULTS = {
     **{"data": None, "preset": "auto", "runs": None, "report": "report", "recipes": "all", "losses": []},
@@ -40,6 +41,14 @@ def complete(settings):
         if not isinstance(value, list) and (name, value) != ("recipes", "all"):
             raise ValueError(f"{name} is {value!r}; it must be a list: {name}: [{value}]")
     settings["control"] = coerce("control", settings["control"], bool)
+    for name in ("author", "affiliation"):
+        if isinstance(settings[name], list):
+            settings[name] = "; ".join(map(str, settings[name]))
+    for name in ("data", "preset", "runs", "report", "author", "affiliation", "title"):
+        if isinstance(settings[name], list | dict | bool):
+            raise ValueError(f"{name} is {settings[name]!r}; it must be text")
+        settings[name] = settings[name] if settings[name] is None else str(settings[name])
+    settings["report"] = str(Path(settings["report"]).expanduser())
     _check_parameters(settings["parameters"])
     return settings
 
@@ -65,6 +74,29 @@ def plan(settings):
     if not runs:
         raise ValueError("recipes, losses, seeds or models leave no run to make")
     return runs
+
+
+def refuse_others(runs):
+    """Raise ValueError where a file of a planned run is of another one, such as one of another preset.
+
+    A run says so itself when it starts; but one whose summary is there would not be started.
+    """
+    for stem, parameters in runs.items():
+        config = Config(**parameters)
+        path = Path(config.out_dir) / f"{stem}.json"
+        found = (read_json(path) or {}).get("identity", {})
+        wanted = {name: value for name, value in plain(config.result_dict()).items() if name != "pretrained"}
+        changed = [f"{k}: {found[k]} -> {v}" for k, v in wanted.items() if k in found and found[k] != v]
+        if changed:
+            raise ValueError(
+                f"{path} is of a run that differs in {'; '.join(changed)}: name another folder in runs, or move it away"
+            )
+
+
+def remember(path, content):
+    """Write `content` to the JSON file `path`, unless it stands there already: its time is that of the last change."""
+    if read_json(path) != plain(content):
+        write_json(path, content)
 
 
 def combinations(settings):

@@ -107,7 +107,7 @@ class Run:
 
     def __init__(self, config, files, data, pretrained, identity, watch, stop):
         self.config, self.files, self.data, self.identity = config, files, data, identity
-        self.pretrained, self.stop, self.watch = pretrained, stop, first_only(watch)
+        self.pretrained, self.stop, self.watch = pretrained, stop, self.aside(first_only(watch))
         self.device = torch.device(config.device)
         self.choices = machine.set_up(self.device, config.deterministic, config.left_off)
         self.loss, self.validation_loss = make_loss(config.expression), with_ce(make_loss(config.expression))
@@ -229,8 +229,18 @@ class Run:
         """Optimiser steps taken since the run began."""
         return (self.epoch - 1) * self.steps_per_epoch + self.step_in_epoch
 
+    def aside(self, watch):
+        """`watch`, so that what it takes is no part of an epoch's time."""
+
+        def watched(event, run):
+            begun = time.monotonic()
+            watch(event, run)
+            self.clock_start += time.monotonic() - begun
+
+        return watched
+
     def elapsed(self):
-        """Seconds spent on the epoch at hand, over all sessions."""
+        """Seconds spent on the epoch at hand, over all sessions, without what was shown of it."""
         return time.monotonic() - self.clock_start
 
     @property

@@ -275,3 +275,17 @@ def test_a_device_that_is_not_there_is_refused(monkeypatch, device, words):
     assert check_device("cuda:1") == "cuda:1" and check_device("auto") == "cuda"
     with pytest.raises(ValueError, match=words):
         check_device(device)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "meant"),
+    [("amp", False, "off"), ("amp", True, "auto"), ("pretrained", False, "none"), ("augment", False, "none")],
+)
+def test_a_word_that_yaml_reads_as_a_boolean_is_still_meant(name, value, meant):
+    given, told = (getattr(Config(preset="smoke", **{name: what}), name) for what in (value, meant))
+    assert given == told
+
+
+def test_a_boolean_that_no_word_stands_for_is_refused():
+    with pytest.raises(ValueError, match="loss is True; it must be text"):
+        Config(loss=True)

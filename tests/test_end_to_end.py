@@ -16,9 +16,10 @@ from deeplab_lib.recipes import RECIPES
 ROOT = Path(__file__).parents[1]
 
 
-def snakemake(folder, *arguments, check=True):
-    """Run the graph at smoke scale with everything it makes under `folder`."""
+def snakemake(folder, *arguments, check=True, **more):
+    """Run the graph at smoke scale with everything it makes under `folder`, and `more` settings."""
     settings = ["preset=smoke", f"runs={folder}/runs", f"report={folder}/report"]
+    settings += [f"{name}={value}" for name, value in more.items()]
     command = [sys.executable, "-m", "snakemake", "--snakefile", "workflow/Snakefile", *arguments]
     environment = os.environ | {
         "DEEPLAB_DATA": f"{folder}/data",
@@ -96,8 +97,22 @@ def test_every_number_is_what_the_files_say_and_stands_in_html_and_pdf(made):
     assert not lacking(numbers, plain("\n".join(page.extract_text() for page in pages)))
 
 
-def test_second_call_has_nothing_to_do(made):
+def test_second_call_has_nothing_to_do_and_another_title_makes_the_report_anew(made):
     folder, _ = made
-    before = {path: path.stat().st_mtime_ns for path in (folder / "runs").glob("*.json")}
+    before = {path: path.stat().st_mtime_ns for path in (folder / "runs").glob("DeepLab*.json")}
     assert "Nothing to be done" in snakemake(folder)
-    assert before == {path: path.stat().st_mtime_ns for path in (folder / "runs").glob("*.json")}
+    assert "report.pdf" in snakemake(folder, author="Ada Lovelace")
+    assert "Ada Lovelace" in PdfReader(folder / "report" / "report.pdf").pages[0].extract_text()
+    assert before == {path: path.stat().st_mtime_ns for path in (folder / "runs").glob("DeepLab*.json")}
+
+
+def test_a_report_that_fails_leaves_the_old_one(made):
+    folder, _ = made
+    table, report = folder / "runs" / "DeepLabV2_ce.csv", folder / "report" / "report.pdf"
+    rows, pages = table.read_bytes(), report.read_bytes()
+    table.write_text("no table\n")  # newer than the report, too
+    try:
+        assert "[report] not finished" in snakemake(folder, check=False)
+    finally:
+        table.write_bytes(rows)
+    assert report.read_bytes() == pages and (folder / "report" / "report.html").exists()

@@ -603,6 +603,22 @@ def test_status_survives_nothing_and_damage(tmp_path):
     assert "not readable" in set(status.status(tmp_path).state)
 
 
+def test_what_cannot_be_known_is_not_told_as_zero(tmp_path):
+    assert status.status(tmp_path).seconds_left.isna().all()
+    assert not [line for line in status.render(status.status(tmp_path)) if " 0 s" in line]
+
+
+def test_status_shows_folders_of_runs_alone_and_refuses_what_is_none(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(status, "project_root", lambda: tmp_path)
+    (tmp_path / "runs" / "predictions").mkdir(parents=True)
+    synthetic_runs.write_runs(tmp_path / "runs" / "mine", recipes=("ce",), images=12, epochs=4)
+    status.main([])
+    shown = capsys.readouterr().out
+    assert "mine:" in shown and "predictions" not in shown
+    with pytest.raises(SystemExit, match="nowhere is no folder of runs"):
+        status.main([tmp_path / "nowhere"])
+
+
 def test_status_prints_a_line_a_run(eight, capsys):
     status.main([eight])
     lines = capsys.readouterr().out.splitlines()

@@ -136,6 +136,12 @@ def test_of_equal_epochs_the_first_is_the_best(smoke, monkeypatch):
     assert record_of(config)["best"] == {"epoch": 1, "val_mIoU": 40.0}
 
 
+def test_what_is_shown_takes_none_of_an_epochs_time(smoke):
+    config = smoke(epochs=2)
+    fit(config, lambda event, run: time.sleep(0.5) if event in ("start", "epoch") else None)
+    assert table_of(config)["Runtime"].max() < 0.5 < record_of(config)["wall_time_s"] + 0.5
+
+
 def test_the_optimiser_is_the_studys():
     backbone, head = train.make_optimizer(make_model("deeplabv2_micro"), 1e-3).param_groups
     assert all((group["momentum"], group["weight_decay"]) == (0.9, 5e-4) for group in (backbone, head))

@@ -21,7 +21,7 @@ import pytest
 import torch
 from run_outcome import assert_same, outcome
 
-from deeplab_lib import machine, study
+from deeplab_lib import machine, record, study
 from deeplab_lib.config import Config
 from deeplab_lib.train import Run, fit
 
@@ -214,6 +214,41 @@ def execute_module():
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
+
+
+def test_a_finished_run_of_another_preset_is_not_taken_for_the_planned_one(tmp_path):
+    settings = {"recipes": ["ce"], "runs": str(tmp_path)}
+    (stem,) = study.plan(study.complete(settings | {"preset": "smoke"}))
+    study.refuse_others({stem: {"loss": "ce", "out_dir": str(tmp_path)}})  # nothing there yet
+    identity = record.plain(Config("ce", preset="smoke").result_dict())
+    record.write_json(tmp_path / f"{stem}.json", {"identity": identity})
+    study.refuse_others(study.plan(study.complete(settings | {"preset": "smoke"})))
+    with pytest.raises(ValueError, match=r"DeepLabV2_ce\.json is of a run that differs in .*epochs: 5 -> 50.*another"):
+        study.refuse_others(study.plan(study.complete(settings | {"preset": "paper"})))
+
+
+def test_settings_are_written_down_only_when_they_change(tmp_path):
+    path = tmp_path / "report" / "settings.json"
+    study.remember(path, {"author": "Ada"})
+    os.utime(path, (1, 1))
+    study.remember(path, {"author": "Ada"})
+    assert path.stat().st_mtime == 1
+    study.remember(path, {"author": "Grace"})
+    assert path.stat().st_mtime > 1
+
+
+@pytest.mark.parametrize(
+    ("given", "found"),
+    [({"author": ["A", "B"]}, "A; B"), ({"author": 5}, "5"), ({"author": "A {b}"}, "A {b}"), ({}, None)],
+)
+def test_authors_are_text_however_they_are_given(given, found):
+    assert study.complete(given)["author"] == found
+
+
+@pytest.mark.parametrize("given", [{"title": ["a"]}, {"report": {"a": 1}}, {"runs": True}])
+def test_settings_that_are_no_text_are_refused_before_anything_starts(given):
+    with pytest.raises(ValueError, match=f"{next(iter(given))} is .*; it must be text"):
+        study.complete(given)
 
 
 def test_no_two_runs_hold_one_lane(monkeypatch):
