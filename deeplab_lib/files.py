@@ -86,6 +86,12 @@ def text_sha256(text):
     return hashlib.sha256(text.encode()).hexdigest()
 
 
+def in_project(path):
+    """`path`, `~` meaning home; a relative one that is not here is meant in the project."""
+    path = Path(path).expanduser()
+    return path if path.exists() else project_root() / path
+
+
 def project_root():
     """The folder of the kit: the first one upwards from here, or from this package, that holds `notebooks/`.
 

@@ -76,14 +76,16 @@ def plan(settings):
     return runs
 
 
-def refuse_others(runs):
-    """Raise ValueError where a file of a planned run is of another one, such as one of another preset.
+def check(runs):
+    """Raise ValueError where the data of a run to be made are not there, or its summary is of another run.
 
-    A run says so itself when it starts; but one whose summary is there would not be started.
+    A run says so itself when it starts; but all of them would, and one whose summary is there would not be started.
     """
     for stem, parameters in runs.items():
         config = Config(**parameters)
         path = Path(config.out_dir) / f"{stem}.json"
+        if not path.exists() and not config.toycity and not Path(config.data).exists():
+            raise ValueError(f"data is {config.data}: there is no such folder")
         found = (read_json(path) or {}).get("identity", {})
         wanted = {name: value for name, value in plain(config.result_dict()).items() if name != "pretrained"}
         changed = [f"{k}: {found[k]} -> {v}" for k, v in wanted.items() if k in found and found[k] != v]

@@ -16,6 +16,7 @@ import pytest
 
 from deeplab_lib import bootstrap
 from deeplab_lib.config import assigned
+from deeplab_lib.files import in_project
 
 ROOT = Path(__file__).parents[1]
 NOTEBOOKS = sorted((ROOT / "notebooks").rglob("*.ipynb"))
@@ -212,6 +213,14 @@ def test_pip_that_fails_is_told_in_one_line():
 
 
 @pytest.mark.skipif(not (ROOT / ".git").exists() or not shutil.which("make"), reason="needs a git clone and make")
+def test_a_folder_is_meant_here_or_else_in_the_project(tmp_path, monkeypatch):
+    monkeypatch.chdir(ROOT / "notebooks")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert in_project("runs/mine") == ROOT / "runs" / "mine"
+    assert in_project("solutions") == Path("solutions")
+    assert in_project("~/mine") == tmp_path / "mine" == in_project(tmp_path / "mine")
+
+
 def test_the_lessons_are_handed_out_without_their_solutions(tmp_path):
     clone = tmp_path / "clone"
     subprocess.run(["git", "clone", "--quiet", str(ROOT), str(clone)], check=True)

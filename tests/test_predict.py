@@ -417,6 +417,13 @@ class TestNotebook:
         assert f"left out: {folder / 'a.jpg'} cannot be read" in said
         assert [p.name for p in (tmp_path / "out").glob("*_overlay.jpg")] == ["b.jpg_overlay.jpg"]
 
+    def test_a_misspelt_split_is_told_before_any_photograph_is_segmented(self, city, tmp_path):
+        path, out = saved_run(tmp_path, city), tmp_path / "executed.ipynb"
+        parameters = {"run": str(path), "out_dir": str(tmp_path / "out"), "split": "vall", "device": "cpu"}
+        with pytest.raises(papermill.PapermillExecutionError, match="unknown split 'vall'"):
+            papermill.execute_notebook(NOTEBOOK, out, parameters, cwd=NOTEBOOK.parent, progress_bar=False)
+        assert not (tmp_path / "out").exists()
+
     def test_a_misspelt_parameter_is_refused(self):
         cell = "# Parameters\nphotograph = '/home/me'"
         with pytest.raises(ValueError, match="no parameter 'photograph', did you mean 'photographs'") as error:

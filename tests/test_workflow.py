@@ -219,12 +219,20 @@ def execute_module():
 def test_a_finished_run_of_another_preset_is_not_taken_for_the_planned_one(tmp_path):
     settings = {"recipes": ["ce"], "runs": str(tmp_path)}
     (stem,) = study.plan(study.complete(settings | {"preset": "smoke"}))
-    study.refuse_others({stem: {"loss": "ce", "out_dir": str(tmp_path)}})  # nothing there yet
+    study.check({stem: {"loss": "ce", "out_dir": str(tmp_path)}})  # nothing there yet
     identity = record.plain(Config("ce", preset="smoke").result_dict())
     record.write_json(tmp_path / f"{stem}.json", {"identity": identity})
-    study.refuse_others(study.plan(study.complete(settings | {"preset": "smoke"})))
+    study.check(study.plan(study.complete(settings | {"preset": "smoke"})))
     with pytest.raises(ValueError, match=r"DeepLabV2_ce\.json is of a run that differs in .*epochs: 5 -> 50.*another"):
-        study.refuse_others(study.plan(study.complete(settings | {"preset": "paper"})))
+        study.check(study.plan(study.complete(settings | {"preset": "paper"})))
+
+
+def test_data_that_are_not_there_are_told_once_and_only_while_they_are_needed(tmp_path):
+    planned = study.plan(study.complete({"recipes": ["ce"], "runs": str(tmp_path), "data": str(tmp_path / "nowhere")}))
+    with pytest.raises(ValueError, match="nowhere: there is no such folder"):
+        study.check(planned)
+    record.write_json(tmp_path / f"{next(iter(planned))}.json", {})
+    study.check(planned)
 
 
 def test_settings_are_written_down_only_when_they_change(tmp_path):

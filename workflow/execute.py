@@ -118,7 +118,7 @@ def supervise(arguments, stop, end):
             stop()
     problem = result[0]
     if problem and "kernel died" in problem.lower():
-        return "stopped before training began" if stop.asked else f"{problem} (killed, or out of memory)"
+        return "stopped before there was anything to save" if stop.asked else f"{problem} (killed, or out of memory)"
     return problem
 
 
@@ -147,9 +147,13 @@ def main():
             print(f"not finished: {problem}\nthe notebook, with the traceback: {args.executed}")
             sys.exit(1)
         if args.report:
-            from deeplab_lib.report import make_report
+            from deeplab_lib.report import ReportError, make_report
 
-            make_report(args.executed, args.report)
+            try:
+                make_report(args.executed, args.report)
+            except (ReportError, OSError) as error:
+                print(f"not finished: {'stopped' if stop.asked else error}")
+                sys.exit(1)
         print(f"done in {time.monotonic() - start:.0f} s")
 
 
