@@ -128,6 +128,9 @@ class Run:
         self.unchecked = None
         self.history, self.sessions, self.best = [], [], {"epoch": 0, "val_mIoU": -1.0}
         self.warnings = [pretrained.warning] if pretrained.warning else []
+        if self.plan.warmup_steps >= self.plan.total_steps:
+            steps = f"{self.plan.warmup_steps} steps, the whole training {self.plan.total_steps}"
+            self.warnings.append(f"the warm-up takes {steps}: the initial learning rate is never reached")
         self.start_epoch(1)
 
     # -- the loop ------------------------------------------------------------------------------------------------

@@ -142,6 +142,14 @@ def test_what_is_shown_takes_none_of_an_epochs_time(smoke):
     assert table_of(config)["Runtime"].max() < 0.5 < record_of(config)["wall_time_s"] + 0.5
 
 
+def test_a_warm_up_that_outlasts_the_training_is_told(smoke, smoke_city):
+    small = {"model": "deeplabv2_micro", "image_height": 32, "image_width": 64, "batch_size": 2, "pretrained": "none"}
+    config = smoke(loss="ce_focal", preset="paper", data=smoke_city, epochs=1, **small)
+    fit(config)
+    told = "the warm-up takes 500 steps, the whole training 10: the initial learning rate is never reached"
+    assert record_of(config)["warnings"] == [told]
+
+
 def test_the_optimiser_is_the_studys():
     backbone, head = train.make_optimizer(make_model("deeplabv2_micro"), 1e-3).param_groups
     assert all((group["momentum"], group["weight_decay"]) == (0.9, 5e-4) for group in (backbone, head))
