@@ -23,7 +23,6 @@ from deeplab_lib.timm_backbones import TIMM
 from deeplab_lib.words import slug
 
 NAMED = RECIPES | OURS  # what `loss` may name
-WORDS = {False: ("off", "none", "false"), True: ("on", "auto", "true")}  # what a knob of words may mean by a boolean
 PAPER_STEPS = 74_350  # 50 epochs of 1,487 batches: the training in which the study warms up for 500 steps
 
 
@@ -344,9 +343,9 @@ def checked(item, value):
         value = None
     if value is None:
         return None if item.default is MISSING else item.default
-    if isinstance(value, bool) and about["kind"] is str:  # YAML reads off and no as false, on and yes as true
-        valid = ("false", "true") if item.name == "pretrained" else about["choices"] or ()
-        value = next((word for word in WORDS[value] if word in valid), value)
+    if value is False and about["kind"] is str:  # YAML reads off and no as false
+        words = ("none",) if item.name == "pretrained" else about["choices"] or ()
+        value = next((word for word in ("off", "none") if word in words), value)
     value = coerce(item.name, value, about["kind"])
     if item.name == "pretrained":
         value = {"": None, "null": "none", "false": "none", "true": "auto"}.get(value.lower(), value)

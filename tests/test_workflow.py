@@ -312,7 +312,8 @@ time.sleep(60)
 @pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGUSR1, "minutes"])
 def test_a_stop_reaches_the_notebook_which_saves(tmp_path, how):
     process = executing(tmp_path, SAVES, *(["--minutes", "0.2"] if how == "minutes" else []))
-    assert process.stdout.readline() == "[name] working on 7\n"
+    lines = iter(process.stdout.readline, "")
+    assert "[name] working on 7\n" in lines  # before it a kernel may complain of a port that another one took
     if how != "minutes":
         process.send_signal(how)
     shown = process.communicate(timeout=30)[0]
