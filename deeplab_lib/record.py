@@ -75,6 +75,11 @@ def plain(value):
     return str(value) if isinstance(value, os.PathLike) else value
 
 
+def differences(old, new):
+    """`["epochs: 5 -> 50", ...]`: where two records of what decides a run's numbers do not agree."""
+    return [f"{k}: {old.get(k)} -> {new.get(k)}" for k in {**old, **new} if old.get(k) != new.get(k)]
+
+
 def session(config, from_epoch):
     """One stretch of a run on one machine: when, where and with what."""
     return {

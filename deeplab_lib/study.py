@@ -14,7 +14,7 @@ from deeplab_lib.cityscapes import scan
 from deeplab_lib.config import Config, check_names, coerce
 from deeplab_lib.losses import did_you_mean
 from deeplab_lib.recipes import RECIPES
-from deeplab_lib.record import plain, read_json, write_json
+from deeplab_lib.record import differences, plain, read_json, write_json
 
 DEFAULTS = {
     **{"data": None, "preset": "auto", "runs": None, "report": "report", "recipes": "all", "losses": []},
@@ -84,12 +84,11 @@ def check(runs):
     for stem, parameters in runs.items():
         config = Config(**parameters)
         path = Path(config.out_dir) / f"{stem}.json"
-        if not path.exists() and not config.toycity and not Path(config.data).exists():
+        if not finished(config.out_dir, stem) and not config.toycity and not Path(config.data).exists():
             raise ValueError(f"data is {config.data}: there is no such folder")
         found = (read_json(path) or {}).get("identity", {})
-        wanted = {name: value for name, value in plain(config.result_dict()).items() if name != "pretrained"}
-        changed = [f"{k}: {found[k]} -> {v}" for k, v in wanted.items() if k in found and found[k] != v]
-        if changed:
+        known = {name: value for name, value in plain(config.result_dict()).items() if name in found}
+        if changed := differences({name: found[name] for name in known}, known):
             raise ValueError(
                 f"{path} is of a run that differs in {'; '.join(changed)}: name another folder in runs, or move it away"
             )

@@ -474,8 +474,7 @@ def identify(config, data, pretrained):
 @plainly
 def refuse_changes(files, old, new):
     """Raise ValueError, naming each difference, when a run on disk is not the one asked for."""
-    changed = [f"{k}: {old.get(k)} -> {new.get(k)}" for k in {**old, **new} if old.get(k) != new.get(k)]
-    if changed:
+    if changed := record.differences(old, new):
         raise ValueError(
             f"{files.path('')} holds a run that differs in {'; '.join(changed)}. "
             f"Give another out_dir, move {files.stem}.* elsewhere, or resume=False, which moves a run's own files aside"
