@@ -53,7 +53,7 @@ def train(folder, images, epochs, preset):
     begun = time.process_time()
     import torch
 
-    from deeplab_lib import live, toycity
+    from deeplab_lib import live, optimizer, toycity
     from deeplab_lib import train as training
     from deeplab_lib.config import Config
     from deeplab_lib.recipes import PRESETS
@@ -79,7 +79,7 @@ def train(folder, images, epochs, preset):
     timed("forward", training.Run, "scores")
     timed("loss", training.WeightedLoss, "terms")
     timed("backward", torch.Tensor, "backward")
-    timed("optimiser", torch.optim.SGD, "step")
+    timed("optimiser", optimizer.SGD, "step")
     timed("evaluation", training, "evaluate")
     timed("plotting", live.Live, "_draw")
     timed("files", training.Run, "save")

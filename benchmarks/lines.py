@@ -20,7 +20,7 @@ from deeplab_lib.labels import ID_OF_TRAIN_ID, TRAIN_ID_OF_ID
 from deeplab_lib.losses import make_loss
 from deeplab_lib.machine import AMP_TYPES
 from deeplab_lib.metrics import confusion_per_image, iou
-from deeplab_lib.train import make_optimizer
+from deeplab_lib.optimizer import make_optimizer
 from deeplab_lib.weights import RGB_IMAGENET
 
 # name: (network, (H, W), images a step, threads: None for all)

@@ -8,6 +8,7 @@ and at 1024x512 the paper's DeepLabV2 and torchvision's networks; further backbo
 import argparse
 import copy
 import json
+import math
 import os
 import sys
 import tempfile
@@ -26,6 +27,7 @@ from torch.nn.modules.utils import _pair
 from deeplab_lib.architectures import TORCHVISION_NETWORKS, check_model, make_model
 from deeplab_lib.backbones import RESNETS
 from deeplab_lib.config import check_device
+from deeplab_lib.machine import use_deterministic_algorithms
 from deeplab_lib.model import count_parameters
 from deeplab_lib.recipes import PRESETS
 from deeplab_lib.record import device_name, read_json, write_json
@@ -38,6 +40,7 @@ with warnings.catch_warnings():
 WARM_UP, TIMED = 10, 100
 FEWEST = 4  # passes that a budget must hold: a first, cold one alone takes up to twice as long as those that follow
 PAPER_SIZE = (512, 1024)
+SMALL = 2**16  # pixels up to which counting without data saves less than the 2 s for which PyTorch loads its compiler
 COMPARED = ("deeplabv2_resnet101", *TORCHVISION_NETWORKS)
 BACKBONES = ("deeplabv2_resnet50", "deeplabv2_resnet152", *(name for name in RESNETS if not name.endswith("_mini")))
 
@@ -69,15 +72,17 @@ def count_operations(model, size):
     """Multiply-adds of one image of `size` (H, W), and what is not among them.
 
     Returns `(macs, uncounted)`, the latter {operator: times} for what fvcore has no rule for (additions, pooling).
-    fvcore traces a whole forward pass, seconds on a CPU; on a copy without data, its convolutions replaced by their
-    shapes, the same trace and the same sum take half a second.
+    fvcore traces a whole forward pass, seconds on a CPU; with convolutions replaced by their shapes, and all but small
+    images by tensors without data, the same trace and the same sum take half a second.
     """
     tensors = [*model.parameters(), *model.buffers()]
-    shadow = copy.deepcopy(model, {id(tensor): tensor.detach().to("meta") for tensor in tensors}).eval()
+    small = math.prod(size) <= SMALL and not any(tensor.is_meta for tensor in tensors)
+    where = "cpu" if small else "meta"
+    shadow = copy.deepcopy(model, {id(tensor): tensor.detach().to(where) for tensor in tensors}).eval()
     shapes_only = mock.patch.object(nn.functional, "conv2d", _convolve_shapes)
     with warnings.catch_warnings(), kernels_of_any_kind(), shapes_only:  # deterministic kernels cannot be traced
         warnings.simplefilter("ignore")
-        analysis = FlopCountAnalysis(shadow, torch.empty(1, 3, *size, device="meta"))
+        analysis = FlopCountAnalysis(shadow, torch.empty(1, 3, *size, device=where))
         analysis.unsupported_ops_warnings(False).uncalled_modules_warnings(False)
         analysis.set_op_handle(f"prim::PythonOp.{ShapeOnlyConvolution.__name__}", ShapeOnlyConvolution.macs)
         return int(analysis.total()), dict(analysis.unsupported_ops())
@@ -87,11 +92,11 @@ def count_operations(model, size):
 def kernels_of_any_kind():
     """Leave `torch.use_deterministic_algorithms` for a while."""
     before = torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled()
-    torch.use_deterministic_algorithms(False)
+    use_deterministic_algorithms(False, warn_only=False)
     try:
         yield
     finally:
-        torch.use_deterministic_algorithms(before[0], warn_only=before[1])
+        use_deterministic_algorithms(before[0], warn_only=before[1])
 
 
 def _convolve_shapes(x, weight, bias=None, stride=1, padding=0, dilation=1, groups=1):

@@ -40,10 +40,16 @@ def set_up(device, deterministic=False, without=()):
         keep_memory()
     if deterministic:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # without it cuBLAS may vary
-    torch.use_deterministic_algorithms(deterministic, warn_only=True)
+    use_deterministic_algorithms(deterministic, warn_only=True)
     torch.backends.cudnn.benchmark = "autotune" in chosen
     torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = "tf32" in chosen
     return chosen
+
+
+def use_deterministic_algorithms(wanted, warn_only):
+    """PyTorch's function of that name, left alone where nothing changes: it loads the compiler, which takes 2 s."""
+    if wanted or torch.are_deterministic_algorithms_enabled():
+        torch.use_deterministic_algorithms(wanted, warn_only=warn_only)
 
 
 def memory_format(chosen):

@@ -187,11 +187,13 @@ class DeepLabV2(nn.Module):
         self.stride = output_stride
 
     def _initialize(self):
+        freeze_batch_norm_affine(self)
+        if next(self.parameters()).is_meta:
+            return  # nothing to draw, for which PyTorch would load its compiler: 2 s
         for name, module in self.named_modules():
             if isinstance(module, nn.Conv2d) and not name.startswith("aspp"):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
         self.aspp.initialize()
-        freeze_batch_norm_affine(self)
 
     def features(self, images):
         """Backbone features `(N, 32 * width, h, w)` of `images (N, 3, H, W)`, h about H/8, or H/16."""

@@ -24,6 +24,7 @@ from deeplab_lib.files import file_sha256
 from deeplab_lib.losses import CrossEntropyLoss, WeightedLoss, make_loss
 from deeplab_lib.metrics import ConfusionMatrix
 from deeplab_lib.model import count_parameters
+from deeplab_lib.optimizer import lay_out_momentum, make_optimizer
 from deeplab_lib.safety import (
     RunStopped,
     Stop,
@@ -37,7 +38,6 @@ from deeplab_lib.safety import (
 from deeplab_lib.seeds import key
 from deeplab_lib.summary import best_state, readable_npz, summarize, write_npz
 
-MOMENTUM, WEIGHT_DECAY, HEAD_FACTOR = 0.9, 5e-4, 10
 SCALES = 0.75, 0.5  # at which a multi-scale loss sees the images once more
 
 
@@ -479,31 +479,6 @@ def refuse_changes(files, old, new):
             f"{files.path('')} holds a run that differs in {'; '.join(changed)}. "
             f"Give another out_dir, move {files.stem}.* elsewhere, or resume=False, which moves a run's own files aside"
         )
-
-
-def make_optimizer(model, lr, fused=False):
-    """SGD with momentum; the head at ten times the base rate (`factor`), which the loop multiplies in."""
-    groups = [
-        {"params": model.backbone_parameters(), "factor": 1},
-        {"params": model.aspp_parameters(), "factor": HEAD_FACTOR},
-    ]
-    optimizer = torch.optim.SGD(groups, lr=lr, momentum=MOMENTUM, weight_decay=WEIGHT_DECAY, fused=fused)
-    lay_out_momentum(optimizer)
-    return optimizer
-
-
-def lay_out_momentum(optimizer):
-    """Give every weight its momentum, zero where it has none yet, in the weight's own memory format.
-
-    The fused step relies on both: it walks weight and momentum as they lie in memory, and a first step that overflows
-    in fp16 would leave the momentum it was to make unwritten.
-    """
-    for group in optimizer.param_groups:
-        for weight in group["params"]:
-            momentum, state = torch.zeros_like(weight), optimizer.state[weight]
-            if state.get("momentum_buffer") is not None:
-                momentum.copy_(state["momentum_buffer"])
-            state["momentum_buffer"] = momentum
 
 
 def with_ce(loss):

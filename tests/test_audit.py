@@ -1,10 +1,13 @@
 """The audit reproduces every contradiction of the published study, from its own figures and from the network."""
 
+import json
+
 import numpy as np
 import pytest
 
 from deeplab_lib.analysis import audit, published
 from deeplab_lib.analysis.numbers import Numbers
+from deeplab_lib.analysis.tables import read_efficiency
 from deeplab_lib.labels import CLASS_NAMES
 from deeplab_lib.recipes import RECIPES
 
@@ -29,6 +32,16 @@ def test_published_runs_are_the_recipes_in_their_order():
 def test_every_contradiction_is_found(findings):
     assert list(findings) == ["parameters", "cost", "miou", "rows", "lr", "best", "latency", "architectures"]
     assert {finding.verdict for finding in findings.values()} == {audit.DISAGREES}
+
+
+def test_multiply_adds_are_those_of_the_measured_costs_or_counted(tmp_path, findings):
+    row = {"model": "deeplabv2_resnet101", "height": 512, "width": 1024, "output_stride": 8, "stride_in": "1x1"}
+    others = [row | {"stride_in": "3x3", "macs": 1}, row | {"height": 256, "macs": 2}, {"model": "x", "macs": 3}]
+    counted = figure(findings, "cost", "macs")
+    for rows, macs in (([], None), (others, None), ([*others, row | {"macs": 5 * 10**9}], 5)):
+        (tmp_path / "efficiency.json").write_text(json.dumps({"rows": rows}))
+        finding = audit.computational_cost(read_efficiency(tmp_path))
+        assert finding.figures["macs"][0] == (macs or counted)
 
 
 def test_only_layer3_and_layer4_give_the_printed_parameters():

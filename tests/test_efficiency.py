@@ -60,6 +60,7 @@ def test_counts_are_those_of_fvcore_on_a_real_pass(name):
         analysis.unsupported_ops_warnings(False).uncalled_modules_warnings(False)
         macs, uncounted = count_operations(model, (50, 70))
         assert macs == analysis.total()
+        assert count_operations(model.to("meta"), (50, 70)) == (macs, uncounted)
         # On a CPU the pyramid's sum is taken apart into more additions of the same kind.
         assert set(uncounted) <= set(analysis.unsupported_ops())
     assert uncounted, "residual additions have no rule and must be listed"
@@ -255,7 +256,8 @@ def test_the_paper_row_keeps_the_published_layout_beside_runs_of_another(tmp_pat
 
 def test_backbones_are_counted_and_timed_where_they_may_be(tmp_path, alone, monkeypatch):
     monkeypatch.setattr(efficiency, "BACKBONES", ("deeplabv2_resnext50_32x4d", "deeplabv2_micro"))
-    arguments = ["--out", str(tmp_path / "e.json"), "--preset", "smoke", "--budget", "0.2", "--device", "cpu"]
+    monkeypatch.setattr(efficiency, "TIMED", 2)
+    arguments = ["--out", str(tmp_path / "e.json"), "--preset", "smoke", "--budget", "9", "--device", "cpu"]
     efficiency.main([*arguments, "--models", "deeplabv2_micro"])
     rows = {(row["model"], row["width"]): row for row in measured(tmp_path / "e.json")}
     assert set(rows) == {("deeplabv2_micro", 64), ("deeplabv2_micro", 1024), ("deeplabv2_resnext50_32x4d", 1024)}

@@ -49,6 +49,21 @@ def test_peak_memory_is_of_this_program_and_not_of_the_one_that_started_it():
     assert 50 < float(told) < 1000 < len(held)
 
 
+def test_a_run_does_not_load_the_compiler(smoke, tmp_path):
+    """It takes 2 s of every start; a run that continues does without it too."""
+    program = f"""
+import sys
+from deeplab_lib.config import Config
+from deeplab_lib.train import fit
+config = Config("ce", preset="smoke", data={str(smoke(loss="ce").data)!r}, epochs=1, out_dir={str(tmp_path)!r})
+path = fit(config)
+path.unlink()
+assert fit(config) == path
+assert "torch._dynamo" not in sys.modules
+"""
+    subprocess.run([sys.executable, "-c", program], check=True)
+
+
 def test_the_time_a_run_should_take_by_hand(monkeypatch):
     """Half a second an image at 1.25 times its pixels; 12 are tested, mirrored too, at 1 + 9/16 + 25/16 times."""
     monkeypatch.setattr(machine, "trial_batch", lambda run: torch.zeros(4, 3, 8, 8))

@@ -14,7 +14,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from deeplab_lib import machine
 from deeplab_lib.efficiency import peak_memory_mb
 from deeplab_lib.model import ASPP, FREEZABLE, STAGES, DeepLabV2, count_parameters
-from deeplab_lib.train import make_optimizer
+from deeplab_lib.optimizer import make_optimizer
 
 
 def micro(**options):

@@ -85,9 +85,13 @@ def lane(lanes, stop):
     yield
 
 
-def execute(notebook, executed, parameters):
-    """Execute `notebook`; returns None, or what went wrong in one line."""
+def execute(notebook, executed, parameters, saved):
+    """Execute `notebook`; returns None, or what went wrong in one line.
+
+    saved: keep what is there of the executed notebook on disk after every cell, else only at the end.
+    """
     executed.parent.mkdir(parents=True, exist_ok=True)
+    executed.unlink(missing_ok=True)
     logging.getLogger("papermill").setLevel(logging.CRITICAL)  # what went wrong is told once, by us
     # Jupyter interrupts a kernel that it shuts down, and the kernel reports that as an error of its own.
     quiet = ["--IPKernelApp.log_level=CRITICAL"]
@@ -95,6 +99,7 @@ def execute(notebook, executed, parameters):
         papermill.execute_notebook(
             *(notebook, executed, parameters),
             progress_bar=False,
+            request_save_on_cell_execute=saved,
             stdout_file=sys.stdout,
             stderr_file=sys.stdout,
             extra_arguments=quiet,
@@ -141,10 +146,13 @@ def main():
         if args.report:
             print("analysis, HTML and PDF: about a minute")
         with lane(args.lanes, stop):
-            work = (args.notebook, args.executed, args.parameters)
+            # Saved after each of its cells, the analysis would spend a seventh of its time on that.
+            work = (args.notebook, args.executed, args.parameters, not args.report)
             problem = "stopped" if stop.asked else supervise(work, stop, start + seconds - min(MARGIN, seconds / 2))
         if problem:
-            print(f"not finished: {problem}\nthe notebook, with the traceback: {args.executed}")
+            print(f"not finished: {problem}")
+            if args.executed.exists():
+                print(f"the notebook, with the traceback: {args.executed}")
             sys.exit(1)
         if args.report:
             from deeplab_lib.report import ReportError, make_report
