@@ -154,6 +154,12 @@ def _epochs(ax, runs):
     ax.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=6))
 
 
+def frozen(parts):
+    """Names of frozen layers as a reader says them: `layer1–4 and bn1`."""
+    named = ", ".join(parts).replace("layer1, layer2, layer3, layer4", "layer1–4")
+    return " and ".join(named.rsplit(", ", 1))
+
+
 def changes(run, join=0.03):
     """Mid-training changes of a run as [(position on the epoch axis, words)].
 
@@ -165,7 +171,7 @@ def changes(run, join=0.03):
         if change.get("weights"):
             words.append("weights " + "/".join(f"{value:g}" for value in change["weights"].values()))
         if change.get("freeze"):
-            words.append(", ".join(change["freeze"]).replace("layer1, layer2, layer3, layer4", "layer1–4") + " frozen")
+            words.append(f"{frozen(change['freeze'])} frozen")
         if change.get("power") is not None:
             words.append(f"power {change['power']:g}")
         at = change["at"] * epochs
@@ -359,7 +365,7 @@ def boundary(table, differences=None):
     Beside them, for the rows of `differences` (points), how far each is from CE, as `forest` shows it.
     """
     if table.empty or table["estimate"].isna().all():
-        raise Missing("no finished run has boundary F-scores (.npz)")
+        raise Missing("no finished run of the eight recipes has boundary F-scores (.npz)")
     table = table.dropna(subset=["estimate"])
     both = differences is not None and len(differences) > 0
     fig, axes = figure(0.6 + 0.22 * max(len(table), 3), 1, 1 + both, squeeze=False, sharey=True)
@@ -432,7 +438,7 @@ def ranking(table, label):
     (`"a"`, `"ab"`, ...): rows that share a letter are not told apart.
     """
     if table.empty:
-        raise Missing("no finished run to rank")
+        raise Missing("no finished run of the eight recipes to rank")
     table = table.sort_values("estimate", ascending=False, kind="stable").reset_index(drop=True)
     fig, ax = figure(0.6 + 0.24 * max(len(table), 2))
     for place, row in enumerate(table.to_dict("records")):

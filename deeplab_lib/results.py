@@ -449,8 +449,8 @@ class Scope:
     def __str__(self):
         name = self.dataset or "data set not recorded"
         name = "toy city" if name == "toycity" else name
-        parts = [name + " (synthetic)" * self.synthetic, f"{self.preset} scale" if self.preset else ""]
-        parts += [f"{self.epochs} epochs" if self.epochs else "", "{}x{}".format(*self.size) if self.size else ""]
+        parts = ["synthetic " * self.synthetic + name, f"{self.preset} scale" if self.preset else ""]
+        parts += [f"{self.epochs} epochs" if self.epochs else "", "{1} × {0}".format(*self.size) if self.size else ""]
         return ", ".join(part for part in parts if part)
 
 

@@ -25,5 +25,5 @@ def slug(text):
 
 
 def signed(value):
-    """A difference as printed: two decimals, a sign, and a minus that is one."""
-    return f"{value:+.2f}".replace("-", "−")
+    """A difference as printed: a sign, a minus that is one, and two decimals, three where two would hide the side."""
+    return f"{value:+.{2 if abs(value) >= 0.005 or value == 0 else 3}f}".replace("-", "−")

@@ -72,7 +72,7 @@ def test_of_several_ce_runs_the_one_trained_as_long_is_the_base(folder):
         path.write_text(json.dumps(record))
     table = ablation(read_runs(folder), FAST)
     assert list(table.index[table.difference.isna()]) == ["DeepLabV2_ce_epochs20"]
-    assert table.attrs["scope"].startswith("toy city (synthetic), ") and "epochs" not in table.attrs["scope"]
+    assert table.attrs["scope"].startswith("synthetic toy city, ") and "epochs" not in table.attrs["scope"]
 
 
 def test_a_change_to_another_recipe_names_its_schedule_too(folder):

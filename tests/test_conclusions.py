@@ -9,7 +9,7 @@ import pytest
 from synthetic_runs import study_in_memory, write_runs
 
 from deeplab_lib import plots
-from deeplab_lib.analysis import claims, conclusions, prose, setting
+from deeplab_lib.analysis import claims, conclusions, pictures, prose, setting
 from deeplab_lib.analysis.captions import named
 from deeplab_lib.analysis.claims import UNTOLD
 from deeplab_lib.analysis.evidence import Evidence
@@ -124,7 +124,9 @@ def test_only_configurations_with_several_seeds_are_said_to_have_them(tmp_path):
     text = prose.seeds(report.evidence, report.study, Numbers())
     assert text.startswith("CE was trained with 3 seeds, every other configuration with one.")
     assert "One seed of CE + Dice" in conclusions.limitations(report.study, report.evidence)
-    assert "several seeds a configuration" in report.text(conclusions.conclusions)
+    text = report.text(conclusions.conclusions)
+    assert "eight seeds a configuration (without which" in text, "of 16! / (8! 8!) exchanges two are as far apart"
+    assert "one schedule for all" not in text, "they share one"
 
 
 def test_the_control_is_all_losses_on_one_schedule(tmp_path):
@@ -148,7 +150,7 @@ def test_absent_classes_and_no_relation_to_frequency_are_told_in_grammar(planted
 
 
 def test_every_claim_is_counted_once(planted):
-    text = conclusions.tally(planted.verdicts)
+    text = conclusions.tally(planted.verdicts, planted.evidence)
     counted = [
         prose._WORDS.index(word) for word in re.findall(r"(\w+) (?:is|are) (?:supported|contradicted|left open)", text)
     ]
@@ -184,16 +186,21 @@ def test_without_intervals_no_class_counts_as_decided_or_undecided(old):
     decided = prose.decided_classes(old.evidence.class_differences(), iou)
     assert decided is None
     text = prose.classes(iou, old.evidence, decided, Numbers())
-    assert re.search(r"\d+ are gains and \d+ are losses; none has an interval\.$", text)
+    assert re.search(r"\d+ are gains, and \d+ are losses; none has an interval\.$", text)
 
 
 def test_boundary_scores_are_not_compared_by_overlap(planted):
-    text = prose.boundaries(planted.evidence.levels("boundary_f"), planted.titles, Numbers())
-    assert "cannot tell" not in text and "read from the interval of their difference" in text
+    table, differences = planted.evidence.levels("boundary_f"), planted.evidence.from_baseline("boundary_f")
+    text = prose.boundaries(table, differences, planted.titles, planted.evidence, Numbers())
+    assert "read from the interval of their difference" in text
+    assert "In boundary F-score, " in text and "plain cross-entropy (CE)" in text
+    untold = differences.assign(low=float("nan"))
+    assert "In boundary" not in prose.boundaries(table, untold, planted.titles, planted.evidence, Numbers())
 
 
 def test_one_boundary_score_spans_no_range(planted):
-    assert prose.boundaries(planted.evidence.levels("boundary_f")[:1], planted.titles, Numbers()) == ""
+    one = planted.evidence.levels("boundary_f")[:1]
+    assert prose.boundaries(one, planted.versus, planted.titles, planted.evidence, Numbers()) == ""
 
 
 def test_without_a_class_of_ce_nothing_is_said_against_it(planted):
@@ -244,7 +251,7 @@ def test_a_table_of_single_runs_says_so_where_there_are_several_seeds(seeded, pl
 
 
 def test_scope_says_what_it_is(planted, old):
-    assert setting.scope(planted.study).startswith("toy city (synthetic), smoke scale, CPU")
+    assert setting.scope(planted.study).startswith("synthetic toy city, smoke scale, CPU")
     assert "not recorded" in setting.scope(old.study)
     assert "did not see those images" in setting.data(planted.study.runs, Numbers())
 
@@ -283,7 +290,7 @@ def test_what_is_missing_is_listed(old, tmp_path):
     assert text.count("no JSON") == 1 and "All runs: the files lack" in text
     write_runs(tmp_path, recipes=("ce",), images=8, preset="smoke")
     text = setting.missing(studies(read_runs(tmp_path))[0], [], Gallery("", Numbers(), {}))
-    assert "Not among the runs: CE + Tversky" in text
+    assert "Not among the runs that are compared: CE + Tversky" in text
 
 
 def test_figures_draw_one_seed_of_each_recipe(tmp_path):
@@ -296,7 +303,7 @@ def test_the_table_of_recipes_gives_all_eight():
     table = setting.recipes_table()
     assert list(table["run"]) == [recipe.title for recipe in RECIPES.values()]
     assert table["weights"][7] == "0.5/0.25/0.25" and "power 1.1" in table["besides"][7]
-    assert "from epoch 46: power 2, weights 0.5/0.5, layer1–4, bn1 frozen" in table["besides"][5]
+    assert "from epoch 46: power 2, weights 0.5/0.5, layer1–4 and bn1 frozen" in table["besides"][5]
 
 
 def test_origin_splits_into_what_is_shared_and_what_differs(planted):
@@ -316,11 +323,65 @@ def test_gains_and_losses_by_class_are_told_apart():
     iou = judged.class_values([method.name for method in judged.recipes])
     decided = prose.decided_classes(judged.class_differences(), iou)
     text = prose.classes(iou, judged, decided, Numbers())
-    gains, losses = (re.search(rf"{word}, (\d+) of them told from zero( \(all in runs on another schedule\))?", text)
-                     for word in ("gains", "losses"))  # fmt: skip
+    losses = re.search(r"losses, (\d+) of them told from zero( \(all in runs on another schedule\))?", text)
     told = decided & (iou < iou.loc[judged.baseline.name])
-    assert int(losses[1]) == told.sum(axis=None) > 0 and losses[2]
-    assert int(gains[1]) == decided.sum(axis=None) - told.sum(axis=None)
+    assert int(losses[1]) == told.sum(axis=None) == decided.sum(axis=None) > 0 and losses[2]
+    assert "gains, none of them told from zero, and" in text
+
+
+def test_a_side_without_differences_and_a_single_one_are_said_in_good_english(planted):
+    base = planted.evidence.baseline
+    others = pd.DataFrame({"road": [-3.0], "sky": [2.0]}, index=[planted.evidence.same_schedule[1].name])
+    decided = others < 0
+    sides = lambda table, told: prose._sides(table, told, planted.evidence, Numbers())  # noqa: E731
+    assert base and sides(others, decided) == (
+        "1 is a gain, none of them told from zero, and 1 is a loss, 1 of them told from zero."
+    )
+    assert sides(others[["road"]], decided[["road"]]) == "0 are gains, and 1 is a loss, 1 of them told from zero."
+
+
+@pytest.mark.parametrize("effects, relation", [
+    ({}, "but these images cannot tell it apart from"), ({"ce_dice": -12.0}, "surely above"),
+])  # fmt: skip
+def test_of_two_runs_one_is_told_from_the_other_or_not(tmp_path, effects, relation):
+    write_runs(tmp_path, recipes=("ce", "ce_dice"), images=40, preset="smoke", effects=effects, noise=0.1)
+    report = Report(tmp_path)
+    first, second = (report.titles[name] for name in report.ranks.index)
+    for say in (conclusions.abstract, conclusions.conclusions):
+        text = report.text(say)
+        assert re.search(
+            rf"{re.escape(first)} has the highest final mIoU, [\d.]+ %, {relation} {re.escape(second)}\.", text
+        )
+        assert "two runs" not in text and text.count("cannot tell it apart") <= 1 and "one schedule for all" not in text
+        assert "udged on two of the eight configurations, " in text
+    assert "Only two of the eight configurations" in conclusions.limitations(report.study, report.evidence)
+    assert "varies together" not in conclusions.limitations(report.study, report.evidence)
+
+
+def test_one_run_is_told_with_its_value_and_nothing_is_compared(tmp_path):
+    write_runs(tmp_path, recipes=("ce_tversky",), images=8, preset="smoke")
+    report = Report(tmp_path)
+    for say in (conclusions.abstract, conclusions.conclusions):
+        text = report.text(say)
+        assert re.search(r"CE \+ Tversky reached \d\d\.\d\d % mIoU; there is no other run to compare it with\.", text)
+        assert "surely" not in text and "the study's" not in text
+    assert len(pictures.choose_images({run.stem: run.arrays for run in report.study.runs})) == 3
+
+
+def test_without_a_ce_run_that_is_said_and_the_schedules_are_still_in_doubt(tmp_path):
+    write_runs(tmp_path, recipes=("ce_tversky", "ce_lovasz_focal"), images=40, preset="smoke")
+    report = Report(tmp_path)
+    text = report.text(conclusions.conclusions)
+    assert "There is no finished CE run" in text and "Only runs that share a schedule can be compared" in text
+    assert "in this order, a run of plain cross-entropy" in text and "schedule ce" not in text
+    assert "varies together with the loss." in conclusions.limitations(report.study, report.evidence)
+
+
+def test_curves_too_short_to_judge_ask_for_more_epochs(tmp_path):
+    write_runs(tmp_path, images=20, preset="smoke", epochs=6)
+    text = Report(tmp_path).text(conclusions.conclusions)
+    assert "nine epochs or more (without which c, d and e cannot be decided)" in text
+    assert "five seeds a configuration (without which" in text, "three runs with Tversky or Focal, three without"
 
 
 def test_an_order_that_is_that_of_the_rates_is_said_to_be(planted, tmp_path):
@@ -330,6 +391,8 @@ def test_an_order_that_is_that_of_the_rates_is_said_to_be(planted, tmp_path):
     report = Report(tmp_path)
     assert prose.follows_rate(report.evidence, Numbers()).startswith("The order of the runs follows their initial rate")
     assert "follows their initial rates" in report.text(conclusions.abstract)
+    slow_ones = "CE + Lovász (warm-up), CE + Focal, CE + Lovász + Dice and CE + Lovász + Focal"
+    assert f"{slow_ones} had other schedules as well." in report.text(conclusions.abstract)
 
 
 def test_all_runs_at_an_end_are_named():

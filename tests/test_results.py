@@ -363,7 +363,7 @@ def test_data_sets_presets_and_epochs_are_never_mixed(eight, different):
 
 def test_a_scope_says_what_it_is(eight):
     (study,) = studies(read_runs(eight))
-    assert str(study.scope) == "toy city (synthetic), demo scale, 10 epochs, 128x256"
+    assert str(study.scope) == "synthetic toy city, demo scale, 10 epochs, 256 × 128"
     assert str(Scope(None, None, None, 50, None)) == "data set not recorded, 50 epochs"
 
 
@@ -422,7 +422,7 @@ def test_what_all_recipes_depart_in_makes_no_ablation_of_any(tmp_path):
     assert [run.label for run in study.recipes] == ["CE", "CE + Dice"]
     assert [run.label for run in study.ablations] == ["CE, ema0.9"]
     assert [run.label for run in study.unfinished] == ["CE + Focal"]
-    assert str(study) == "toy city (synthetic), demo scale, 10 epochs, 128x256, all with batch4 lr0.5"
+    assert str(study) == "synthetic toy city, demo scale, 10 epochs, 256 × 128, all with batch4 lr0.5"
 
 
 def test_a_length_of_their_own_is_told_by_the_epochs_alone(tmp_path):

@@ -206,7 +206,7 @@ def best_loss():
     """ "Lovász is best" against the study's own results table, by the same rule that judges our runs."""
     verdict = next(v for v in judge(Evidence.published()) if v.claim.key == "a")
     finding = verdict.deciding[0]
-    names = {"with": (finding.figures["with"], ".4g"), "without": (finding.figures["without"], ".6g")}
+    names = {"with": (finding.figures["with"], ".4g"), "without": (finding.figures["without"], ".4g")}
     best = max(published.RUNS.values(), key=lambda run: run.val_mIoU)
     order = "contradicts" if finding.direction < 0 else "agrees with"
     return AuditFinding(
@@ -332,7 +332,7 @@ def _nearest_rate(details, wrong, table_lr):
         "other": "of the others",
     }
     sentence = (
-        f"; their mean mIoU of {{miou_wrong}} % lies nearer to that {words[near]} ({{miou_{near}}} %) than to that "
+        f"; their mean mIoU of {{miou_wrong}} % lies nearer to that {words[near]} ({{miou_{near}}} %), than to that "
         f"{words[far]} ({{miou_{far}}} %)"
     )
     return sentence, {f"miou_{name}": (value, ".2f") for name, value in mean.items()}

@@ -23,23 +23,31 @@ FIGURES = {
     "miou-grid": "Training and validation mIoU of each run, all on one scale.",
     "train-miou": "Training mIoU of all runs.",
     "val-miou": "Validation mIoU of all runs.",
-    "classes": "Validation IoU of every class{seeds} (top) and its difference from the CE run (bottom). Bold: the "
-    "simultaneous 95 % interval of the difference leaves out zero.",
+    "classes": "Validation IoU of every class{seeds}{beside}.",
     "frequency": "Validation IoU by frequency of the class{seeds}, from the rarest to the most frequent. Grey bars "
     "span the runs, whose marks keep one order in all of them.",
     "ranking": "The runs by final validation mIoU, {intervals}. Runs joined by a bar on the right, thick beside each, "
     "are tied: the images do not tell them apart.",
     "differences": "Difference in final validation mIoU from the CE run, {intervals}. Hollow: not told apart from it.",
-    "boundary": "Boundary F-score, mean over the validation images, and its difference from the CE run, with "
-    "simultaneous 95 % intervals. Hollow: not told apart from it.",
-    "confusion": "Confusion matrix of {run}, which has the highest mIoU, on the validation images{seeds}. Rows sum "
-    "to 100 %; void is left out.",
+    "boundary": "Boundary F-score, mean over the validation images{beside}.",
+    "confusion": "Confusion matrix of {run}{best}, on the validation images{seeds}. Rows sum to 100 %; void is left "
+    "out.",
     "scene": "The {role} image, {name}: image over ground truth, share of the runs that are wrong, and each run's "
     "prediction, with its mean IoU over the classes labelled in the image, over its errors (red; void black).",
     "durations": "Time of all epochs together, and mean time of an epoch with its standard deviation.",
     "time": "Validation mIoU against the time spent on training and validation.",
     "cost": "Validation mIoU against cost at the image size of the runs. Dotted: measured, not trained.",
 }
+
+
+def beside(figure, held, told):
+    """What a caption says of the differences from CE: drawn if there is a CE run (`held`), with intervals if `told`."""
+    if figure == "classes":
+        bold = ". Bold: the simultaneous 95 % interval of the difference leaves out zero" if told else ""
+        return f" (top) and its difference from the CE run (bottom){bold}" if held else ""
+    text = ", and its difference from the CE run" if held else ""
+    hollow = ". Hollow: not told apart from it" if held else ""
+    return f"{text}, with simultaneous 95 % intervals{hollow}" if told else text
 
 
 def named(label):

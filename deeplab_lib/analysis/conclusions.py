@@ -6,9 +6,10 @@ No sentence about results is fixed: each is chosen and filled in from the rankin
 import pandas as pd
 
 from deeplab_lib.analysis import prose
-from deeplab_lib.analysis.claims import CONTRADICTED, SUPPORTED, UNTOLD
+from deeplab_lib.analysis.claims import CONTRADICTED, LONG_ENOUGH, SUPPORTED, UNTOLD
 from deeplab_lib.analysis.prose import count, plural
 from deeplab_lib.analysis.setting import from_scratch, scope
+from deeplab_lib.recipes import RECIPES
 from deeplab_lib.words import listing
 
 
@@ -85,23 +86,33 @@ def _with_parts(verdict):
     return f"{verdict.claim.key}, {_quoted(verdict)}{but}"
 
 
-def tally(verdicts, quote=_quoted):
+def _lettered(verdict):
+    """A claim's key, with its mark."""
+    return f"{verdict.claim.key}{_mark(verdict)}"
+
+
+def tally(verdicts, evidence, quote=_quoted):
     """How many claims fared how, in a sentence; `quote(verdict)` says it of each that is decided."""
     parts = []
     for name, words in ((SUPPORTED, "supported"), (CONTRADICTED, "contradicted"), (UNTOLD, "left open")):
         found = [verdict for verdict in verdicts if verdict.verdict == name]
         if found:
-            number = "all" if len(found) == len(verdicts) > 1 else count(len(found))
             quoted = f" ({'; '.join(map(quote, found))})" if name != UNTOLD else ""
-            parts.append(f"{number} {'is' if len(found) == 1 else 'are'} {words}{quoted}")
+            parts.append((found, f"{'is' if len(found) == 1 else 'are'} {words}{quoted}"))
     across = [verdict for verdict in verdicts if _mark(verdict)]
     note = " † Across different schedules: this speaks of configurations, not of losses." if across else ""
-    return f"Of the study's {plural(len(verdicts), 'claim')}, {listing(parts)}.{note}"
+    have = len(evidence.recipes)
+    judged = f"Judged on {count(have)} of the eight configurations, " if have < len(RECIPES) else ""
+    claims = f"the study's {plural(len(verdicts), 'claim')}"
+    if len(parts) == 1:
+        text = f"{judged}{'all of ' if len(verdicts) > 1 else ''}{claims} {parts[0][1]}.{note}"
+    else:
+        text = f"{judged}of {claims}, {listing(f'{count(len(found))} {words}' for found, words in parts)}.{note}"
+    return text[0].upper() + text[1:]
 
 
 def abstract(study, evidence, ranks, versus, verdicts, titles, numbers):
     """The report in a paragraph."""
-    epochs = study.scope.epochs
     text = (
         f"DeepLabV2 was trained under {plural(len(evidence.recipes), 'loss configuration')} that combine "
         f"{_losses(evidence)} ({scope(study)})"
@@ -112,26 +123,45 @@ def abstract(study, evidence, ranks, versus, verdicts, titles, numbers):
         text += ". "
     elif evidence.bootstrap:
         text += (
-            ", and every difference in mean intersection over union (mIoU) between the runs was held against the "
-            "uncertainty of the validation images. "
+            ". Differences in mean intersection over union (mIoU) are held against the uncertainty of the validation "
+            "images"
         )
+        once = set(evidence.seeds.values()) == {1}
+        text += "; with one seed a run, a second training may give others. " if once else ". "
     else:
         text += ". Only their tables of epochs are at hand: how sure a difference is cannot be said. "
-    if set(evidence.seeds.values()) == {1}:
-        text += "With one seed a run, variation from seed to seed is not covered: “surely” is said of these networks. "
+    text += prose.alone(ranks, titles, numbers)
     if len(ranks) > 1:
         text += prose.ranking(ranks, titles, numbers) + " "
-    if len(versus) and evidence.bootstrap:
+    if len(versus) > 1 and evidence.bootstrap:
         text += prose.told_apart(versus, titles, evidence) + " "
-    if len(versus):
-        text += prose.follows_rate(evidence, numbers) + " "
+    if len(versus) and evidence.bootstrap:
+        text += prose.other_schedules(versus, evidence) + " "
+    text += prose.follows_rate(evidence, numbers, brief=True) + " "
     if len(evidence.recipes) > 1:
-        text += tally(verdicts) + " "
+        text += tally(verdicts, evidence, _lettered) + " "
+    text += _departures(study, evidence)
+    if study.unfinished and study.finished:
+        text += _unfinished(study) + " "
     if study.scope.synthetic:
-        text += (
-            f"The images are synthetic and the training is short ({epochs} epochs): the method is shown, not the field."
-        )
-    return text.strip()
+        text += "The images are synthetic and the training is short: the method is shown, not the field."
+    return " ".join(text.split())
+
+
+def _unfinished(study):
+    """How many runs are not finished, in a sentence."""
+    number = len(study.unfinished)
+    return f"{plural(number, 'run').capitalize()} {'is' if number == 1 else 'are'} not finished."
+
+
+def _departures(study, evidence):
+    """Why nothing is compared in a folder whose runs all depart from the recipes, and not alike; "" elsewhere."""
+    if evidence.recipes or not study.finished:
+        return ""
+    return (
+        "None of them is one of the eight configurations as it is, so nothing is ranked and no claim is judged; their "
+        "values stand in @tbl-ablations. "
+    )
 
 
 def _covered(study):
@@ -149,12 +179,15 @@ def _losses(evidence):
 def conclusions(study, evidence, ranks, versus, verdicts, titles, numbers):
     """The conclusions, as Markdown paragraphs."""
     paragraphs = [prose.ranking(ranks, titles, numbers)] if len(ranks) > 1 else []
+    paragraphs.append((prose.alone(ranks, titles, numbers) + _departures(study, evidence)).strip())
     if len(versus):
-        told = prose.told_apart(versus, titles, evidence) if evidence.bootstrap else ""
+        told = prose.told_apart(versus, titles, evidence) if evidence.bootstrap and len(versus) > 1 else ""
         paragraphs.append(f"{told} {prose.confounding(versus, evidence, numbers)}".strip())
+    elif len(ranks) > 1:
+        paragraphs.append(prose.without_baseline(evidence, numbers))
     if len(evidence.recipes) > 1:
-        paragraphs += [tally(verdicts, _with_parts), _narrower(verdicts, ranks), _open(verdicts)]
-        if any(_mark(verdict) for verdict in verdicts):
+        paragraphs += [tally(verdicts, evidence, _with_parts), _narrower(verdicts, ranks), _open(verdicts)]
+        if evidence.baseline and any(_mark(verdict) for verdict in verdicts):
             paragraphs.append(
                 "Training all eight losses on the schedule of the CE run (`-p schedule ce`) would take the schedules "
                 "out of the verdicts marked †."
@@ -178,8 +211,12 @@ def _open(verdicts):
     """Of the claims left open, the parts that are decided, and which way the rest lies."""
     left = [verdict for verdict in verdicts if verdict.verdict == UNTOLD]
     decided = {v.claim.key: [f for f in v.deciding if f.verdict != UNTOLD] for v in left}
-    parts = [f"({key}) {listing(f'{f.part}, {f.verdict}' for f in found)}" for key, found in decided.items() if found]
-    text = f"Parts of claims left open are decided all the same: {'; '.join(parts)}. " if parts else ""
+    sides = []
+    for verdict in (SUPPORTED, CONTRADICTED):
+        parts = {key: [f.part for f in found if f.verdict == verdict] for key, found in decided.items()}
+        told = [f"({key}) {listing(names)}" for key, names in parts.items() if names]
+        sides += [f"{verdict}: {'; '.join(told)}"] if told else []
+    text = f"Parts of claims left open are decided all the same; {'; '.join(sides)}. " if sides else ""
     leaning = [verdict for verdict in left if verdict.direction and not decided[verdict.claim.key]]
     agree, against = ([v.claim.key for v in leaning if v.direction == sign] for sign in (1, -1))
     ways = [f"{way} in {listing(keys)}" for way, keys in (("with it", agree), ("against it", against)) if keys]
@@ -196,10 +233,17 @@ def _mark(verdict):
 def _outlook(study, evidence, verdicts):
     """What would make the answer firmer, given what there is."""
     steps = []
-    if min(evidence.seeds.values(), default=1) == 1:
-        few = [verdict.claim.key for verdict in verdicts if any(finding.few for finding in verdict.deciding)]
-        steps.append("several seeds a configuration" + f" (without which {listing(few)} cannot be decided)" * bool(few))
-    if not evidence.controlled:
+    if evidence.recipes and evidence.baseline is None:
+        steps.append("a run of plain cross-entropy, against which most claims are judged")
+    short = _keys(verdicts, lambda finding: finding.short)
+    if short:
+        steps.append(f"{count(LONG_ENOUGH)} epochs or more (without which {listing(short)} cannot be decided)")
+    if few := _keys(verdicts, lambda finding: finding.seeds):
+        needed = max(finding.seeds for verdict in verdicts for finding in verdict.deciding)
+        steps.append(f"{plural(needed, 'seed')} a configuration (without which {listing(few)} cannot be decided)")
+    elif min(evidence.seeds.values(), default=1) == 1:
+        steps.append("several seeds a configuration")
+    if not evidence.controlled and len({method.schedule for method in evidence.recipes}) > 1:
         steps.append("a control with one schedule for all")
     if study.scope.synthetic:
         steps.append("real streets at full scale")
@@ -207,6 +251,11 @@ def _outlook(study, evidence, verdicts):
         steps.append("the same recipe on newer architectures")
     order = "in this order, " if len(steps) > 1 else ""
     return f"What would make the answers firmer: {order}{listing(steps)}." if steps else ""
+
+
+def _keys(verdicts, lacking):
+    """The claims left open of which a deciding part is `lacking(finding)`."""
+    return [v.claim.key for v in verdicts if v.verdict == UNTOLD and any(map(lacking, v.deciding))]
 
 
 def limitations(study, evidence):
@@ -227,13 +276,18 @@ def limitations(study, evidence):
     if note := from_scratch(study.runs):
         items.append(note)
     if len({method.schedule for method in evidence.recipes}) > 1:
-        items.append("The schedule varies together with the loss except in runs 1 to 4.")
+        alike = [method.title for method in evidence.same_schedule if method in evidence.recipes]
+        but = f" except among {listing(alike)}" if len(alike) > 1 else ""
+        items.append(f"The schedule varies together with the loss{but}.")
+    if 1 < len(evidence.recipes) < len(RECIPES):
+        have = count(len(evidence.recipes))
+        items.append(f"Only {have} of the eight configurations are compared: a claim is judged on these alone.")
     devices = {session.get("device") for run in study.runs for session in prose.sessions(run)}
     if devices == {"cpu"}:
         items.append("Everything ran on a CPU; times and latencies say nothing about a GPU.")
     if not evidence.bootstrap:
         items.append("There are no per-image results, hence no intervals: no difference here is judged.")
     if study.unfinished:
-        items.append(f"{plural(len(study.unfinished), 'run').capitalize()} not finished.")
+        items.append(_unfinished(study))
     items.append("Classes that occur in few validation images have wide intervals or none.")
     return "\n".join(f"- {item}" for item in items)

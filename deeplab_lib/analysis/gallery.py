@@ -74,7 +74,7 @@ class Gallery:
     def leave_out(self, label, reason):
         """Say in place of a figure why it is not there."""
         self.missing[label] = str(reason)
-        display(Markdown(f"*Left out, {reason}: the figure “{named(label)}”.*"))
+        display(Markdown(f"*The figure “{named(label)}” is left out: {reason}.*"))
 
 
 def warn(text):

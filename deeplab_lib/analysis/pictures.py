@@ -28,14 +28,14 @@ def heat_map(iou, titles, baseline=None, decided=None):
     grid = {"height_ratios": heights, "hspace": 0.05}
     fig, axes = figure(1.0 + 0.2 * sum(heights), rows, 1, squeeze=False, gridspec_kw=grid)
     top = axes[0, 0]
-    _cells(top, iou, titles, "{:.0f}", cmap="cividis", vmin=0, vmax=100)
+    _cells(top, iou, titles, "{:.0f}".format, cmap="cividis", vmin=0, vmax=100)
     top.xaxis.tick_top()
     top.set_xticks(range(iou.shape[1]), iou.columns, rotation=55, ha="left", rotation_mode="anchor")
     top.set_title("IoU (%)", loc="left", x=-0.01, ha="right", fontsize=7, y=1.03)
     if rows == 2:
         reach = max(float(np.nanmax(np.abs(differences.to_numpy(dtype=float)))), 1e-9)
         norm = TwoSlopeNorm(0, -reach, reach)
-        _cells(axes[1, 0], differences, titles, "{:+.1f}", decided, cmap="PuOr", norm=norm)
+        _cells(axes[1, 0], differences, titles, _points, decided, cmap="PuOr", norm=norm)
         axes[1, 0].set_xticks([])
         axes[1, 0].set_xlabel(f"difference from {titles[baseline]} (percentage points)", fontsize=7)
     return fig
@@ -45,7 +45,7 @@ def _cells(ax, table, titles, form, bold=None, **colors):
     values = table.to_numpy(dtype=float)
     image = ax.imshow(np.ma.masked_invalid(values), aspect="auto", **colors)
     for (row, column), value in np.ndenumerate(values):
-        text = form.format(value).replace("-", "−") if np.isfinite(value) else "–"
+        text = form(value).replace("-", "−") if np.isfinite(value) else "–"
         red, green, blue, _ = image.cmap(image.norm(value)) if np.isfinite(value) else (1, 1, 1, 1)
         dark = 0.299 * red + 0.587 * green + 0.114 * blue < 0.5
         strong = bold is not None and bool(bold.loc[table.index[row], table.columns[column]])
@@ -53,6 +53,11 @@ def _cells(ax, table, titles, form, bold=None, **colors):
         ax.text(column, row, text, ha="center", va="center", fontsize=5.5, **style)
     ax.set_yticks(range(len(table)), [titles[run] for run in table.index])
     _bare(ax)
+
+
+def _points(value):
+    """A difference as it fits into a cell, bold: without decimals from ten up."""
+    return f"{value:+.0f}" if abs(value) >= 9.95 else f"{value:+.1f}"
 
 
 def _bare(ax):
@@ -92,8 +97,8 @@ def image_scores(confusions):
 def choose_images(arrays):
     """The images that are shown, by rule, from the arrays of all runs: {role: image name}.
 
-    Among the images whose predictions every run kept: best, median and worst in IoU (mean over the runs), and most
-    disputed, which is the one with the largest share of pixels on which the runs do not all agree.
+    Among the images whose predictions every run kept: best, median and worst in IoU (mean over the runs), and, of
+    several runs, most disputed, which is the one with the largest share of pixels on which they do not all agree.
     """
     kept = [set(map(str, run["prediction_names"])) for run in arrays.values() if "prediction_names" in run]
     names = sorted(set.intersection(*kept)) if kept else []
@@ -102,6 +107,8 @@ def choose_images(arrays):
     scores = np.mean([_scores_of(run, names) for run in arrays.values()], axis=0)
     order = [names[i] for i in np.argsort(-scores, kind="stable")]
     roles = {"best": order[0], "median": order[len(order) // 2], "worst": order[-1]}
+    if len(arrays) == 1:
+        return roles
     disputes = {name: dispute([prediction(run, name) for run in arrays.values()]) for name in names}
     left = [name for name in order if name not in roles.values()] or order
     return {**roles, "most disputed": max(left, key=disputes.get)}

@@ -19,6 +19,7 @@ from deeplab_lib.results import schedule
 from deeplab_lib.words import listing, signed
 
 WIDE_GAP = 5  # points of mIoU between training and validation that are spoken of
+FEW = 4  # runs below which no order of them is spoken of
 _WORDS = ("none", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve")
 
 
@@ -141,7 +142,7 @@ def cross_entropy(runs, numbers):
     if len(ce) < 2:
         return ""
     both = [label for label in ce if label in own]
-    rank = rank_correlation(pd.Series(ce)[both], pd.Series(own)[both])
+    rank = rank_correlation(pd.Series(ce)[both], pd.Series(own)[both]) if len(both) >= FEW else float("nan")
     text = f"At the end of training, validation cross-entropy is {_ends(ce, numbers, 'val_ce', '.3f')}. "
     if np.isfinite(rank):
         agree = "much the same order" if rank > 0.7 else "another order" if rank < 0.3 else "a partly different order"
@@ -266,16 +267,18 @@ def _sides(others, decided, evidence, numbers):
     """How many of the differences from CE (method x class) are gains and losses, and how many of them are told."""
     alike = [method.name for method in evidence.same_schedule if method.name in others.index]
     parts = []
-    for word, side in (("gains", others > 0), ("losses", others < 0)):
-        part = f"{numbers.put(f'reading.classes.{word}', int(side.sum(axis=None)), 'd')} are {word}"
-        if decided is not None:
+    for one, word, side in (("a gain", "gains", others > 0), ("a loss", "losses", others < 0)):
+        found = int(side.sum(axis=None))
+        part = f"{numbers.put(f'reading.classes.{word}', found, 'd')} {f'is {one}' if found == 1 else f'are {word}'}"
+        if decided is not None and found:
             told = decided.loc[others.index] & side
             number = int(told.sum(axis=None))
-            part += f", {numbers.put(f'reading.classes.{word}.decided', number, 'd')} of them told from zero"
+            printed = numbers.put(f"reading.classes.{word}.decided", number, "d")
+            part += f", {printed if number else 'none'} of them told from zero"
             if number and alike and not told.loc[alike].any(axis=None):
                 part += " (all in runs on another schedule)"
         parts.append(part)
-    return " and ".join(parts) + ("; none has an interval." if decided is None else ".")
+    return ", and ".join(parts) + ("; none has an interval." if decided is None else ".")
 
 
 def frequency(iou, share, numbers):
@@ -330,24 +333,34 @@ def images(roles, arrays, numbers):
         scores = [image_scores(run["confusion"][[row]])[0] for run, row in zip(arrays.values(), rows, strict=True)]
         mean = numbers.put(f"reading.images.{role}", np.mean(scores), ".1f")
         gap = numbers.put(f"reading.images.{role}.range", max(scores) - min(scores), ".1f")
-        parts.append(f"the {role} one ({name}): {mean} % on average, {gap} points between the runs")
-    kept = len(next(iter(arrays.values()))["prediction_names"])
+        between = f", {gap} points between the runs" if len(arrays) > 1 else ""
+        parts.append(f"the {role} one ({name}): {mean} %{between}")
+    kept = numbers.put("reading.images.kept", len(next(iter(arrays.values()))["prediction_names"]), "d")
+    rule, average = "best, median and worst by mean IoU over the classes in the image", ""
+    if len(arrays) > 1:
+        rule += ", averaged over the runs, and the one whose pixels they dispute most"
+        average = " on average"
     return (
-        f"Four images were chosen by rule among the {numbers.put('reading.images.kept', kept, 'd')} whose predictions "
-        f"are kept; mean IoU over the classes in the image is, for {'; for '.join(parts)}."
+        f"{count(len(roles)).capitalize()} images were chosen among the {kept} whose predictions are kept: {rule}. "
+        f"That IoU is{average}, for {'; for '.join(parts)}."
     )
 
 
-def boundaries(table, titles, numbers):
-    """The range of the boundary F-score, "" for fewer than two runs; `table` is that of `Evidence.levels`."""
+def boundaries(table, differences, titles, evidence, numbers):
+    """The range of the boundary F-score, and who differs from CE in it; "" for fewer than two runs.
+
+    `table` is that of `Evidence.levels`, `differences` that of `Evidence.from_baseline`.
+    """
     values = table["estimate"].dropna()
     if len(values) < 2:
         return ""
     ends = _ends({titles[run]: value for run, value in values.items()}, numbers, "boundary", ".1f", " %")
+    told = differences.dropna(subset=["low", "high"])
+    apart = f" {told_apart(told, titles, evidence, 'boundary F-score')}" if len(told) else ""
     return (
         f"The boundary F-score is {ends}. Each interval is that of a single value: all runs are scored on the same "
         "images, so whether two of them differ is read from the interval of their difference, not from an overlap."
-    )
+    ) + apart
 
 
 def tied_with_first(table):
@@ -366,6 +379,8 @@ def ranking(table, titles, numbers):
     last = titles[table.index[-1]]
     if table["low"].isna().all():
         return f"{named}; without per-image results there are no intervals, and the order of the runs proves nothing."
+    if len(table) == 2:
+        return f"{named}, " + ("but these images cannot tell it apart from" if tied else "surely above") + f" {last}."
     if table["ties"].nunique() == 1:
         return f"{named}, but no two of the {count(len(table))} runs can be told apart: all share one rank."
     if tied:
@@ -416,27 +431,58 @@ def confounding(table, evidence, numbers):
     other = [evidence.title(method) for method in table.index if method not in alike]
     text = ""
     if other:
+        those = "That with" if len(other) == 1 else "Those with"
         text = (
-            f"Only comparisons within one schedule speak of the loss. Those with {listing(other)} are *confounded*: "
-            "learning rate, warm-up, power or freezing differ along with the loss, and the difference belongs to all "
-            f"of them together. {follows_rate(evidence, numbers)} "
+            f"Only comparisons within one schedule speak of the loss. {those} {listing(other)} "
+            f"{'is' if len(other) == 1 else 'are'} *confounded*: learning rate, warm-up, power or freezing differ "
+            "along with the loss, and the difference belongs to all of them together. "
+            f"{follows_rate(evidence, numbers)} "
         )
     if evidence.controlled:
         text += "The control, every loss on the schedule of the CE run, is among the runs of @tbl-ablations."
     return text.strip()
 
 
-def follows_rate(evidence, numbers):
-    """That the order of the recipes is that of their initial rates, "" where it is not or cannot be seen."""
+def other_schedules(table, evidence):
+    """Which runs that are told from the baseline had another schedule, in a sentence; "" when none had."""
+    alike = {method.name for method in evidence.same_schedule}
+    above, below, _ = _sides_of_zero(table)
+    other = [evidence.title(method) for method in (*above, *below) if method not in alike]
+    if not other:
+        return ""
+    return f"{listing(other)} had {'another schedule' if len(other) == 1 else 'other schedules'} as well."
+
+
+def without_baseline(evidence, numbers):
+    """What can be compared where no CE run is there to be held against."""
+    text = "There is no finished CE run, so that no run is held against plain cross-entropy."
+    if len({method.schedule for method in evidence.recipes}) > 1:
+        text += " Only runs that share a schedule can be compared as losses."
+    return f"{text} {follows_rate(evidence, numbers)}".strip()
+
+
+def alone(table, titles, numbers):
+    """What a single finished run reached, "" where there are more, or none."""
+    if len(table) != 1:
+        return ""
+    value = numbers.put(f"reading.ranking.{table.index[0]}", table["value"].iloc[0], ".2f")
+    return f"{titles[table.index[0]]} reached {value} % mIoU; there is no other run to compare it with. "
+
+
+def follows_rate(evidence, numbers, brief=False):
+    """That the order of the recipes is that of their initial rates, "" where it is not or cannot be seen.
+
+    brief: without what else follows the rates, and what that may mean.
+    """
     rows = [(method.runs[0].config.get("lr"), evidence.values[MIOU].get(method.name), method.runs[0].final_train_mIoU)
             for method in evidence.recipes if method.runs]  # fmt: skip
     table = pd.DataFrame(rows, columns=["rate", "val", "train"], dtype=float).dropna()
     ranks = {name: rank_correlation(table["rate"], table[name]) for name in ("val", "train")}
-    if len(table) < 4 or not ranks["val"] > 0.7:
+    if len(table) < FEW or not ranks["val"] > 0.7:
         return ""
     val, train = (numbers.put(f"reading.rate.{name}", value, ".2f") for name, value in ranks.items())
     text = f"The order of the runs follows their initial rates (rank correlation of rate and mIoU {val}"
-    if ranks["train"] > 0.7:
+    if ranks["train"] > 0.7 and not brief:
         return text + (
             f", of rate and training mIoU {train}): the runs at lower rates fit their own training images less, too, "
             "so that they may just be less far along."
@@ -482,19 +528,19 @@ def one_of_several(evidence):
     return "One seed of each; @tbl-ranking has the means over seeds." if evidence.several_seeds else ""
 
 
-def told_apart(table, titles, evidence):
+def told_apart(table, titles, evidence, measure="mIoU"):
     """In a sentence without numbers, which runs lie above and below the baseline."""
     plain = f"plain cross-entropy ({titles[evidence.baseline.name]})"
     above, below, rest = ([titles[method] for method in names] for names in _sides_of_zero(table))
     sides = [(names, where) for names, where in ((above, "above"), (below, "below")) if names]
     if not sides:
-        return f"No run can be told from {plain}."
+        return f"In {measure}, {listing(rest)} cannot be told from {plain}."
     parts = [
         f"{listing(names)} {'lies' if len(names) == 1 else 'lie'} surely {where} {it}"
         for (names, where), it in zip(sides, (plain, "it"), strict=False)
     ]
     tail = f"; {listing(rest)} cannot be told from it" if rest else ""
-    return f"{', and '.join(parts)}{tail}."
+    return f"In {measure}, {', and '.join(parts)}{tail}."
 
 
 def decided_classes(differences, iou):

@@ -11,7 +11,7 @@ from deeplab_lib.analysis.captions import named
 from deeplab_lib.analysis.prose import plural, sessions
 from deeplab_lib.analysis.tables import configuration_table, provenance_table
 from deeplab_lib.losses import parse_expression
-from deeplab_lib.plots import changes
+from deeplab_lib.plots import changes, frozen
 from deeplab_lib.recipes import RECIPES
 from deeplab_lib.words import listing
 
@@ -21,12 +21,12 @@ COUNTED = {"parameters": "parameters", "macs": "multiply-adds"}
 def scope(study):
     """What the results are about, in a few words, for the top of every page and the corner of every figure."""
     devices = {str(session.get("device", "")).split(":")[0].upper() for run in study.runs for session in sessions(run)}
-    length = [f"{study.scope.epochs} epochs", *([study.departure] if study.departure else [])]
+    length = [f"{study.scope.epochs} epochs"] * bool(study.scope.epochs) + [study.departure] * bool(study.departure)
     if study.scope.dataset is None:
         return ", ".join(["data set not recorded", *length])
     name = "toy city" if study.scope.dataset == "toycity" else study.scope.dataset
     parts = [
-        name + " (synthetic)" * study.scope.synthetic,
+        "synthetic " * study.scope.synthetic + name,
         f"{study.scope.preset} scale",
         " and ".join(sorted(devices)),
     ]
@@ -147,9 +147,7 @@ def recipes_table():
 def _change(change):
     parts = [f"power {change.power:g}"] if change.power is not None else []
     parts += ["weights " + "/".join(f"{weight:g}" for weight in change.weights.values())] if change.weights else []
-    parts += [", ".join(change.freeze).replace("layer1, layer2, layer3, layer4", "layer1–4") + " frozen"] * bool(
-        change.freeze
-    )
+    parts += [f"{frozen(change.freeze)} frozen"] * bool(change.freeze)
     return ", ".join(parts)
 
 
@@ -181,7 +179,7 @@ def efficiency_table(efficiency):
 
 def efficiency_note(efficiency):
     """How the costs were measured, and what was not."""
-    devices = listing(sorted({f"{row.device_name} ({row.threads} threads)" for row in efficiency.itertuples()}))
+    devices = listing(sorted({f"{row.device_name}, {row.threads} threads" for row in efficiency.itertuples()}))
     timed = efficiency["latency_ms"].map(lambda latency: isinstance(latency, dict))
     notes = filter(None, efficiency["note"][~timed])
     reasons = sorted({re.sub(r"^not timed: |about [\d.]+ s here, ", "", note) for note in notes})
@@ -233,7 +231,7 @@ def missing(study, others, gallery):
     stages = listing(run.label for other in others for run in other.runs if run.stage)
     lines += [f"Trained on coarse labels, to start other runs from, and not compared: {stages}."] if stages else []
     absent = [recipe.title for recipe in RECIPES.values() if recipe.key not in {run.recipe for run in study.runs}]
-    lines += [f"Not among the runs: {listing(absent)}."] if absent else []
+    lines += [f"Not among the runs that are compared: {listing(absent)}."] if absent else []
     return "\n".join(f"- {line}" for line in lines) or "Nothing: every figure and table could be made."
 
 
@@ -252,7 +250,8 @@ def configurations(runs):
 def configurations_note(runs):
     """What the table of configurations shows of runs whose files do not say."""
     silent = any(run.record is None for run in runs)
-    return "Of runs without a JSON file it shows what the study says of their recipe." if silent else ""
+    told = "Of runs without a JSON file it shows what the study says of their recipe, with the study's rates and steps."
+    return told if silent else ""
 
 
 def provenance(runs):
