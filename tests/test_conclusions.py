@@ -391,8 +391,7 @@ def test_an_order_that_is_that_of_the_rates_is_said_to_be(planted, tmp_path):
     report = Report(tmp_path)
     assert prose.follows_rate(report.evidence, Numbers()).startswith("The order of the runs follows their initial rate")
     assert "follows their initial rates" in report.text(conclusions.abstract)
-    slow_ones = "CE + Lovász (warm-up), CE + Focal, CE + Lovász + Dice and CE + Lovász + Focal"
-    assert f"{slow_ones} had other schedules as well." in report.text(conclusions.abstract)
+    assert "Those below it had other schedules as well." in report.text(conclusions.abstract)
 
 
 def test_all_runs_at_an_end_are_named():

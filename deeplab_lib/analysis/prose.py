@@ -450,7 +450,10 @@ def other_schedules(table, evidence):
     other = [evidence.title(method) for method in (*above, *below) if method not in alike]
     if not other:
         return ""
-    return f"{listing(other)} had {'another schedule' if len(other) == 1 else 'other schedules'} as well."
+    who = (
+        "Those below it" if len(other) > 1 and other == [evidence.title(method) for method in below] else listing(other)
+    )
+    return f"{who} had {'another schedule' if len(other) == 1 else 'other schedules'} as well."
 
 
 def without_baseline(evidence, numbers):
