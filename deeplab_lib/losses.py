@@ -182,7 +182,7 @@ def make_loss(expression):
 
 NUMBER = r"[0-9]+(?:\.[0-9]*)?(?:[eE][+-]?[0-9]+)?|\.[0-9]+(?:[eE][+-]?[0-9]+)?"
 TERM = re.compile(rf"\s*(?:({NUMBER})\s*\*\s*)?([A-Za-z_]\w*)\s*(?:\(([^()]*)\))?\s*")
-OPTION = re.compile(rf"\s*([A-Za-z_]\w*)\s*=\s*({NUMBER})\s*")
+OPTION = re.compile(rf"\s*([A-Za-z_]\w*)\s*=\s*(-?(?:{NUMBER}))\s*")
 
 
 def parse_expression(expression):
@@ -220,6 +220,8 @@ def make_term(name, options, expression):
             known = f"options: {', '.join(valid)}" if valid else "it takes none"
             raise ValueError(f"loss {expression!r}: {name} cannot take {text.strip()!r}; {known}")
         values[match[1]] = float(match[2])
+        if match[2].startswith("-"):
+            raise ValueError(f"loss {expression!r}: {match[1]} is {match[2]}; it must not be negative")
     return TERMS[name](**values)
 
 

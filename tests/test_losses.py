@@ -393,7 +393,7 @@ def test_options_reach_their_loss():
         ("focal(gama=2)", "focal cannot take 'gama=2'; options: gamma"),
         ("focal(gamma=2, gamma=3)", "focal cannot take 'gamma=3'"),
         ("focal(2)", "focal cannot take '2'; options: gamma"),
-        ("focal(gamma=-1)", "focal cannot take 'gamma=-1'"),
+        ("focal(gamma=-1)", "gamma is -1; it must not be negative"),
         ("focal(gamma=1e999)", "gamma is inf"),
         ("dice(alpha=1)", "dice cannot take 'alpha=1'; it takes none"),
         ("lovasz(kwargs=1)", "lovasz cannot take 'kwargs=1'; it takes none"),
