@@ -76,6 +76,13 @@ def ids_with_void_as_zero(ids):
     return result
 
 
+def ids_in_8_bits(ids):
+    table = np.full(256, 255)
+    for label in CLASSES:
+        table[label.id] = label.train_id
+    return table[ids % 256]
+
+
 def ids_as_categories(ids):
     number = {x.id: CATEGORIES.index(x.category) if x.category in CATEGORIES else 255 for x in LABELS}
     return np.array([[number[i] for i in row] for row in ids.tolist()])
@@ -139,6 +146,25 @@ def miou_of_labelled(labels, predictions, classes):
     return np.mean([values[c] for c in range(classes) if (labels == c).any()])
 
 
+def matrix_of(labels, predictions, classes):
+    """Confusion matrix counted in whatever kind of number the labels are."""
+    valid = labels != 255
+    cells = labels[valid] * classes + predictions[valid]
+    return np.bincount(cells, minlength=classes**2).reshape(classes, classes)
+
+
+def miou_in_8_bits(labels, predictions, classes):
+    return np.nanmean(exercises._iou(matrix_of(labels, predictions, classes)))
+
+
+def miou_in_fractions(labels, predictions, classes):
+    return ConfusionMatrix(classes).update(labels, predictions).miou() / 100
+
+
+def miou_in_fractions_of_8_bits(labels, predictions, classes):
+    return miou_in_8_bits(labels, predictions, classes) / 100
+
+
 def grid_by_slicing(labels, size):
     return labels[::8, ::8]
 
@@ -156,6 +182,12 @@ def dilated_by_numpy(signal, kernel, dilation):
     wide = np.zeros(dilation * (len(kernel) - 1) + 1)
     wide[::dilation] = kernel
     return np.convolve(signal, wide, mode="valid")
+
+
+def dilated_around_a_middle_tap(signal, kernel, dilation):
+    reach = len(kernel) // 2 * dilation
+    taps = [signal[reach + k * dilation :] for k in range(-(len(kernel) // 2), len(kernel) - len(kernel) // 2)]
+    return sum(w * tap[: len(signal) - 2 * reach] for w, tap in zip(kernel, taps, strict=True))
 
 
 def dilated_not_at_all(signal, kernel, dilation):
@@ -225,6 +257,11 @@ def dice_with_void(logits, labels):
 def dice_over_all_classes(logits, labels):
     hits, claimed, labelled = counts(logits, labels)
     return (1 - 2 * hits / (claimed + labelled)).mean()
+
+
+def dice_of_void_as_road_smoothed_over_all_classes(logits, labels):
+    hits, claimed, labelled = counts(logits, torch.where(labels == 255, 0, labels))
+    return 1 - ((2 * hits + 1) / (claimed + labelled + 1)).mean()
 
 
 def dice_squared(logits, labels):
@@ -385,6 +422,23 @@ def weights_with_absent_zeros(counts):
     return weights_by(frequency(counts), np.median(frequency(counts)))
 
 
+def weights_with_nan(counts):
+    with np.errstate(invalid="ignore"):
+        f = counts.sum(0) / ((counts > 0) * counts.sum(1, keepdims=True)).sum(0)
+    return np.median(f) / f
+
+
+def weights_with_nan_where_absent(counts):
+    with np.errstate(invalid="ignore"):
+        f = counts.sum(0) / ((counts > 0) * counts.sum(1, keepdims=True)).sum(0)
+    return np.nanmedian(f) / f
+
+
+def weights_by_the_lower_median(counts):
+    f = frequency(counts)
+    return weights_by(f, float(torch.median(torch.from_numpy(f[f > 0]))))
+
+
 def poly_inside(step, total, lr, power):
     return lr * (1 - (step / total) ** power)
 
@@ -415,6 +469,10 @@ WRONG = [
     ("miou", "never labelled is left out", miou_of_labelled),
     ("miou", "void has become class 0", miou_with_void_as_road),
     ("miou", "void has become the last class", miou_with_clamped_void),
+    ("miou", "8 bits overflow", miou_in_8_bits),
+    ("miou", "this is a fraction", miou_in_fractions),
+    ("miou", "this is a fraction", miou_in_fractions_of_8_bits),
+    ("miou", "8 bits overflow", miou_in_fractions_of_8_bits),
     ("subsample", "a row and a column too early", grid_by_slicing),
     ("subsample", "evenly over the picture", grid_by_interpolation),
     ("subsample", "middle of 8x8 blocks", grid_of_block_centres),
@@ -441,6 +499,9 @@ WRONG = [
     ("dice", "smoothing", dice_smoothed),
     ("dice", "smoothing", dice_smoothed_over_all_classes),
     ("dice", "average over all classes", dice_smoothed_over_all_classes),
+    ("dice", "void has become class 0", dice_of_void_as_road_smoothed_over_all_classes),
+    ("dice", "smoothing", dice_of_void_as_road_smoothed_over_all_classes),
+    ("dice", "average over all classes", dice_of_void_as_road_smoothed_over_all_classes),
     ("dice", "probabilities on void", dice_with_void_over_all_classes),
     ("dice", "average over all classes", dice_with_void_over_all_classes),
     ("tversky", "alpha and beta are swapped", tversky_swapped),
@@ -464,6 +525,9 @@ WRONG = [
     ("median", "without the median", weights_without_median),
     ("median", "infinite weight", weights_with_infinity),
     ("median", "as frequencies of 0", weights_with_absent_zeros),
+    ("median", "makes the median NaN", weights_with_nan),
+    ("median", "np.nanmedian keeps that out", weights_with_nan_where_absent),
+    ("median", "the lower one", weights_by_the_lower_median),
     ("poly", "exponent sits on t/T", poly_inside),
     ("poly", "takes the base rate with it", poly_around),
     ("poly", "straight line", poly_line),
@@ -618,7 +682,60 @@ def test_an_answer_that_stops_at_void_is_told_that_void_is_there():
         return np.nanmean(exercises._iou(matrix.reshape(classes, classes)))
 
     verdict = exercises.check_miou.judge(my_miou)
-    assert re.match(r"Not yet: on two images with void your function stops .* This case holds 255, void\.", verdict)
+    told = r"Not yet: on two images with void your function stops .* This case holds 255, void: leave its pixels out"
+    assert re.match(told, verdict)
+
+
+def test_an_answer_that_stops_without_a_word_is_told_the_kind_of_error_alone():
+    def my_dice(logits, labels):
+        raise NotImplementedError
+
+    assert "with NotImplementedError. Try it" in exercises.check_dice.judge(my_dice)
+
+
+def test_label_ids_of_8_bits_are_among_the_cases():
+    verdict = exercises.check_train_ids.judge(ids_in_8_bits)
+    assert "on a map of 8 bits (uint8), as the files hold it your function stops" in verdict and "256" in verdict
+
+
+def test_a_kernel_without_a_middle_is_among_the_cases():
+    verdict = exercises.check_dilated.judge(dilated_around_a_middle_tap)
+    assert (
+        "right on dilation 1, dilation 2, dilation 3 and a kernel of 5, but on dilation 2 and a kernel of 4" in verdict
+    )
+
+
+def test_an_answer_that_changes_its_arguments_is_not_accepted_though_its_result_is_right():
+    def my_focal(logits, labels, gamma):
+        valid = labels != 255
+        labels[~valid] = 0
+        return losses.FocalLoss(gamma)(logits, torch.where(valid, labels, 255))
+
+    def my_receptive_field(layers):
+        field = exercises._receptive_field(layers)
+        layers.clear()
+        return field
+
+    told = "Not yet: the result is right, but on {} your function changes the {} it was given"
+    verdict = exercises.check_focal.judge(my_focal)
+    assert verdict.startswith(told.format("a batch with void, gamma 2", "labels")) and verdict.endswith("on a copy.")
+    verdict = exercises.check_receptive_field.judge(my_receptive_field)
+    assert verdict.startswith(told.format("one 3x3 convolution", "layers"))
+
+
+def test_whole_numbers_are_compared_exactly_and_told_in_full():
+    for check, solution in ((exercises.check_macs, exercises._macs), (exercises.check_subsample, exercises._subsample)):
+        assert check.judge(lambda *case, solution=solution: solution(*case) * 1.0).startswith("Right")
+        assert check.judge(lambda *case, solution=solution: solution(*case) + 1).startswith("Not yet")
+    verdict = exercises.check_macs.judge(lambda *case: exercises._macs(*case) + 1)
+    assert "you return 137379841; expected 137379840." in verdict
+    assert "you return 1.23457; expected 0.001." in exercises.check_poly.judge(lambda *case: 1.2345678)
+
+
+@pytest.mark.parametrize("lesson", LESSONS)
+def test_the_dots_to_be_replaced_stand_on_a_line_of_their_own(lesson):
+    answers = [source for source in code_of(NOTEBOOKS / f"{lesson}.ipynb") if "exercises.check_" in source]
+    assert len(answers) >= 3 and all(re.match(r"def my_\w+\(.*\):\n    # your code\n    \.\.\.\n", a) for a in answers)
 
 
 def test_an_answer_that_takes_other_arguments_is_told_so():

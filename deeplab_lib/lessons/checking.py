@@ -1,8 +1,9 @@
 """How an answer to an exercise is judged, in words: right, one of the usual mistakes, or where it first differs."""
 
 import copy
+import inspect
 import traceback
-from itertools import combinations
+from itertools import chain, combinations
 
 import numpy as np
 import torch
@@ -45,13 +46,26 @@ class Exercise:
                 return f"Not yet: on {name} your function returns nothing; is `return` missing?"
         wrong = [name for name in given if not same(given[name], self._solution(*self.cases[name]))]
         if not wrong:
-            return self._wrong_gradient(given, arguments) or f"Right. {self.praise}"
+            return self._changed(arguments) or self._wrong_gradient(given, arguments) or f"Right. {self.praise}"
         return self._named(given) or self._unnamed(answer, given, wrong)
 
     def _stopped(self, answer, name, error):
-        stops = f"your function stops{place_of(error, answer)} with {type(error).__name__}: {error}".rstrip(".")
-        void = " This case holds 255, void." if holds_void(self.cases[name]) else ""
-        return f"Not yet: on {name} {stops}.{void} {self._try(answer, name)}"
+        reason = f": {error}".rstrip(".") if str(error) else ""
+        stops = f"your function stops{place_of(error, answer)} with {type(error).__name__}{reason}."
+        void = " This case holds 255, void: leave its pixels out first." if holds_void(self.cases[name]) else ""
+        return f"Not yet: on {name} {stops}{void} {self._try(answer, name)}"
+
+    def _changed(self, arguments):
+        """What to tell of an answer that has changed what it was given, though its result is right; else None."""
+        parameters = inspect.signature(self._solution).parameters  # the mistakes' keywords stand behind the arguments
+        for name, case in arguments.items():
+            for parameter, now, before in zip(parameters, case, self.cases[name], strict=False):
+                if not np.array_equal(numbers_of(now), numbers_of(before), equal_nan=True):
+                    return (
+                        f"Not yet: the result is right, but on {name} your function changes the {parameter} it was "
+                        "given, which whoever called it still needs. Work on a copy."
+                    )
+        return None
 
     def _wrong_gradient(self, given, arguments):
         """What to tell where a value is right and its gradient is not; None where both are, or it is not asked for."""
@@ -74,8 +88,8 @@ class Exercise:
         return None
 
     def _named(self, given):
-        """What to tell of the mistake, or the two mistakes, that explain every value given; None if none does."""
-        for made in [(one,) for one in self.mistakes] + list(combinations(self.mistakes, 2)):
+        """What to tell of the mistake, or the two or three, that explain every value given; None if none does."""
+        for made in chain.from_iterable(combinations(self.mistakes, count) for count in (1, 2, 3)):
             flags = dict.fromkeys(made, True)
             if all(same(given[name], self._solution(*case, **flags)) for name, case in self.cases.items()):
                 return "Not yet: " + " Besides, ".join(self.mistakes[one] for one in made)
@@ -122,7 +136,7 @@ def slope_of(value, case):
 
 
 def numbers_of(value):
-    """A number, a tensor of any kind, an array or a list of them as a float64 array; None for anything else."""
+    """A number, a tensor, an array or a list of them as an array of int64 or float64; None for anything else."""
     try:
         if torch.is_tensor(value):
             value = value.detach().to_dense().cpu()
@@ -130,14 +144,14 @@ def numbers_of(value):
         elif isinstance(value, list | tuple):
             value = [x if (array := numbers_of(x)) is None else array for x in value]
         array = np.asarray(value)
-        return array.astype(np.float64) if array.dtype.kind in "biuf" else None
+        return array.astype(np.float64 if array.dtype.kind == "f" else np.int64) if array.dtype.kind in "biuf" else None
     except (TypeError, ValueError, RuntimeError):  # lists of different lengths, tensors without data
         return None
 
 
-def alike(a, b):
-    """Where two arrays agree up to rounding; NaN agrees with NaN."""
-    return np.isclose(a, b, rtol=1e-4, atol=1e-9, equal_nan=True)
+def alike(value, wanted):
+    """Where two arrays agree up to rounding, of which whole numbers have none; NaN agrees with NaN."""
+    return np.isclose(value, wanted, rtol=1e-12 if wanted.dtype.kind == "i" else 1e-4, atol=1e-9, equal_nan=True)
 
 
 def same(value, wanted):
@@ -152,9 +166,14 @@ def difference(value, wanted):
     if a is None or a.shape != b.shape:
         return f"you return {brief(value)}; expected {brief(wanted)}"
     if not a.ndim:
-        return f"you return {a:.6g}; expected {b:.6g}"
+        return f"you return {written(a)}; expected {written(b)}"
     place = tuple(int(i) for i in np.argwhere(~alike(a, b))[0])
-    return f"at {list(place)} you have {a[place]:.6g}, expected {b[place]:.6g}"
+    return f"at {list(place)} you have {written(a[place])}, expected {written(b[place])}"
+
+
+def written(number, digits=6):
+    """A number to `digits` digits; a larger one to twelve, so that whole numbers stand in full."""
+    return f"{number:.{digits if abs(number) < 10**digits else 12}g}"
 
 
 def brief(value):
@@ -165,6 +184,6 @@ def brief(value):
     if array is None:
         return f"a {type(value).__name__}"
     if not array.ndim:
-        return f"a number, {array:.6g}"
-    beginning = ", ".join(f"{x:.4g}" for x in array.ravel()[:6])
+        return f"a number, {written(array)}"
+    beginning = ", ".join(written(x, 4) for x in array.ravel()[:6])
     return f"{beginning}{', ...' if array.size > 6 else ''} (shape {array.shape})"

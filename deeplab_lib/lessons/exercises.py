@@ -2,8 +2,8 @@
 
 Every exercise is one function that solves it and can also make the usual mistakes, each behind a keyword of its own.
 Its name begins with an underscore, so that completion does not offer the solutions. An answer is run on crafted cases
-and compared with the solution, then with every mistake and every two of them together: what matches is named. An answer
-that matches nothing is told the first case on which it differs.
+and compared with the solution, then with every mistake and up to three of them together: what matches is named. An
+answer that matches nothing is told the first case on which it differs.
 """
 
 from functools import wraps
@@ -45,12 +45,13 @@ check_train_ids = Exercise(
         "the 19 evaluated classes": (np.array([[label.id for label in LABELS if label.train_id != IGNORE_INDEX]]),),
         "all labels but the licence plate": (np.arange(34).reshape(2, 17),),
         "a map with a licence plate (-1)": (np.array([[26, -1, 26], [7, 7, 33]]),),
+        "a map of 8 bits (uint8), as the files hold it": (np.array([[26, 4, 26], [7, 9, 33]], dtype=np.uint8),),
     },
     {
         "wraps": "the licence plate has become a bicycle. Its id is -1, and table[-1] reads a table's last entry. "
-        "Give -1 an entry of its own, or make room for it: 256 entries, and ids % 256.",
+        "Give -1 an entry of its own, or make room for it: 256 entries, and ids.astype(int) % 256.",
         "overwrites": "the bicycle (33) has become void. The licence plate's id is -1, and table[-1] = 255 overwrites "
-        "a table's last entry, of 34 the bicycle's. Make room: 256 entries, and ids % 256.",
+        "a table's last entry, of 34 the bicycle's. Make room: 256 entries, and ids.astype(int) % 256.",
         "keeps_plate": "the licence plate keeps its -1. It is void, so it must become 255 like every other void label.",
         "void_is_road": "void has become 0, and 0 is road: the network would learn that its own bonnet is a street. "
         "Fill the table with 255 before you enter the 19 classes.",
@@ -123,8 +124,15 @@ def _miou(
     only_labelled=False,
     void_is_road=False,
     void_is_last=False,
+    fraction=False,
+    overflows=False,
 ):
     """mIoU in percent over all images: `labels` and `predictions` `(N, H, W)`, void 255."""
+    if overflows:  # as far as their numbers go, labels * num_classes + predictions
+        wrapped = np.asarray(labels * num_classes + predictions, dtype=int)
+        labels = np.where(labels == IGNORE_INDEX, IGNORE_INDEX, wrapped // num_classes)
+        predictions = wrapped % num_classes
+    labels, predictions = np.asarray(labels, dtype=int), np.asarray(predictions, dtype=int)
     void = 0 if void_is_road else num_classes - 1 if void_is_last else num_classes  # by rights a row of its own
     rows = np.where(labels == IGNORE_INDEX, void, labels)
     cells = (rows * (num_classes + 1) + predictions).reshape(len(labels), -1)
@@ -138,12 +146,13 @@ def _miou(
         values = 100 * hits / (labelled + predicted - hits)
     values = np.where(labelled == 0, np.nan, values) if only_labelled else values
     values = np.nan_to_num(values) if absent_is_zero else values
-    return float(np.mean((np.mean if nan_spoils else np.nanmean)(values, axis=1)))
+    return float(np.mean((np.mean if nan_spoils else np.nanmean)(values, axis=1))) / (100 if fraction else 1)
 
 
 _TRUTH = np.array([[[0, 0, 0, 1], [0, 0, 1, 1]], [[0, 2, 2, 2], [0, 0, 0, 1]]])
 _GUESS = np.array([[[0, 0, 1, 1], [0, 0, 1, 0]], [[0, 2, 0, 0], [0, 1, 0, 1]]])
 _VOID = np.where(np.arange(16).reshape(2, 2, 4) % 5 == 1, IGNORE_INDEX, _TRUTH)
+_NINETEEN = np.arange(40, dtype=np.uint8).reshape(2, 4, 5) % 19
 check_miou = Exercise(
     _miou,
     {
@@ -152,6 +161,7 @@ check_miou = Exercise(
         "two images with void": (_VOID, _GUESS, 3),
         "two images in which the last class never occurs": (_VOID, _GUESS, 4),
         "a class that is only predicted": (np.array([[[0, 0, 1, 1]]]), np.array([[[0, 0, 1, 2]]]), 3),
+        "images of 8 bits (uint8) with 19 classes": (_NINETEEN, np.where(_NINETEEN % 3, _NINETEEN, 18 - _NINETEEN), 19),
     },
     {
         "per_image": "you average over images. A class that one image holds a speck of then counts as much as a full "
@@ -166,6 +176,9 @@ check_miou = Exercise(
         "`valid = labels != 255`.",
         "void_is_last": "void has become the last class, perhaps by a clamp. Leave its pixels out of labels and "
         "predictions before you count: `valid = labels != 255`.",
+        "fraction": "this is a fraction; the kit counts in percent. Multiply by 100.",
+        "overflows": "numbers of 8 bits overflow: label 18 times 19 classes is 342, and uint8 ends at 255. NumPy says "
+        "nothing and goes on from 0. Count in larger numbers: `labels.astype(int)`.",
     },
     "Accumulate, then divide: the result depends neither on the batch size nor on the order of the images.",
 )
@@ -228,6 +241,7 @@ check_dilated = Exercise(
         "dilation 1": (_SIGNAL, torch.tensor([1.0, 2, -1]), 1),
         "dilation 2": (_SIGNAL, torch.tensor([1.0, 2, -1]), 2),
         "dilation 3 and a kernel of 5": (_SIGNAL, torch.tensor([1.0, 0, 2, -1, 3]), 3),
+        "dilation 2 and a kernel of 4": (_SIGNAL, torch.tensor([1.0, -2, 3, 1]), 2),
     },
     {
         "flips": "the kernel runs backwards. Mathematics flips it; networks do not (theirs is a correlation): the "
@@ -428,6 +442,9 @@ def _median(
     absent_in_median=False,
     absent_is_zero=False,
     absent_is_infinite=False,
+    absent_is_nan=False,
+    absent_spoils=False,
+    lower_median=False,
 ):
     """Class weights `(C,)` by median frequency, of the pixels of each class in each image `(N, C)`."""
     counts = np.asarray(counts, dtype=float)
@@ -438,11 +455,13 @@ def _median(
     if means_of_shares:
         shares = counts / counts.sum(1, keepdims=True)
         frequency = np.divide(shares.sum(0), shown.sum(0), out=np.zeros_like(pixels), where=occurs)
-    middle = (np.mean if mean else np.median)(frequency if absent_in_median else frequency[occurs])
-    middle = 1 if no_median else middle
+    counted = np.sort(frequency if absent_in_median else frequency[occurs])
+    middle = (np.mean if mean else np.median)(counted[[(len(counted) - 1) // 2]] if lower_median else counted)
+    middle = 1 if no_median else np.nan if absent_spoils and not occurs.all() else middle
     weights = np.zeros_like(pixels)
     weights[occurs] = frequency[occurs] / middle if upside_down else middle / frequency[occurs]
     weights[~occurs] = 0 if absent_is_zero else np.inf if absent_is_infinite else weights.max()
+    weights[~occurs & (absent_is_nan or absent_spoils)] = np.nan
     return weights
 
 
@@ -586,6 +605,12 @@ check_median = Exercise(
         "learnt: give it the largest weight of the others.",
         "absent_is_infinite": "a class that never occurs gets an infinite weight (a division by 0). A single pixel of "
         "it spoils the loss: give it the largest weight of the others.",
+        "absent_is_nan": "a class that never occurs weighs NaN: its frequency is 0/0, and np.nanmedian keeps that out "
+        "of the median, not out of the weights. Give it the largest weight of the others.",
+        "absent_spoils": "one class that never occurs (0/0) makes the median NaN, and with it every weight. Take the "
+        "median over the classes that occur, and give the absent one the largest weight of the others.",
+        "lower_median": "of two middle frequencies you take the lower one, as torch.median does. The median lies half "
+        "way between them: np.median.",
     },
     "Counted once, on the training labels: no batch can change what a class weighs.",
 )
