@@ -31,10 +31,10 @@ LABELS = (
     Label("static", 4, 255, "void", (0, 0, 0)),
     Label("dynamic", 5, 255, "void", (111, 74, 0)),
     Label("ground", 6, 255, "void", (81, 0, 81)),
-    Label("road", 7, 0, "ground", (128, 64, 128)),
-    Label("sidewalk", 8, 1, "ground", (244, 35, 232)),
-    Label("parking", 9, 255, "ground", (250, 170, 160)),
-    Label("rail track", 10, 255, "ground", (230, 150, 140)),
+    Label("road", 7, 0, "flat", (128, 64, 128)),
+    Label("sidewalk", 8, 1, "flat", (244, 35, 232)),
+    Label("parking", 9, 255, "flat", (250, 170, 160)),
+    Label("rail track", 10, 255, "flat", (230, 150, 140)),
     Label("building", 11, 2, "construction", (70, 70, 70)),
     Label("wall", 12, 3, "construction", (102, 102, 156)),
     Label("fence", 13, 4, "construction", (190, 153, 153)),
@@ -63,7 +63,7 @@ LABELS = (
 
 CLASSES = tuple(sorted((label for label in LABELS if label.train_id != IGNORE_INDEX), key=lambda label: label.train_id))
 CLASS_NAMES = tuple(label.name for label in CLASSES)
-CATEGORIES = ("ground", "construction", "object", "nature", "sky", "human", "vehicle")
+CATEGORIES = ("flat", "construction", "object", "nature", "sky", "human", "vehicle")
 PALETTE = np.array([label.color for label in CLASSES], dtype=np.uint8)
 
 # The official json2labelImg.py draws no label of negative id, so files have what lies beneath a licence plate. A file

@@ -6,14 +6,10 @@ from deeplab_lib.labels import CATEGORIES, ID_OF_TRAIN_ID, LABELS, PALETTE, TRAI
 
 
 def test_every_row_is_that_of_the_official_table():
-    # Our categories have the names of the paper; the licence plate's train id, -1 in the scripts, is void like 255.
+    # But for the licence plate: its train id, -1 in the scripts, is void like 255.
     ours = [(label.name, label.id, label.train_id, label.category, label.color) for label in LABELS]
-    named = {"flat": "ground"}
-    assert ours == [
-        (row.name, row.id, row.trainId % 256, named.get(row.category, row.category), row.color)
-        for row in official.labels
-    ]
-    assert list(CATEGORIES) == [named.get(name, name) for name in official.category2labels if name != "void"]
+    assert ours == [(row.name, row.id, row.trainId % 256, row.category, row.color) for row in official.labels]
+    assert list(CATEGORIES) == [name for name in official.category2labels if name != "void"]
 
 
 def test_the_lookups_say_the_same():
