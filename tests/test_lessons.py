@@ -5,13 +5,14 @@ import re
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from small_city import write_city
 from torch.nn import functional as F
 
 from deeplab_lib import losses
-from deeplab_lib.labels import CATEGORIES, CLASSES, LABELS, NUM_CLASSES
+from deeplab_lib.labels import CATEGORIES, CLASS_NAMES, CLASSES, LABELS, NUM_CLASSES
 from deeplab_lib.lessons import checking, exercises, figures, teach
 from deeplab_lib.metrics import ConfusionMatrix
 from deeplab_lib.model import DeepLabV2, subsample_labels
@@ -800,7 +801,35 @@ def test_the_checks_solutions_are_the_library():
         assert exercises._poly(step, 100, 0.01, 1.2) == PolyLR(0.01, 100, power=1.2).lr(step)
 
 
-# What the lessons compute.
+# What the lessons tell and compute.
+
+
+@pytest.mark.parametrize("lesson", LESSONS)
+def test_every_percentage_is_written_with_a_space(lesson):
+    assert not [line for line in "\n".join(code_of(NOTEBOOKS / f"{lesson}.ipynb")).splitlines() if "%}" in line]
+
+
+def test_a_search_that_was_given_up_is_not_shown_as_one_that_ended():
+    source = next(code for code in code_of(NOTEBOOKS / "03_losses.ipynb") if code.startswith("found = pd.DataFrame"))
+    *lines, shown = source.splitlines()
+    names = {"pd": pd, "steps": {"lovasz": [12, 300]}, "margins": [1, 8], "cap": 300}
+    exec("\n".join(lines), names)
+    assert eval(shown, names).loc["lovasz"].tolist() == [12, "≥ 300"]
+
+
+def test_the_toy_city_shows_the_large_classes_as_often_as_cityscapes_and_the_rarest_more_often(tmp_path, monkeypatch):
+    """Shares of all pixels, as the first lesson tells them; Cityscapes' come from the class weights of ERFNet."""
+    monkeypatch.delenv("CITYSCAPES_DATASET", raising=False)
+    monkeypatch.setenv("DEEPLAB_DATA", str(tmp_path))
+    pixels = sum(np.bincount(street[1].flatten(), minlength=256) for street in teach.streets("train"))
+    real = {"road": 2.8149, "sidewalk": 6.9850, "building": 3.7890, "pole": 9.5111, "vegetation": 4.6323}
+    real |= {"car": 6.6616, "train": 10.2879, "motorcycle": 10.4054}
+    times = {
+        name: pixels[CLASS_NAMES.index(name)] / pixels.sum() / (np.exp(1 / weight) - 1.1)
+        for name, weight in real.items()
+    }
+    assert all(0.7 < times[name] < 1.5 for name in ("road", "building", "vegetation", "car", "sidewalk"))
+    assert 2.5 < times["pole"] < 3.5 and 5.5 < times["train"] < 6.5 and 5.5 < times["motorcycle"] < 6.5
 
 
 def test_streets_come_from_cityscapes_where_it_is(tmp_path, monkeypatch):
