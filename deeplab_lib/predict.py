@@ -1,6 +1,8 @@
 """A trained run at work: predictions for the test server, and photographs of one's own."""
 
 import io
+import os
+import shlex
 import shutil
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -15,9 +17,9 @@ from deeplab_lib import checkpoint
 from deeplab_lib.architectures import make_model
 from deeplab_lib.averaging import Views
 from deeplab_lib.cache import Progress
-from deeplab_lib.cityscapes import as_rgb, read_image, read_labels, read_png, resize_image, scan
+from deeplab_lib.cityscapes import absolute, as_rgb, read_image, read_labels, read_png, resize_image, scan
 from deeplab_lib.config import assigned, best_amp, check_device
-from deeplab_lib.files import project_root, write_atomic, write_text
+from deeplab_lib.files import in_project, project_root, write_atomic, write_text
 from deeplab_lib.labels import CLASS_NAMES, ID_OF_TRAIN_ID, NUM_CLASSES, PALETTE, TRAIN_ID_OF_ID, colorize
 from deeplab_lib.losses import did_you_mean
 from deeplab_lib.machine import AMP_TYPES
@@ -31,6 +33,8 @@ PHOTOGRAPHS = (".jpg", ".jpeg", ".png", ".webp", ".tif", ".tiff", ".bmp")
 OTHER_PICTURES = (".heic", ".heif", ".avif", ".gif", ".jxl", ".jp2", ".dng", ".cr2", ".cr3", ".nef", ".arw")
 LONGEST_SIDE = 2048  # larger photographs are reduced to it: the logits of 12 megapixels would take a gigabyte
 ENDING = ".best.pt"
+OVERLAY = "_overlay.jpg"
+HIGHEST = 8  # inches of a figure: a tall, narrow picture would need memory without end
 EXPORTED = "_pred_labelIds.png"  # the official scripts look for `<city>_<sequence>_<frame>*.png`
 PARAMETERS = ("run", "photographs", "shown", "out_dir", "data", "split", "device")
 
@@ -65,11 +69,27 @@ class TrainedRun:
 
 @plainly
 def check_parameters(namespace):
-    """Raise ValueError for a name set in the notebook's parameters cell, or by papermill, that means nothing there."""
+    """Raise ValueError for a name set in the notebook's parameters cell, or by papermill, that means nothing there.
+
+    And for a number of photographs to show that is none.
+    """
     cells = [cell for cell in namespace.get("In", ()) if cell.lower().startswith("# parameters")]
     for name in (name for cell in cells for name in assigned(cell)):
         if name not in PARAMETERS:
             raise ValueError(f"no parameter {name!r}{did_you_mean(name, PARAMETERS)}; valid: {', '.join(PARAMETERS)}")
+    shown = namespace.get("shown", 0)
+    if not isinstance(shown, int) or shown < 0:
+        raise ValueError(f"shown is {shown!r}; it must be a whole number, 0 or more")
+
+
+@plainly
+def results_folder(out_dir, stem):
+    """The folder `out_dir` of the results; None: `runs/predictions/<stem>` in the project. ValueError for a file."""
+    out = Path(out_dir).expanduser() if out_dir else project_root() / "runs" / "predictions" / stem
+    file = next((path for path in (out, *out.parents) if path.is_file()), None)
+    if file:
+        raise ValueError(f"{file} is a file: name a folder as out_dir")
+    return out
 
 
 def find_runs(folder=None):
@@ -92,9 +112,14 @@ def weights_file(path=None):
             return root / file
         if latest := next(iter(find_runs(root / path)), None):
             return latest
-    if len(roots) == 1 or path.is_dir():
-        raise FileNotFoundError(f"no trained run in {roots[0] / path}: train one by notebooks/train.ipynb")
-    raise FileNotFoundError(f"no weights {file}: a run writes them at the end of its first epoch")
+    folder = next((root / path for root in roots if (root / path).is_dir()), roots[0] / path)
+    if len(roots) == 1 or folder.is_dir():
+        raise FileNotFoundError(f"no trained run in {folder}: train one by notebooks/train.ipynb")
+    endings = (*checkpoint.WRITTEN, ".ipynb", ".lock")
+    traces = [path, *(file.with_name(file.name.removesuffix(ENDING) + ending) for ending in endings)]
+    if any((root / trace).exists() for root in roots for trace in traces):
+        raise FileNotFoundError(f"no weights {file}: a run writes them at the end of its first epoch")
+    raise FileNotFoundError(f"no run {path}: there is no such file or folder")
 
 
 @plainly
@@ -185,6 +210,17 @@ def score_export(out, root, split="val"):
     return confusion
 
 
+def official_command(out, root):
+    """The shell command by which cityscapesScripts scores an export of val in `out`, of the data set in `root`.
+
+    None where the data set has not all the files that it reads: beside the label ids, the instance ids.
+    """
+    if not any(Path(root).glob("gtFine/val/*/*_gtFine_instanceIds.png")):
+        return None
+    data, results = (shlex.quote(str(absolute(path))) for path in (root, out))
+    return f"CITYSCAPES_DATASET={data} CITYSCAPES_RESULTS={results} csEvalPixelLevelSemanticLabeling"
+
+
 # -- photographs ---------------------------------------------------------------------------------------------------
 
 
@@ -216,22 +252,27 @@ class Segmentation:
 def find_photographs(path=None, run=None, say=print):
     """The photograph `path`, or those in the folder `path`, sorted; `say` tells of pictures in formats unknown here.
 
-    None looks in the project's `photographs/`, then takes eight validation images of the data `run` was trained on.
-    Raises FileNotFoundError when there is none.
+    A path starts here or in the project. None looks in the project's `photographs/`, then takes eight validation images
+    of the data `run` was trained on. Raises FileNotFoundError when there is none, ValueError for what is no path.
     """
+    if not (path is None or isinstance(path, str | os.PathLike)):
+        raise ValueError(f"photographs is {path!r}; it must be one path, of a photograph or of a folder of them")
     own = project_root() / "photographs"
     if path is None and run is not None and not own.is_dir():
         pairs = scan(run.data, "val")
         return [pair.image for pair in pairs[:: -(-len(pairs) // 8)]]
-    path = own if path is None else Path(path).expanduser()
+    given, path = path, own if path is None else in_project(path)
     if path.is_file():
         return [path]
+    if not path.is_dir():
+        raise FileNotFoundError(f"no photographs in {given or path}: there is no such file or folder")
     # A Mac leaves a `._IMG.jpg` without a picture beside every file on a foreign drive.
     files = sorted(p for p in path.glob("*") if not p.name.startswith("."))
-    found = [p for p in files if p.suffix.lower() in PHOTOGRAPHS]
+    found = [p for p in files if p.suffix.lower() in PHOTOGRAPHS and p.is_file()]
     others = [p.name for p in files if p.suffix.lower() in OTHER_PICTURES]
     if others:
-        say(f"passed over: {len(others)} pictures such as {others[0]}, whose format is not known here; save as JPEG")
+        more = f" and {len(others) - 1} more" if len(others) > 1 else ""
+        say(f"passed over: {others[0]}{more}, in a format that is not known here; save as JPEG")
     if not found:
         raise FileNotFoundError(f"no photograph in {path}: looked for files that end in {' '.join(PHOTOGRAPHS)}")
     return found
@@ -279,19 +320,26 @@ def segment_readable(run, photographs, say=print):
             say(f"left out: {error}")
 
 
+@plainly
 def segment_all(run, photographs, out, say=print):
     """Segment the `photographs` (paths) into the folder `out`: `<name>_overlay.jpg`, and `shares.csv` in percent.
 
-    A file that cannot be read is named through `say` and left out. Returns the table of `shares.csv`, one row a
-    photograph and one column a class.
+    A file that cannot be read is named through `say` and left out. Overlays of other photographs stay in `out`; one
+    line tells of them. Returns the table of `shares.csv`, one row a photograph and one column a class. Raises
+    ValueError when no photograph can be read; nothing is written then.
     """
     rows, out = {}, Path(out)
     with Progress(len(photographs), 0, say) as progress:
         for photograph in photographs:
             for result in segment_readable(run, [photograph], say):
                 rows[result.name] = result.shares()
-                _save_jpeg(out / f"{result.name}_overlay.jpg", result.overlay())
+                _save_jpeg(out / f"{result.name}{OVERLAY}", result.overlay())
             progress.update(1)
+    if not rows:
+        raise ValueError(f"no photograph could be read: nothing is written to {out}")
+    others = sorted(path.name for path in out.glob(f"*{OVERLAY}") if path.name.removesuffix(OVERLAY) not in rows)
+    if others:
+        say(f"{out} also holds overlays of other photographs, such as {others[0]}; shares.csv has none of them")
     table = pd.DataFrame(rows.values(), index=rows, columns=CLASS_NAMES).fillna(0.0).rename_axis("photograph")
     write_text(out / "shares.csv", table.round(3).to_csv(lineterminator="\n"))
     return table
@@ -309,11 +357,12 @@ def show(segmentation):
     """Photograph, overlay, and the classes found as bars in their colours: legend and shares in one."""
     height, width = segmentation.train_ids.shape
     shares = {name: percent for name, percent in segmentation.shares().items() if percent >= 0.05}
-    fig, axes = figure(0.3 + max(2.6 * height / width, 0.13 * len(shares)), 1, 3, width_ratios=(2, 2, 1))
+    inches = min(HIGHEST, max(2.6 * height / width, 0.13 * len(shares)))
+    fig, axes = figure(0.3 + inches, 1, 3, width_ratios=(2, 2, 1))
     for ax, picture in zip(axes, (segmentation.image, segmentation.overlay()), strict=False):
         ax.imshow(picture, interpolation="antialiased")
         ax.axis("off")
-    axes[0].set_title(segmentation.name, loc="left")
+    axes[0].set_title(abridged(segmentation.name), loc="left", parse_math=False)  # a $ is only a $
     colors = [PALETTE[CLASS_NAMES.index(name)] / 255 for name in shares]
     bars = axes[2].barh(list(shares), list(shares.values()), color=colors, edgecolor="0.5", linewidth=0.3)
     axes[2].bar_label(bars, fmt="%.1f", padding=2, fontsize=5.5)
@@ -324,6 +373,11 @@ def show(segmentation):
     axes[2].xaxis.set_visible(False)
     axes[2].grid(False)
     return fig
+
+
+def abridged(name, length=40):
+    """`name`, its middle left out where it is longer than `length`: beginning and ending tell files apart."""
+    return name if len(name) <= length else f"{name[: length // 2]}…{name[-(length // 2 - 1) :]}"
 
 
 def slider(segmentations):

@@ -5,6 +5,7 @@ import io
 import itertools
 import json
 import os
+import shlex
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -19,7 +20,7 @@ from PIL import Image
 from small_city import first, save_png, write_city
 from torch.nn import functional as F
 
-from deeplab_lib import checkpoint, predict, toycity
+from deeplab_lib import checkpoint, files, predict, toycity
 from deeplab_lib.architectures import make_model
 from deeplab_lib.cityscapes import Cityscapes, read_image, read_labels, scan
 from deeplab_lib.labels import CATEGORIES, CLASS_NAMES, ID_OF_TRAIN_ID, PALETTE, colorize
@@ -85,6 +86,17 @@ class TestOfficialScores:
     def test_a_network_on_a_toy_city(self, run, city, tmp_path):
         out = export(run, city, "val", tmp_path / "out", say=print)
         assert_same_scores(score_export(out, city), official_result(out, city))
+
+    def test_the_official_command_is_told_where_its_files_are(self, tmp_path):
+        root = write_city(tmp_path / "my city", {"val": 1}, size=(8, 8))
+        assert predict.official_command(tmp_path / "out", root) is None
+        save_png(root / "gtFine/val/ulm/ulm_000000_000000_gtFine_instanceIds.png", np.zeros((8, 8), np.uint8))
+        command = predict.official_command(tmp_path / "out", root)
+        assert shlex.split(command) == [
+            f"CITYSCAPES_DATASET={root}",
+            f"CITYSCAPES_RESULTS={tmp_path / 'out'}",
+            "csEvalPixelLevelSemanticLabeling",
+        ]
 
     @pytest.mark.parametrize("tta", ["none", "flip", "multiscale"])
     def test_what_is_exported_is_what_the_run_has_measured(self, smoke, tmp_path, tta):
@@ -260,7 +272,7 @@ class TestLoadRun:
             assert load_run(path, "cpu").amp == amp
 
     def test_what_is_no_run_is_refused_in_one_line(self, tmp_path):
-        with pytest.raises(FileNotFoundError, match=r"nothing\.best\.pt") as error:
+        with pytest.raises(FileNotFoundError, match=r"no run .*nothing: there is no such file or folder$") as error:
             load_run(tmp_path / "nothing")
         one_line(error)
         path = saved_run(tmp_path)
@@ -272,6 +284,17 @@ class TestLoadRun:
         with pytest.raises(ValueError, match="holds no run of this kit") as error:
             load_run(path)
         assert str(path) in one_line(error)
+
+    def test_a_run_in_its_first_epoch_is_told_from_a_misspelt_one(self, tmp_path, monkeypatch):
+        monkeypatch.setattr(predict, "project_root", lambda: tmp_path)
+        (tmp_path / "runs").mkdir()
+        (tmp_path / "runs" / "a.lock").touch()
+        for name in ("runs/a", "runs/a.json", tmp_path / "runs" / "a"):
+            with pytest.raises(FileNotFoundError, match=r"no weights .*a\.best\.pt: a run writes them at the end"):
+                load_run(name)
+        with pytest.raises(FileNotFoundError, match=r"no run runs/b\.json: there is no such file or folder") as error:
+            load_run("runs/b.json")
+        one_line(error)
 
 
 class TestPhotographs:
@@ -356,7 +379,33 @@ class TestPhotographs:
             (tmp_path / name).touch()
         said = []
         assert predict.find_photographs(tmp_path, say=said.append) == [tmp_path / "b.jpg"]
-        assert len(said) == 1 and "2 pictures such as IMG_1.HEIC" in said[0]
+        assert len(said) == 1 and "passed over: IMG_1.HEIC and 1 more, in a format" in said[0]
+        (tmp_path / "IMG_2.heic").unlink()
+        predict.find_photographs(tmp_path, say=said.append)
+        assert "passed over: IMG_1.HEIC, in a format" in said[1]
+
+    def test_a_folder_that_ends_like_a_photograph_is_none(self, tmp_path):
+        (tmp_path / "album.jpg").mkdir()
+        with pytest.raises(FileNotFoundError, match=r"no photograph in "):
+            predict.find_photographs(tmp_path)
+        (tmp_path / "album.jpg" / "b.jpg").touch()
+        assert predict.find_photographs(tmp_path / "album.jpg") == [tmp_path / "album.jpg" / "b.jpg"]
+
+    def test_when_none_can_be_read_what_was_written_before_stays(self, run, tmp_path):
+        (tmp_path / "broken.png").write_text("not a picture")
+        (tmp_path / "shares.csv").write_text("precious")
+        with pytest.raises(ValueError, match=r"no photograph could be read: nothing is written to ") as error:
+            segment_all(run, [tmp_path / "broken.png"], tmp_path, lambda text: None)
+        one_line(error)
+        assert (tmp_path / "shares.csv").read_text() == "precious"
+
+    def test_overlays_of_other_photographs_are_kept_and_told(self, run, tmp_path):
+        for name in ("a.png", "b.png"):
+            Image.new("RGB", (64, 32)).save(tmp_path / name)
+        said = []
+        for name in ("a.png", "b.png"):
+            segment_all(run, [tmp_path / name], tmp_path / "out", said.append)
+        assert len(said) == 1 and "also holds overlays of other photographs, such as a.png_overlay.jpg" in said[0]
 
     def test_where_photographs_are_looked_for(self, run, city, tmp_path, monkeypatch):
         monkeypatch.setattr(predict, "project_root", lambda: tmp_path)
@@ -367,11 +416,41 @@ class TestPhotographs:
         with pytest.raises(FileNotFoundError, match=r"no photograph in .*\.jpg") as error:
             predict.find_photographs(None, run)
         one_line(error)
+        (tmp_path / "photographs" / "a.jpg").touch()
+        monkeypatch.setattr(files, "project_root", lambda: tmp_path)
+        for path in (None, "photographs", "photographs/a.jpg", Path("photographs")):
+            assert predict.find_photographs(path, run) == [tmp_path / "photographs" / "a.jpg"]
+
+    @pytest.mark.parametrize(
+        ("path", "complaint"),
+        [
+            ("walks", "no photographs in walks: there is no such file or folder"),
+            (["a.jpg", "b.jpg"], r"photographs is \['a.jpg', 'b.jpg'\]; it must be one path"),
+        ],
+    )
+    def test_what_is_no_place_of_photographs_is_told_in_one_line(self, path, complaint):
+        with pytest.raises((ValueError, FileNotFoundError), match=complaint) as error:
+            predict.find_photographs(path)
+        one_line(error)
 
     def test_the_figure_names_the_classes_it_shows(self, run, city):
         result = segment(run, scan(city, "val")[0].image)
         texts = {text.get_text() for text in predict.show(result).axes[2].get_yticklabels()}
         assert texts == {name for name, percent in result.shares().items() if percent >= 0.05}
+
+    def test_a_name_of_any_kind_stands_above_the_figure(self, city):
+        def title(name):
+            image = np.zeros((8, 16, 3), np.uint8)
+            fig = predict.show(Segmentation(name, image, image[..., 0]))
+            fig.canvas.draw()
+            return fig.axes[0].get_title(loc="left")
+
+        assert title("10$ and 20$_x^.jpg") == "10$ and 20$_x^.jpg"
+        assert title("a" * 90 + "_0017.jpg") == "a" * 20 + "…" + "a" * 10 + "_0017.jpg"
+
+    def test_a_picture_like_a_thread_makes_no_endless_figure(self):
+        image = np.zeros((2048, 1, 3), np.uint8)
+        assert predict.show(Segmentation("a", image, image[..., 0])).get_figheight() < 9
 
     def test_the_slider_has_all_photographs_of_a_folder(self, run, tmp_path):
         for name in ("a.jpg", "a.png"):
@@ -404,6 +483,7 @@ class TestNotebook:
         confusion = score_export(tmp_path / "out" / "val_labelIds", city)
         assert f"mIoU {confusion.miou():.2f} %" in said
         assert len(list((tmp_path / "out").glob("*_overlay.jpg"))) == 4
+        assert "csEval" not in said  # it reads instance ids, of which a toy city has none
 
     def test_a_photograph_that_cannot_be_read_is_named_and_left_out(self, city, tmp_path):
         path, out, folder = saved_run(tmp_path, city), tmp_path / "executed.ipynb", tmp_path / "photographs"
@@ -431,5 +511,21 @@ class TestNotebook:
         one_line(error)
         cells = nbformat.read(NOTEBOOK, 4).cells
         source = next(cell.source for cell in cells if "parameters" in cell.metadata.get("tags", ()))
-        predict.check_parameters({"In": [source]})
+        predict.check_parameters({"In": [source], "shown": 0})
         assert all(f"\n{name} = " in source for name in predict.PARAMETERS)
+
+    @pytest.mark.parametrize("shown", [-1, 1.5, "all", None])
+    def test_a_number_of_pictures_that_is_none_is_refused(self, shown):
+        with pytest.raises(ValueError, match=r"shown is .*; it must be a whole number, 0 or more") as error:
+            predict.check_parameters({"shown": shown})
+        one_line(error)
+
+    def test_results_lie_where_they_are_wanted_but_in_no_file(self, tmp_path, monkeypatch):
+        monkeypatch.setattr(predict, "project_root", lambda: tmp_path)
+        assert predict.results_folder(None, "DeepLabV2_ce") == tmp_path / "runs" / "predictions" / "DeepLabV2_ce"
+        assert predict.results_folder(str(tmp_path / "new"), "DeepLabV2_ce") == tmp_path / "new"
+        (tmp_path / "notes.txt").touch()
+        for out_dir in (tmp_path / "notes.txt", tmp_path / "notes.txt" / "below"):
+            with pytest.raises(ValueError, match=r"notes\.txt is a file: name a folder as out_dir") as error:
+                predict.results_folder(out_dir, "DeepLabV2_ce")
+            one_line(error)
