@@ -18,6 +18,7 @@ import sys
 import tempfile
 import threading
 import time
+from importlib import import_module
 from pathlib import Path
 
 import filelock
@@ -145,6 +146,8 @@ def main():
     with contextlib.redirect_stdout(Named(args.name, sys.stdout)):
         if args.report:
             print("analysis, HTML and PDF: about a minute")
+            # The analysis keeps one core busy; what sets it is loaded meanwhile.
+            threading.Thread(target=import_module, args=["deeplab_lib.report.export"], daemon=True).start()
         with lane(args.lanes, stop):
             # Saved after each of its cells, the analysis would spend a seventh of its time on that.
             work = (args.notebook, args.executed, args.parameters, not args.report)

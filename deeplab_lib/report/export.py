@@ -46,10 +46,12 @@ def export_html(notebook_path, out, show_code=False, strict=False) -> Path:
 def make_report(executed_notebook, folder, strict=False) -> list[Path]:
     """Write report.html, report.pdf and report-with-code.html into `folder`; the notebook must have been executed."""
     out = Path(folder) / "report"
-    with ThreadPoolExecutor() as pool:  # most of the time goes by in pandoc and Typst
+    with ThreadPoolExecutor(
+        2
+    ) as pool:  # most of the time goes by in pandoc and Typst; the PDF takes that of both others
         jobs = [
-            pool.submit(export_html, executed_notebook, out.with_suffix(".html"), strict=strict),
             pool.submit(export_pdf, executed_notebook, out.with_suffix(".pdf"), strict=strict),
+            pool.submit(export_html, executed_notebook, out.with_suffix(".html"), strict=strict),
             pool.submit(export_html, executed_notebook, f"{out}-with-code.html", show_code=True, strict=strict),
         ]
     return [job.result() for job in jobs]
