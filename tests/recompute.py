@@ -319,8 +319,7 @@ class Recomputed:
 
     @cache
     def pairs(self):
-        family = {(a, b): self.gap([a], [b]) for a, b in combinations(self.recipes, 2)}
-        found = self.draws.intervals(family)
+        found = {pair: self.main()[pair] for pair in combinations(self.recipes, 2)}
         return found | {(b, a): (-e, -high, -low) for (a, b), (e, low, high) in found.items()}
 
     @cache
@@ -367,8 +366,9 @@ class Recomputed:
 
     @cache
     def main(self):
-        """The family of most claims, together with all pairs."""
+        """The family of most claims, together with all pairs, and with boundaries against CE."""
         family = {(a, b): self.gap([a], [b]) for a, b in combinations(self.recipes, 2)}
+        family |= {(m, self.ce, "boundary"): self.gap([m], [self.ce], "boundary") for m in self.recipes if m != self.ce}
         for kind, a, b, what in (part for claim in PARTS for part in self.parts(claim)):
             if kind == "mean":
                 family[a, b, what] = self.gap(a, b, what)

@@ -162,12 +162,13 @@ def test_a_class_counts_as_kept_by_its_lower_bound_and_as_given_up_by_its_upper(
 def test_single_classes_are_held_to_a_higher_confidence():
     asked = {}
 
-    def interval(contrasts, confidence, groups):
-        asked[next(iter(contrasts.values())).measure] = confidence
-        return pd.DataFrame(index=list(contrasts))
+    class Asked(Evidence):
+        def interval(self, contrasts, confidence=0.95, groups=None):
+            asked[next(iter(contrasts.values())).measure] = confidence
+            return pd.DataFrame(index=list(contrasts))
 
     tests = [claims.Everywhere("everywhere", ("A",), ("B",)), Higher("higher", ("A",), ("B",))]
-    claims._intervals(SimpleNamespace(recipes=[], interval=interval), tests)
+    claims._intervals(Asked([], {}, ()), tests)
     assert asked == {MIOU: 0.95, "class_0": 0.995}
 
 
@@ -197,6 +198,18 @@ def test_a_run_as_good_as_all_candidates_keeps_them_from_being_the_best():
         (found,) = judge(Evidence.of(study, 200), {"a": CLAIMS["a"]})
         false += found.verdict != UNTOLD
     assert false <= 0.07 * trials
+
+
+def test_a_difference_stands_with_one_interval_wherever_it_is_shown():
+    """Boundaries in the figure and in claim (i); and what the claims add widens the ranking's intervals, too."""
+    study = synthetic_runs.study_in_memory(np.random.default_rng(8), images=80)
+    judged = Evidence.of(study, 300, beside=claims.contrasts)
+    tversky = RECIPES["ce_tversky"].stem
+    shown = judged.from_baseline(BOUNDARY).loc[tversky]
+    told = finding(judge(judged), "i", "loss on boundaries with Tversky", SAME).figures
+    assert (told["low"], told["high"]) == (shown.low, shown.high)
+    alone, family = Evidence.of(study, 300).from_baseline().loc[tversky], judged.from_baseline().loc[tversky]
+    assert family.low < alone.low and family.high > alone.high and family.estimate == alone.estimate
 
 
 def test_who_is_best_is_told_by_intervals_of_its_own():

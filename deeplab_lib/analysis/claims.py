@@ -8,13 +8,14 @@ part about the best of all (`whole`) is judged only where all recipes take part.
 are, contradicted when one is, and cannot be told otherwise.
 
 The intervals that verdicts rest on hold at once within a family: one at 95 % for mIoU, rare classes and boundaries,
-together with all pairs of the ranking; one at 99.5 % for single classes. Those of who is best need not hold at once for
-a false answer to stay below 5 %. That some candidate is above every opponent is an intersection-union test (Berger,
-"Multiparameter Hypothesis Testing and Acceptance Sampling", Technometrics 24, 1982): where it is false, one opponent
-refutes it alone. Nothing is paid for the number of opponents, only for that of the candidates: the width is that of the
-best candidate against the least favourable single opponent. A pair can thus be told apart there that the ranking, which
-compares all with all, leaves tied. What is read from learning curves has no images to resample: runs are permuted
-between the groups, at a level that keeps all such tests together under one percent.
+together with the differences that figures and tables show; one at 99.5 % for single classes. Those of who is best need
+not hold at once for a false answer to stay below 5 %. That some candidate is above every opponent is an
+intersection-union test (Berger, "Multiparameter Hypothesis Testing and Acceptance Sampling", Technometrics 24, 1982):
+where it is false, one opponent refutes it alone. Nothing is paid for the number of opponents, only for that of the
+candidates: the width is that of the best candidate against the least favourable single opponent. A pair can thus be
+told apart there that the ranking, which compares all with all, leaves tied. What is read from learning curves has no
+images to resample: runs are permuted between the groups, at a level that keeps all such tests together under one
+percent.
 
 A new claim is a function and a decorator:
 
@@ -35,7 +36,6 @@ from deeplab_lib.analysis.statistics import (
     CLASS_MEASURES,
     CONFIDENCE,
     MIOU,
-    all_pairs,
     difference,
     least_p,
     permutation_p,
@@ -548,12 +548,10 @@ def tversky_and_focal_trade(scope):
 
 def judge(evidence, claims=None):
     """`[Verdict, ...]` of all claims on `evidence`."""
-    claims = list((CLAIMS if claims is None else claims).values())
-    scopes = (Scope(SAME, tuple(evidence.same_schedule), evidence), Scope(ALL, tuple(evidence.recipes), evidence))
-    tests = {(c.key, scope.name): c.parts(scope) for c in claims for scope in scopes}
-    intervals = _intervals(evidence, [test for parts in tests.values() for test in parts if test.possible])
+    scopes, tests = _tests(evidence, claims)
+    intervals = _intervals(evidence, _possible(tests))
     verdicts = []
-    for c in claims:
+    for c in (CLAIMS if claims is None else claims).values():
         findings, deciding = [], []
         for same, across in zip(tests[c.key, SAME], tests[c.key, ALL], strict=True):
             pair = [_finding(test, scope, intervals) for test, scope in zip((same, across), scopes, strict=True)]
@@ -565,16 +563,35 @@ def judge(evidence, claims=None):
     return verdicts
 
 
+def contrasts(evidence, claims=None):
+    """What the claims compare in mIoU, rare classes and boundaries: `{key: Contrast}`, for `Evidence.beside`."""
+    tests = _possible(_tests(evidence, claims)[1])
+    return {key: contrast for test in tests if test.family == "main" for key, contrast in test.contrasts().items()}
+
+
+def _tests(evidence, claims):
+    """The two scopes, and the tests of each claim in each: `{(key of the claim, name of the scope): tests}`."""
+    scopes = (Scope(SAME, tuple(evidence.same_schedule), evidence), Scope(ALL, tuple(evidence.recipes), evidence))
+    rules = (CLAIMS if claims is None else claims).values()
+    return scopes, {(c.key, scope.name): c.parts(scope) for c in rules for scope in scopes}
+
+
+def _possible(tests):
+    return [test for parts in tests.values() for test in parts if test.possible]
+
+
 def _intervals(evidence, tests):
-    """`{family: {contrast: {"estimate", "low", "high", ...}}}`; the ranking's pairs belong to the main family."""
-    pairs = {("pair", *pair): c for pair, c in all_pairs([m.name for m in evidence.recipes]).items()}
-    families = {"main": (pairs, None)}
+    """`{family: {contrast: {"estimate", "low", "high", ...}}}`; in the main one, with what figures and tables show."""
+    families = {"main": ({}, None)}
     for test in tests:
         if test.family:
             contrasts, _ = families.setdefault(test.family, ({}, test.groups()))
             contrasts.update(test.contrasts())
     found = {}
     for family, (contrasts, groups) in families.items():
+        if family == "main":
+            found[family] = evidence.at_once(contrasts)
+            continue
         keys = list(contrasts)
         numbered = groups and [[keys.index(key) for key in group] for group in groups]
         confidence = CLASS_CONFIDENCE if family == "classes" else CONFIDENCE

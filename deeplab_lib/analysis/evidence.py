@@ -72,7 +72,8 @@ def _method(name, runs):
 class Evidence:
     """Methods with their values per measure, `{measure: {method: percent}}`, and a bootstrap when there are images.
 
-    Measures: mIoU, rare (mean IoU of the rare classes), boundary_f, class_0 ... class_18.
+    Measures: mIoU, rare (mean IoU of the rare classes), boundary_f, class_0 ... class_18. `beside(evidence)` gives the
+    contrasts that are to hold at once with those that are shown, as `claims.contrasts` does.
     """
 
     methods: list[Method]
@@ -80,15 +81,16 @@ class Evidence:
     rare: tuple[int, ...]
     bootstrap: Bootstrap | None = None
     source: str = "runs"
+    beside: object = field(default=lambda evidence: {}, repr=False)
 
     @classmethod
-    def of(cls, study, resamples=RESAMPLES):
+    def of(cls, study, resamples=RESAMPLES, **options):
         """From the finished runs of one study; methods without an NPZ have values and no intervals."""
         found = [_method(name, members) for name, members in methods(study.finished).items()]
         with_images = [run for method in found for run in method.runs if all(r.arrays for r in method.runs)]
         if not with_images:
             rare = tuple(CLASS_NAMES.index(name) for name in CITYSCAPES_RARE)
-            return cls(found, _values(found, rare), rare)
+            return cls(found, _values(found, rare), rare, **options)
         cells = cells_of(with_images)
         pixels = with_images[0].arrays["confusion"].sum((0, 2))
         rare = tuple(int(c) for c in np.flatnonzero((pixels > 0) & (100 * pixels < RARE_SHARE * pixels.sum())))
@@ -97,7 +99,7 @@ class Evidence:
         values = _values(found, rare)
         for name in measures:
             values[name] = values[name] | bootstrap.levels(name)
-        return cls(found, values, rare, bootstrap)
+        return cls(found, values, rare, bootstrap, **options)
 
     @classmethod
     def published(cls):
@@ -196,9 +198,30 @@ class Evidence:
         table = self.interval({name: Contrast(measure, {name: 1.0}) for name in names})
         return table.sort_values("estimate", ascending=False, kind="stable")
 
+    def at_once(self, contrasts):
+        """`{key: row}` of what is shown, all pairs of recipes in mIoU and boundaries against CE, and of `contrasts`.
+
+        All these intervals hold at once; the keys of the former are `(measure, method, other)`.
+        """
+        names = [method.name for method in self.recipes]
+        family = {(MIOU, *pair): contrast for pair, contrast in all_pairs(names).items()}
+        if self.baseline:
+            base = self.baseline.name
+            family |= {(BOUNDARY, name, base): difference(name, base, BOUNDARY) for name in names if name != base}
+        family |= contrasts
+        table = self.interval(dict(enumerate(family.values())))
+        return dict(zip(family, table.to_dict("records"), strict=True))
+
+    @cached_property
+    def _shown(self):
+        """The rows of `at_once` with the contrasts of `beside`: what figures and tables of differences show."""
+        return {key: row for key, row in self.at_once(self.beside(self)).items() if key[0] in (MIOU, BOUNDARY)}
+
     def pairs(self, measure=MIOU):
-        """Differences between all pairs of recipes."""
-        return self.interval(all_pairs([method.name for method in self.recipes], measure))
+        """Differences between all pairs of recipes, of boundary F-scores those from CE. Index: (method, other)."""
+        rows = {tuple(pair): row for (of, *pair), row in self._shown.items() if of == measure}
+        index = pd.MultiIndex.from_tuples(rows, names=[None, None]) if rows else []
+        return pd.DataFrame(list(rows.values()), index, ["estimate", "standard_error", "low", "high", "p"])
 
     def ranking(self):
         """The recipes by mIoU, ties shown as ties: value, low, high, best, worst, ties, title."""
@@ -214,7 +237,7 @@ class Evidence:
         return self._rows({pair: _row(pairs, *pair) for pair in pairwise(self.ranking().index)})
 
     def from_baseline(self, measure=MIOU):
-        """Every recipe's difference from CE, from the family of all pairs, so that it agrees with the ranking."""
+        """Every recipe's difference from CE, by intervals that agree with the ranking and the claims."""
         if self.baseline is None:
             return self._rows({})
         pairs, base = self.pairs(measure), self.baseline.name
