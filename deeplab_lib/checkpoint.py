@@ -14,6 +14,7 @@ import filelock
 import torch
 
 from deeplab_lib.files import remove, write_atomic
+from deeplab_lib.safety import plain
 
 WRITTEN = (".json", ".csv", ".npz", ".pt", ".previous.pt", ".best.pt", ".damaged.pt")  # what a run leaves behind
 SEAL = b"sha256:"  # stands, with the digest of all before it, at the very end of a checkpoint file
@@ -127,9 +128,10 @@ def run_lock(files, patience=None, say=print):
         try:
             lock.acquire(timeout=patience, poll_interval=0.5)
         except filelock.Timeout:
-            raise TimeoutError(f"{files.stem} is still held by {who} after {patience:g} s; try again later") from None
+            late = f"{files.stem} is still held by {who} after {patience:g} s; try again later"
+            raise plain(TimeoutError(late)) from None
     except OSError as error:
-        raise ValueError(f"cannot write in {path.parent} ({error.strerror}); give another out_dir") from None
+        raise plain(ValueError(f"cannot write in {path.parent} ({error.strerror}); give another out_dir")) from None
     try:
         files.sweep()
         with suppress(OSError):  # it only tells who waits whom for

@@ -295,3 +295,5 @@ if __name__ == "__main__":
         main()
     except ValueError as error:
         sys.exit(str(error))
+    except KeyboardInterrupt:
+        sys.exit("stopped")

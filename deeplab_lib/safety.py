@@ -33,11 +33,17 @@ def plainly(function):
         try:
             return function(*args, **kwargs)
         except (ValueError, OSError) as error:
-            # Not a lambda: errors travel, pickled, between the processes of a run.
-            error._render_traceback_ = functools.partial(str.splitlines, f"{type(error).__name__}: {error}")
+            plain(error)
             raise
 
     return told
+
+
+def plain(error):
+    """The error itself, of which a notebook shows the message alone."""
+    # Not a lambda: errors travel, pickled, between the processes of a run.
+    error._render_traceback_ = functools.partial(str.splitlines, f"{type(error).__name__}: {error}")
+    return error
 
 
 class StopAsked(Exception):

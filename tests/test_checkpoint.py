@@ -298,6 +298,7 @@ def test_a_place_where_nothing_can_be_written_is_one_line(tmp_path):
     with pytest.raises(ValueError, match=r"cannot write in .*file.runs .*; give another out_dir") as raised:
         run_lock(RunFiles(tmp_path / "file" / "runs", "x")).__enter__()
     assert "\n" not in str(raised.value)
+    assert raised.value._render_traceback_() == [f"ValueError: {raised.value}"], "all that a notebook shows"
 
 
 def test_a_disk_too_full_to_say_who_holds_a_run_does_not_stop_it(run, monkeypatch):

@@ -322,6 +322,12 @@ def test_a_stop_reaches_the_notebook_which_saves(tmp_path, how):
     assert [line for line in shown.splitlines() if not line.startswith("[name] ")] == []
 
 
+def test_a_stop_that_comes_while_papermill_is_loaded_starts_no_notebook(tmp_path):
+    work = (notebook(tmp_path / "cell.ipynb", "number = 0", ""), tmp_path / "out.ipynb", {}, True)
+    assert execute_module().supervise(work, SimpleNamespace(asked=True), end=time.monotonic() + 60) == "stopped"
+    assert not (tmp_path / "out.ipynb").exists()
+
+
 @pytest.mark.skipif(not hasattr(signal, "SIGHUP"), reason="no hang-ups here")
 def test_under_nohup_a_hang_up_stops_nothing(tmp_path, monkeypatch):
     popen = subprocess.Popen

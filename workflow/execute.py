@@ -24,10 +24,6 @@ from pathlib import Path
 import filelock
 import psutil
 
-# jsonschema would build a grammar of web addresses, which takes 2 s, for a check that no notebook's format asks for.
-sys.modules.setdefault("rfc3987_syntax", None)
-import papermill  # noqa: E402
-
 SIGNALS = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP", "SIGUSR1") if hasattr(signal, name)]
 MARGIN = 120  # seconds kept of --minutes for a step, a checkpoint and the end of the job
 
@@ -91,6 +87,8 @@ def execute(notebook, executed, parameters, saved):
 
     saved: keep what is there of the executed notebook on disk after every cell, else only at the end.
     """
+    import papermill
+
     executed.parent.mkdir(parents=True, exist_ok=True)
     executed.unlink(missing_ok=True)
     logging.getLogger("papermill").setLevel(logging.CRITICAL)  # what went wrong is told once, by us
@@ -114,6 +112,11 @@ def execute(notebook, executed, parameters, saved):
 
 def supervise(arguments, stop, end):
     """Execute in a thread, which leaves the signals to us; at the time `end` ask for a stop. Returns the problem."""
+    # jsonschema would build a grammar of web addresses, which takes 2 s, for a check that no notebook's format needs.
+    sys.modules.setdefault("rfc3987_syntax", None)
+    import_module("papermill")  # not at the top: it takes a second, in which a stop is to be heard
+    if stop.asked:
+        return "stopped"
     result = []
     work = threading.Thread(target=lambda: result.append(execute(*arguments)), daemon=True)
     work.start()
@@ -151,11 +154,11 @@ def main():
         with lane(args.lanes, stop):
             # Saved after each of its cells, the analysis would spend a seventh of its time on that.
             work = (args.notebook, args.executed, args.parameters, not args.report)
-            problem = "stopped" if stop.asked else supervise(work, stop, start + seconds - min(MARGIN, seconds / 2))
+            problem = supervise(work, stop, start + seconds - min(MARGIN, seconds / 2))
         if problem:
             print(f"not finished: {problem}")
             if args.executed.exists():
-                print(f"the notebook, with the traceback: {args.executed}")
+                print(f"the notebook, as far as it came: {args.executed}")
             sys.exit(1)
         if args.report:
             from deeplab_lib.report import ReportError, make_report
