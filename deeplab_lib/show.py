@@ -102,8 +102,11 @@ def look(config):
 def curves(history, config):
     """Losses and mIoU against the epoch; `history` is the rows of the run's CSV so far."""
     table = pd.DataFrame(history)
-    fig = Figure(figsize=(8.2, 2.7), layout="constrained")
-    color, axes = look(config).color, fig.subplots(1, 2)
+    fig = Figure(
+        figsize=(8.2, 2.7)
+    )  # laid out by hand: it is drawn after every epoch, and a layout takes as long again
+    room = {"left": 0.07, "right": 0.99, "bottom": 0.16, "top": 0.9, "wspace": 0.18}
+    color, axes = look(config).color, fig.subplots(1, 2, gridspec_kw=room)
     for ax, column, label in zip(axes, ("loss", "mIoU"), ("loss of this run", "mIoU (%)"), strict=True):
         mark = {"color": color, "marker": "o", "ms": 3}
         ax.plot(table["epoch"], table[f"train_{column}"], ls="--", mfc="white", label="training", **mark)
@@ -147,8 +150,10 @@ def predictions(dataset, names, guesses, count=4):
     place = {pair.name: number for number, pair in enumerate(dataset.pairs)}
     chosen = np.linspace(0, len(names) - 1, min(count, len(names))).astype(int)
     height, width = guesses.shape[1:]
-    fig = Figure(figsize=(9.6, 2.4 * len(chosen) * height / width + 0.3), layout="constrained")
-    axes = fig.subplots(len(chosen), 4, squeeze=False)
+    rows, side, title = len(chosen), 2.37 * height / width, 0.2  # inches: height of a picture, and of what is above it
+    fig = Figure(figsize=(9.6, rows * (side + title)))
+    room = {"left": 0, "right": 1, "bottom": 0, "top": 1 - title / fig.get_figheight(), "wspace": 0.012}
+    axes = fig.subplots(rows, 4, squeeze=False, gridspec_kw=room | {"hspace": title / side})
     for row, number in zip(axes, chosen, strict=True):
         image, labels = dataset.raw(place[str(names[number])])
         errors = np.where(labels == IGNORE_INDEX, 200, np.where(guesses[number] == labels, 255, 0)).astype(np.uint8)
