@@ -7,25 +7,31 @@ from torch.nn import functional as F
 from deeplab_lib.labels import CATEGORIES, CLASSES, IGNORE_INDEX, NUM_CLASSES
 from deeplab_lib.pixels import check_labels
 
+TURNS = 4  # sets of bins among which a CPU shares what it counts
 
-def confusion_per_image(labels, predictions, num_classes=NUM_CLASSES, ignore_index=IGNORE_INDEX):
+
+def confusion_per_image(labels, predictions, num_classes=NUM_CLASSES):
     """Confusion matrices `(N, C, C)` int64 of `labels` and `predictions` `(N, H, W)`: row = label, column = prediction.
 
-    Void pixels count nowhere. Computed where the tensors are, without reading anything back.
+    Pixels of no class, which are void, count nowhere. Computed where the tensors are, without reading anything back.
     """
-    rows = max(num_classes, ignore_index + 1)
-    # Void has rows of its own, which are cut off: no mask, no data-dependent shape, so no waiting for the device.
-    narrow = torch.int16 if rows * num_classes < 2**15 else torch.int32
+    # Void has a row of its own, which is cut off: no mask, no data-dependent shape, so no waiting for the device.
+    rows = num_classes + 1
+    labels = labels.clamp(max=num_classes)
+    narrow = torch.int16 if TURNS * rows * num_classes < 2**15 else torch.int32
     cells = torch.add(labels.to(narrow), predictions.to(narrow), alpha=rows)
     counts = torch.stack([count(image, rows * num_classes) for image in cells])
     return counts.view(-1, num_classes, rows)[..., :num_classes].transpose(1, 2)
 
 
 def count(cells, bins):
-    """How often each of 0 ... bins - 1 occurs in integer `cells`: int64 `(bins,)`."""
-    cells = cells.flatten()
+    """How often each of 0 ... bins - 1 occurs in integer `cells`, which can hold `TURNS * bins`: int64 `(bins,)`."""
     if cells.is_cpu:
-        return torch.bincount(cells, minlength=bins)
+        # Neighbours mostly fall into one bin, and a CPU would wait for its last sum: sets of bins take turns.
+        width = cells.shape[-1]
+        turns = torch.arange(0, TURNS * bins, bins, dtype=cells.dtype).repeat(width // TURNS + 1)[:width]
+        return torch.bincount((cells + turns).flatten(), minlength=TURNS * bins).view(TURNS, bins).sum(0)
+    cells = cells.flatten()
     # A GPU's bincount waits for the largest value; adding up ones does not (but with deterministic kernels), and whole
     # numbers come out the same every time.
     ones = torch.ones_like(cells, dtype=torch.int64)
