@@ -113,39 +113,37 @@ def tally(verdicts, evidence, quote=_quoted):
 
 def abstract(study, evidence, ranks, versus, verdicts, titles, numbers):
     """The report in a paragraph."""
-    text = (
-        f"DeepLabV2 was trained under {plural(len(evidence.recipes), 'loss configuration')} that combine "
-        f"{_losses(evidence)} ({scope(study)})"
-        if len(evidence.recipes) > 1
-        else f"This report covers {_covered(study)} of DeepLabV2 ({scope(study)})"
+    several, told = len(evidence.recipes) > 1, len(versus) > 0 and evidence.bootstrap
+    sentences = [
+        _subject(study, evidence),
+        prose.alone(ranks, titles, numbers),
+        prose.ranking(ranks, titles, numbers),
+        prose.told_apart(versus, titles, evidence) if told and len(versus) > 1 else "",
+        prose.other_schedules(versus, evidence) if told else "",
+        prose.follows_rate(evidence, numbers, brief=True),
+        tally(verdicts, evidence, _lettered) if several else "",
+        _departures(study, evidence),
+        _unfinished(study) if study.unfinished and study.finished else "",
+        "The images are synthetic and the training is short: the method is shown, not the field."
+        if study.scope.synthetic
+        else "",
+    ]
+    return " ".join(filter(None, sentences))
+
+
+def _subject(study, evidence):
+    """What was trained, and how sure the differences are."""
+    if len(evidence.recipes) < 2:
+        return f"This report covers {_covered(study)} of DeepLabV2 ({scope(study)})."
+    configurations = plural(len(evidence.recipes), "loss configuration")
+    text = f"DeepLabV2 was trained under {configurations} that combine {_losses(evidence)} ({scope(study)})."
+    if not evidence.bootstrap:
+        return f"{text} Only their tables of epochs are at hand: how sure a difference is cannot be said."
+    text += (
+        " Differences in mean intersection over union (mIoU) are held against the uncertainty of the validation images"
     )
-    if len(ranks) < 2:
-        text += ". "
-    elif evidence.bootstrap:
-        text += (
-            ". Differences in mean intersection over union (mIoU) are held against the uncertainty of the validation "
-            "images"
-        )
-        once = set(evidence.seeds.values()) == {1}
-        text += "; with one seed a run, a second training may give others. " if once else ". "
-    else:
-        text += ". Only their tables of epochs are at hand: how sure a difference is cannot be said. "
-    text += prose.alone(ranks, titles, numbers)
-    if len(ranks) > 1:
-        text += prose.ranking(ranks, titles, numbers) + " "
-    if len(versus) > 1 and evidence.bootstrap:
-        text += prose.told_apart(versus, titles, evidence) + " "
-    if len(versus) and evidence.bootstrap:
-        text += prose.other_schedules(versus, evidence) + " "
-    text += prose.follows_rate(evidence, numbers, brief=True) + " "
-    if len(evidence.recipes) > 1:
-        text += tally(verdicts, evidence, _lettered) + " "
-    text += _departures(study, evidence)
-    if study.unfinished and study.finished:
-        text += _unfinished(study) + " "
-    if study.scope.synthetic:
-        text += "The images are synthetic and the training is short: the method is shown, not the field."
-    return " ".join(text.split())
+    once = set(evidence.seeds.values()) == {1}
+    return text + ("; with one seed a run, a second training may give others." if once else ".")
 
 
 def _unfinished(study):
@@ -160,7 +158,7 @@ def _departures(study, evidence):
         return ""
     return (
         "None of them is one of the eight configurations as it is, so nothing is ranked and no claim is judged; their "
-        "values stand in @tbl-ablations. "
+        "values stand in @tbl-ablations."
     )
 
 
@@ -179,7 +177,7 @@ def _losses(evidence):
 def conclusions(study, evidence, ranks, versus, verdicts, titles, numbers):
     """The conclusions, as Markdown paragraphs."""
     paragraphs = [prose.ranking(ranks, titles, numbers)] if len(ranks) > 1 else []
-    paragraphs.append((prose.alone(ranks, titles, numbers) + _departures(study, evidence)).strip())
+    paragraphs += [prose.alone(ranks, titles, numbers), _departures(study, evidence)]
     if len(versus):
         told = prose.told_apart(versus, titles, evidence) if evidence.bootstrap and len(versus) > 1 else ""
         paragraphs.append(f"{told} {prose.confounding(versus, evidence, numbers)}".strip())

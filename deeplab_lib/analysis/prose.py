@@ -469,7 +469,7 @@ def alone(table, titles, numbers):
     if len(table) != 1:
         return ""
     value = numbers.put(f"reading.ranking.{table.index[0]}", table["value"].iloc[0], ".2f")
-    return f"{titles[table.index[0]]} reached {value} % mIoU; there is no other run to compare it with. "
+    return f"{titles[table.index[0]]} reached {value} % mIoU; there is no other run to compare it with."
 
 
 def follows_rate(evidence, numbers, brief=False):
