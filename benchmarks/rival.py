@@ -27,9 +27,10 @@ from deeplab_lib.data import prepare_data
 from deeplab_lib.files import write_atomic
 from deeplab_lib.labels import IGNORE_INDEX, NUM_CLASSES
 from deeplab_lib.metrics import confusion_per_image, iou, mean_iou
+from deeplab_lib.optimizer import MOMENTUM, WEIGHT_DECAY
 from deeplab_lib.record import write_json
 from deeplab_lib.safety import RunStopped
-from deeplab_lib.train import MOMENTUM, WEIGHT_DECAY, fit, quiet
+from deeplab_lib.train import fit, quiet
 from deeplab_lib.weights import RGB_IMAGENET
 
 TUNING_SHARE = 0.25  # of a run's time, for a trial
