@@ -10,7 +10,7 @@ from synthetic_runs import study_in_memory, write_runs
 
 from deeplab_lib import plots
 from deeplab_lib.analysis import claims, conclusions, pictures, prose, setting
-from deeplab_lib.analysis.captions import named
+from deeplab_lib.analysis.captions import against_ce, named
 from deeplab_lib.analysis.claims import UNTOLD
 from deeplab_lib.analysis.evidence import Evidence
 from deeplab_lib.analysis.gallery import Gallery, drawn_runs
@@ -147,6 +147,14 @@ def test_absent_classes_and_no_relation_to_frequency_are_told_in_grammar(planted
     share = pd.Series(np.arange(1.0, 20), CLASS_NAMES)
     falling = pd.DataFrame([np.arange(19.0, 0, -1)], ["DeepLabV2_ce"], CLASS_NAMES)
     assert "IoU does not follow frequency: over 19 classes" in prose.frequency(falling, share, Numbers())
+
+
+def test_captions_speak_of_the_panels_that_are_drawn_and_of_intervals_that_there_are():
+    assert against_ce("classes", held=False, told=True) == against_ce("boundary", held=False, told=False) == ""
+    assert against_ce("classes", held=True, told=False) == " (top) and its difference from the CE run (bottom)"
+    assert "Bold: the simultaneous" in against_ce("classes", held=True, told=True)
+    assert against_ce("boundary", held=False, told=True) == ", with simultaneous 95 % intervals"
+    assert "from the CE run, with" in (whole := against_ce("boundary", held=True, told=True)) and "Hollow" in whole
 
 
 def test_every_claim_is_counted_once(planted):

@@ -23,13 +23,13 @@ FIGURES = {
     "miou-grid": "Training and validation mIoU of each run, all on one scale.",
     "train-miou": "Training mIoU of all runs.",
     "val-miou": "Validation mIoU of all runs.",
-    "classes": "Validation IoU of every class{seeds}{beside}.",
+    "classes": "Validation IoU of every class{seeds}{against_ce}.",
     "frequency": "Validation IoU by frequency of the class{seeds}, from the rarest to the most frequent. Grey bars "
     "span the runs, whose marks keep one order in all of them.",
     "ranking": "The runs by final validation mIoU, {intervals}. Runs joined by a bar on the right, thick beside each, "
     "are tied: the images do not tell them apart.",
     "differences": "Difference in final validation mIoU from the CE run, {intervals}. Hollow: not told apart from it.",
-    "boundary": "Boundary F-score, mean over the validation images{beside}.",
+    "boundary": "Boundary F-score, mean over the validation images{against_ce}.",
     "confusion": "Confusion matrix of {run}{best}, on the validation images{seeds}. Rows sum to 100 %; void is left "
     "out.",
     "scene": "The {role} image, {name}: image over ground truth, share of the runs that are wrong, and each run's "
@@ -40,7 +40,7 @@ FIGURES = {
 }
 
 
-def beside(figure, held, told):
+def against_ce(figure, held, told):
     """What a caption says of the differences from CE: drawn if there is a CE run (`held`), with intervals if `told`."""
     if figure == "classes":
         bold = ". Bold: the simultaneous 95 % interval of the difference leaves out zero" if told else ""
