@@ -446,10 +446,14 @@ class Scope:
         synthetic = bool(dataset.get("synthetic"))
         return cls(dataset.get("name"), dataset.get("fingerprint"), config.get("preset"), run.epochs, size, synthetic)
 
+    @property
+    def data(self):
+        """The data set as a reader says it."""
+        name = "toy city" if self.dataset == "toycity" else self.dataset or "data set not recorded"
+        return "synthetic " * self.synthetic + name
+
     def __str__(self):
-        name = self.dataset or "data set not recorded"
-        name = "toy city" if name == "toycity" else name
-        parts = ["synthetic " * self.synthetic + name, f"{self.preset} scale" if self.preset else ""]
+        parts = [self.data, f"{self.preset} scale" if self.preset else ""]
         parts += [f"{self.epochs} epochs" if self.epochs else "", "{1} × {0}".format(*self.size) if self.size else ""]
         return ", ".join(part for part in parts if part)
 

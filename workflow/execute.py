@@ -152,7 +152,7 @@ def main():
             # The analysis keeps one core busy; what sets it is loaded meanwhile.
             threading.Thread(target=import_module, args=["deeplab_lib.report.export"], daemon=True).start()
         with lane(args.lanes, stop):
-            # Saved after each of its cells, the analysis would spend a seventh of its time on that.
+            # Saved after each of its cells, the analysis would spend a quarter of its time on that.
             work = (args.notebook, args.executed, args.parameters, not args.report)
             problem = supervise(work, stop, start + seconds - min(MARGIN, seconds / 2))
         if problem:

@@ -15,6 +15,7 @@ import torch
 from deeplab_lib.analysis import published
 from deeplab_lib.analysis.claims import judge
 from deeplab_lib.analysis.evidence import Evidence
+from deeplab_lib.analysis.tables import measured_rows
 from deeplab_lib.efficiency import count_macs
 from deeplab_lib.model import DeepLabV2, count_parameters
 from deeplab_lib.words import listing, signed
@@ -149,11 +150,9 @@ def computational_cost(efficiency=None):
 
 def study_macs(efficiency=None):
     """Multiply-adds of the study's network at its size: from the measured costs, or counted now."""
-    height, width = SIZE
-    study = {"model": "deeplabv2_resnet101", "stride_in": "1x1", "output_stride": 8, "height": height, "width": width}
-    rows = (pd.DataFrame() if efficiency is None else efficiency).reindex(columns=[*study, "macs"])
-    counted = rows.macs[(rows[list(study)] == pd.Series(study)).all(axis=1)]
-    return int(counted.iloc[0]) if len(counted) else count_macs(full_network(), SIZE)
+    rows = [] if efficiency is None else measured_rows(efficiency, "deeplabv2_resnet101", SIZE)
+    counted = [int(row["macs"]) for row in rows if row.get("stride_in") == "1x1"]
+    return counted[0] if counted else count_macs(full_network(), SIZE)
 
 
 # --- the tables of mIoU ----------------------------------------------------------------------------------------------

@@ -587,16 +587,11 @@ def _intervals(evidence, tests):
         if test.family:
             contrasts, _ = families.setdefault(test.family, ({}, test.groups()))
             contrasts.update(test.contrasts())
-    found = {}
+    main, _ = families.pop("main")
+    found = {"main": evidence.at_once(main)}
     for family, (contrasts, groups) in families.items():
-        if family == "main":
-            found[family] = evidence.at_once(contrasts)
-            continue
-        keys = list(contrasts)
-        numbered = groups and [[keys.index(key) for key in group] for group in groups]
         confidence = CLASS_CONFIDENCE if family == "classes" else CONFIDENCE
-        table = evidence.interval(dict(enumerate(contrasts.values())), confidence, numbered)
-        found[family] = dict(zip(keys, table.to_dict("records"), strict=True))
+        found[family] = evidence.rows(contrasts, confidence, groups)
     return found
 
 

@@ -208,9 +208,14 @@ class Evidence:
         if self.baseline:
             base = self.baseline.name
             family |= {(BOUNDARY, name, base): difference(name, base, BOUNDARY) for name in names if name != base}
-        family |= contrasts
-        table = self.interval(dict(enumerate(family.values())))
-        return dict(zip(family, table.to_dict("records"), strict=True))
+        return self.rows(family | contrasts)
+
+    def rows(self, contrasts, confidence=CONFIDENCE, groups=None):
+        """`interval` as `{key: row}`, whatever the keys are; `groups` are lists of them."""
+        keys = list(contrasts)
+        numbered = groups and [[keys.index(key) for key in group] for group in groups]
+        table = self.interval(dict(enumerate(contrasts.values())), confidence, numbered)
+        return dict(zip(keys, table.to_dict("records"), strict=True))
 
     @cached_property
     def _shown(self):

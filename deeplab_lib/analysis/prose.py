@@ -434,9 +434,8 @@ def confounding(table, evidence, numbers):
         those = "That with" if len(other) == 1 else "Those with"
         text = (
             f"Only comparisons within one schedule speak of the loss. {those} {listing(other)} "
-            f"{'is' if len(other) == 1 else 'are'} *confounded*: learning rate, warm-up, power or freezing differ "
-            "along with the loss, and the difference belongs to all of them together. "
-            f"{follows_rate(evidence, numbers)} "
+            f"{_be(other)} *confounded*: learning rate, warm-up, power or freezing differ along with the loss, and the "
+            f"difference belongs to all of them together. {follows_rate(evidence, numbers)} "
         )
     if evidence.controlled:
         text += "The control, every loss on the schedule of the CE run, is among the runs of @tbl-ablations."

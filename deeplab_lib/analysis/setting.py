@@ -9,7 +9,7 @@ import pandas as pd
 
 from deeplab_lib.analysis.captions import named
 from deeplab_lib.analysis.prose import plural, sessions
-from deeplab_lib.analysis.tables import configuration_table, provenance_table
+from deeplab_lib.analysis.tables import configuration_table, measured_rows, provenance_table
 from deeplab_lib.losses import parse_expression
 from deeplab_lib.plots import changes, frozen
 from deeplab_lib.recipes import RECIPES
@@ -23,14 +23,8 @@ def scope(study):
     devices = {str(session.get("device", "")).split(":")[0].upper() for run in study.runs for session in sessions(run)}
     length = [f"{study.scope.epochs} epochs"] * bool(study.scope.epochs) + [study.departure] * bool(study.departure)
     if study.scope.dataset is None:
-        return ", ".join(["data set not recorded", *length])
-    name = "toy city" if study.scope.dataset == "toycity" else study.scope.dataset
-    parts = [
-        "synthetic " * study.scope.synthetic + name,
-        f"{study.scope.preset} scale",
-        " and ".join(sorted(devices)),
-    ]
-    return ", ".join([*parts, *length])
+        return ", ".join([study.scope.data, *length])
+    return ", ".join([study.scope.data, f"{study.scope.preset} scale", " and ".join(sorted(devices)), *length])
 
 
 def _agreed(runs, *path):
@@ -192,7 +186,7 @@ def efficiency_note(efficiency):
 def architectures(study, efficiency, numbers):
     """DeepLabV2 beside the other architectures: what was measured, and whether any of them was trained."""
     full = [row for row in efficiency.to_dict("records") if (row["height"], row["width"]) == (512, 1024)]
-    own = next((row for row in full if row["model"] == "deeplabv2_resnet101" and row.get("output_stride") != 16), None)
+    own = next(iter(measured_rows(efficiency, "deeplabv2_resnet101", (512, 1024))), None)
     others = [row for row in full if not row["model"].startswith("deeplabv2")]
     if not own or not others:
         return "Other architectures were not measured beside these runs."

@@ -29,6 +29,15 @@ def read_efficiency(folder):
         raise ResultsError(f"{path}: not readable ({error}); remove it and measure again") from None
 
 
+def measured_rows(efficiency, model, size, stride=8):
+    """The rows, as dicts, of a network at the image size (H, W); `stride`: DeepLabV2's, others have but their own."""
+    if efficiency.empty:
+        return []
+    same = (efficiency.model == model) & (efficiency.height == size[0]) & (efficiency.width == size[1])
+    rows = efficiency[same].to_dict("records")
+    return [row for row in rows if not model.startswith("deeplabv2") or row.get("output_stride", 8) == stride]
+
+
 def efficiency_of(run, efficiency, device=None):
     """The measured row for the run's network and image size, as a dict; `{}` when it was not measured.
 
@@ -37,10 +46,8 @@ def efficiency_of(run, efficiency, device=None):
     config = run.config
     if efficiency.empty or not config:
         return {}
-    same = (efficiency.model == config["model"]) & (efficiency.height == config["image_height"])
-    rows = efficiency[same & (efficiency.width == config["image_width"])].to_dict("records")
-    if config["model"].startswith("deeplabv2"):  # others have one stride, their own
-        rows = [row for row in rows if row.get("output_stride", 8) == config.get("output_stride", 8)]
+    size = config["image_height"], config["image_width"]
+    rows = measured_rows(efficiency, config["model"], size, config.get("output_stride", 8))
     rows = [row for row in rows if device is None or row["device"] == device]
     timed = lambda row: isinstance(row.get("latency_ms"), dict)  # noqa: E731
     return max(rows, key=lambda row: (timed(row), str(row["device"]).startswith("cuda")), default={})
