@@ -15,7 +15,8 @@ from matplotlib.figure import Figure
 
 from benchmarks import jobs, lines
 from benchmarks.timing import reached
-from deeplab_lib import record
+from deeplab_lib import machine, record
+from deeplab_lib.files import write_json
 
 RESULTS = Path(__file__).parent / "results"
 FULL = {"demo": 15, "paper": 3, "grid": 15, "full": 5}
@@ -73,7 +74,8 @@ def main(arguments=None):
     if slow := [name for name in only if name not in groups]:
         parser.error(f"--quick does not measure {', '.join(slow)}, only {', '.join(groups)}")
     load = os.getloadavg()[0] if hasattr(os, "getloadavg") else 0.0
-    print(f"{record.device_name('cpu')}, {torch.get_num_threads()} threads, torch {torch.__version__}, load {load:.1f}")
+    processor = machine.device_name("cpu")
+    print(f"{processor}, {torch.get_num_threads()} threads, torch {torch.__version__}, load {load:.1f}")
     print(f"{'':58} {'ours':>10} {'plain':>10}")
     results = []
     for name in (name for name in groups if name in only):
@@ -81,8 +83,8 @@ def main(arguments=None):
             results.append(line)
             print(row(line), flush=True)
     RESULTS.mkdir(exist_ok=True)
-    about = {"machine": record.device_name("cpu"), "threads": torch.get_num_threads(), "load_before": load}
-    record.write_json(RESULTS / "results.json", about | {"versions": record.versions(), "lines": results})
+    about = {"machine": processor, "threads": torch.get_num_threads(), "load_before": load}
+    write_json(RESULTS / "results.json", about | {"versions": record.versions(), "lines": results})
     print(f"written: {RESULTS / 'results.json'}")
     if any("ratio" in line for line in results):
         plot(results, RESULTS / "results.png")

@@ -16,8 +16,8 @@ import torch
 
 from deeplab_lib.analysis.beyond import ablation
 from deeplab_lib.config import Config
+from deeplab_lib.files import read_json, write_json
 from deeplab_lib.ours import OURS
-from deeplab_lib.record import read_json, write_json
 from deeplab_lib.results import read_runs
 from deeplab_lib.train import fit
 

@@ -28,7 +28,7 @@ def child(*words, **environment):
 
 def peak_mb():
     """Peak memory of this process so far, in MB."""
-    from deeplab_lib.record import peak_memory_mb
+    from deeplab_lib.machine import peak_memory_mb
 
     return peak_memory_mb("cpu")
 
@@ -39,7 +39,7 @@ def memory_of_step(side, amp="auto", scale="paper"):
     from deeplab_lib import machine
 
     if side == "ours":
-        machine.set_up("cpu")
+        machine.set_up(machine.choices("cpu"))
     lines.threads_of(scale)
     loaded = peak_mb()
     step = lines.steps(scale, amp).pop(side)
@@ -143,7 +143,7 @@ def measure_memory():
     """
     import torch
 
-    from deeplab_lib.config import best_amp
+    from deeplab_lib.machine import best_amp
 
     best = best_amp("cpu")
     kinds = {"float32" if best == "off" else best: "auto"}

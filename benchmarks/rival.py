@@ -12,7 +12,6 @@ On a CPU, time is the processor's. Running the command again continues: finished
 """
 
 import sys
-from contextlib import nullcontext
 from types import SimpleNamespace
 
 import numpy as np
@@ -24,14 +23,13 @@ from deeplab_lib import machine
 from deeplab_lib.analysis.statistics import MEASURES, MIOU, Bootstrap, cells_of, difference
 from deeplab_lib.config import Config
 from deeplab_lib.data import prepare_data
-from deeplab_lib.files import write_atomic
+from deeplab_lib.files import write_json, write_npz
 from deeplab_lib.labels import IGNORE_INDEX, NUM_CLASSES
 from deeplab_lib.metrics import confusion_per_image, iou, mean_iou
+from deeplab_lib.normalization import RGB_IMAGENET
 from deeplab_lib.optimizer import MOMENTUM, WEIGHT_DECAY
-from deeplab_lib.record import write_json
 from deeplab_lib.safety import RunStopped
 from deeplab_lib.train import fit, quiet
-from deeplab_lib.weights import RGB_IMAGENET
 
 TUNING_SHARE = 0.25  # of a run's time, for a trial
 # ours: times the recipe's own learning rate. rival: optimiser and its learning rate.
@@ -57,7 +55,7 @@ def train_rival(config, optimizer, lr, watch=quiet):
     Returns the last epoch's confusion matrices of the validation images `(N, C, C)`.
     """
     smp, data = library(), prepare_data(config, RGB_IMAGENET)
-    machine.set_up(config.device)
+    machine.set_up(config.automatic)
     torch.manual_seed(config.seed)
     network = smp.DeepLabV3Plus(encoder_name="resnet50", encoder_weights=None, classes=NUM_CLASSES)
     network.to(config.device, memory_format=torch.channels_last)
@@ -88,8 +86,7 @@ def make_optimizer(name, network, lr):
 
 def scores(network, images, config):
     """Logits `(N, C, H, W)` of `images (N, 3, H, W)` in the precision of `config`."""
-    kind = machine.AMP_TYPES.get(config.amp)
-    with torch.autocast(torch.device(config.device).type, kind) if kind else nullcontext():
+    with machine.autocast(config.device, config.amp):
         return network(images.to(config.device, memory_format=torch.channels_last))
 
 
@@ -141,19 +138,8 @@ class Rival(Ours):
         if not path.exists():
             config = Config(**self.knobs, seed=seed, epochs=epochs)
             names = [pair.name for pair in prepare_data(config, RGB_IMAGENET).val.pairs]
-            save(path, names=np.array(names), confusion=train_rival(config, *setting))
+            write_npz(path, names=np.array(names), confusion=train_rival(config, *setting))
         return path
-
-
-def save(path, **arrays):
-    """Write `arrays` to the NPZ file `path`, whole or not at all."""
-
-    def write(temporary):
-        with open(temporary, "wb") as file:
-            np.savez_compressed(file, **arrays)
-
-    path.parent.mkdir(parents=True, exist_ok=True)
-    write_atomic(path, write)
 
 
 def loaded(path, method):

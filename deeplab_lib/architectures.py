@@ -11,9 +11,9 @@ from torch import nn
 from torch.nn import functional as F
 
 from deeplab_lib.backbones import RESNETS, DeepLabV2OnResNet
-from deeplab_lib.losses import did_you_mean
 from deeplab_lib.model import PARTS, DeepLabV2, freeze_batch_norm_affine, freeze_parts, hold_batch_norm, is_affine
 from deeplab_lib.timm_backbones import TIMM, DeepLabV2OnTimm, backbone
+from deeplab_lib.words import did_you_mean
 
 # What a ResNet calls its parts, as modules of each backbone. MobileNetV3's blocks are grouped by what ResNet's stages
 # are: layer1 works at 1/4 of the input's resolution, layer2 at 1/8, layer3 at 1/16, layer4 is the dilated last stage.

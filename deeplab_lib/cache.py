@@ -11,19 +11,17 @@ import json
 import math
 import os
 import shutil
-import time
 import zlib
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 from filelock import FileLock, Timeout
-from tqdm import tqdm
 
 from deeplab_lib.cityscapes import Cityscapes, fingerprint
-from deeplab_lib.config import data_folder
-from deeplab_lib.files import sync, write_text
-from deeplab_lib.weights import RGB_IMAGENET
+from deeplab_lib.files import data_folder, sync, write_text
+from deeplab_lib.normalization import RGB_IMAGENET
+from deeplab_lib.progress import Progress
 
 CHUNK = 32  # images decoded between two writes: bounds the memory
 
@@ -238,29 +236,3 @@ def _append(part, source, done, say):
 
 def _cores():
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-
-
-class Progress:
-    """A bar in a terminal; elsewhere a line every tenth, and none within five seconds of the last."""
-
-    def __init__(self, total, done, say):
-        self.bar = tqdm(total=total, initial=done, unit="image", disable=None, leave=False)
-        self.total, self.first, self.done, self.say = total, done, done, say
-        self.started = self.said = time.monotonic()
-        self.tenth = 10 * done // total
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *error):
-        self.bar.close()
-
-    def update(self, count):
-        self.bar.update(count)
-        self.done += count
-        now, tenth = time.monotonic(), 10 * self.done // self.total
-        if self.bar.disable and tenth > self.tenth and now - self.said > 5 and self.done < self.total:
-            rate = (self.done - self.first) / (now - self.started)
-            left = (self.total - self.done) / rate
-            self.say(f"{self.done:,} of {self.total:,} images, {rate:.0f} images/s, {left:.0f} s left")
-            self.tenth, self.said = tenth, now

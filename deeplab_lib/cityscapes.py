@@ -19,10 +19,10 @@ import numpy as np
 import torch
 from PIL import Image
 
-from deeplab_lib.files import project_root
+from deeplab_lib.files import absolute, project_root
 from deeplab_lib.labels import IGNORE_INDEX, NUM_CLASSES, TRAIN_ID_OF_ID
+from deeplab_lib.normalization import RGB_IMAGENET
 from deeplab_lib.safety import plainly
-from deeplab_lib.weights import RGB_IMAGENET
 from deeplab_lib.zips import ARCHIVES, Member, city_of, find_archives, list_files
 
 SPLITS = {"train": 2975, "val": 500, "test": 1525, "train_extra": 20000}
@@ -85,11 +85,6 @@ def data_root(data=None):
         return None
     here, home = absolute(data), project_root() / data
     return home if home.exists() and not here.exists() else here
-
-
-def absolute(path):
-    """An absolute path that keeps symbolic links: the link's name is the one that its owner chose."""
-    return Path(os.path.abspath(Path(path).expanduser()))
 
 
 def scan(root, split, labels="auto"):

@@ -12,15 +12,15 @@ import torch
 from deeplab_lib import cityscapes, machine
 from deeplab_lib.architectures import ARCHITECTURES, TORCHVISION_NETWORKS, check_model
 from deeplab_lib.augment import LEVELS
-from deeplab_lib.averaging import VIEWS
-from deeplab_lib.files import project_root
-from deeplab_lib.losses import TERMS, did_you_mean, make_loss, parse_expression
+from deeplab_lib.files import data_folder, project_root
+from deeplab_lib.losses import TERMS, canonical, make_loss, parse_expression
 from deeplab_lib.ours import OURS
 from deeplab_lib.recipes import PRESETS, RECIPES
 from deeplab_lib.safety import plainly
 from deeplab_lib.schedule import PolyLR
 from deeplab_lib.timm_backbones import TIMM
-from deeplab_lib.words import slug
+from deeplab_lib.views import VIEWS
+from deeplab_lib.words import did_you_mean, slug
 
 NAMED = RECIPES | OURS  # what `loss` may name
 PAPER_STEPS = 74_350  # 50 epochs of 1,487 batches: the training in which the study warms up for 500 steps
@@ -135,12 +135,12 @@ class Config:
         }
 
     def _resolve_machine(self):
-        self._set("device", check_device(self.device))
+        self._set("device", machine.check_device(self.device))
         self._check_choices()
         if self.gpus > 1:
             self._check_processes()
         if self.amp == "auto":
-            self._set("amp", best_amp(self.device))
+            self._set("amp", machine.best_amp(self.device))
         if self.workers is None:
             # Two processes may share a machine's cores, and a cached image costs a millisecond: few workers suffice.
             self._set("workers", 0 if self.device == "cpu" else min(4, os.cpu_count() or 1))
@@ -378,50 +378,6 @@ def coerce(name, value, kind):
         pass
     want = {int: "a whole number", float: "a number", bool: "true or false", str: "text"}[kind]
     raise ValueError(f"{name} is {value!r}; it must be {want}")
-
-
-def check_device(device):
-    """The device that `device` names, "auto" being a GPU or else the CPU; ValueError where there is no such device."""
-    if device == "auto":  # never mps, on which no run has been made yet
-        return "cuda" if torch.cuda.is_available() else "cpu"
-    if not re.fullmatch(r"cpu|mps|cuda(:\d+)?", device):
-        raise ValueError(f"device is {device!r}; valid: auto, cpu, cuda, cuda:N, mps")
-    if device.startswith("cuda") and not torch.cuda.is_available():
-        raise ValueError(f"device is {device!r}, but this PyTorch sees no GPU; use device=cpu or auto")
-    if device.startswith("cuda:") and int(device[5:]) >= max(1, count := torch.cuda.device_count()):
-        raise ValueError(f"device is {device!r}, but this machine's GPUs are 0 to {count - 1}")
-    if device == "mps" and not torch.backends.mps.is_available():
-        raise ValueError("device is 'mps', but this PyTorch sees none; use device=cpu or auto")
-    return device
-
-
-def best_amp(device):
-    """Mixed precision the hardware is built for: "bf16", "fp16" (older GPUs) or "off"."""
-    if device.startswith("cuda"):
-        return "bf16" if torch.cuda.get_device_capability(device) >= (8, 0) else "fp16"
-    if device == "cpu":
-        fast = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
-        return "bf16" if any(getattr(torch.cpu, name, bool)() for name in fast) else "off"
-    return "off"
-
-
-def canonical(expression):
-    """A loss expression in one spelling, so that spaces, capitals and trailing zeros make no other run of it."""
-
-    def shortest(number):
-        return repr(float(number)).removesuffix(".0")
-
-    terms = []
-    for weight, name, options in parse_expression(expression):
-        pairs = [text.split("=") for text in options.split(",") if text.strip()]
-        inside = ", ".join(f"{key.strip()}={shortest(value)}" for key, value in pairs)
-        terms.append((f"{shortest(weight)}*" if weight != 1 else "") + name + (f"({inside})" if inside else ""))
-    return " + ".join(terms)
-
-
-def data_folder():
-    """Where the kit keeps its toy city and its cache: `$DEEPLAB_DATA`, else `data/` in the project."""
-    return cityscapes.absolute(os.environ.get("DEEPLAB_DATA") or project_root() / "data")
 
 
 @plainly

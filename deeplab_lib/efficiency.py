@@ -26,11 +26,10 @@ from torch.nn.modules.utils import _pair
 
 from deeplab_lib.architectures import TORCHVISION_NETWORKS, check_model, make_model
 from deeplab_lib.backbones import RESNETS
-from deeplab_lib.config import check_device
-from deeplab_lib.machine import use_deterministic_algorithms
+from deeplab_lib.files import read_json, write_json
+from deeplab_lib.machine import check_device, device_name, synchronizer, use_deterministic_algorithms
 from deeplab_lib.model import count_parameters
 from deeplab_lib.recipes import PRESETS
-from deeplab_lib.record import device_name, read_json, write_json
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # on import it compiles a loss in a way that newer PyTorch deprecates
@@ -101,14 +100,6 @@ def kernels_of_any_kind():
 
 def _convolve_shapes(x, weight, bias=None, stride=1, padding=0, dilation=1, groups=1):
     return ShapeOnlyConvolution.apply(x, weight, _pair(stride), _pair(padding), _pair(dilation))
-
-
-def synchronizer(device):
-    """A call that returns once `device` has finished everything asked of it."""
-    kind = torch.device(device).type
-    if kind == "cuda":
-        return lambda: torch.cuda.synchronize(device)
-    return torch.mps.synchronize if kind == "mps" else lambda: None
 
 
 def time_runs(run, synchronize, most, seconds, least=1):

@@ -1,11 +1,15 @@
-"""Files that are whole or not there: atomic writes with patience, hashes, and where the project lies."""
+"""Files that are whole or not there: atomic writes with patience, JSON, hashes, and where the project lies."""
 
 import contextlib
 import errno
 import hashlib
+import json
+import math
 import os
 import time
 from pathlib import Path
+
+import numpy as np
 
 # Errors of a mount that blinks (network drives, Colab's Drive). A full disk or a read-only folder is not among them:
 # waiting does not mend those.
@@ -52,6 +56,16 @@ def write_text(path, text):
     return write_atomic(path, lambda temporary: temporary.write_text(text, encoding="utf-8", newline="\n"))
 
 
+def write_npz(path, **arrays):
+    """Write `arrays` as a compressed NPZ file, atomically."""
+
+    def write(temporary):
+        with open(temporary, "wb") as file:
+            np.savez_compressed(file, **arrays)
+
+    return write_atomic(path, write)
+
+
 def sync(path):
     """Flush a file, or a folder's entries, to disk."""
     if os.name == "nt" and Path(path).is_dir():
@@ -81,11 +95,6 @@ def file_sha256(path):
     return digest.hexdigest()
 
 
-def text_sha256(text):
-    """SHA-256 of a text in UTF-8, in hex."""
-    return hashlib.sha256(text.encode()).hexdigest()
-
-
 def in_project(path):
     """`path`, `~` meaning home; a relative one that is not here is meant in the project."""
     path = Path(path).expanduser()
@@ -102,3 +111,46 @@ def project_root():
             if (folder / "notebooks" / "train.ipynb").exists():
                 return folder
     return Path.cwd()
+
+
+def data_folder():
+    """Where the kit keeps its toy city and its cache: `$DEEPLAB_DATA`, else `data/` in the project."""
+    return absolute(os.environ.get("DEEPLAB_DATA") or project_root() / "data")
+
+
+def absolute(path):
+    """An absolute path that keeps symbolic links: the link's name is the one that its owner chose."""
+    return Path(os.path.abspath(Path(path).expanduser()))
+
+
+def read_json(path):
+    """The object in a JSON file, None if there is no file; ValueError naming a file that is not JSON."""
+    try:
+        content = json.loads(Path(path).read_text(encoding="utf-8"))
+        if not isinstance(content, dict):
+            raise ValueError("no object at its top")
+        return content
+    except FileNotFoundError:
+        return None
+    except ValueError as error:
+        raise ValueError(
+            f"{path} is not a readable JSON file ({error}); move it away, and the same command writes it anew"
+        ) from None
+
+
+def write_json(path, content):
+    """Write `content` as readable JSON, atomically; NaN as null."""
+    write_text(path, json.dumps(jsonable(content), indent=1, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def jsonable(value):
+    """`value` with arrays as lists, paths as text and NaN as None, ready for JSON."""
+    if isinstance(value, dict):
+        return {str(key): jsonable(item) for key, item in value.items()}
+    if hasattr(value, "tolist"):
+        return jsonable(value.tolist())
+    if isinstance(value, list | tuple):
+        return [jsonable(item) for item in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return str(value) if isinstance(value, os.PathLike) else value

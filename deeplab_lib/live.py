@@ -13,7 +13,7 @@ from IPython.core.interactiveshell import InteractiveShell
 from IPython.display import HTML, Image, display
 
 from deeplab_lib import show
-from deeplab_lib.summary import expected_seconds
+from deeplab_lib.pace import epoch_seconds
 from deeplab_lib.words import duration
 
 BAR_SECONDS, BEAT_SECONDS = 0.5, 60
@@ -31,7 +31,8 @@ class Live:
         getattr(self, f"_{event}")(run)
 
     def _start(self, run):
-        expected = expected_seconds(run)
+        epoch = epoch_seconds(run.config, run.model, run.steps_per_epoch, len(run.data.val))
+        expected = epoch * (run.config.epochs - run.step / run.steps_per_epoch)
         going = f"continues at epoch {run.epoch}, step {run.step_in_epoch}" if run.step else "starts"
         print(f"{run.files.stem} {going}; about {duration(expected)} to go on this machine ({run.config.device})")
         for warning in run.warnings:

@@ -6,7 +6,6 @@ logits, y the labels, g their one-hot form, and c runs over the classes present 
 out of the mean). Void pixels have exactly zero gradient; a batch of nothing but void gives 0.
 """
 
-import difflib
 import inspect
 import math
 import re
@@ -17,6 +16,7 @@ from torch import nn
 
 from deeplab_lib.hybrid_losses import HYBRID_TERMS
 from deeplab_lib.pixels import Loss, Pixels, check_option
+from deeplab_lib.words import did_you_mean
 
 
 class CrossEntropyLoss(Loss):
@@ -225,7 +225,15 @@ def make_term(name, options, expression):
     return TERMS[name](**values)
 
 
-def did_you_mean(name, valid):
-    """`", did you mean 'x'?"` when one of `valid` is close to `name`, else nothing."""
-    close = difflib.get_close_matches(str(name), list(valid), n=1)
-    return f", did you mean {close[0]!r}?" if close else ""
+def canonical(expression):
+    """A loss expression in one spelling, so that spaces, capitals and trailing zeros make no other run of it."""
+
+    def shortest(number):
+        return repr(float(number)).removesuffix(".0")
+
+    terms = []
+    for weight, name, options in parse_expression(expression):
+        pairs = [text.split("=") for text in options.split(",") if text.strip()]
+        inside = ", ".join(f"{key.strip()}={shortest(value)}" for key, value in pairs)
+        terms.append((f"{shortest(weight)}*" if weight != 1 else "") + name + (f"({inside})" if inside else ""))
+    return " + ".join(terms)

@@ -1,10 +1,12 @@
-"""The machine: what a process tells PyTorch and the system about it, all in one place."""
+"""The machine: what it is, what is chosen on it, and what a process tells PyTorch and the system of that."""
 
 import ctypes
+import math
 import os
 import platform
-import time
-from contextlib import contextmanager
+import re
+import sys
+from pathlib import Path
 
 import torch
 
@@ -22,6 +24,31 @@ CHOICES = {
 }
 
 
+def check_device(device):
+    """The device that `device` names, "auto" being a GPU or else the CPU; ValueError where there is no such device."""
+    if device == "auto":  # never mps, on which no run has been made yet
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    if not re.fullmatch(r"cpu|mps|cuda(:\d+)?", device):
+        raise ValueError(f"device is {device!r}; valid: auto, cpu, cuda, cuda:N, mps")
+    if device.startswith("cuda") and not torch.cuda.is_available():
+        raise ValueError(f"device is {device!r}, but this PyTorch sees no GPU; use device=cpu or auto")
+    if device.startswith("cuda:") and int(device[5:]) >= max(1, count := torch.cuda.device_count()):
+        raise ValueError(f"device is {device!r}, but this machine's GPUs are 0 to {count - 1}")
+    if device == "mps" and not torch.backends.mps.is_available():
+        raise ValueError("device is 'mps', but this PyTorch sees none; use device=cpu or auto")
+    return device
+
+
+def best_amp(device):
+    """Mixed precision the hardware is built for: "bf16", "fp16" (older GPUs) or "off"."""
+    if device.startswith("cuda"):
+        return "bf16" if torch.cuda.get_device_capability(device) >= (8, 0) else "fp16"
+    if device == "cpu":
+        fast = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
+        return "bf16" if any(getattr(torch.cpu, name, bool)() for name in fast) else "off"
+    return "off"
+
+
 def choices(device, deterministic=False, without=()):
     """Names of the `CHOICES` in force on `device`, less those `without` names and those that let numbers vary."""
     barred = {*without, *(("tf32", "autotune") if deterministic else ())}
@@ -29,13 +56,12 @@ def choices(device, deterministic=False, without=()):
     return tuple(name for name, (kinds, _) in CHOICES.items() if kind in kinds and name not in barred)
 
 
-def set_up(device, deterministic=False, without=()):
-    """Set this process's switches for a run on `device`; returns the `choices` in force.
+def set_up(chosen, deterministic=False):
+    """Set this process's switches for a run with the choices `chosen`.
 
     A GPU may use TF32 and the fastest of cuDNN's kernels, unless the numbers must come out the same every time: then
     PyTorch warns of every operation that cannot promise it, by name.
     """
-    chosen = choices(device, deterministic, without)
     if "kept_memory" in chosen:
         keep_memory()
     if deterministic:
@@ -43,7 +69,6 @@ def set_up(device, deterministic=False, without=()):
     use_deterministic_algorithms(deterministic, warn_only=True)
     torch.backends.cudnn.benchmark = "autotune" in chosen
     torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = "tf32" in chosen
-    return chosen
 
 
 def use_deterministic_algorithms(wanted, warn_only):
@@ -82,57 +107,6 @@ def keep_memory():
         libc.mallopt(M_TRIM_THRESHOLD, 2**31 - 1)
 
 
-def compile_if_worth(run, say=print):
-    """Let torch.compile make the network of `run`, if that is faster here, and tell after how many passes it pays.
-
-    Both are timed on forward and backward passes, after which the batch-norm statistics are put back.
-    """
-    images = trial_batch(run)
-    passes = run.config.accumulate * (run.plan.total_steps - run.step)
-    run.model.train()
-    with put_back(run.model):
-        plain = pass_seconds(run, images)
-        run.model.scores = torch.compile(run.model.scores, dynamic=False)
-        cost = pass_seconds(run, images, times=1)
-        saved = plain - pass_seconds(run, images)
-    told = f"compiling took {cost:.0f} s and saves {1000 * saved:.1f} of {1000 * plain:.1f} ms a pass"
-    if saved > 0:
-        say(f"{told}: paid back after {cost / saved:,.0f} of {passes:,} passes")
-    else:
-        del run.model.scores
-        say(f"{told}: the network is used uncompiled")
-
-
-@contextmanager
-def put_back(model):
-    """Put back afterwards what passes move in a network: the statistics of its batch norms."""
-    before = [(buffer, buffer.clone()) for buffer in model.buffers()]
-    try:
-        yield
-    finally:
-        for buffer, value in before:
-            buffer.copy_(value)
-
-
-def pass_seconds(run, images, times=3):
-    """Shortest of `times` forward and backward passes of a run's network, at every scale it trains on, in seconds."""
-    seconds = []
-    for _ in range(times):
-        start = time.monotonic()
-        sum(run.scores(seen).float().mean() for seen in run.seen(images)).backward()
-        if run.device.type == "cuda":
-            torch.cuda.synchronize(run.device)
-        seconds.append(time.monotonic() - start)
-        run.model.zero_grad(set_to_none=True)
-    return min(seconds)
-
-
-def trial_batch(run):
-    """Random images `(N, 3, H, W)` as one process of `run` gets them at a time."""
-    micro = run.config.batch_size // run.config.accumulate // run.config.gpus
-    return torch.randn(micro, 3, *run.config.size, device=run.device).to(memory_format=memory_format(run.choices))
-
-
 class Copy:
     """A small tensor on its way to the host: on a GPU nothing waits until `values()` is asked for."""
 
@@ -147,3 +121,44 @@ class Copy:
         if self.arrived:
             self.arrived.synchronize()
         return self.tensor.tolist()
+
+
+def autocast(device, amp):
+    """A context in which `device` computes in the mixed precision `amp`, or in float32 with "off"."""
+    return torch.autocast(torch.device(device).type, AMP_TYPES.get(amp), enabled=amp in AMP_TYPES)
+
+
+def synchronizer(device):
+    """A call that returns once `device` has finished everything asked of it."""
+    kind = torch.device(device).type
+    if kind == "cuda":
+        return lambda: torch.cuda.synchronize(device)
+    return torch.mps.synchronize if kind == "mps" else lambda: None
+
+
+def device_name(device):
+    """The processor's or the GPU's own name."""
+    if device.startswith("cuda"):
+        return torch.cuda.get_device_name(device)
+    if sys.platform == "linux":
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                return f"{line.split(':', 1)[1].strip()} (CPU, {os.cpu_count()} cores)"
+    return f"{platform.processor() or platform.machine()} (CPU, {os.cpu_count()} cores)"
+
+
+def peak_memory_mb(device):
+    """Peak memory so far in MB: of the GPU's allocator, or of this whole process on a CPU; NaN if unknown."""
+    if device.startswith("cuda"):
+        return torch.cuda.max_memory_allocated(device) / 2**20
+    try:  # Linux; its getrusage counts what the parent held when it started this program
+        found = re.search(r"VmHWM:\s*(\d+) kB", Path("/proc/self/status").read_text())
+        return int(found[1]) / 2**10
+    except (OSError, TypeError):
+        pass
+    try:
+        import resource
+    except ImportError:  # Windows
+        return math.nan
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak / (2**20 if sys.platform == "darwin" else 2**10)

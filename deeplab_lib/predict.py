@@ -4,7 +4,6 @@ import io
 import os
 import shlex
 import shutil
-from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,19 +14,19 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 from deeplab_lib import checkpoint
 from deeplab_lib.architectures import make_model
-from deeplab_lib.averaging import Views
-from deeplab_lib.cache import Progress
-from deeplab_lib.cityscapes import absolute, as_rgb, read_image, read_labels, read_png, resize_image, scan
-from deeplab_lib.config import assigned, best_amp, check_device
-from deeplab_lib.files import in_project, project_root, write_atomic, write_text
+from deeplab_lib.cityscapes import as_rgb, read_image, read_labels, read_png, resize_image, scan
+from deeplab_lib.config import assigned
+from deeplab_lib.files import absolute, in_project, project_root, write_atomic, write_text
 from deeplab_lib.labels import CLASS_NAMES, ID_OF_TRAIN_ID, NUM_CLASSES, PALETTE, TRAIN_ID_OF_ID, colorize
-from deeplab_lib.losses import did_you_mean
-from deeplab_lib.machine import AMP_TYPES
+from deeplab_lib.machine import autocast, best_amp, check_device
 from deeplab_lib.metrics import ConfusionMatrix
+from deeplab_lib.normalization import NORMALIZATIONS, Normalization
 from deeplab_lib.plots import figure, styled
+from deeplab_lib.progress import Progress
 from deeplab_lib.safety import plainly
 from deeplab_lib.show import overlay
-from deeplab_lib.weights import NORMALIZATIONS, Normalization
+from deeplab_lib.views import Views
+from deeplab_lib.words import did_you_mean
 
 PHOTOGRAPHS = (".jpg", ".jpeg", ".png", ".webp", ".tif", ".tiff", ".bmp")
 OTHER_PICTURES = (".heic", ".heif", ".avif", ".gif", ".jxl", ".jp2", ".dng", ".cr2", ".cr3", ".nef", ".arw")
@@ -60,10 +59,10 @@ class TrainedRun:
         The network sees the image at `size` (its training input by default), in the views its run is tested with; its
         logits are upsampled to the image.
         """
-        kind = AMP_TYPES.get(self.amp)
         pixels = self.normalization(resize_image(image, size or self.size))[None].to(self.device)
-        with torch.autocast(torch.device(self.device).type, kind) if kind else nullcontext():
-            views = Views(self.model, self.model.scores, pixels.contiguous(memory_format=torch.channels_last), self.tta)
+        pixels = pixels.contiguous(memory_format=torch.channels_last)
+        with autocast(self.device, self.amp):
+            views = Views(self.model, lambda seen: self.model.scores(seen).float(), pixels, self.tta)
         return views.guess(image.shape[:2])[0].to(torch.uint8).cpu().numpy()
 
 
@@ -137,7 +136,7 @@ def load_run(path=None, device="auto"):
         model = make_model(config["model"], **options)
         model.load_state_dict(state["model"])
         size, normalization = (config["image_height"], config["image_width"]), NORMALIZATIONS[weights["normalization"]]
-        data, amp = config["data"], config["amp"] if config["device"] == device else best_amp(device)
+        data, amp = config["data"], "off" if config["amp"] == "off" else best_amp(device)
     except (KeyError, TypeError, RuntimeError) as error:
         reason = str(error).splitlines()[0]
         raise ValueError(f"{path} holds no run of this kit ({type(error).__name__}: {reason})") from None

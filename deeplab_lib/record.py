@@ -3,13 +3,9 @@
 import csv
 import hashlib
 import io
-import json
 import math
-import os
 import platform
-import re
 import subprocess
-import sys
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -18,6 +14,7 @@ import torch
 
 from deeplab_lib.files import write_text
 from deeplab_lib.labels import NUM_CLASSES
+from deeplab_lib.machine import device_name
 
 PACKAGES = ("torch", "torchvision", "numpy", "pillow", "papermill", "deeplab-losses")
 
@@ -40,39 +37,6 @@ def write_csv(path, rows):
     for row in rows:
         writer.writerow({k: "" if isinstance(v, float) and math.isnan(v) else v for k, v in row.items()})
     write_text(path, text.getvalue())
-
-
-def write_json(path, content):
-    """Write `content` as readable JSON, atomically; NaN as null."""
-    write_text(path, json.dumps(plain(content), indent=1, ensure_ascii=False, allow_nan=False) + "\n")
-
-
-def read_json(path):
-    """The object in a JSON file, None if there is no file; ValueError naming a file that is not JSON."""
-    try:
-        content = json.loads(Path(path).read_text(encoding="utf-8"))
-        if not isinstance(content, dict):
-            raise ValueError("no object at its top")
-        return content
-    except FileNotFoundError:
-        return None
-    except ValueError as error:
-        raise ValueError(
-            f"{path} is not a readable JSON file ({error}); move it away, and the same command writes it anew"
-        ) from None
-
-
-def plain(value):
-    """`value` with arrays as lists, paths as text and NaN as None, ready for JSON."""
-    if isinstance(value, dict):
-        return {str(key): plain(item) for key, item in value.items()}
-    if hasattr(value, "tolist"):
-        return plain(value.tolist())
-    if isinstance(value, list | tuple):
-        return [plain(item) for item in value]
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
-    return str(value) if isinstance(value, os.PathLike) else value
 
 
 def differences(old, new):
@@ -127,31 +91,3 @@ def code_sha256():
     for path in sorted(Path(__file__).parent.glob("*.py")):
         digest.update(path.read_bytes())
     return digest.hexdigest()[:16]
-
-
-def device_name(device):
-    """The processor's or the GPU's own name."""
-    if device.startswith("cuda"):
-        return torch.cuda.get_device_name(device)
-    if sys.platform == "linux":
-        for line in Path("/proc/cpuinfo").read_text().splitlines():
-            if line.startswith("model name"):
-                return f"{line.split(':', 1)[1].strip()} (CPU, {os.cpu_count()} cores)"
-    return f"{platform.processor() or platform.machine()} (CPU, {os.cpu_count()} cores)"
-
-
-def peak_memory_mb(device):
-    """Peak memory so far in MB: of the GPU's allocator, or of this whole process on a CPU; NaN if unknown."""
-    if device.startswith("cuda"):
-        return torch.cuda.max_memory_allocated(device) / 2**20
-    try:  # Linux; its getrusage counts what the parent held when it started this program
-        found = re.search(r"VmHWM:\s*(\d+) kB", Path("/proc/self/status").read_text())
-        return int(found[1]) / 2**10
-    except (OSError, TypeError):
-        pass
-    try:
-        import resource
-    except ImportError:  # Windows
-        return math.nan
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak / (2**20 if sys.platform == "darwin" else 2**10)

@@ -5,16 +5,16 @@ import multiprocessing
 import os
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
-from types import SimpleNamespace
 
 import psutil
 import torch
 
 from deeplab_lib.cityscapes import scan
 from deeplab_lib.config import Config, check_names, coerce
-from deeplab_lib.losses import did_you_mean
+from deeplab_lib.files import jsonable, read_json, write_json
 from deeplab_lib.recipes import RECIPES
-from deeplab_lib.record import differences, plain, read_json, write_json
+from deeplab_lib.record import differences
+from deeplab_lib.words import did_you_mean
 
 DEFAULTS = {
     **{"data": None, "preset": "auto", "runs": None, "report": "report", "recipes": "all", "losses": []},
@@ -87,7 +87,7 @@ def check(runs):
         if not finished(config.out_dir, stem) and not config.toycity and not Path(config.data).exists():
             raise ValueError(f"data is {config.data}: there is no such folder")
         found = (read_json(path) or {}).get("identity", {})
-        known = {name: value for name, value in plain(config.result_dict()).items() if name in found}
+        known = {name: value for name, value in jsonable(config.result_dict()).items() if name in found}
         if changed := differences({name: found[name] for name in known}, known):
             raise ValueError(
                 f"{path} is of a run that differs in {'; '.join(changed)}: name another folder in runs, or move it away"
@@ -96,7 +96,7 @@ def check(runs):
 
 def remember(path, content):
     """Write `content` to the JSON file `path`, unless it stands there already: its time is that of the last change."""
-    if read_json(path) != plain(content):
+    if read_json(path) != jsonable(content):
         write_json(path, content)
 
 
@@ -210,25 +210,19 @@ def expected(runs, folder, at_once, threads):
 
 def _seconds(config, threads):
     # Here, for whoever only asks what a study consists of need not load them.
-    from deeplab_lib import machine
     from deeplab_lib.architectures import make_model
-    from deeplab_lib.summary import expected_seconds
-    from deeplab_lib.train import Run
+    from deeplab_lib.machine import place
+    from deeplab_lib.pace import epoch_seconds
 
     train, val = config.scale.toycity
     if not config.toycity:
         train, val = (len(scan(config.data, split)) for split in (config.split, "val"))
-    trial = Run.__new__(Run)  # what a pass needs of a run, and no more
-    trial.config, trial.device, trial.data = config, torch.device(config.device), SimpleNamespace(val=range(val))
-    trial.choices = machine.choices(config.device, config.deterministic, config.left_off)
-    # Fewer images than a batch: the run itself will say so.
-    trial.steps_per_epoch, trial.epoch, trial.step_in_epoch = max(1, train // config.batch_size), 1, 0
-    trial.model = make_model(config.model, output_stride=config.output_stride)
-    machine.place(trial.model, trial.device, trial.choices)
+    model = place(make_model(config.model, output_stride=config.output_stride), config.device, config.automatic)
+    steps = max(1, train // config.batch_size)  # fewer images than a batch: the run itself will say so
     before = torch.get_num_threads()
     torch.set_num_threads(threads)
     try:
-        return expected_seconds(trial)
+        return config.epochs * epoch_seconds(config, model, steps, val)
     finally:
         torch.set_num_threads(before)
 

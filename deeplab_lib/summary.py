@@ -7,10 +7,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from deeplab_lib import machine, record
-from deeplab_lib.averaging import VIEWS
+from deeplab_lib import files, record
 from deeplab_lib.efficiency import count_macs
-from deeplab_lib.files import write_atomic
 from deeplab_lib.metrics import ConfusionMatrix
 from deeplab_lib.model import count_parameters
 
@@ -28,12 +26,7 @@ def write_npz(run):
     content |= {"prediction_names": names[result.kept], "predictions": result.predictions}
     if result.native is not None:
         content["confusion_native"] = result.native
-
-    def write(temporary):
-        with open(temporary, "wb") as file:
-            np.savez_compressed(file, **content)
-
-    write_atomic(run.files.path(".npz"), write)
+    files.write_npz(run.files.path(".npz"), **content)
 
 
 def readable_npz(run):
@@ -79,7 +72,7 @@ def first_stage(config):
     first = config.first_stage
     if first is None:
         return {}
-    summary = record.read_json(Path(first.out_dir) / f"{first.stem}.json")
+    summary = files.read_json(Path(first.out_dir) / f"{first.stem}.json")
     return {"first_stage": {name: summary[name] for name in ("stem", "best", "wall_time_s", "dataset")}}
 
 
@@ -112,20 +105,3 @@ def final(run):
     size = {"height": run.data.about["label_height"], "width": run.data.about["label_width"]}
     exact = {"mIoU": own.miou(), "class_val": own.iou(), "pixel_accuracy": own.pixel_accuracy()}
     return metrics | {"boundary_f": boundary, "native": size | exact | {"category_val": own.category_iou()}}
-
-
-def expected_seconds(run):
-    """Seconds that the rest of the run should take on this machine, from three passes of its network.
-
-    Left out are the loss, which is small beside them but for finer labels, and whatever loading cannot hide.
-    """
-    images = machine.trial_batch(run)
-    # Batch norm that is synchronised over processes would wait for the others here.
-    run.model.train(run.config.gpus == 1)
-    with machine.put_back(run.model):
-        per_image = machine.pass_seconds(run, images) / len(images) / run.config.gpus
-    trained = sum(seen.numel() for seen in run.seen(images)) / images.numel()
-    tested = sum(scale**2 for scale, _ in VIEWS[run.config.tta])
-    validation = len(run.data.val) * per_image / 3 * tested / trained  # a forward pass is about a third of a step
-    epoch = run.steps_per_epoch * run.config.batch_size * per_image + validation
-    return epoch * (run.config.epochs - (run.step / run.steps_per_epoch))

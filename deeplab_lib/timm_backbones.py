@@ -11,9 +11,9 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from deeplab_lib.losses import did_you_mean
+from deeplab_lib.files import read_json
 from deeplab_lib.model import ASPP, STAGES, DeepLabV2, freeze_batch_norm_affine
-from deeplab_lib.record import read_json
+from deeplab_lib.words import did_you_mean
 
 TIMM = "deeplabv2_timm_"  # a model's name is this, then timm's for the backbone
 NORMS = (nn.modules.batchnorm._BatchNorm, nn.LayerNorm, nn.GroupNorm)

@@ -6,21 +6,21 @@ Every random choice derives from (seed, epoch), so the state of a run is its wei
 import math
 import time
 import traceback
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 import torch
 
-from deeplab_lib import augment, checkpoint, distributed, machine, record, weights
+from deeplab_lib import augment, checkpoint, distributed, machine, pace, record, weights
 from deeplab_lib.architectures import make_model
-from deeplab_lib.averaging import Average, Views, view
+from deeplab_lib.averaging import Average
 from deeplab_lib.checkpoint import RunFiles
 from deeplab_lib.cityscapes import TOLD_BY
 from deeplab_lib.data import check_data, prepare_data
 from deeplab_lib.distributed import first_only
 from deeplab_lib.evaluate import evaluate
-from deeplab_lib.files import file_sha256
+from deeplab_lib.files import file_sha256, jsonable, read_json, write_json
 from deeplab_lib.losses import CrossEntropyLoss, WeightedLoss, make_loss
 from deeplab_lib.metrics import ConfusionMatrix
 from deeplab_lib.model import count_parameters
@@ -37,8 +37,7 @@ from deeplab_lib.safety import (
 )
 from deeplab_lib.seeds import key
 from deeplab_lib.summary import best_state, readable_npz, summarize, write_npz
-
-SCALES = 0.75, 0.5  # at which a multi-scale loss sees the images once more
+from deeplab_lib.views import Views, training_views
 
 
 def quiet(event, run):
@@ -65,7 +64,7 @@ def complete(config, watch):
         identity = identify(config, data, pretrained)
         if not config.resume:  # once everything else has been found in order
             files.move_aside()
-        summary = record.read_json(files.path(".json"))
+        summary = read_json(files.path(".json"))
         if summary is None:
             with Stop.listening() as stop:
                 distributed.launch(config, train_run, (config, files, data, pretrained, identity, watch), stop)
@@ -109,7 +108,8 @@ class Run:
         self.config, self.files, self.data, self.identity = config, files, data, identity
         self.pretrained, self.stop, self.watch = pretrained, stop, self.aside(first_only(watch))
         self.device = torch.device(config.device)
-        self.choices = machine.set_up(self.device, config.deterministic, config.left_off)
+        self.choices = config.automatic
+        machine.set_up(self.choices, config.deterministic)
         self.loss, self.validation_loss = make_loss(config.expression), with_ce(make_loss(config.expression))
         for loss in (self.loss, self.validation_loss):
             loss.set_class_counts(data.class_counts)
@@ -139,13 +139,14 @@ class Run:
         """Train every epoch that is left, validating and recording after each."""
         self.watch("start", self)
         if self.config.compile:
-            machine.compile_if_worth(self)
+            passes = self.config.accumulate * (self.plan.total_steps - self.step)
+            pace.compile_if_worth(self.config, self.model, passes)
         while self.epoch <= self.config.epochs:
             self.train_epoch()
             self.evaluation = evaluate(self, full=self.epoch == self.config.epochs)
             self.close_epoch()
             self.watch("epoch", self)
-        vars(self.model).pop("scores", None)  # compiled, it would be in the way of copies of the network
+        pace.leave_compiled(self.model)
         if not distributed.from_first(readable_npz, self):  # lost between the last epoch and the summary
             self.evaluation = evaluate(self, full=True)
             first_only(write_npz)(self)
@@ -252,28 +253,25 @@ class Run:
         return self.average.model if self.average else self.model
 
     def scores(self, images, model=None):
-        """Grid logits `(N, C, h, w)` of `model` (None: the one in training) under the run's mixed precision."""
-        kind = machine.AMP_TYPES.get(self.config.amp)
-        with torch.autocast(self.device.type, kind) if kind else nullcontext():
-            return (model or self.model).scores(images)
+        """Grid logits `(N, C, h, w)` of `model` (None: the one in training), computed in the run's mixed precision.
+
+        They leave it as float32: what follows, interpolation and its gradient first, would lose what it adds up.
+        """
+        with machine.autocast(self.device, self.config.amp):
+            return (model or self.model).scores(images).float()
 
     def views(self, images):
         """What the tested network, put into eval mode before, says of `images (N, 3, H, W)` in every view of `tta`."""
         return Views(self.tested, lambda seen: self.scores(seen, self.tested), images, self.config.tta)
 
-    def seen(self, images):
-        """`images (N, 3, H, W)` at every scale at which the network is trained on them, a list."""
-        scales = SCALES if self.config.multiscale else ()
-        return [images, *(view(images, scale, stride=self.model.stride) for scale in scales)]
-
     def supervised(self, images):
         """Logits that the loss sees, a list of `(N, C, h, w)`, those of the whole batch's images as they are first.
 
         `label_stride` interpolates them to finer labels than the grid's; `multiscale` adds those of the images at
-        `SCALES` and the maximum of all, each to be held against the same labels (DeepLab, TPAMI 2018, section 4.1).
+        other scales and the maximum of all, each to be held against the same labels (DeepLab, TPAMI 2018, section 4.1).
         """
-        stride = self.config.label_stride
-        plain, *rescaled = (distributed.gather(self.scores(seen)) for seen in self.seen(images))
+        stride, seen = self.config.label_stride, training_views(images, self.config.multiscale, self.model.stride)
+        plain, *rescaled = (distributed.gather(self.scores(view)) for view in seen)
         views = [self.model.finer(plain, stride) if stride else plain]
         views += [self.model.upsample(scores, views[0].shape[-2:]) for scores in rescaled]
         return [*views, torch.stack(views).amax(0)] if rescaled else views
@@ -352,7 +350,7 @@ class Run:
         row |= {f"weight_{name}": self.loss.weights[name] for name in names}
         row |= {"power": self.plan.power(last), "trainable_parameters": count_parameters(self.model)[1]}
         row["images_per_s"] = round(self.steps_per_epoch * self.config.batch_size / self.training_seconds, 3)
-        return row | {"peak_memory_MB": round(record.peak_memory_mb(self.config.device), 1)}
+        return row | {"peak_memory_MB": round(machine.peak_memory_mb(self.config.device), 1)}
 
     # -- state on disk -------------------------------------------------------------------------------------------
 
@@ -458,7 +456,7 @@ class Run:
     def finish(self):
         """Write the summary JSON, last and once: its presence says that the run is complete."""
         self.save(reason="finished")
-        record.write_json(self.files.path(".json"), summarize(self))
+        write_json(self.files.path(".json"), summarize(self))
         self.watch("finish", self)
 
 
@@ -468,7 +466,7 @@ def identify(config, data, pretrained):
     # Weights are told by their content, not by where they lie.
     knobs = {name: value for name, value in config.result_dict().items() if name != "pretrained"}
     told = {"dataset": data.about["fingerprint"], "dataset_told_by": TOLD_BY}
-    return record.plain(knobs | told | {"weights": source})
+    return jsonable(knobs | told | {"weights": source})
 
 
 @plainly

@@ -14,39 +14,8 @@ from deeplab_lib import timm_backbones
 from deeplab_lib.backbones import RESNETS, DeepLabV2OnResNet
 from deeplab_lib.files import file_sha256, project_root
 from deeplab_lib.model import Bottleneck
+from deeplab_lib.normalization import BGR_CAFFE, NORMALIZATIONS, RGB_IMAGENET, Normalization
 from deeplab_lib.timm_backbones import TIMM
-
-
-@dataclass(frozen=True)
-class Normalization:
-    """Turns a decoded RGB image into a network's input: `(image * scale - mean) / std`, channel by channel.
-
-    `mean` and `std` are in the order of `channels` and in the units left by `scale`.
-    """
-
-    name: str
-    channels: str  # "rgb" or "bgr"
-    scale: float
-    mean: tuple[float, float, float]
-    std: tuple[float, float, float]
-
-    def __call__(self, image):
-        """uint8 RGB `(H, W, 3)` to a contiguous float32 tensor `(3, H, W)`."""
-        order = [2, 1, 0] if self.channels == "bgr" else [0, 1, 2]
-        images = torch.from_numpy(np.asarray(image).transpose(2, 0, 1)[order].astype(np.float32))
-        mean, std = (torch.tensor(values, dtype=torch.float64).view(3, 1, 1) for values in (self.mean, self.std))
-        return images.mul_((self.scale / std).float()).sub_((mean / std).float())
-
-
-RGB_IMAGENET = Normalization("rgb_imagenet", "rgb", 1 / 255, (0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
-BGR_CAFFE = Normalization("bgr_caffe", "bgr", 1.0, (104.00698793, 116.66876762, 122.67891434), (1.0, 1.0, 1.0))
-# What timm's weights want besides: to -1 ... 1, CLIP's, and nothing.
-RGB_HALF = Normalization("rgb_half", "rgb", 1 / 255, (0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
-CLIP_MEAN, CLIP_STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
-RGB_CLIP = Normalization("rgb_clip", "rgb", 1 / 255, CLIP_MEAN, CLIP_STD)
-RGB_UNIT = Normalization("rgb_unit", "rgb", 1 / 255, (0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
-KNOWN = (RGB_IMAGENET, BGR_CAFFE, RGB_HALF, RGB_CLIP, RGB_UNIT)
-NORMALIZATIONS = {normalization.name: normalization for normalization in KNOWN}
 
 
 @dataclass(frozen=True)
@@ -296,10 +265,9 @@ def find_pretrained(*search_dirs, model="deeplabv2_resnet101"):
     """First weights file that suits the architecture `model`, or None.
 
     Looks into `search_dirs`, `$DEEPLAB_PRETRAINED` (a folder, or a file unless its name is of another network's
-    weights), the project and its `data/`, Google Drive on
-    Colab, and PyTorch's download cache; the course's file goes before torchvision's. Of timm's backbones the files are
-    called `<name>.<tag>.safetensors`, or .bin or .pth. Raises FileNotFoundError when `$DEEPLAB_PRETRAINED` names
-    nothing.
+    weights), the project and its `data/`, Google Drive on Colab, and PyTorch's download cache; the course's file goes
+    before torchvision's. Of timm's backbones the files are called `<name>.<tag>.safetensors`, or .bin or .pth. Raises
+    FileNotFoundError when `$DEEPLAB_PRETRAINED` names nothing.
     """
     patterns = _file_names(model)
     if not patterns:

@@ -1,5 +1,6 @@
 """How numbers and lists are put into words, and words into file names."""
 
+import difflib
 import re
 
 
@@ -27,3 +28,9 @@ def slug(text):
 def signed(value):
     """A difference as printed: a sign, a minus that is one, and two decimals, three where two would hide the side."""
     return f"{value:+.{2 if abs(value) >= 0.005 or value == 0 else 3}f}".replace("-", "−")
+
+
+def did_you_mean(name, valid):
+    """`", did you mean 'x'?"` when one of `valid` is close to `name`, else nothing."""
+    close = difflib.get_close_matches(str(name), list(valid), n=1)
+    return f", did you mean {close[0]!r}?" if close else ""

@@ -15,9 +15,9 @@ from torchvision import tv_tensors
 from deeplab_lib.augment import augmented, class_rarity, count_classes, padding_colour
 from deeplab_lib.data import prepare_data
 from deeplab_lib.labels import IGNORE_INDEX
+from deeplab_lib.normalization import BGR_CAFFE, RGB_IMAGENET
 from deeplab_lib.train import fit
 from deeplab_lib.transforms import RandomScaleCrop, make_transform
-from deeplab_lib.weights import BGR_CAFFE, RGB_IMAGENET
 
 SIZE = (24, 40)
 FILL = (1, 2, 3)

@@ -13,7 +13,7 @@ from torch import nn
 
 from deeplab_lib import checkpoint
 from deeplab_lib.architectures import make_model
-from deeplab_lib.averaging import VIEWS, Average, Views, view
+from deeplab_lib.averaging import Average
 from deeplab_lib.checkpoint import RunFiles
 from deeplab_lib.ours import OURS
 from deeplab_lib.predict import load_run
@@ -21,6 +21,7 @@ from deeplab_lib.recipes import RECIPES
 from deeplab_lib.results import read_run
 from deeplab_lib.safety import RunStopped
 from deeplab_lib.train import fit
+from deeplab_lib.views import VIEWS, Views, view
 
 TIMINGS = ["Runtime", "images_per_s", "peak_memory_MB"]
 

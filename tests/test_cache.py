@@ -15,10 +15,11 @@ import pytest
 import torch
 from small_city import first, save_png, write_city, zip_city
 
-from deeplab_lib import cache
+from deeplab_lib import cache, progress
 from deeplab_lib.cache import CachedCityscapes, cached, locations, space_needed
 from deeplab_lib.cityscapes import Cityscapes
-from deeplab_lib.weights import BGR_CAFFE, RGB_IMAGENET
+from deeplab_lib.normalization import BGR_CAFFE, RGB_IMAGENET
+from deeplab_lib.progress import Progress
 
 SIZE = (8, 24)
 PIXELS = 8 * 24
@@ -294,11 +295,11 @@ class TestOneLineForWhatIsWrong:
 
 def test_progress_is_one_line_a_tenth(monkeypatch):
     clock = iter(range(0, 10**6, 3))
-    monkeypatch.setattr(cache.time, "monotonic", lambda: float(next(clock)))
+    monkeypatch.setattr(progress.time, "monotonic", lambda: float(next(clock)))
     said = []
-    with cache.Progress(1000, 0, said.append) as progress:
+    with Progress(1000, 0, said.append) as bar:
         for _ in range(100):
-            progress.update(10)
+            bar.update(10)
     assert 5 <= len(said) <= 10
     assert said[0] == "100 of 1,000 images, 3 images/s, 270 s left"
 

@@ -18,7 +18,7 @@ from small_city import first, save_png, write_city, zip_city
 from deeplab_lib import cityscapes, zips
 from deeplab_lib.cityscapes import Cityscapes, check, data_root, describe, fingerprint, scan
 from deeplab_lib.labels import LABELS
-from deeplab_lib.weights import BGR_CAFFE, RGB_IMAGENET
+from deeplab_lib.normalization import BGR_CAFFE, RGB_IMAGENET
 
 
 @pytest.fixture

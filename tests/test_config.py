@@ -8,8 +8,9 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from deeplab_lib.config import Config, canonical, check_device, check_names, coerce, from_notebook
-from deeplab_lib.losses import make_loss
+from deeplab_lib.config import Config, check_names, coerce, from_notebook
+from deeplab_lib.losses import canonical, make_loss
+from deeplab_lib.machine import check_device
 from deeplab_lib.recipes import PRESETS, RECIPES
 
 KNOBS = {item.name: item for item in fields(Config)}

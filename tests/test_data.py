@@ -9,11 +9,12 @@ import pytest
 from PIL import Image
 from small_city import save_png
 
-from deeplab_lib import record, toycity
+from deeplab_lib import toycity
 from deeplab_lib.config import Config
 from deeplab_lib.data import prepare_data
+from deeplab_lib.files import read_json
+from deeplab_lib.normalization import RGB_IMAGENET
 from deeplab_lib.train import fit
-from deeplab_lib.weights import RGB_IMAGENET
 
 
 @pytest.fixture
@@ -39,10 +40,10 @@ def coarse_city(smoke_city, tmp_path):
 def test_coarse_images_pretrain_a_run_that_fine_ones_continue(coarse_city, smoke):
     coarse = smoke(data=str(coarse_city), split="train_extra", epochs=1)
     assert coarse.stem == "DeepLabV2_ce_epochs1_split_train_extra"
-    summary = record.read_json(fit(coarse))
+    summary = read_json(fit(coarse))
     assert (summary["dataset"]["split"], summary["dataset"]["train"]) == ("train_extra", 20)
     best = Path(coarse.out_dir) / f"{coarse.stem}.best.pt"
-    fine = record.read_json(fit(smoke(pretrained=str(best), epochs=1)))
+    fine = read_json(fit(smoke(pretrained=str(best), epochs=1)))
     assert fine["weights"]["matched"] > 0
     assert fine["weights"]["head"]
 

@@ -13,8 +13,8 @@ from deeplab_lib.augment import count_classes
 from deeplab_lib.data import prepare_data
 from deeplab_lib.hybrid_losses import near_boundary
 from deeplab_lib.losses import make_loss
+from deeplab_lib.normalization import RGB_IMAGENET
 from deeplab_lib.train import fit
-from deeplab_lib.weights import RGB_IMAGENET
 
 # Two pixels, two classes. Pixel 0 has label 0 and p = (3/4, 1/4); pixel 1 has label 1 and p = (1/2, 1/2).
 LOGITS = torch.tensor([[[[math.log(3.0), 0.0]], [[0.0, 0.0]]]])

@@ -3,33 +3,32 @@
 import subprocess
 import sys
 import time
-from contextlib import nullcontext
 from types import SimpleNamespace
 
 import pytest
 import torch
 
-from deeplab_lib import machine, show, toycity
+from deeplab_lib import machine, pace, show, toycity
 from deeplab_lib.architectures import make_model
 from deeplab_lib.data import prepare_data
 from deeplab_lib.losses import TERMS, make_loss
 from deeplab_lib.metrics import ConfusionMatrix
+from deeplab_lib.normalization import RGB_IMAGENET
+from deeplab_lib.pace import epoch_seconds
 from deeplab_lib.safety import RunStopped
-from deeplab_lib.summary import expected_seconds
 from deeplab_lib.train import Run, fit
-from deeplab_lib.weights import RGB_IMAGENET
 
 
 @pytest.fixture
 def switches():
     """Leaves the switches as other tests expect them."""
     yield
-    machine.set_up("cpu", deterministic=False)
+    machine.set_up(machine.choices("cpu"), deterministic=False)
 
 
 @pytest.mark.parametrize("deterministic", [True, False])
 def test_deterministic_gives_up_what_varies(switches, deterministic):
-    machine.set_up("cuda", deterministic)
+    machine.set_up(machine.choices("cuda", deterministic), deterministic)
     assert torch.are_deterministic_algorithms_enabled() is deterministic
     allowed = torch.backends.cudnn.benchmark, torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32
     assert allowed == (not deterministic,) * 3
@@ -44,7 +43,7 @@ def test_sums_are_float64_where_the_device_has_it():
 @pytest.mark.skipif(sys.platform != "linux", reason="elsewhere the system says nothing else")
 def test_peak_memory_is_of_this_program_and_not_of_the_one_that_started_it():
     held = bytearray(b"x") * 2**30
-    program = "from deeplab_lib.record import peak_memory_mb; print(peak_memory_mb('cpu'))"
+    program = "from deeplab_lib.machine import peak_memory_mb; print(peak_memory_mb('cpu'))"
     told = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout
     assert 50 < float(told) < 1000 < len(held)
 
@@ -66,14 +65,13 @@ assert "torch._dynamo" not in sys.modules
 
 def test_the_time_a_run_should_take_by_hand(monkeypatch):
     """Half a second an image at 1.25 times its pixels; 12 are tested, mirrored too, at 1 + 9/16 + 25/16 times."""
-    monkeypatch.setattr(machine, "trial_batch", lambda run: torch.zeros(4, 3, 8, 8))
-    monkeypatch.setattr(machine, "pass_seconds", lambda run, images: 2.0)
-    monkeypatch.setattr(machine, "put_back", lambda model: nullcontext())
-    config = SimpleNamespace(gpus=1, tta="multiscale", batch_size=4, epochs=3)
-    about = {"data": SimpleNamespace(val=range(12)), "seen": lambda images: [images, images[..., ::2, ::2]]}
-    run = SimpleNamespace(config=config, model=torch.nn.Identity(), steps_per_epoch=10, step=5, **about)
+    monkeypatch.setattr(pace, "trial_batch", lambda config: torch.zeros(4, 3, 8, 8))
+    monkeypatch.setattr(pace, "pass_seconds", lambda config, model, images: 2.0)
+    monkeypatch.setattr(pace, "training_views", lambda images, *how: [images, images[..., ::2, ::2]])
+    config, model = SimpleNamespace(gpus=1, tta="multiscale", batch_size=4, multiscale=True), torch.nn.Identity()
+    model.stride = 8
     validation = 12 * 0.5 / 3 * 2 * (1 + 9 / 16 + 25 / 16) / 1.25
-    assert expected_seconds(run) == pytest.approx((40 * 0.5 + validation) * 2.5)
+    assert epoch_seconds(config, model, steps=10, validated=12) == pytest.approx(40 * 0.5 + validation)
 
 
 def test_pictures_of_fewer_images_than_usual(smoke, tmp_path):
@@ -127,16 +125,6 @@ def test_nothing_in_a_step_is_read_back_from_the_device():
     assert counts.update(seen, scores.max(1).indices).counts.is_meta
 
 
-def run_of(model):
-    """As much of a run as compiling it needs."""
-    config = SimpleNamespace(batch_size=4, accumulate=2, gpus=1, size=(32, 64))
-    run = SimpleNamespace(config=config, model=model, device=torch.device("cpu"), step=10, choices=("channels_last",))
-    run.plan, run.optimizer = SimpleNamespace(total_steps=60), torch.optim.SGD(model.parameters(), lr=1.0)
-    run.seen = lambda images: [images]
-    run.scores = lambda images: model.scores(images)
-    return run
-
-
 def sleeping(seconds, function):
     def wrapper(images):
         time.sleep(seconds)
@@ -145,23 +133,23 @@ def sleeping(seconds, function):
     return wrapper
 
 
-def test_a_compiled_network_that_is_slower_is_not_used(monkeypatch):
+def test_a_compiled_network_that_is_slower_is_not_used(smoke, monkeypatch):
     monkeypatch.setattr(torch, "compile", lambda function, **options: sleeping(0.2, function))
     model, told = make_model("deeplabv2_micro"), []
     before = {name: value.clone() for name, value in model.state_dict().items()}
-    machine.compile_if_worth(run_of(model), say=told.append)
+    pace.compile_if_worth(smoke(batch_size=4, accumulate=2), model, passes=100, say=told.append)
     assert "used uncompiled" in told[0] and "scores" not in vars(model)
     after = model.state_dict()
     assert all(torch.equal(after[name], value) for name, value in before.items()), "timing moved the network"
     assert all(parameter.grad is None for parameter in model.parameters())
 
 
-def test_a_compiled_network_that_is_faster_is_used_and_its_pay_back_told(monkeypatch):
+def test_a_compiled_network_that_is_faster_is_used_and_its_pay_back_told(smoke, monkeypatch):
     model, told = make_model("deeplabv2_micro"), []
     quick = model.scores
     monkeypatch.setattr(torch, "compile", lambda function, **options: quick)
     model.scores = sleeping(0.2, quick)
-    machine.compile_if_worth(run_of(model), say=told.append)
+    pace.compile_if_worth(smoke(batch_size=4, accumulate=2), model, passes=100, say=told.append)
     assert "paid back after" in told[0] and "of 100 passes" in told[0]
     assert vars(model)["scores"] is quick
 

@@ -25,9 +25,9 @@ from deeplab_lib.architectures import make_model
 from deeplab_lib.cityscapes import Cityscapes, read_image, read_labels, scan
 from deeplab_lib.labels import CATEGORIES, CLASS_NAMES, ID_OF_TRAIN_ID, PALETTE, colorize
 from deeplab_lib.metrics import ConfusionMatrix
+from deeplab_lib.normalization import BGR_CAFFE, RGB_IMAGENET
 from deeplab_lib.predict import Segmentation, export, load_run, score_export, segment, segment_all
 from deeplab_lib.train import fit
-from deeplab_lib.weights import BGR_CAFFE, RGB_IMAGENET
 
 NOTEBOOK = Path(__file__).parents[1] / "notebooks" / "predict.ipynb"
 

@@ -8,8 +8,8 @@ import torch
 
 from benchmarks import beyond, rival
 from benchmarks.beyond import Stopwatch
-from deeplab_lib.record import read_json
-from deeplab_lib.weights import RGB_IMAGENET
+from deeplab_lib.files import read_json
+from deeplab_lib.normalization import RGB_IMAGENET
 
 TINY = {"preset": "smoke", "device": "cpu", "amp": "off", "batch_size": "4"}
 

@@ -12,7 +12,7 @@ from network_contract import assert_groups_freezing_and_held_statistics
 from run_outcome import same_when_cut_short
 from torch import nn
 
-from deeplab_lib import weights
+from deeplab_lib import normalization, weights
 from deeplab_lib.architectures import make_model
 from deeplab_lib.config import Config
 from deeplab_lib.efficiency import count_macs
@@ -178,7 +178,7 @@ def test_timms_weights_fill_the_backbone_and_bring_their_preprocessing(name, tmp
 
 
 def test_settings_beside_the_file_win(tmp_path):
-    clip = weights.RGB_CLIP
+    clip = normalization.RGB_CLIP
     save(tmp_path, RESNET, "model.safetensors", mean=clip.mean, std=clip.std)
     assert weights.resolve(tmp_path / "model.safetensors", TIMM + RESNET).normalization == clip
     save(tmp_path, RESNET, "model.safetensors", mean=(0.1, 0.2, 0.3), std=(1, 1, 1))
@@ -240,6 +240,7 @@ def test_a_run_cut_short_ends_as_an_undisturbed_one_and_can_be_loaded(smoke, tmp
     knobs = {"model": TIMM + RESNET, "epochs": 2, "pretrained": str(tmp_path / "start.safetensors")}
     path = same_when_cut_short(smoke, tmp_path, **knobs)
     run = load_run(path.with_suffix(""))
-    assert run.predict(np.zeros((40, 80, 3), np.uint8)).shape == (40, 80) and run.normalization == weights.RGB_HALF
+    assert run.predict(np.zeros((40, 80, 3), np.uint8)).shape == (40, 80)
+    assert run.normalization == normalization.RGB_HALF
     report = weights.load_pretrained(small(), path.with_suffix(".best.pt"))
     assert report.matched == report.total and report.format == "this kit's DeepLabV2"

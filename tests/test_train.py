@@ -20,12 +20,13 @@ import pytest
 import torch
 from run_outcome import TIMINGS, assert_same, outcome, same_when_cut_short
 
-from deeplab_lib import checkpoint, files, machine, record, toycity, train
+from deeplab_lib import checkpoint, files, machine, toycity, train
 from deeplab_lib.architectures import make_model
 from deeplab_lib.checkpoint import RunFiles
 from deeplab_lib.config import Config
 from deeplab_lib.labels import NUM_CLASSES
 from deeplab_lib.metrics import ConfusionMatrix
+from deeplab_lib.normalization import RGB_IMAGENET
 from deeplab_lib.safety import RunStopped
 from deeplab_lib.train import fit
 
@@ -348,9 +349,9 @@ def test_a_run_whose_data_were_told_in_another_way_is_refused_saying_so(smoke):
     """Its fingerprint cannot be compared, and two hashes alone would look like changed data."""
     config = smoke(epochs=1)
     path = fit(config)
-    summary = record.read_json(path)
+    summary = files.read_json(path)
     del summary["identity"]["dataset_told_by"]
-    record.write_json(path, summary | {"identity": summary["identity"] | {"dataset": "0" * 64}})
+    files.write_json(path, summary | {"identity": summary["identity"] | {"dataset": "0" * 64}})
     with pytest.raises(ValueError, match=r"dataset: 0+ -> \w+; dataset_told_by: None -> names, sizes of images, "):
         fit(config)
 
@@ -362,7 +363,7 @@ def test_a_checkpoint_without_the_settings_of_its_weights_is_continued(smoke):
     state = checkpoint.load(path)
     del state["weights"]
     checkpoint.save(path, state)
-    assert record.read_json(fit(config))["finished"]
+    assert files.read_json(fit(config))["finished"]
 
 
 def test_resume_false_starts_anew_and_keeps_the_old_files(whole, smoke):
@@ -522,7 +523,7 @@ def test_a_loss_that_is_not_finite_stops_at_that_step_and_names_term_step_and_im
     message = str(raised.value)
     assert message.startswith("the loss is not finite at epoch 2, step 3: ce = nan, focal = nan; images ")
     names = message.split("images ")[1].split(". ")[0].split(", ")
-    pairs = train.prepare_data(focal, train.weights.RGB_IMAGENET).train.pairs
+    pairs = train.prepare_data(focal, RGB_IMAGENET).train.pairs
     assert names == [pairs[i].name for i in batches[-1][2]]
     assert checkpoint.load(files_of(focal).path(".pt"))["position"]["epoch"] == 2
     fit(focal)

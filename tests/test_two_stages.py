@@ -9,10 +9,11 @@ import pandas as pd
 import pytest
 import torch
 
-from deeplab_lib import checkpoint, record, study
+from deeplab_lib import checkpoint, study
 from deeplab_lib.analysis.beyond import ablation
 from deeplab_lib.checkpoint import RunFiles
 from deeplab_lib.config import Config
+from deeplab_lib.files import read_json
 from deeplab_lib.live import Live
 from deeplab_lib.recipes import RECIPES
 from deeplab_lib.results import read_runs, studies
@@ -40,7 +41,7 @@ def undisturbed(smoke_city, tmp_path_factory):
 def test_the_second_run_starts_from_the_best_weights_of_the_first(undisturbed):
     first, own = undisturbed.first_stage, files(undisturbed)
     assert (first.split, first.epochs, first.coarse_epochs) == ("train_extra", 1, 0)
-    coarse, fine = (record.read_json(files(config).path(".json")) for config in (first, undisturbed))
+    coarse, fine = (read_json(files(config).path(".json")) for config in (first, undisturbed))
     assert coarse["dataset"]["split"] == "train_extra" and fine["dataset"]["split"] == "train"
     assert fine["weights"]["path"] == str(files(first).path(".best.pt")) and fine["weights"]["head"]
     assert fine["first_stage"]["stem"] == first.stem and fine["first_stage"]["wall_time_s"] == coarse["wall_time_s"]
@@ -134,7 +135,7 @@ def test_status_and_report_know_a_stage_from_a_run(undisturbed, smoke, tmp_path)
     assert "coarse labels" in others[0].runs[0].label
     table = ablation(runs, resamples=200)
     assert set(table.index) == {"DeepLabV2_ce_epochs2", undisturbed.stem}
-    fine, coarse = (record.read_json(files(c).path(".json")) for c in (undisturbed, undisturbed.first_stage))
+    fine, coarse = (read_json(files(c).path(".json")) for c in (undisturbed, undisturbed.first_stage))
     assert table.seconds[undisturbed.stem] == pytest.approx(fine["wall_time_s"] + coarse["wall_time_s"])
 
 

@@ -15,8 +15,9 @@ from torch.nn import functional as F
 from deeplab_lib import checkpoint, weights
 from deeplab_lib.architectures import make_model
 from deeplab_lib.model import DeepLabV2
+from deeplab_lib.normalization import BGR_CAFFE, RGB_IMAGENET
 from deeplab_lib.train import fit
-from deeplab_lib.weights import BGR_CAFFE, RGB_IMAGENET, find_pretrained, load_pretrained, resolve
+from deeplab_lib.weights import find_pretrained, load_pretrained, resolve
 
 BLOCKS, WIDTH = (1, 2, 1, 1), 8
 

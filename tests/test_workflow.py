@@ -21,8 +21,9 @@ import pytest
 import torch
 from run_outcome import assert_same, outcome
 
-from deeplab_lib import machine, record, study
+from deeplab_lib import pace, study
 from deeplab_lib.config import Config
+from deeplab_lib.files import jsonable, write_json
 from deeplab_lib.train import Run, fit
 
 ROOT = Path(__file__).parents[1]
@@ -165,7 +166,8 @@ def test_a_gpu_is_asked_for_the_time_by_a_process_of_its_own(tmp_path, monkeypat
 
 def test_no_time_is_told_where_none_can_be_measured(tmp_path, monkeypatch):
     runs = study.plan(settings(preset="smoke", runs=tmp_path, recipes=["ce"]))
-    monkeypatch.setattr(machine, "pass_seconds", lambda run, batch: (_ for _ in ()).throw(torch.OutOfMemoryError()))
+    full = lambda config, model, batch: (_ for _ in ()).throw(torch.OutOfMemoryError())  # noqa: E731
+    monkeypatch.setattr(pace, "pass_seconds", full)
     assert study.estimate(runs, tmp_path, 1, 1) is None
 
 
@@ -176,13 +178,13 @@ def test_no_time_is_told_where_none_can_be_measured(tmp_path, monkeypatch):
 )
 def test_validation_is_expected_to_take_as_long_as_its_views(tmp_path, monkeypatch, knobs, images):
     """Of the smoke preset's 20 images trained on and 8 validated: a forward pass is a third of a step."""
-    monkeypatch.setattr(machine, "pass_seconds", lambda run, batch: len(batch) * 6.0)
+    monkeypatch.setattr(pace, "pass_seconds", lambda config, model, batch: len(batch) * 6.0)
     runs = study.plan(settings(preset="smoke", runs=tmp_path, recipes=["ce"], parameters=knobs))
     assert study.expected(runs, tmp_path, 1, 1) == pytest.approx(5 * 6 * images + study.NOTEBOOK_SECONDS)
 
 
 def test_runs_that_differ_in_their_views_are_timed_apart(tmp_path, monkeypatch):
-    monkeypatch.setattr(machine, "pass_seconds", lambda run, batch: len(batch) * 6.0)
+    monkeypatch.setattr(pace, "pass_seconds", lambda config, model, batch: len(batch) * 6.0)
     runs = study.plan(settings(preset="smoke", runs=tmp_path, recipes=["ce"], losses=["ours_mirrored"]))
     images = 20 + 8 / 3 + 20 + 8 * 2 / 3
     assert study.expected(runs, tmp_path, 1, 1) == pytest.approx(5 * 6 * images + 2 * study.NOTEBOOK_SECONDS)
@@ -220,8 +222,8 @@ def test_a_finished_run_of_another_preset_is_not_taken_for_the_planned_one(tmp_p
     settings = {"recipes": ["ce"], "runs": str(tmp_path)}
     (stem,) = study.plan(study.complete(settings | {"preset": "smoke"}))
     study.check({stem: {"loss": "ce", "out_dir": str(tmp_path)}})  # nothing there yet
-    identity = record.plain(Config("ce", preset="smoke").result_dict())
-    record.write_json(tmp_path / f"{stem}.json", {"identity": identity})
+    identity = jsonable(Config("ce", preset="smoke").result_dict())
+    write_json(tmp_path / f"{stem}.json", {"identity": identity})
     study.check(study.plan(study.complete(settings | {"preset": "smoke"})))
     with pytest.raises(ValueError, match=r"DeepLabV2_ce\.json is of a run that differs in .*epochs: 5 -> 50.*another"):
         study.check(study.plan(study.complete(settings | {"preset": "paper"})))
@@ -231,7 +233,7 @@ def test_data_that_are_not_there_are_told_once_and_only_while_they_are_needed(tm
     planned = study.plan(study.complete({"recipes": ["ce"], "runs": str(tmp_path), "data": str(tmp_path / "nowhere")}))
     with pytest.raises(ValueError, match="nowhere: there is no such folder"):
         study.check(planned)
-    record.write_json(tmp_path / f"{next(iter(planned))}.json", {})
+    write_json(tmp_path / f"{next(iter(planned))}.json", {})
     study.check(planned)
 
 

@@ -9,10 +9,10 @@ from deeplab_lib import report
 from deeplab_lib.analysis.captions import FIGURES, INTERVALS, TABLES, named
 from deeplab_lib.analysis.described import describe
 from deeplab_lib.config import assigned
-from deeplab_lib.losses import did_you_mean
 from deeplab_lib.plots import Missing, laid_out, sign
 from deeplab_lib.results import methods
 from deeplab_lib.safety import plainly
+from deeplab_lib.words import did_you_mean
 
 
 class Gallery:

@@ -8,7 +8,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from deeplab_lib import cityscapes, toycity
-from deeplab_lib.config import data_folder
+from deeplab_lib.files import data_folder
 from deeplab_lib.labels import ID_OF_TRAIN_ID, IGNORE_INDEX, NUM_CLASSES
 from deeplab_lib.losses import make_loss
 from deeplab_lib.metrics import ConfusionMatrix
