@@ -39,7 +39,7 @@ def memory_of_step(side, amp="auto", scale="paper"):
     from deeplab_lib import machine
 
     if side == "ours":
-        machine.set_up(machine.choices("cpu"))
+        machine.set_up("cpu", machine.choices("cpu"))
     lines.threads_of(scale)
     loaded = peak_mb()
     step = lines.steps(scale, amp).pop(side)

@@ -195,7 +195,7 @@ def measure_network(repeats):
 
     The rate is measured in turn with what is held against it: a shared machine is not as fast at every minute.
     """
-    machine.set_up(machine.choices("cpu"))
+    machine.set_up("cpu", machine.choices("cpu"))
     # A type that the processor has no instructions for is emulated, a hundred times slower: nobody trains in it.
     for kind in filter(None, (torch.float32, AMP)):
         best, n = matrix_rate(kind)
@@ -228,7 +228,7 @@ def share_that_waits(step, repeats):
 
 def measure_losses(repeats):
     """Lines for every loss and its gradient, on the paper's grid and at full resolution."""
-    machine.set_up(machine.choices("cpu"))
+    machine.set_up("cpu", machine.choices("cpu"))
     for size, place in (((65, 129), "1/8 grid"), ((512, 1024), "full size")):
         for name in ("ce", "focal", "tversky", "dice", "lovasz"):
             target = {"1/8 grid": 2.0, "full size": 1.5}[place] if name == "lovasz" else None
@@ -238,7 +238,7 @@ def measure_losses(repeats):
 
 def measure_data(repeats):
     """Lines for loading one pair, and for evaluating one image."""
-    machine.set_up(machine.choices("cpu"))
+    machine.set_up("cpu", machine.choices("cpu"))
     with tempfile.TemporaryDirectory() as folder:
         root = city(Path(folder))
         taken = alternate(loading(root, Path(folder)), repeats["full"])

@@ -55,7 +55,7 @@ def train_rival(config, optimizer, lr, watch=quiet):
     Returns the last epoch's confusion matrices of the validation images `(N, C, C)`.
     """
     smp, data = library(), prepare_data(config, RGB_IMAGENET)
-    machine.set_up(config.automatic)
+    machine.set_up(config.device, config.automatic)
     torch.manual_seed(config.seed)
     network = smp.DeepLabV3Plus(encoder_name="resnet50", encoder_weights=None, classes=NUM_CLASSES)
     network.to(config.device, memory_format=torch.channels_last)

@@ -20,6 +20,7 @@ from filelock import FileLock, Timeout
 
 from deeplab_lib.cityscapes import Cityscapes, fingerprint
 from deeplab_lib.files import data_folder, sync, write_text
+from deeplab_lib.machine import cores
 from deeplab_lib.normalization import RGB_IMAGENET
 from deeplab_lib.progress import Progress
 
@@ -220,7 +221,7 @@ def _append(part, source, done, say):
         (part / "images.npy").open("ab") as images,
         (part / "labels.npy").open("ab") as labels,
         (part / "checksums.bin").open("ab") as checksums,
-        ThreadPoolExecutor(_cores()) as pool,
+        ThreadPoolExecutor(cores()) as pool,
         Progress(n, done, say) as progress,
     ):
         for start in range(done, n, CHUNK):
@@ -232,7 +233,3 @@ def _append(part, source, done, say):
             for stream in (images, labels, checksums):
                 stream.flush()
             progress.update(len(indices))
-
-
-def _cores():
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()

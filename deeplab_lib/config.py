@@ -139,11 +139,10 @@ class Config:
         self._check_choices()
         if self.gpus > 1:
             self._check_processes()
-        if self.amp == "auto":
-            self._set("amp", machine.best_amp(self.device))
+        self._set("amp", machine.check_amp(self.amp, self.device))
         if self.workers is None:
             # Two processes may share a machine's cores, and a cached image costs a millisecond: few workers suffice.
-            self._set("workers", 0 if self.device == "cpu" else min(4, os.cpu_count() or 1))
+            self._set("workers", 0 if self.device == "cpu" else max(1, min(4, machine.cores() // self.gpus)))
 
     def _check_choices(self):
         """What is left off must be something that is chosen automatically."""

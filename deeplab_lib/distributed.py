@@ -25,7 +25,7 @@ from pathlib import Path
 import torch
 from torch import distributed as dist
 
-from deeplab_lib.safety import SIGNALS, RunStopped, Stop
+from deeplab_lib.safety import SIGNALS, RunStopped, Stop, is_out_of_memory
 
 
 class PeerLost(RuntimeError):
@@ -143,9 +143,9 @@ def talking():
     """Tell an exchange that failed because another process is gone by its own name."""
     try:
         yield
-    except torch.OutOfMemoryError:
-        raise
     except RuntimeError as error:
+        if is_out_of_memory(error):
+            raise
         raise PeerLost(f"process {rank()} of {size()} lost contact to the others: {error}") from error
 
 
@@ -169,6 +169,8 @@ def launch(config, function, args, stop):
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
     from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
+    # Of a stop: a step, a checkpoint and a slow disk take longer than the launcher's own half a minute.
+    os.environ.setdefault("TORCH_ELASTIC_SHUTDOWN_TIMEOUT", "100")
     setup = config.device, max(1, torch.get_num_threads() // config.gpus), multiprocessing.get_start_method()
     with tempfile.TemporaryDirectory(prefix="deeplab-") as folder, launcher_contained(SignalException):
         setting = LaunchConfig(
@@ -277,6 +279,8 @@ def launcher_contained(exception):
     """
 
     def hand_over(number, frame):
+        for other in numbers - {signal.SIGINT}:
+            signal.signal(other, signal.SIG_IGN)  # schedulers repeat themselves, and a third one would end all at once
         raise exception(f"got signal {number}", sigval=signal.Signals(number))
 
     in_main = threading.current_thread() is threading.main_thread()

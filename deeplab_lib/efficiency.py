@@ -160,7 +160,8 @@ def peak_memory_mb(model, run, device):
 def macs_per_second(device):
     """Multiply-adds a second of a typical convolution here: enough to say beforehand how long a network takes."""
     layer, x = nn.Conv2d(256, 256, 3, padding=1).to(device), torch.zeros(1, 256, 64, 128, device=device)
-    durations = time_runs(lambda: layer(x), synchronizer(device), most=5, seconds=1)
+    # At least three: the first one loads a GPU's kernels.
+    durations = time_runs(lambda: layer(x), synchronizer(device), most=5, seconds=1, least=3)
     return layer.weight.numel() * 64 * 128 / min(durations)
 
 
@@ -215,6 +216,7 @@ def measure(models, sizes, device="auto", budget=4.0, say=print, options=None):
     """
     options = options or [{}] * len(models)
     device = check_device(device)
+    torch.backends.cudnn.allow_tf32 = False  # the rows say float32
     speed = macs_per_second(device)
     for number, (name, size, about) in enumerate(zip(models, sizes, options, strict=True), start=1):
         with torch.device("meta"):  # to be counted, a network needs no weights

@@ -12,7 +12,7 @@ import torch
 from IPython.core.interactiveshell import InteractiveShell
 from IPython.display import HTML, Image, display
 
-from deeplab_lib import show
+from deeplab_lib import machine, show
 from deeplab_lib.pace import epoch_seconds
 from deeplab_lib.words import duration
 
@@ -107,7 +107,8 @@ class Live:
     def _predictions(self, run):
         data = run.data.val
         numbers = np.linspace(0, len(data) - 1, 2).astype(int)
-        images = torch.stack([data[number][0] for number in numbers]).to(run.device)
+        stored = machine.memory_format(run.choices)  # as in training: a compiled network would be compiled once more
+        images = torch.stack([data[number][0] for number in numbers]).to(run.device, memory_format=stored)
         mode = run.tested.training
         try:
             run.tested.eval()

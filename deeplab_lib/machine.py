@@ -39,6 +39,20 @@ def check_device(device):
     return device
 
 
+def check_amp(amp, device):
+    """The mixed precision that `amp` names on `device`, "auto" being the best; ValueError where it is none there."""
+    if amp == "auto":
+        return best_amp(device)
+    if amp == "bf16" and best_amp(device) == "fp16":
+        raise ValueError(f"amp is 'bf16', for which {device} is too old; use amp=fp16 or auto")
+    return amp
+
+
+def cores():
+    """Processor cores that this process may use: on a cluster those of its job."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 def best_amp(device):
     """Mixed precision the hardware is built for: "bf16", "fp16" (older GPUs) or "off"."""
     if device.startswith("cuda"):
@@ -56,12 +70,14 @@ def choices(device, deterministic=False, without=()):
     return tuple(name for name, (kinds, _) in CHOICES.items() if kind in kinds and name not in barred)
 
 
-def set_up(chosen, deterministic=False):
-    """Set this process's switches for a run with the choices `chosen`.
+def set_up(device, chosen, deterministic=False):
+    """Set this process's switches for a run on `device` with the choices `chosen`.
 
     A GPU may use TF32 and the fastest of cuDNN's kernels, unless the numbers must come out the same every time: then
     PyTorch warns of every operation that cannot promise it, by name.
     """
+    if device.startswith("cuda:"):
+        torch.cuda.set_device(device)  # else a little of the first GPU's memory would be taken, too
     if "kept_memory" in chosen:
         keep_memory()
     if deterministic:
@@ -145,6 +161,12 @@ def device_name(device):
             if line.startswith("model name"):
                 return f"{line.split(':', 1)[1].strip()} (CPU, {os.cpu_count()} cores)"
     return f"{platform.processor() or platform.machine()} (CPU, {os.cpu_count()} cores)"
+
+
+def forget_peak_memory(device):
+    """Let a GPU's peak memory begin anew; a process's own, on a CPU, cannot be."""
+    if torch.device(device).type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
 
 
 def peak_memory_mb(device):

@@ -5,7 +5,7 @@ from contextlib import contextmanager
 
 import torch
 
-from deeplab_lib import machine
+from deeplab_lib import distributed, machine
 from deeplab_lib.views import VIEWS, training_views
 
 
@@ -37,6 +37,8 @@ def compile_if_worth(config, model, passes, say=print):
         model.scores = torch.compile(model.scores, dynamic=False)
         cost = pass_seconds(config, model, images, times=1)
         saved = plain - pass_seconds(config, model, images)
+    # Decided by one process, or some would go on compiled and others not.
+    say, (cost, saved) = distributed.first_only(say), distributed.from_first(lambda: (cost, saved))
     told = f"compiling took {cost:.0f} s and saves {1000 * saved:.1f} of {1000 * plain:.1f} ms a pass"
     if saved > 0:
         say(f"{told}: paid back after {cost / saved:,.0f} of {passes:,} passes")

@@ -10,8 +10,9 @@ import torch
 
 SIGNALS = [getattr(signal, name) for name in ("SIGTERM", "SIGINT", "SIGHUP", "SIGUSR1") if hasattr(signal, name)]
 
-# What PyTorch says of it on Linux and macOS, on Windows, on Apple's GPUs and out of cuBLAS.
-OUT_OF_MEMORY = "can't allocate memory", "not enough memory", "MPS backend out of memory", "CUBLAS_STATUS_ALLOC_FAILED"
+# What PyTorch says of it: on Linux and macOS, on Windows, of GPUs, out of cuBLAS and cuDNN.
+OUT_OF_MEMORY = "can't allocate memory", "not enough memory", "out of memory", "STATUS_ALLOC_FAILED"
+OUT_OF_SHARED_MEMORY = "Bus error", "shared memory"  # what it says of a loader's process
 
 
 class RunStopped(RuntimeError):
@@ -103,6 +104,11 @@ def is_out_of_memory(error):
     return known or any(words in str(error) for words in OUT_OF_MEMORY)
 
 
+def is_out_of_shared_memory(error):
+    """Whether an exception says that the loader's processes had no room to hand over their images."""
+    return isinstance(error, RuntimeError) and all(words in str(error) for words in OUT_OF_SHARED_MEMORY)
+
+
 def is_disk_trouble(error):
     """Whether an exception is a write that failed: a full, read-only or vanished disk."""
     kinds = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.ENOENT, errno.EACCES, errno.ESTALE, errno.EFBIG)
@@ -117,5 +123,7 @@ def memory_advice(config):
         return (
             f"try accumulate={steps} (the same batch of {config.batch_size} in {steps} parts) or a smaller batch_size"
         )
+    if config.label_stride or config.multiscale:
+        return "try label_stride=0 and multiscale=false, which the loss takes most of its memory for"
     height, width = max(32, config.image_height // 2), max(32, config.image_width // 2)
     return f"try image_height={height} and image_width={width}, or a smaller model than {config.model}"

@@ -27,6 +27,7 @@ TAKEN |= {"out_dir": "runs", "resume": "another folder in runs"}
 MEMORY_GB = {"smoke": 0.7, "demo": 1.2, "paper": 16.0}  # of a run on the CPU, measured (demo) and rounded up
 # Parameters that decide how long a run takes: runs alike in them are timed once.
 PACED = ("model", "output_stride", "size", "batch_size", "epochs", "split", "multiscale", "tta")
+ON_ITS_MACHINE = ("device", "amp", "gpus", "workers")  # settled where a run is made; no part of its name or numbers
 NOTEBOOK_SECONDS = 10  # a kernel's start, the checks and the pictures of one run
 
 
@@ -65,15 +66,23 @@ def _check_parameters(parameters):
         raise ValueError(f"parameters sets device {device}; set CUDA_VISIBLE_DEVICES={device[5:]} instead")
 
 
-def plan(settings):
-    """`{stem: parameters of train.ipynb}` of every run; ValueError for a value that is not valid."""
+def plan(settings, here=True):
+    """`{stem: parameters of train.ipynb}` of every run; ValueError for a value that is not valid.
+
+    here: the runs are made on this machine, so what they ask of it is checked, too.
+    """
     runs = {}
     for parameters in combinations(settings):
         given = {name: value for name, value in parameters.items() if value is not None}
-        runs.setdefault(Config(**given).stem, given)
+        runs.setdefault((Config(**given) if here else planned(given)).stem, given)
     if not runs:
         raise ValueError("recipes, losses, seeds or models leave no run to make")
     return runs
+
+
+def planned(parameters):
+    """The `Config` of a run that may be made elsewhere, as on a cluster whose login node has no GPU."""
+    return Config(**{name: value for name, value in parameters.items() if name not in ON_ITS_MACHINE})
 
 
 def check(runs):
@@ -82,7 +91,7 @@ def check(runs):
     A run says so itself when it starts; but all of them would, and one whose summary is there would not be started.
     """
     for stem, parameters in runs.items():
-        config = Config(**parameters)
+        config = planned(parameters)
         path = Path(config.out_dir) / f"{stem}.json"
         if not finished(config.out_dir, stem) and not config.toycity and not Path(config.data).exists():
             raise ValueError(f"data is {config.data}: there is no such folder")
@@ -92,6 +101,21 @@ def check(runs):
             raise ValueError(
                 f"{path} is of a run that differs in {'; '.join(changed)}: name another folder in runs, or move it away"
             )
+
+
+def fetch_weights(runs):
+    """Have the pretrained weights of `runs` at hand before any of them starts, so that all start from the same.
+
+    Yields what there is to say. Here there may be internet, and on the nodes of a cluster none.
+    """
+    from deeplab_lib import weights
+
+    for wish, model in dict.fromkeys((config.pretrained, config.model) for config in map(planned, runs.values())):
+        try:
+            if found := weights.resolve(wish, model).warning:
+                yield f"{model}: {found}"
+        except (OSError, ValueError) as error:  # the runs that need them will say it again
+            yield f"{model}: {error}"
 
 
 def remember(path, content):
@@ -164,7 +188,7 @@ def finished(folder, stem):
 
 def where(folder, stem, parameters):
     """The state of a run in a few words."""
-    config = Config(**parameters)
+    config = planned(parameters)
     done, epochs, first = epochs_done(folder, stem), config.epochs, config.first_stage
     if finished(folder, stem):
         return "finished"

@@ -31,6 +31,7 @@ from deeplab_lib.safety import (
     StopAsked,
     is_disk_trouble,
     is_out_of_memory,
+    is_out_of_shared_memory,
     leave_signals,
     memory_advice,
     plainly,
@@ -109,7 +110,7 @@ class Run:
         self.pretrained, self.stop, self.watch = pretrained, stop, self.aside(first_only(watch))
         self.device = torch.device(config.device)
         self.choices = config.automatic
-        machine.set_up(self.choices, config.deterministic)
+        machine.set_up(config.device, self.choices, config.deterministic)
         self.loss, self.validation_loss = make_loss(config.expression), with_ce(make_loss(config.expression))
         for loss in (self.loss, self.validation_loss):
             loss.set_class_counts(data.class_counts)
@@ -131,6 +132,7 @@ class Run:
         if self.plan.warmup_steps >= self.plan.total_steps:
             steps = f"{self.plan.warmup_steps} steps, the whole training {self.plan.total_steps}"
             self.warnings.append(f"the warm-up takes {steps}: the initial learning rate is never reached")
+        machine.forget_peak_memory(self.device)
         self.start_epoch(1)
 
     # -- the loop ------------------------------------------------------------------------------------------------
@@ -437,6 +439,9 @@ class Run:
                 distributed.wait()
                 raise RunStopped(f"stopped by {asked} at {where()}; {self.last_good()}; {again} to continue") from None
         except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
+            if is_out_of_shared_memory(error):
+                way = "give the container more of it (docker run --shm-size=2g), or set workers=0"
+                raise RunStopped(f"out of shared memory at {where()}: {way}; {self.last_good()}") from None
             if not is_out_of_memory(error):
                 raise
             # A notebook keeps the error, and with its frames' variables the graph that filled the memory.

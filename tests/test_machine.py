@@ -8,11 +8,12 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from deeplab_lib import machine, pace, show, toycity
+from deeplab_lib import machine, pace, show, summary, toycity
 from deeplab_lib.architectures import make_model
 from deeplab_lib.data import prepare_data
 from deeplab_lib.losses import TERMS, make_loss
 from deeplab_lib.metrics import ConfusionMatrix
+from deeplab_lib.model import ASPP, DeepLabV2
 from deeplab_lib.normalization import RGB_IMAGENET
 from deeplab_lib.pace import epoch_seconds
 from deeplab_lib.safety import RunStopped
@@ -23,12 +24,12 @@ from deeplab_lib.train import Run, fit
 def switches():
     """Leaves the switches as other tests expect them."""
     yield
-    machine.set_up(machine.choices("cpu"), deterministic=False)
+    machine.set_up("cpu", machine.choices("cpu"), deterministic=False)
 
 
 @pytest.mark.parametrize("deterministic", [True, False])
 def test_deterministic_gives_up_what_varies(switches, deterministic):
-    machine.set_up(machine.choices("cuda", deterministic), deterministic)
+    machine.set_up("cuda", machine.choices("cuda", deterministic), deterministic)
     assert torch.are_deterministic_algorithms_enabled() is deterministic
     allowed = torch.backends.cudnn.benchmark, torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32
     assert allowed == (not deterministic,) * 3
@@ -183,3 +184,39 @@ def test_a_gpu_stops_before_bad_weights_are_saved():
     with pytest.raises(RunStopped, match=r"step 7: ce = nan"):
         Run.settle(run)
     Run.settle(run)
+
+
+def test_a_gpu_asked_for_by_number_is_the_only_one_touched(switches, monkeypatch):
+    chosen = []
+    monkeypatch.setattr(torch.cuda, "set_device", chosen.append)
+    for device in ("cpu", "cuda", "cuda:1"):
+        machine.set_up(device, machine.choices(device))
+    assert chosen == ["cuda:1"]
+
+
+def test_bf16_is_refused_where_a_gpu_only_imitates_it(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (7, 5))
+    assert machine.check_amp("auto", "cuda") == machine.check_amp("fp16", "cuda") == "fp16"
+    with pytest.raises(ValueError, match=r"^amp is 'bf16', for which cuda is too old; use amp=fp16 or auto$"):
+        machine.check_amp("bf16", "cuda")
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (8, 0))
+    assert machine.check_amp("auto", "cuda") == machine.check_amp("bf16", "cuda") == "bf16"
+
+
+@pytest.mark.parametrize(("cores", "gpus", "workers"), [(2, 1, 2), (16, 1, 4), (16, 8, 2), (2, 4, 1)])
+def test_loaders_share_the_cores_of_the_job(smoke, monkeypatch, cores, gpus, workers):
+    monkeypatch.setattr(machine, "cores", lambda: cores)
+    for name, value in (("is_available", True), ("device_count", 8), ("get_device_capability", (8, 0))):
+        monkeypatch.setattr(torch.cuda, name, lambda *device, value=value: value)
+    assert smoke(device="cuda", gpus=gpus, batch_size=8).workers == workers
+
+
+def test_logits_leave_mixed_precision_as_float32(smoke, monkeypatch):
+    """Interpolation, and its gradient above all, would lose what they add up; on a GPU nothing else widens them."""
+    kinds, aspp = [], ASPP.forward
+    monkeypatch.setattr(ASPP, "forward", lambda part, x: aspp(part, x).bfloat16())
+    upsample = DeepLabV2.upsample
+    monkeypatch.setattr(DeepLabV2, "upsample", lambda model, *how: kinds.append(how[0].dtype) or upsample(model, *how))
+    monkeypatch.setattr(summary, "count_macs", lambda *network: 0)  # counts a pass of its own
+    fit(smoke(epochs=1, amp="bf16", label_stride=4))
+    assert set(kinds) == {torch.float32}

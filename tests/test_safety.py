@@ -22,6 +22,7 @@ from deeplab_lib.safety import (
     StopAsked,
     is_disk_trouble,
     is_out_of_memory,
+    is_out_of_shared_memory,
     memory_advice,
     plainly,
 )
@@ -98,6 +99,8 @@ def test_outside_the_main_thread_signals_are_left_alone():
             True,
         ),
         (RuntimeError("MPS backend out of memory (MPS allocated: 17.9 GB)"), True),
+        (RuntimeError("CUDA error: out of memory"), True),
+        (RuntimeError("cuDNN error: CUDNN_STATUS_ALLOC_FAILED"), True),
         (MemoryError(), True),
         (RuntimeError("shape mismatch"), False),
         (ValueError("out of range"), False),
@@ -121,6 +124,19 @@ def test_exhausted_memory_is_recognised(error, verdict):
 )
 def test_disk_trouble_is_recognised(error, verdict):
     assert is_disk_trouble(error) is verdict
+
+
+def test_a_loader_without_shared_memory_is_recognised():
+    bus_error = "DataLoader worker (pid 7) is killed by signal: Bus error. "
+    bus_error += "It is possible that dataloader's workers are out of shared memory."
+    assert is_out_of_shared_memory(RuntimeError(bus_error))
+    assert not is_out_of_shared_memory(RuntimeError("DataLoader worker (pid 7) is killed by signal: Killed."))
+    assert not is_out_of_shared_memory(OSError("Bus error: shared memory"))
+
+
+def test_advice_names_the_finer_labels_first_when_one_image_is_too_much():
+    config = Config(preset="smoke", device="cpu", batch_size=1, bn="eval", label_stride=1)
+    assert "label_stride=0" in memory_advice(config)
 
 
 @given(st.integers(1, 24), st.integers(1, 24), st.integers(1, 4), st.sampled_from((32, 64, 512)))

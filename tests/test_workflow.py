@@ -24,7 +24,7 @@ from run_outcome import assert_same, outcome
 from deeplab_lib import pace, study
 from deeplab_lib.config import Config
 from deeplab_lib.files import jsonable, write_json
-from deeplab_lib.train import Run, fit
+from deeplab_lib.train import fit
 
 ROOT = Path(__file__).parents[1]
 EIGHT = list(study.RECIPES)
@@ -124,6 +124,31 @@ def test_the_slurm_profile_asks_for_what_a_run_needs(tmp_path):
     assert "16 jobs" in shown
 
 
+def test_a_login_node_plans_what_it_could_not_run_itself(tmp_path):
+    """Without its GPUs, two of them a run; on this machine the same settings are refused."""
+    for parameters in ("{gpus: 2}", "{device: cuda}"):
+        code, shown = call(tmp_path, "-n", "--workflow-profile", "workflow/profiles/slurm", parameters=parameters)
+        assert code == 0, shown
+        assert "8 runs" in shown and "16 jobs" in shown
+    with pytest.raises(ValueError, match="gpus is 2"):
+        study.plan(settings(preset="smoke", parameters={"gpus": 2}))
+
+
+def test_weights_are_fetched_once_before_the_runs(monkeypatch):
+    asked = []
+    found = lambda *wish: asked.append(wish) or SimpleNamespace(warning="offline" if wish[0] == "auto" else None)  # noqa: E731
+    monkeypatch.setattr("deeplab_lib.weights.resolve", found)
+    runs = study.plan(settings(preset="smoke", parameters={"pretrained": "auto"}))
+    assert len(runs) == 8 and list(study.fetch_weights(runs)) == ["deeplabv2_micro: offline"]
+    assert asked == [("auto", "deeplabv2_micro")]
+    assert list(study.fetch_weights(study.plan(settings(preset="smoke")))) == []
+
+
+def test_weights_that_are_not_there_are_told_and_left_to_the_runs():
+    runs = study.plan(settings(preset="smoke", recipes=["ce"], parameters={"pretrained": "nowhere.pth"}))
+    assert ["no such file" in line for line in study.fetch_weights(runs)] == [True]
+
+
 # -- sharing a machine ---------------------------------------------------------------------------------------------
 
 
@@ -148,8 +173,8 @@ def test_a_lane_is_as_many_visible_devices_as_a_run_wants(monkeypatch, count, vi
     ("multiscale", "sizes"), [(False, {(32, 64)}), (True, {(32, 64), (24, 48), (16, 32)})], ids=["plain", "multiscale"]
 )
 def test_the_time_expected_of_a_study_counts_every_scale_that_is_trained_on(tmp_path, monkeypatch, multiscale, sizes):
-    scores, seen = Run.scores, []
-    monkeypatch.setattr(Run, "scores", lambda run, images: seen.append(images) or scores(run, images))
+    views, seen = pace.training_views, []
+    monkeypatch.setattr(pace, "training_views", lambda *how: seen.extend(views(*how)) or views(*how))
     runs = study.plan(settings(preset="smoke", runs=tmp_path, parameters={"multiscale": multiscale}))
     seconds = study.expected(runs, tmp_path, at_once=2, threads=1)
     assert seconds > len(runs) * study.NOTEBOOK_SECONDS / 2
@@ -160,7 +185,7 @@ def test_the_time_expected_of_a_study_counts_every_scale_that_is_trained_on(tmp_
 def test_a_gpu_is_asked_for_the_time_by_a_process_of_its_own(tmp_path, monkeypatch):
     runs = study.plan(settings(preset="smoke", runs=tmp_path, recipes=["ce"]))
     monkeypatch.setattr(study, "Config", lambda **parameters: SimpleNamespace(device="cuda"))  # here, and not there
-    monkeypatch.setattr(Run, "scores", lambda run, images: pytest.fail("timed in this process"))
+    monkeypatch.setattr(pace, "pass_seconds", lambda *what: pytest.fail("timed in this process"))
     assert study.estimate(runs, tmp_path, 1, 1) > study.NOTEBOOK_SECONDS
 
 

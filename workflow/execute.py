@@ -66,11 +66,16 @@ def lane(lanes, stop):
 
     The lock falls with this process: a run that outlives a killed engine keeps its device until it ends.
     """
-    folder = Path(tempfile.gettempdir()) / f"deeplab-lanes-{getpass.getuser()}"
+    if not lanes:
+        yield
+        return
+    user = os.getuid() if hasattr(os, "getuid") else getpass.getuser()  # in a container the user may have no name
+    # A user's jobs of a cluster may share a machine; to each its first GPU is number 0.
+    folder = Path(tempfile.gettempdir()) / f"deeplab-lanes-{user}-{os.environ.get('SLURM_JOB_ID', 'all')}"
     folder.mkdir(exist_ok=True)
     locks = {devices: filelock.FileLock(folder / f"{devices}.lock") for devices in lanes}
     told = False
-    while lanes and not stop.asked:
+    while not stop.asked:
         for devices, lock in locks.items():
             with contextlib.suppress(filelock.Timeout), lock.acquire(timeout=0):
                 os.environ["CUDA_VISIBLE_DEVICES"] = devices
@@ -144,7 +149,8 @@ def main():
     args = parser.parse_args()
     if args.threads:
         os.environ["OMP_NUM_THREADS"] = str(args.threads)
-    start, seconds = time.monotonic(), 60 * args.minutes
+    left = float(os.environ.get("SLURM_JOB_END_TIME", "inf")) - time.time()  # the job began before this program
+    start, seconds = time.monotonic(), min(60 * args.minutes, left)
     stop = Stop()
     with contextlib.redirect_stdout(Named(args.name, sys.stdout)):
         if args.report:
