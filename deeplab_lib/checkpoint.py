@@ -78,8 +78,8 @@ def save(path, state, keep=None):
     write_atomic(path, write)
 
 
-def load(path, device="cpu"):
-    """State of a checkpoint file; ValueError in one line if it is cut, changed, or carries anything but data."""
+def load(path):
+    """State in a file, on the CPU; ValueError in one line if it is cut, changed, or carries anything but data."""
     try:
         data = Path(path).read_bytes()
     except OSError as error:
@@ -88,19 +88,19 @@ def load(path, device="cpu"):
     if seal != SEAL + hashlib.sha256(body).hexdigest().encode():
         raise ValueError(f"checkpoint {path} is damaged: its content does not match its hash")
     try:
-        return torch.load(io.BytesIO(body), map_location=device, weights_only=True)
+        return torch.load(io.BytesIO(body), map_location="cpu", weights_only=True)
     except Exception as error:  # the reader's errors have no common type
         first = (str(error).splitlines() or [type(error).__name__])[0][:120]
         raise ValueError(f"checkpoint {path} holds more than tensors and plain values; not loaded ({first})") from None
 
 
-def load_newest(files, device="cpu"):
+def load_newest(files):
     """`(state, warnings)` of a run: its checkpoint, else the previous one; `(None, warnings)` when neither is good."""
     warnings = []
     for ending in (".pt", ".previous.pt"):
         if files.path(ending).exists():
             try:
-                return load(files.path(ending), device), warnings
+                return load(files.path(ending)), warnings
             except ValueError as error:
                 warnings.append(str(error))
     return None, warnings

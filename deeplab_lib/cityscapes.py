@@ -59,19 +59,18 @@ class Facts(NamedTuple):
 class DatasetInfo(NamedTuple):
     """What a run records of its data; `subset` says how it differs from the published Cityscapes, if it does.
 
-    height, width: of the first validation label; `label_sizes` holds those of all. digests: fingerprint of each split.
+    counts: images of each split. labels: kind of the label files. label_size: (height, width) of the first validation
+    label; `label_sizes` holds those of all. digests: fingerprint of each split.
     """
 
-    name: str
     root: str
     synthetic: bool
-    counts: dict[str, int]
-    height: int
-    width: int
-    labels: str
-    fingerprint: str
     subset: str | None
+    counts: dict[str, int]
+    labels: str
+    label_size: tuple[int, int]
     label_sizes: set[tuple[int, int]]
+    fingerprint: str
     digests: dict[str, str]
 
 
@@ -87,16 +86,16 @@ def data_root(data=None):
     return home if home.exists() and not here.exists() else here
 
 
-def scan(root, split, labels="auto"):
+def scan(root, split):
     """Pairs of image and label of one split, sorted by name.
 
-    `labels` is "labelIds", "labelTrainIds" or "auto": the first of the two that is there. Raises `FileNotFoundError`
+    Labels are the `*_labelIds.png` files, or where there is none the `*_labelTrainIds.png`. Raises `FileNotFoundError`
     for a missing split or label and `ValueError` for a name that occurs twice.
     """
-    return _match(root, split, labels)[0]
+    return _match(root, split)[0]
 
 
-def _match(root, split, labels):
+def _match(root, split):
     """The pairs of one split, and the label files that no image belongs to."""
     if split not in SPLITS:
         raise ValueError(f"unknown split {split!r}: one of {', '.join(SPLITS)}")
@@ -110,7 +109,7 @@ def _match(root, split, labels):
         raise ValueError(f"two images share the name {repeated[0]}: {first} and {second}; remove one")
     kind = "gtCoarse" if split == "train_extra" else "gtFine"
     found = {file.name: file for file in list_files(root, f"{kind}/{split}")}
-    suffix = f"_{kind}_{_label_source(found, labels)}.png"
+    suffix = f"_{kind}_{_label_source(found)}.png"
     pairs = [Pair(name, image, found.get(name + suffix), city_of(image)) for image, name in images.items()]
     for pair in pairs:
         if pair.label is None and split != "test":
@@ -127,11 +126,7 @@ def _archive_beside(root, folder):
     return f"; unpack {archives[0].name} again, or delete {folder}, and the archive itself is read" if archives else ""
 
 
-def _label_source(found, labels):
-    if labels != "auto":
-        if labels not in LABEL_SOURCES:
-            raise ValueError(f"unknown label source {labels!r}: auto, {' or '.join(LABEL_SOURCES)}")
-        return labels
+def _label_source(found):
     return next((kind for kind in LABEL_SOURCES if any(name.endswith(f"_{kind}.png") for name in found)), "labelIds")
 
 
@@ -172,15 +167,15 @@ def png_size(head, file):
     return height, width
 
 
-def check(root, splits=("train", "val"), labels="auto"):
+def check(root, splits=("train", "val")):
     """Refuse, in one line, data that a run would stumble over later; decodes nothing."""
-    survey(root, splits, labels)
+    survey(root, splits)
 
 
 @plainly
-def survey(root, splits, labels="auto"):
+def survey(root, splits):
     """The pairs of each split and their `Facts`, `{split: ([Pair], [Facts])}`; refuses what `check` is there for."""
-    found = {split: _match(root, split, labels) for split in splits}
+    found = {split: _match(root, split) for split in splits}
     for split, (_, left) in found.items():
         if left and split != "test":
             advice = _archive_beside(root, f"leftImg8bit/{split}") or "; copy it, or leave out its label too"
@@ -257,26 +252,32 @@ def _drawn_from(root):
     return path.read_text(encoding="utf-8") if path.is_file() else None
 
 
-def describe(root, labels="auto", train="train"):
-    """`DatasetInfo` of the data under `root`, which is checked: name, counts, fingerprint of what trains and of val.
+def describe(root, train="train"):
+    """`DatasetInfo` of the data under `root`, which is checked: counts, sizes, fingerprint of what trains and of val.
 
     `train` is the split that is trained on: "train", or "train_extra" with its coarse labels.
     """
     root = absolute(root)
-    found = survey(root, (train, "val"), labels)
+    found = survey(root, (train, "val"))
     digests = {split: fingerprint(root, *seen) for split, seen in found.items()}
     train_pairs, (val_pairs, facts) = found[train][0], found["val"]
     counts = {"train": len(train_pairs), "val": len(val_pairs)}
-    counts["test"] = sum("_leftImg8bit." in file.name for file in list_files(root, "leftImg8bit/test"))
     synthetic = _drawn_from(root) is not None
     sizes = [seen.label_size or image_size(pair.label) for pair, seen in zip(val_pairs, facts, strict=True)]
     source = val_pairs[0].label.name.removesuffix(".png").rpartition("_")[2]
     known = val_pairs + (train_pairs if train == "train" else [])  # the coarse images come from other cities
     subset = None if synthetic else _subset(counts, {pair.city for pair in known}, train)
-    both = hashlib.sha256("".join(digests.values()).encode()).hexdigest()
-    name = "toycity" if synthetic else root.name.lower()
-    about = (name, str(root), synthetic, counts, *sizes[0], source, both, subset)
-    return DatasetInfo(*about, set(sizes), digests)
+    return DatasetInfo(
+        root=str(root),
+        synthetic=synthetic,
+        subset=subset,
+        counts=counts,
+        labels=source,
+        label_size=sizes[0],
+        label_sizes=set(sizes),
+        fingerprint=hashlib.sha256("".join(digests.values()).encode()).hexdigest(),
+        digests=digests,
+    )
 
 
 def _subset(counts, cities, train):
@@ -364,8 +365,8 @@ class Cityscapes(torch.utils.data.Dataset):
     `size` = (height, width) of both, None for the files' own; `normalization` turns uint8 `(H, W, 3)` into the image.
     """
 
-    def __init__(self, root, split, size=None, normalization=RGB_IMAGENET, labels="auto"):
-        self.pairs = scan(root, split, labels)
+    def __init__(self, root, split, size=None, normalization=RGB_IMAGENET):
+        self.pairs = scan(root, split)
         self.size, self.normalization = size and tuple(size), normalization
 
     def __len__(self):

@@ -203,11 +203,6 @@ class Config:
                 )
 
     @property
-    def recipe(self):
-        """The study's recipe that is trained, or None for one of our own and for a loss expression."""
-        return RECIPES.get(self.loss)
-
-    @property
     def named(self):
         """The recipe that is trained, the study's or ours, or None for a loss expression."""
         return NAMED.get(self.loss)
@@ -285,9 +280,8 @@ class Config:
 
     def _departures(self):
         normal = {item.name: item.default for item in fields(self) if item.metadata["result"]} | self._defaults()
-        short = {"image_height": "h", "image_width": "w", "batch_size": "batch", "model": ""}
-        short |= {"coarse_epochs": "coarse", "output_stride": "stride"}
-        short |= {name: f"{name}_" for name in ("schedule", "augment", "tta", "split")}
+        short = {"image_height": "h", "image_width": "w", "batch_size": "batch", "model": "", "coarse_epochs": "coarse"}
+        short |= {"output_stride": "stride", **{name: f"{name}_" for name in ("schedule", "augment", "tta", "split")}}
         for name, default in normal.items():
             value = getattr(self, name)
             if name != "loss" and value != default and not (name == "pretrained" and value == "auto"):
@@ -314,11 +308,6 @@ class Config:
                 del knobs[item.name]
         extra = {"power": self.plan.power, "changes": [asdict(change) for change in self.plan.changes]}
         return knobs | extra | {"warmup": [self.plan.warmup_steps, self.scale.warmup], "preset": self.preset}
-
-    def describe(self):
-        """The resolved configuration as readable lines."""
-        for item in fields(self):
-            yield f"{item.name:18} {getattr(self, item.name)!s:44} {item.metadata['help']}"
 
 
 def beyond_study():

@@ -56,7 +56,8 @@ def prepare_data(config, normalization, say=print):
         raise ValueError(f"batch_size {config.batch_size} exceeds the {info.counts['train']} training images")
     about = {"name": config.dataset_name, "root": info.root, "synthetic": info.synthetic, "subset": info.subset}
     about |= {"fingerprint": info.fingerprint, "train": info.counts["train"], "val": info.counts["val"]}
-    about |= {"split": config.split, "label_height": info.height, "label_width": info.width, "labels": info.labels}
+    height, width = info.label_size
+    about |= {"split": config.split, "label_height": height, "label_width": width, "labels": info.labels}
     train, val = (
         cache.cached(config.data, split, config.size, normalization, say=say, digest=digest)
         for split, digest in info.digests.items()

@@ -137,11 +137,10 @@ class WeightedLoss(Loss):
     their weighted sum; calling the object does both and refuses illegal labels.
     """
 
-    def __init__(self, losses, weights, expression):
+    def __init__(self, losses, weights):
         super().__init__()
         self.losses = nn.ModuleDict(losses)
         self.weights = dict(weights)
-        self.expression = expression
 
     def of(self, pixels):
         return self.total({name: loss.of(pixels) for name, loss in self.losses.items()})
@@ -177,7 +176,7 @@ def make_loss(expression):
         if name in losses:
             raise ValueError(f"loss {expression!r}: {name!r} appears twice; join the two weights into one")
         losses[name], weights[name] = make_term(name, options, expression), weight
-    return WeightedLoss(losses, weights, expression)
+    return WeightedLoss(losses, weights)
 
 
 NUMBER = r"[0-9]+(?:\.[0-9]*)?(?:[eE][+-]?[0-9]+)?|\.[0-9]+(?:[eE][+-]?[0-9]+)?"

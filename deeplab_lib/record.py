@@ -86,7 +86,7 @@ def commit():
 
 
 def code_sha256():
-    """Hash of the library's source, so that a run continued with other code can say so."""
+    """Hash of the source of a run, so that one continued with other code can say so; the report's is not among it."""
     digest = hashlib.sha256()
     for path in sorted(Path(__file__).parent.glob("*.py")):
         digest.update(path.read_bytes())

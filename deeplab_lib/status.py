@@ -1,4 +1,7 @@
-"""Where every run stands: `python -m deeplab_lib.status [folder ...]`, behind `make status`."""
+"""Where every run stands: `python -m deeplab_lib.status [folder ...]`, behind `make status`.
+
+Without a folder it is that of `workflow/config.yaml`, with the runs planned there, and every other one in `runs/`.
+"""
 
 import sys
 import time
@@ -7,7 +10,9 @@ from pathlib import Path
 import filelock
 import numpy as np
 import pandas as pd
+import yaml
 
+from deeplab_lib import study
 from deeplab_lib.files import project_root
 from deeplab_lib.recipes import RECIPES
 from deeplab_lib.results import ResultsError, csv_files, read_run, sibling
@@ -30,16 +35,17 @@ def held(path):
         return sibling(path, ".holder") is not None
 
 
-def status(folder):
-    """One row a run of `folder`, recipes that have none included: run, epoch, epochs, mIoU, seconds_left, state.
+def status(folder, planned=()):
+    """One row a run of `folder`, those `planned` (stems) that have none included.
 
-    State: finished, running, stopped at epoch k, not started, or what is wrong with the run's files.
+    Columns: run, epoch, epochs, mIoU, seconds_left, state. State: finished, running, stopped after epoch k, not
+    started, or not readable.
     """
     folder = Path(folder)
     rows = [_row(path) for path in (csv_files(folder) if folder.is_dir() else [])]
     rows += [_started(path) for path in sorted(folder.glob("*.lock")) if not sibling(path, ".csv") and held(path)]
     known = {row["run"].lower() for row in rows}
-    rows += [_blank(recipe.stem) for recipe in RECIPES.values() if recipe.stem.lower() not in known]
+    rows += [_blank(stem) for stem in planned if stem.lower() not in known]
     pace = pd.Series([row["seconds_an_epoch"] for row in rows]).median()
     epochs = max((row["epochs"] for row in rows if row["epochs"]), default=0)
     for row in rows:
@@ -48,9 +54,9 @@ def status(folder):
             seconds = row["seconds_an_epoch"] if row["seconds_an_epoch"] > 0 else pace
             left = (row["epochs"] - row["epoch"]) * seconds - row["since"]
             row["seconds_left"] = left if np.isnan(left) else max(0.0, left)
-    order = {recipe.stem: number for number, recipe in enumerate(RECIPES.values())}
+    order = {stem: number for number, stem in enumerate((*planned, *(recipe.stem for recipe in RECIPES.values())))}
     rows.sort(key=lambda row: (order.get(row["run"], len(order)), row["run"]))
-    return pd.DataFrame(rows)[["run", "epoch", "epochs", "mIoU", "seconds_left", "state"]]
+    return pd.DataFrame(rows, columns=["run", "epoch", "epochs", "mIoU", "seconds_left", "state"])
 
 
 def _blank(stem):
@@ -73,11 +79,14 @@ def _row(path):
         return row | {"state": "finished", "seconds_left": 0.0}
     if held(path):
         return row | {"state": "running", "since": max(0.0, time.time() - path.stat().st_mtime)}
-    return row | {"state": f"stopped at epoch {run.epoch}"}
+    return row | {"state": f"stopped after epoch {run.epoch}"}
 
 
 def render(table):
     """The status of one folder as lines of text."""
+    if table.empty:
+        yield "no runs"
+        return
     width = max(table["run"].str.len())
     yield f"{'run':{width}}  {'epoch':>9}  {'mIoU':>6}  {'time left':>11}  state"
     for row in table.itertuples():
@@ -87,17 +96,27 @@ def render(table):
         yield f"{row.run:{width}}  {epoch:>9}  {miou:>6}  {left:>11}  {row.state}"
 
 
+def plan():
+    """`(folder, stems)` of the runs that `workflow/config.yaml` plans."""
+    settings = yaml.safe_load((project_root() / "workflow" / "config.yaml").read_text(encoding="utf-8"))
+    runs = study.plan(study.complete(settings or {}), here=False)
+    return Path(study.planned(next(iter(runs.values()))).out_dir), list(runs)
+
+
 def main(folders):
-    """Print the status of each folder; without one, of every folder in `runs/`."""
-    runs = project_root() / "runs"
-    there = sorted(folder for folder in runs.glob("*") if folder.is_dir() and csv_files(folder))
+    """Print the status of each folder; without one, of the planned runs and of every other folder in `runs/`."""
+    try:
+        planned, stems = plan()
+    except (OSError, ValueError, yaml.YAMLError) as error:
+        sys.exit(f"workflow/config.yaml: {error}")
+    others = sorted(folder for folder in (project_root() / "runs").glob("*") if folder.is_dir() and csv_files(folder))
     folders = [Path(folder) for folder in folders]
     for folder in folders:
         if not folder.is_dir():
             sys.exit(f"{folder} is no folder of runs")
-    for folder in folders or there or [runs / "toycity"]:
+    for folder in folders or dict.fromkeys([planned, *others]):
         print(f"{folder}:")
-        print("\n".join(render(status(folder))))
+        print("\n".join(render(status(folder, stems if folder.resolve() == planned.resolve() else ()))))
 
 
 if __name__ == "__main__":

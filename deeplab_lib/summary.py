@@ -11,6 +11,7 @@ from deeplab_lib import files, record
 from deeplab_lib.efficiency import count_macs
 from deeplab_lib.metrics import ConfusionMatrix
 from deeplab_lib.model import count_parameters
+from deeplab_lib.recipes import RECIPES
 
 
 def best_state(run):
@@ -46,7 +47,7 @@ def summarize(run):
     scratch = {"source": "none (from scratch)", "matched": 0}
     return {
         "stem": run.files.stem,
-        "recipe": config.recipe and config.recipe.key,
+        "recipe": config.loss if config.loss in RECIPES else None,
         "title": config.title,
         "loss": config.expression,
         "finished": True,

@@ -488,4 +488,4 @@ def with_ce(loss):
     """The same loss with plain cross-entropy among its terms: comparable across runs whose grids are alike."""
     losses = dict(loss.losses.items())
     losses.setdefault("ce", CrossEntropyLoss())
-    return WeightedLoss(losses, loss.weights, loss.expression)
+    return WeightedLoss(losses, loss.weights)

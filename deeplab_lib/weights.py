@@ -12,7 +12,7 @@ import torch
 
 from deeplab_lib import timm_backbones
 from deeplab_lib.backbones import RESNETS, DeepLabV2OnResNet
-from deeplab_lib.files import file_sha256, project_root
+from deeplab_lib.files import file_sha256, in_project, project_root
 from deeplab_lib.model import Bottleneck
 from deeplab_lib.normalization import BGR_CAFFE, NORMALIZATIONS, RGB_IMAGENET, Normalization
 from deeplab_lib.timm_backbones import TIMM
@@ -338,9 +338,8 @@ def _scratch_layout(model):
 
 def _existing(text):
     """The file meant by a path that may be relative to the current folder or to the project."""
-    for path in (Path(text).expanduser(), project_root() / text):
-        if path.is_file():
-            return path
+    if (path := in_project(text)).is_file():
+        return path
     raise FileNotFoundError(f"pretrained is {text!r}: no such file; use auto, none, torchvision or a path")
 
 

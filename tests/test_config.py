@@ -65,8 +65,6 @@ def test_a_config_cannot_be_changed():
 
 
 def test_every_knob_is_explained():
-    lines = list(Config(preset="smoke").describe())
-    assert [line.split()[0] for line in lines] == list(KNOBS)
     assert all(len(item.metadata["help"]) > 5 for item in KNOBS.values())
 
 

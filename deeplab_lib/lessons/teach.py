@@ -13,6 +13,7 @@ from deeplab_lib.labels import ID_OF_TRAIN_ID, IGNORE_INDEX, NUM_CLASSES
 from deeplab_lib.losses import make_loss
 from deeplab_lib.metrics import ConfusionMatrix
 from deeplab_lib.model import DeepLabV2
+from deeplab_lib.optimizer import make_optimizer
 from deeplab_lib.schedule import PolyLR
 
 LESSON_SCENES, LESSON_SIZE = {"train": 96, "val": 24}, (128, 256)  # (H, W)
@@ -92,11 +93,7 @@ def train_small(dataset, steps=60, batch_size=2, loss="ce", lr=0.002, seed=0):
     """A demo-scale DeepLabV2 after a few seconds of training: no good network, but one that has learnt the streets."""
     torch.manual_seed(seed)
     network, loss = DeepLabV2(blocks=(1, 1, 1, 1), width=16), make_loss(loss)
-    parts = [
-        {"params": network.backbone_parameters(), "factor": 1},
-        {"params": network.aspp_parameters(), "factor": 10},
-    ]
-    optimizer = torch.optim.SGD(parts, lr=lr, momentum=0.9, weight_decay=5e-4)
+    optimizer = make_optimizer(network, lr)
     plan, order = PolyLR(lr, steps, warmup_steps=10), torch.randint(len(dataset), (steps, batch_size))
     for step in range(steps):
         images, labels = batch(dataset, order[step])

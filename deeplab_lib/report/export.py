@@ -76,9 +76,7 @@ def read_manuscript(notebook_path, show_code=False):
         raise ReportError(f"no notebook at {path}") from None
     except Exception as error:
         raise ReportError(f"{path} is no Jupyter notebook: {str(error).splitlines()[0]}") from error
-    manuscript = Manuscript(notebook, show_code)
-    manuscript.name = path.stem
-    return manuscript
+    return Manuscript(notebook, path.stem, show_code)
 
 
 def html(manuscript, folder=".", strict=False) -> bytes:
@@ -140,8 +138,7 @@ class _ReportExporter(Exporter):
     def from_notebook_node(self, nb, resources=None, **kw):
         nb, resources = super().from_notebook_node(nb, resources, **kw)
         where = resources.get("metadata", {})
-        manuscript = Manuscript(nb, self.show_code)
-        manuscript.name = where.get("name", "notebook")
+        manuscript = Manuscript(nb, where.get("name", "notebook"), self.show_code)
         resources["output_extension"] = self.file_extension
         return self.render(manuscript, where.get("path") or "."), resources
 

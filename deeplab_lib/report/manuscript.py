@@ -25,11 +25,11 @@ BARE_OBJECT = re.compile(r"^[\[(]*<[^>]*>|^(Text|array)\(.*\)$|^Figure\(", re.DO
 
 
 class Manuscript:
-    """`front` (title block), `blocks` (in reading order), `pictures` {file name: bytes}, `warnings`."""
+    """`name`, `front` (title block), `blocks` (in reading order), `pictures` {file name: bytes}, `warnings`."""
 
-    def __init__(self, notebook, show_code=False):
+    def __init__(self, notebook, name="notebook", show_code=False):
         """Read an nbformat-4 notebook; code is left out unless `show_code` or the cell's `#| echo: true`."""
-        self.show_code = show_code
+        self.name, self.show_code = name, show_code
         self.blocks, self.pictures, self.warnings = [], {}, []
         self.front = _front_matter_of(notebook.metadata)
         for number, cell in enumerate(notebook.cells, 1):

@@ -17,9 +17,8 @@ from pathlib import Path
 import numpy as np
 from filelock import FileLock
 from PIL import Image
-from tqdm.auto import tqdm
 
-from deeplab_lib.toycity import things as things
+from deeplab_lib.toycity import things
 from deeplab_lib.toycity.canvas import FAR, Canvas
 
 VERSION = 1
@@ -329,7 +328,7 @@ def check(root, parameters):
     return True
 
 
-def write(root, train, val, test=0, size=(128, 256), seed=0, workers=1, progress=False):
+def write(root, train, val, test=0, size=(128, 256), seed=0, workers=1):
     """Write a toy city in Cityscapes' layout, whole or not at all; if it is there already, do nothing.
 
     Any 100 consecutive scenes of a split hold every class in at least 8 of them (see `GUESTS`). The annotations of
@@ -341,7 +340,6 @@ def write(root, train, val, test=0, size=(128, 256), seed=0, workers=1, progress
         size: (height, width) in pixels, at most 1024x2048.
         seed: another seed is another city.
         workers: processes to draw with; None takes one a core.
-        progress: whether to show a progress bar.
     Returns: root, a Path.
     Raises: ValueError for impossible parameters; FileExistsError where `root` holds anything else.
     """
@@ -358,7 +356,7 @@ def write(root, train, val, test=0, size=(128, 256), seed=0, workers=1, progress
             return root
         shutil.rmtree(partial_root, ignore_errors=True)  # what a killed process left
         try:
-            write_scenes(partial_root, parameters, workers, progress)
+            write_scenes(partial_root, parameters, workers)
             if root.exists():
                 root.rmdir()
             os.replace(partial_root, root)
@@ -367,7 +365,7 @@ def write(root, train, val, test=0, size=(128, 256), seed=0, workers=1, progress
     return root
 
 
-def write_coarse(root, count, workers=1, progress=False):
+def write_coarse(root, count, workers=1):
     """Add the split `train_extra` to the toy city at `root`: `count` scenes more, with coarse labels in `gtCoarse`.
 
     As with Cityscapes they are other scenes, of other cities. Whole or not at all; what is there already stays.
@@ -381,7 +379,7 @@ def write_coarse(root, count, workers=1, progress=False):
             return root
         shutil.rmtree(part, ignore_errors=True)  # what a killed process left
         try:
-            draw_scenes(part, parameters, [(COARSE, index) for index in range(count)], workers, progress)
+            draw_scenes(part, parameters, [(COARSE, index) for index in range(count)], workers)
             shutil.rmtree(root / "leftImg8bit" / COARSE, ignore_errors=True)
             os.replace(part / "leftImg8bit" / COARSE, root / "leftImg8bit" / COARSE)
             os.replace(part / "gtCoarse", root / "gtCoarse")
@@ -390,23 +388,20 @@ def write_coarse(root, count, workers=1, progress=False):
     return root
 
 
-def write_scenes(root, parameters, workers, progress):
+def write_scenes(root, parameters, workers):
     jobs = [(split, index) for split in CITIES for index in range(parameters[split])]
-    draw_scenes(root, parameters, jobs, workers, progress)
+    draw_scenes(root, parameters, jobs, workers)
     root.mkdir(exist_ok=True)
     text = json.dumps(parameters, indent=2) + "\n"
     (root / PARAMETERS_FILE).write_text(text, encoding="utf-8")
 
 
-def draw_scenes(root, parameters, jobs, workers, progress):
+def draw_scenes(root, parameters, jobs, workers):
     """Write the scenes `jobs` [(split, index)] below `root`."""
     draw = partial(write_scene, root, parameters["seed"], parameters["size"])
-    with tqdm(total=len(jobs), desc="drawing the toy city", unit="image", disable=not progress) as bar:
-        if workers == 1:
-            for job in jobs:
-                draw(*job)
-                bar.update()
-        else:
-            with ProcessPoolExecutor(workers) as pool:
-                for _ in pool.map(draw, *zip(*jobs, strict=True), chunksize=2):
-                    bar.update()
+    if workers == 1:
+        for job in jobs:
+            draw(*job)
+        return
+    with ProcessPoolExecutor(workers) as pool:
+        list(pool.map(draw, *zip(*jobs, strict=True), chunksize=2))  # a list, so that an error is raised here
