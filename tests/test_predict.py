@@ -260,14 +260,12 @@ class TestLoadRun:
         with pytest.raises(FileNotFoundError, match=r"no trained run in .*empty: train one"):
             load_run(tmp_path / "empty")
 
-    def test_mixed_precision_is_that_of_the_training_where_it_ran_and_the_machines_own_elsewhere(
-        self, tmp_path, monkeypatch
-    ):
+    def test_mixed_precision_is_the_best_here_for_a_run_that_was_trained_in_one(self, tmp_path, monkeypatch):
         path = saved_run(tmp_path)
         state = checkpoint.load(path)
         monkeypatch.setattr(predict, "best_amp", lambda device: f"the best on {device}")
-        for trained_on, amp in (("cpu", "bf16"), ("cuda", "the best on cpu")):
-            state["config"] |= {"amp": "bf16", "device": trained_on}
+        for trained_in, amp in (("bf16", "the best on cpu"), ("fp16", "the best on cpu"), ("off", "off")):
+            state["config"] |= {"amp": trained_in}
             checkpoint.save(path, state)
             assert load_run(path, "cpu").amp == amp
 
