@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from deeplab_lib import status
-from deeplab_lib.analysis import tables
+from deeplab_lib.analysis import prose, tables
 from deeplab_lib.analysis.numbers import Numbers
 from deeplab_lib.labels import CLASS_NAMES
 from deeplab_lib.recipes import RECIPES
@@ -317,7 +317,6 @@ def test_an_old_csv_says_what_is_missing_and_counts_as_finished(old_csv):
     assert run.finished
     assert (run.epoch, run.epochs) == (4, 4)
     assert [phrase.partition(" (")[2] for phrase in run.missing] == ["no JSON)", "no NPZ)", "no val_ce column)"]
-    assert tables.missing([run])[0].startswith("CE (DeepLabV2_ce.csv): configuration")
 
 
 def test_a_csv_of_ours_without_json_is_unfinished(tmp_path):
@@ -331,7 +330,7 @@ def test_a_csv_of_ours_without_json_is_unfinished(tmp_path):
     (study,) = studies(runs)
     assert study.unfinished == [open_run]
     assert open_run not in study.finished
-    assert tables.unfinished(study.runs) == ["CE, seed 5: epoch 4"]
+    assert "CE, seed 5 at epoch 4." in prose.unfinished(study.runs, Numbers())
 
 
 # --- what may stand together -----------------------------------------------------------------------------------------
@@ -495,12 +494,9 @@ def test_published_final_table_is_the_studys():
     assert table.loc["DeepLabV2_ce"].isna().all()
 
 
-def test_durations_seeds_and_shares_by_hand(eight):
+def test_seeds_and_shares_by_hand(eight):
     synthetic_runs.write_runs(eight, recipes=("ce",), seeds=(1,), images=12)
     runs = read_runs(eight)
-    csv = pd.read_csv(eight / "DeepLabV2_ce.csv")
-    row = tables.durations(runs).loc["DeepLabV2_ce"]
-    assert (row.total_s, row.epoch_s) == pytest.approx((csv.Runtime.sum(), csv.Runtime.sum() / 10))
     a, b = (run.final_val_mIoU for run in runs[:2])
     seeds = tables.seeds_table(runs).loc["DeepLabV2_ce"]
     assert (seeds.n, seeds["mean"], seeds.sd) == pytest.approx((2, (a + b) / 2, abs(a - b) / 2**0.5))

@@ -67,11 +67,6 @@ def audit(efficiency=None):
     ]
 
 
-def audit_table(findings, numbers):
-    """The findings as a frame of text, indexed by key."""
-    return pd.DataFrame.from_dict({finding.key: finding.row(numbers) for finding in findings}, orient="index")
-
-
 # --- parameters and cost ---------------------------------------------------------------------------------------------
 
 

@@ -90,7 +90,6 @@ class Verdict:
     verdict: str
     findings: tuple[Finding, ...]
     deciding: tuple[Finding, ...]
-    source: str
 
     @property
     def confounded(self):
@@ -559,7 +558,7 @@ def judge(evidence, claims=None):
             enough = same.possible and not (same.whole and len(same.a + same.b) < len(across.a + across.b))
             deciding.append(pair[0] if enough else pair[1])
             findings += [finding for finding in pair[: 1 if alike else 2] if finding.scope]
-        verdicts.append(Verdict(c, _together(deciding), tuple(findings), tuple(deciding), evidence.source))
+        verdicts.append(Verdict(c, _together(deciding), tuple(findings), tuple(deciding)))
     return verdicts
 
 

@@ -28,7 +28,7 @@ from deeplab_lib.analysis.statistics import (
     measure,
     ranking,
 )
-from deeplab_lib.labels import CLASS_NAMES, NUM_CLASSES
+from deeplab_lib.labels import CLASS_NAMES
 from deeplab_lib.losses import parse_expression
 from deeplab_lib.recipes import RECIPES
 from deeplab_lib.results import describe_schedule, methods, schedule
@@ -80,7 +80,6 @@ class Evidence:
     values: dict
     rare: tuple[int, ...]
     bootstrap: Bootstrap | None = None
-    source: str = "runs"
     beside: object = field(default=lambda evidence: {}, repr=False)
 
     @classmethod
@@ -113,7 +112,7 @@ class Evidence:
             found.append(Method(run.name, recipe.title, run.recipe, losses, plan, parameters=run.parameters))
             values[MIOU][run.name] = run.val_mIoU
             _add_classes(values, run.name, np.array(run.class_val), rare)
-        return cls(found, values, rare, source="published")
+        return cls(found, values, rare)
 
     @cached_property
     def class_bootstrap(self):
@@ -257,16 +256,6 @@ class Evidence:
         values = {name: [self.values[measure].get(method, NAN) for method in names]
                   for measure, name in zip(CLASS_MEASURES, CLASS_NAMES, strict=True)}  # fmt: skip
         return pd.DataFrame(values, index=list(names))
-
-    def class_levels(self):
-        """IoU of every recipe and class; each recipe's 19 intervals hold at once. Index: (method, class name)."""
-        tables = []
-        for method in self.recipes:
-            family = {
-                (method.name, CLASS_NAMES[c]): Contrast(f"class_{c}", {method.name: 1.0}) for c in range(NUM_CLASSES)
-            }
-            tables.append(self.interval(family))
-        return pd.concat(tables) if tables else self._rows({})
 
     def class_differences(self, confidence=CONFIDENCE):
         """Differences from CE of every recipe and class, all intervals at once. Index: (method, class name)."""

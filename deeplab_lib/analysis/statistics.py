@@ -24,6 +24,7 @@ from deeplab_lib.labels import NUM_CLASSES
 
 RESAMPLES = 10_000
 CONFIDENCE = 0.95
+SEED = 0
 MIOU = "mIoU"
 BOUNDARY = "boundary_f"
 # Fewer images than this with a class, or at all, and neither sampling error nor interval means anything.
@@ -134,13 +135,13 @@ def difference(a, b, measure=MIOU):
 class Bootstrap:
     """Resampled measures of several methods on the same images.
 
-    measures: {name: mask (K,)}. `resamples` draws from a generator seeded with `random_state`: the same runs give the
-    same intervals. `interval(contrasts)` gives intervals that hold at once for all of them.
+    measures: {name: mask (K,)}. All draws come from `SEED`: the same runs give the same intervals.
+    `interval(contrasts)` gives intervals that hold at once for all of them.
     """
 
-    def __init__(self, cells, measures=MEASURES, resamples=RESAMPLES, random_state=0):
+    def __init__(self, cells, measures=MEASURES, resamples=RESAMPLES):
         self.cells, self.measures, self.resamples = cells, measures, resamples
-        rng = np.random.default_rng(random_state)
+        rng = np.random.default_rng(SEED)
         runs, images, _ = cells.numerator.shape
         whole = np.ones((1, images))
         chunk = max(1, min(resamples, 4_000_000 // (runs * images)))
@@ -298,7 +299,7 @@ def least_p(number_a, number_b):
     return (1 + (number_a == number_b)) / comb(number_a + number_b, number_a)
 
 
-def permutation_p(a, b, most=20_000, random_state=0):
+def permutation_p(a, b, most=20_000):
     """Two-sided p of the difference of means between the runs' values `a` and `b`, by permuting which run is which.
 
     Exact while there are at most `most` ways to split the runs, otherwise from that many random ones. 1 when a side
@@ -311,7 +312,7 @@ def permutation_p(a, b, most=20_000, random_state=0):
     if comb(total, size) <= most:
         chosen = np.array(list(combinations(range(total), size)))
     else:
-        chosen = np.random.default_rng(random_state).permuted(np.tile(np.arange(total), (most, 1)), axis=1)[:, :size]
+        chosen = np.random.default_rng(SEED).permuted(np.tile(np.arange(total), (most, 1)), axis=1)[:, :size]
         chosen[0] = np.arange(size)
     sums = values[chosen].sum(1)
     means = sums / size - (values.sum() - sums) / (total - size)

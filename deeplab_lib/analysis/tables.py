@@ -122,19 +122,6 @@ def published_final_table():
     return pd.DataFrame.from_dict(rows, orient="index")
 
 
-def durations(runs):
-    """Seconds of all epochs, of a mean epoch, and the number of epochs."""
-    rows = {
-        run.stem: {
-            "total_s": float(run.table["Runtime"].sum()),
-            "epoch_s": float(run.table["Runtime"].mean()),
-            "epochs": run.epoch,
-        }
-        for run in runs
-    }
-    return pd.DataFrame.from_dict(rows, orient="index")
-
-
 def seeds_table(runs):
     """Per method: n seeds, mean and standard deviation (n - 1) of the final val mIoU; sd is NaN with one seed."""
     rows = {}
@@ -216,17 +203,3 @@ def _provenance(run):
 
 def _text(value):
     return "–" if value is None else ", ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
-
-
-def missing(runs):
-    """What the runs' files cannot tell: one line a run that lacks something, for the report."""
-    return [f"{run.label} ({run.path.name}): {'; '.join(run.missing)}" for run in runs if run.missing]
-
-
-def unfinished(runs):
-    """One line for each run that has not reached its last epoch."""
-    return [
-        f"{run.label}: epoch {run.epoch}" + (f" of {run.epochs}" if run.epochs else "")
-        for run in runs
-        if not run.finished
-    ]
