@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from deeplab_lib.analysis.evidence import RARE_SHARE
-from deeplab_lib.analysis.pictures import image_scores
+from deeplab_lib.analysis.pictures import scores_of
 from deeplab_lib.analysis.statistics import MIOU
 from deeplab_lib.analysis.tables import seeds_table
 from deeplab_lib.labels import CLASS_NAMES
@@ -329,8 +329,7 @@ def images(roles, arrays, numbers):
     """Which images are shown, with their IoU (mean over the runs): `roles` as `pictures.choose_images` gives it."""
     parts = []
     for role, name in roles.items():
-        rows = [list(map(str, run["names"])).index(name) for run in arrays.values()]
-        scores = [image_scores(run["confusion"][[row]])[0] for run, row in zip(arrays.values(), rows, strict=True)]
+        scores = [scores_of(run, [name])[0] for run in arrays.values()]
         mean = numbers.put(f"reading.images.{role}", np.mean(scores), ".1f")
         gap = numbers.put(f"reading.images.{role}.range", max(scores) - min(scores), ".1f")
         between = f", {gap} points between the runs" if len(arrays) > 1 else ""
