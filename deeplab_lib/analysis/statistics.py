@@ -12,7 +12,7 @@ variance between seeds enters every standard error; with one seed that variation
 """
 
 from dataclasses import dataclass
-from itertools import combinations, count, product
+from itertools import combinations
 from math import comb
 from string import ascii_lowercase
 from typing import NamedTuple
@@ -253,7 +253,7 @@ def ranking(levels, pairs):
     levels: `{method: value}`. pairs: frame of `Bootstrap.interval(all_pairs(...))`. Two methods are told apart when the
     interval of their difference leaves out zero. Returns a frame, best value first: value, best and worst (the ranks
     that the pairs allow: 1 + those surely better, to all but those surely worse), and ties (two methods share a letter
-    exactly when they are not told apart).
+    exactly when they are not told apart; eight methods have at most 18 groups, the alphabet lasts).
     """
     order = sorted(levels, key=lambda name: -levels[name])
     better = {(a, b) for a in order for b in order if a != b and surely_above(pairs, a, b)}
@@ -261,7 +261,7 @@ def ranking(levels, pairs):
     for name in order:
         above, below = sum((other, name) in better for other in order), sum((name, other) in better for other in order)
         rows[name] = {"value": levels[name], "best": 1 + above, "worst": len(order) - below, "ties": ""}
-    for letter, group in zip(_letters(), _ties(order, better), strict=False):
+    for letter, group in zip(ascii_lowercase, _ties(order, better), strict=False):
         for name in group:
             rows[name]["ties"] += letter
     return pd.DataFrame.from_dict(rows, orient="index")
@@ -283,12 +283,6 @@ def _ties(order, better):
         parts = {part for group in groups for part in ((group - {a}, group - {b}) if {a, b} <= group else (group,))}
         groups = {part for part in parts if not any(part < other for other in parts)}
     return sorted((sorted(group, key=order.index) for group in groups), key=lambda group: [*map(order.index, group)])
-
-
-def _letters():
-    """a, b, ..., z, aa, ab, ..."""
-    for length in count(1):
-        yield from map("".join, product(ascii_lowercase, repeat=length))
 
 
 def least_p(number_a, number_b):
