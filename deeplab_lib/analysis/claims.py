@@ -587,7 +587,7 @@ def _intervals(evidence, tests):
             contrasts, _ = families.setdefault(test.family, ({}, test.groups()))
             contrasts.update(test.contrasts())
     main, _ = families.pop("main")
-    found = {"main": evidence.at_once(main)}
+    found = {"main": evidence.together if main == evidence.beside(evidence) else evidence.at_once(main)}
     for family, (contrasts, groups) in families.items():
         confidence = CLASS_CONFIDENCE if family == "classes" else CONFIDENCE
         found[family] = evidence.rows(contrasts, confidence, groups)

@@ -5,6 +5,7 @@ A method is a recipe (or a departure from one) with all its seeds. `Evidence.of(
 by the same rules.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import pairwise
@@ -68,28 +69,36 @@ def _method(name, runs):
     return Method(name, run.method_label, run.recipe, losses, plan, run.variant, model, parameters, macs, runs)
 
 
+def nothing(evidence):
+    """The contrasts beside those that are shown where no claims are judged."""
+    return {}
+
+
 @dataclass
 class Evidence:
     """Methods with their values per measure, `{measure: {method: percent}}`, and a bootstrap when there are images.
 
     Measures: mIoU, rare (mean IoU of the rare classes), boundary_f, class_0 ... class_18. `beside(evidence)` gives the
-    contrasts that are to hold at once with those that are shown, as `claims.contrasts` does.
+    contrasts `{key: Contrast}` that are to hold at once with those that figures and tables show.
     """
 
     methods: list[Method]
     values: dict
     rare: tuple[int, ...]
     bootstrap: Bootstrap | None = None
-    beside: object = field(default=lambda evidence: {}, repr=False)
+    beside: Callable = field(default=nothing, repr=False)
 
     @classmethod
-    def of(cls, study, resamples=RESAMPLES, **options):
-        """From the finished runs of one study; methods without an NPZ have values and no intervals."""
+    def of(cls, study, resamples=RESAMPLES, beside=nothing):
+        """From the finished runs of one study; methods without an NPZ have values and no intervals.
+
+        beside: `claims.contrasts` where claims are judged, so that ranking, differences and verdicts hold at once.
+        """
         found = [_method(name, members) for name, members in methods(study.finished).items()]
         with_images = [run for method in found for run in method.runs if all(r.arrays for r in method.runs)]
         if not with_images:
             rare = tuple(CLASS_NAMES.index(name) for name in CITYSCAPES_RARE)
-            return cls(found, _values(found, rare), rare, **options)
+            return cls(found, _values(found, rare), rare, beside=beside)
         cells = cells_of(with_images)
         pixels = with_images[0].arrays["confusion"].sum((0, 2))
         rare = tuple(int(c) for c in np.flatnonzero((pixels > 0) & (100 * pixels < RARE_SHARE * pixels.sum())))
@@ -98,7 +107,7 @@ class Evidence:
         values = _values(found, rare)
         for name in measures:
             values[name] = values[name] | bootstrap.levels(name)
-        return cls(found, values, rare, bootstrap, **options)
+        return cls(found, values, rare, bootstrap, beside)
 
     @classmethod
     def published(cls):
@@ -217,39 +226,34 @@ class Evidence:
         return dict(zip(keys, table.to_dict("records"), strict=True))
 
     @cached_property
-    def _shown(self):
-        """The rows of `at_once` with the contrasts of `beside`: what figures and tables of differences show."""
-        return {key: row for key, row in self.at_once(self.beside(self)).items() if key[0] in (MIOU, BOUNDARY)}
+    def together(self):
+        """The rows of `at_once` with the contrasts of `beside`: what figures and tables show, and verdicts rest on."""
+        return self.at_once(self.beside(self))
 
     def pairs(self, measure=MIOU):
         """Differences between all pairs of recipes, of boundary F-scores those from CE. Index: (method, other)."""
-        rows = {tuple(pair): row for (of, *pair), row in self._shown.items() if of == measure}
+        rows = {tuple(pair): row for (of, *pair), row in self.together.items() if of == measure}
         index = pd.MultiIndex.from_tuples(rows, names=[None, None]) if rows else []
         return pd.DataFrame(list(rows.values()), index, ["estimate", "standard_error", "low", "high", "p"])
 
     def ranking(self):
-        """The recipes by mIoU, ties shown as ties: value, low, high, best, worst, ties, title."""
+        """The recipes by mIoU, ties shown as ties: value, low, high, best, worst, ties."""
         levels = self.levels()
         table = ranking(levels.estimate.dropna().to_dict(), self.pairs())
         table["low"], table["high"] = levels.low, levels.high
-        table["title"] = [self.title(name) for name in table.index]
         return table
 
     def neighbours(self):
         """Differences between neighbours in the ranking, from the family of all pairs: the data chose the order."""
         pairs = self.pairs()
-        return self._rows({pair: _row(pairs, *pair) for pair in pairwise(self.ranking().index)})
+        return _frame({pair: _row(pairs, *pair) for pair in pairwise(self.ranking().index)})
 
     def from_baseline(self, measure=MIOU):
         """Every recipe's difference from CE, by intervals that agree with the ranking and the claims."""
         if self.baseline is None:
-            return self._rows({})
+            return _frame({})
         pairs, base = self.pairs(measure), self.baseline.name
-        return self._rows({m.name: _row(pairs, m.name, base) for m in self.recipes if m.name != base})
-
-    @staticmethod
-    def _rows(rows):
-        return pd.DataFrame(rows).T if rows else pd.DataFrame(columns=["estimate", "low", "high"])
+        return _frame({m.name: _row(pairs, m.name, base) for m in self.recipes if m.name != base})
 
     def class_values(self, names):
         """IoU of the named methods and every class in percent, averaged over seeds: a frame method x class name."""
@@ -260,12 +264,17 @@ class Evidence:
     def class_differences(self, confidence=CONFIDENCE):
         """Differences from CE of every recipe and class, all intervals at once. Index: (method, class name)."""
         if self.baseline is None:
-            return self._rows({})
+            return _frame({})
         family = {}
         for c, name in enumerate(CLASS_NAMES):
             others = [method.name for method in self.recipes if method.name != self.baseline.name]
             family |= {(other, name): difference(other, self.baseline.name, f"class_{c}") for other in others}
         return self.interval(family, confidence)
+
+
+def _frame(rows):
+    """`{index: row}` as a frame, with the columns that are read of it where there is no row."""
+    return pd.DataFrame(rows).T if rows else pd.DataFrame(columns=["estimate", "low", "high"])
 
 
 def _row(pairs, a, b):
