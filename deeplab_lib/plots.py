@@ -19,6 +19,7 @@ from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
 from deeplab_lib.analysis.tables import efficiency_of
 from deeplab_lib.recipes import PLAN_EPOCHS, Change
 from deeplab_lib.schedule import PolyLR
+from deeplab_lib.words import plan_change
 
 WIDTH = 6.3  # inches: the text width of an A4 page, so that 8 pt here are 8 pt on paper
 
@@ -154,12 +155,6 @@ def _epochs(ax, runs):
     ax.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=6))
 
 
-def frozen(parts):
-    """Names of frozen layers as a reader says them: `layer1–4 and bn1`."""
-    named = ", ".join(parts).replace("layer1, layer2, layer3, layer4", "layer1–4")
-    return " and ".join(named.rsplit(", ", 1))
-
-
 def changes(run, join=0.03):
     """Mid-training changes of a run as [(position on the epoch axis, words)].
 
@@ -167,16 +162,10 @@ def changes(run, join=0.03):
     """
     epochs, places = run.epochs or 1, {}
     for change in (run.record or {}).get("changes", ()):
-        words = []
-        if change.get("weights"):
-            words.append("weights " + "/".join(f"{value:g}" for value in change["weights"].values()))
-        if change.get("freeze"):
-            words.append(f"{frozen(change['freeze'])} frozen")
-        if change.get("power") is not None:
-            words.append(f"power {change['power']:g}")
+        words = plan_change(change.get("power"), change.get("weights"), change.get("freeze"))
         at = change["at"] * epochs
         near = next((place for place in places if abs(place - at) <= join * epochs), at)
-        places[near] = [*places.get(near, []), ", ".join(words)]
+        places[near] = [*places.get(near, []), words]
     return [(place, ", then ".join(words)) for place, words in places.items()]
 
 

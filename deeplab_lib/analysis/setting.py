@@ -11,9 +11,9 @@ from deeplab_lib.analysis.captions import named
 from deeplab_lib.analysis.prose import plural, sessions
 from deeplab_lib.analysis.tables import configuration_table, measured_rows, provenance_table
 from deeplab_lib.losses import parse_expression
-from deeplab_lib.plots import changes, frozen
+from deeplab_lib.plots import changes
 from deeplab_lib.recipes import RECIPES
-from deeplab_lib.words import listing
+from deeplab_lib.words import listing, plan_change
 
 COUNTED = {"parameters": "parameters", "macs": "multiply-adds"}
 
@@ -127,7 +127,7 @@ def recipes_table():
     rows = {}
     for number, recipe in enumerate(RECIPES.values(), 1):
         warmup = f"warm-up over {recipe.warmup_steps} steps" if recipe.warmup_steps else ""
-        changes = [f"from epoch {change.epoch}: {_change(change)}" for change in recipe.changes]
+        changes = [f"from epoch {c.epoch}: {plan_change(c.power, c.weights, c.freeze)}" for c in recipe.changes]
         power = [f"power {recipe.power:g} throughout"] if recipe.power != 0.9 else []
         rows[number] = {
             "run": recipe.title,
@@ -136,13 +136,6 @@ def recipes_table():
             "besides": "; ".join([*([warmup] if warmup else []), *power, *changes]) or "–",
         }
     return pd.DataFrame.from_dict(rows, orient="index")
-
-
-def _change(change):
-    parts = [f"power {change.power:g}"] if change.power is not None else []
-    parts += ["weights " + "/".join(f"{weight:g}" for weight in change.weights.values())] if change.weights else []
-    parts += [f"{frozen(change.freeze)} frozen"] * bool(change.freeze)
-    return ", ".join(parts)
 
 
 def latency_note(results):
