@@ -16,10 +16,9 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
 
-from deeplab_lib.analysis.tables import efficiency_of
+from deeplab_lib.analysis.tables import changes, efficiency_of, timing
 from deeplab_lib.recipes import PLAN_EPOCHS, Change
 from deeplab_lib.schedule import PolyLR
-from deeplab_lib.words import plan_change
 
 WIDTH = 6.3  # inches: the text width of an A4 page, so that 8 pt here are 8 pt on paper
 
@@ -153,20 +152,6 @@ def _epochs(ax, runs):
     ax.set_xlabel("epochs trained")
     ax.set_xlim(0, max(run.epoch for run in runs) * 1.02)
     ax.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=6))
-
-
-def changes(run, join=0.03):
-    """Mid-training changes of a run as [(position on the epoch axis, words)].
-
-    Those not farther apart than the share `join` of the training are one, so that their marks can be told apart.
-    """
-    epochs, places = run.epochs or 1, {}
-    for change in (run.record or {}).get("changes", ()):
-        words = plan_change(change.get("power"), change.get("weights"), change.get("freeze"))
-        at = change["at"] * epochs
-        near = next((place for place in places if abs(place - at) <= join * epochs), at)
-        places[near] = [*places.get(near, []), words]
-    return [(place, ", then ".join(words)) for place, words in places.items()]
 
 
 def _mark(ax, run, line):
@@ -515,7 +500,7 @@ def cost_points(runs, efficiency):
                 "color": look[run.stem].color,
                 "marker": look[run.stem].marker,
                 "gmacs": macs / 1e9 if macs else np.nan,
-                "latency_ms": (measured.get("latency_ms") or {}).get("median", np.nan),
+                "latency_ms": timing(measured).get("median", np.nan),
                 "parameters_m": parameters / 1e6 if parameters else np.nan,
             }
         )
@@ -524,7 +509,7 @@ def cost_points(runs, efficiency):
     for row in efficiency.to_dict("records"):
         shown = row["model"] not in trained and not row["model"].startswith("deeplabv2")
         if shown and (row["height"], row["width"]) in sizes:
-            latency = row["latency_ms"].get("median") if isinstance(row["latency_ms"], dict) else np.nan
-            cost = {"gmacs": row["macs"] / 1e9, "latency_ms": latency, "parameters_m": row["parameters"] / 1e6}
+            cost = {"gmacs": row["macs"] / 1e9, "parameters_m": row["parameters"] / 1e6}
+            cost["latency_ms"] = timing(row).get("median", np.nan)
             rows.append({"name": row["model"], "mIoU": np.nan, "color": "0.4", "marker": "o"} | cost)
     return pd.DataFrame(rows)

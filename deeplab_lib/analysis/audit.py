@@ -18,6 +18,7 @@ from deeplab_lib.analysis.evidence import Evidence
 from deeplab_lib.analysis.tables import measured_rows
 from deeplab_lib.efficiency import count_macs
 from deeplab_lib.model import DeepLabV2, count_parameters
+from deeplab_lib.recipes import RECIPES
 from deeplab_lib.words import listing, signed
 
 SIZE = (published.IMAGE_HEIGHT, published.IMAGE_WIDTH)
@@ -233,7 +234,8 @@ def fit(row, name):
 
 
 def matched_rows():
-    """The printed rows matched to names: row, name, printed, fits_run, fits_name, remarks. The best fit wins."""
+    """The printed rows matched to names, where the best fit wins: name (as titled), printed, fits_run, remarks."""
+    titles = {run.number: RECIPES[run.recipe].title for run in published.RUNS.values()}
     names = {run.number: run.name for run in published.RUNS.values()}
     rows = {}
     for row in published.INITIAL_TABLE:
@@ -244,11 +246,10 @@ def matched_rows():
         if row.gamma is not None and "focal" not in row.losses:
             remarks.append(f"gamma {row.gamma:g} without Focal")
         rows[row.number] = {
-            "name": row.name,
+            "name": titles[row.number],
             "printed": " + ".join(row.losses)
             + (f" ({'/'.join(f'{w:g}' for w in row.weights)})" if row.weights else ""),
             "fits_run": number,
-            "fits_name": names[number],
             "remarks": "; ".join(remarks) or "–",
         }
     return pd.DataFrame.from_dict(rows, orient="index")
