@@ -102,9 +102,9 @@ def looks(runs):
     return {run.stem: LOOKS.get(run.recipe) or next(strangers) for run in runs}
 
 
-def figure(height, rows=1, columns=1, width=WIDTH, **subplots):
+def figure(height, rows=1, columns=1, **subplots):
     """A figure of the report's width, `height` inches high, and its axes."""
-    fig = Figure(figsize=(width, height), layout="constrained")
+    fig = Figure(figsize=(WIDTH, height), layout="constrained")
     return fig, fig.subplots(rows, columns, **subplots)
 
 
@@ -378,9 +378,9 @@ def _name_rows(ax, names, label):
 
 @styled
 def forest(table, label):
-    """Estimates with intervals, one a row: `table` has name, estimate, low, high and may have color, marker, decided.
+    """Estimates with intervals, one a row: `table` has name, estimate, low, high and may have color, marker.
 
-    Rows with `decided` false (their interval holds zero) are drawn hollow.
+    Rows whose interval holds zero are drawn hollow.
     """
     if table.empty:
         raise Missing("it takes a finished CE run and another one to compare with it")
@@ -396,7 +396,7 @@ def _spans(ax, table):
     for place, row in enumerate(table.to_dict("records")):
         if not np.isfinite(row["estimate"]):
             continue
-        color, filled = row.get("color", "0.2"), row.get("decided", row["low"] > 0 or row["high"] < 0)
+        color, filled = row.get("color", "0.2"), row["low"] > 0 or row["high"] < 0
         ax.plot([row["low"], row["high"]], [place, place], color=color, linewidth=1.6, solid_capstyle="butt")
         ax.plot(row["estimate"], place, row.get("marker", "o"), color=color, mfc=color if filled else "white", ms=5)
         span = f"  [{row['low']:+.2f}, {row['high']:+.2f}]" if np.isfinite(row["low"]) else "  no interval"

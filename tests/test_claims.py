@@ -200,6 +200,18 @@ def test_a_run_as_good_as_all_candidates_keeps_them_from_being_the_best():
     assert false <= 0.07 * trials
 
 
+def test_what_figures_and_claims_share_is_computed_once(monkeypatch):
+    computed, at_once = [], Evidence.at_once
+    monkeypatch.setattr(Evidence, "at_once", lambda self, more: computed.append(len(more)) or at_once(self, more))
+    study = synthetic_runs.study_in_memory(np.random.default_rng(8), images=20)
+    judged = Evidence.of(study, 60, beside=claims.contrasts)
+    judged.ranking()
+    judge(judged)
+    assert len(computed) == 1
+    judge(judged, {"c": CLAIMS["c"]})
+    assert len(computed) == 2 and computed[1] < computed[0], "other claims are a family of their own"
+
+
 def test_a_difference_stands_with_one_interval_wherever_it_is_shown():
     """Boundaries in the figure and in claim (i); and what the claims add widens the ranking's intervals, too."""
     study = synthetic_runs.study_in_memory(np.random.default_rng(8), images=80)

@@ -37,9 +37,10 @@ from deeplab_lib.results import describe_schedule, methods, schedule
 NAN = float("nan")
 RARE = "rare"
 RARE_SHARE = 1.0  # percent of the labelled validation pixels
-# The classes of Cityscapes under 1 % of its labelled pixels (Cordts et al. 2016, figure 4), for tables without counts.
-CITYSCAPES_RARE = ("wall", "fence", "traffic light", "traffic sign", "rider", "truck", "bus", "train", "motorcycle",
-                   "bicycle")  # fmt: skip
+# Train ids of the classes of Cityscapes under 1 % of its labelled pixels (Cordts et al. 2016, figure 4), for tables
+# without counts.
+CITYSCAPES_RARE = tuple(map(CLASS_NAMES.index, ("wall", "fence", "traffic light", "traffic sign", "rider", "truck",
+                                                "bus", "train", "motorcycle", "bicycle")))  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -97,8 +98,7 @@ class Evidence:
         found = [_method(name, members) for name, members in methods(study.finished).items()]
         with_images = [run for method in found for run in method.runs if all(r.arrays for r in method.runs)]
         if not with_images:
-            rare = tuple(CLASS_NAMES.index(name) for name in CITYSCAPES_RARE)
-            return cls(found, _values(found, rare), rare, beside=beside)
+            return cls(found, _values(found, CITYSCAPES_RARE), CITYSCAPES_RARE, beside=beside)
         cells = cells_of(with_images)
         pixels = with_images[0].arrays["confusion"].sum((0, 2))
         rare = tuple(int(c) for c in np.flatnonzero((pixels > 0) & (100 * pixels < RARE_SHARE * pixels.sum())))
@@ -112,7 +112,6 @@ class Evidence:
     @classmethod
     def published(cls):
         """From the printed tables: mIoU of the results table, classes of the last-row table."""
-        rare = tuple(CLASS_NAMES.index(name) for name in CITYSCAPES_RARE)
         found, values = [], {name: {} for name in (MIOU, RARE, *CLASS_MEASURES)}
         for run in published.RUNS.values():
             recipe = RECIPES[run.recipe]
@@ -120,8 +119,8 @@ class Evidence:
             plan = describe_schedule(recipe, run.lr)
             found.append(Method(run.name, recipe.title, run.recipe, losses, plan, parameters=run.parameters))
             values[MIOU][run.name] = run.val_mIoU
-            _add_classes(values, run.name, np.array(run.class_val), rare)
-        return cls(found, values, rare)
+            _add_classes(values, run.name, np.array(run.class_val), CITYSCAPES_RARE)
+        return cls(found, values, CITYSCAPES_RARE)
 
     @cached_property
     def class_bootstrap(self):
@@ -261,15 +260,18 @@ class Evidence:
                   for measure, name in zip(CLASS_MEASURES, CLASS_NAMES, strict=True)}  # fmt: skip
         return pd.DataFrame(values, index=list(names))
 
-    def class_differences(self, confidence=CONFIDENCE):
+    def class_differences(self):
         """Differences from CE of every recipe and class, all intervals at once. Index: (method, class name)."""
         if self.baseline is None:
             return _frame({})
-        family = {}
-        for c, name in enumerate(CLASS_NAMES):
-            others = [method.name for method in self.recipes if method.name != self.baseline.name]
-            family |= {(other, name): difference(other, self.baseline.name, f"class_{c}") for other in others}
-        return self.interval(family, confidence)
+        base = self.baseline.name
+        others = [method.name for method in self.recipes if method.name != base]
+        family = {
+            (other, name): difference(other, base, measure)
+            for measure, name in zip(CLASS_MEASURES, CLASS_NAMES, strict=True)
+            for other in others
+        }
+        return self.interval(family)
 
 
 def _frame(rows):

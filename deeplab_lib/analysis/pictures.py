@@ -67,7 +67,7 @@ def _bare(ax):
 
 
 @styled
-def confusion(matrix, title=None):
+def confusion(matrix):
     """A confusion matrix (19, 19), row = label, in percent of each row; from 0.5 % on with numbers."""
     matrix = np.asarray(matrix, dtype=float)
     if matrix.sum() == 0:
@@ -83,7 +83,6 @@ def confusion(matrix, title=None):
     ax.set_xticks(range(NUM_CLASSES), CLASS_NAMES, rotation=55, ha="right", rotation_mode="anchor")
     ax.set_yticks(range(NUM_CLASSES), CLASS_NAMES)
     ax.set(xlabel="predicted class", ylabel="labelled class (each row sums to 100 %)")
-    ax.set_title(title or "", loc="left")
     _bare(ax)
     return fig
 

@@ -45,7 +45,7 @@ def _final(runs, column):
     return {label: values.iloc[-1] for label, values in columns.items() if len(values)}
 
 
-def _ends(values, numbers, key, fmt, unit="", between=" to "):
+def _ends(values, numbers, key, fmt, unit=""):
     """The lowest and the highest of {name: value} as "4.1 (CE) to 5.0 (A and B)", with all that print so."""
     low = numbers.put(f"reading.{key}.low", min(values.values()), fmt)
     high = numbers.put(f"reading.{key}.high", max(values.values()), fmt)
@@ -53,7 +53,7 @@ def _ends(values, numbers, key, fmt, unit="", between=" to "):
     lowest, highest = (listing(name for name, text in printed.items() if text == end) for end in (low, high))
     if low == high:
         return f"{low}{unit}" + (" (all runs)" if len(values) > 1 else f" ({lowest})")
-    return f"{low}{unit} ({lowest}){between}{high}{unit} ({highest})"
+    return f"{low}{unit} ({lowest}) to {high}{unit} ({highest})"
 
 
 def unfinished(runs, numbers):
