@@ -16,7 +16,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
 
-from deeplab_lib.analysis.tables import efficiency_of
+from deeplab_lib.analysis.tables import changes, efficiency_of, timing
 from deeplab_lib.recipes import PLAN_EPOCHS, Change
 from deeplab_lib.schedule import PolyLR
 
@@ -102,9 +102,9 @@ def looks(runs):
     return {run.stem: LOOKS.get(run.recipe) or next(strangers) for run in runs}
 
 
-def figure(height, rows=1, columns=1, width=WIDTH, **subplots):
+def figure(height, rows=1, columns=1, **subplots):
     """A figure of the report's width, `height` inches high, and its axes."""
-    fig = Figure(figsize=(width, height), layout="constrained")
+    fig = Figure(figsize=(WIDTH, height), layout="constrained")
     return fig, fig.subplots(rows, columns, **subplots)
 
 
@@ -152,32 +152,6 @@ def _epochs(ax, runs):
     ax.set_xlabel("epochs trained")
     ax.set_xlim(0, max(run.epoch for run in runs) * 1.02)
     ax.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=6))
-
-
-def frozen(parts):
-    """Names of frozen layers as a reader says them: `layer1–4 and bn1`."""
-    named = ", ".join(parts).replace("layer1, layer2, layer3, layer4", "layer1–4")
-    return " and ".join(named.rsplit(", ", 1))
-
-
-def changes(run, join=0.03):
-    """Mid-training changes of a run as [(position on the epoch axis, words)].
-
-    Those not farther apart than the share `join` of the training are one, so that their marks can be told apart.
-    """
-    epochs, places = run.epochs or 1, {}
-    for change in (run.record or {}).get("changes", ()):
-        words = []
-        if change.get("weights"):
-            words.append("weights " + "/".join(f"{value:g}" for value in change["weights"].values()))
-        if change.get("freeze"):
-            words.append(f"{frozen(change['freeze'])} frozen")
-        if change.get("power") is not None:
-            words.append(f"power {change['power']:g}")
-        at = change["at"] * epochs
-        near = next((place for place in places if abs(place - at) <= join * epochs), at)
-        places[near] = [*places.get(near, []), ", ".join(words)]
-    return [(place, ", then ".join(words)) for place, words in places.items()]
 
 
 def _mark(ax, run, line):
@@ -404,9 +378,9 @@ def _name_rows(ax, names, label):
 
 @styled
 def forest(table, label):
-    """Estimates with intervals, one a row: `table` has name, estimate, low, high and may have color, marker, decided.
+    """Estimates with intervals, one a row: `table` has name, estimate, low, high and may have color, marker.
 
-    Rows with `decided` false (their interval holds zero) are drawn hollow.
+    Rows whose interval holds zero are drawn hollow.
     """
     if table.empty:
         raise Missing("it takes a finished CE run and another one to compare with it")
@@ -422,7 +396,7 @@ def _spans(ax, table):
     for place, row in enumerate(table.to_dict("records")):
         if not np.isfinite(row["estimate"]):
             continue
-        color, filled = row.get("color", "0.2"), row.get("decided", row["low"] > 0 or row["high"] < 0)
+        color, filled = row.get("color", "0.2"), row["low"] > 0 or row["high"] < 0
         ax.plot([row["low"], row["high"]], [place, place], color=color, linewidth=1.6, solid_capstyle="butt")
         ax.plot(row["estimate"], place, row.get("marker", "o"), color=color, mfc=color if filled else "white", ms=5)
         span = f"  [{row['low']:+.2f}, {row['high']:+.2f}]" if np.isfinite(row["low"]) else "  no interval"
@@ -526,7 +500,7 @@ def cost_points(runs, efficiency):
                 "color": look[run.stem].color,
                 "marker": look[run.stem].marker,
                 "gmacs": macs / 1e9 if macs else np.nan,
-                "latency_ms": (measured.get("latency_ms") or {}).get("median", np.nan),
+                "latency_ms": timing(measured).get("median", np.nan),
                 "parameters_m": parameters / 1e6 if parameters else np.nan,
             }
         )
@@ -535,7 +509,7 @@ def cost_points(runs, efficiency):
     for row in efficiency.to_dict("records"):
         shown = row["model"] not in trained and not row["model"].startswith("deeplabv2")
         if shown and (row["height"], row["width"]) in sizes:
-            latency = row["latency_ms"].get("median") if isinstance(row["latency_ms"], dict) else np.nan
-            cost = {"gmacs": row["macs"] / 1e9, "latency_ms": latency, "parameters_m": row["parameters"] / 1e6}
+            cost = {"gmacs": row["macs"] / 1e9, "parameters_m": row["parameters"] / 1e6}
+            cost["latency_ms"] = timing(row).get("median", np.nan)
             rows.append({"name": row["model"], "mIoU": np.nan, "color": "0.4", "marker": "o"} | cost)
     return pd.DataFrame(rows)

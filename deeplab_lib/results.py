@@ -134,14 +134,7 @@ class Run:
     @cached_property
     def final_class_val(self):
         """Validation IoU of the 19 classes in percent `(19,)`, from the last epoch that has any; NaN where absent."""
-        return self._final_classes(CLASS_VAL)
-
-    @cached_property
-    def final_class_train(self):
-        return self._final_classes(CLASS_TRAIN)
-
-    def _final_classes(self, columns):
-        rows = self.table[columns].dropna(how="all")
+        rows = self.table[CLASS_VAL].dropna(how="all")
         return rows.iloc[-1].to_numpy(float) if len(rows) else np.full(NUM_CLASSES, np.nan)
 
     @property

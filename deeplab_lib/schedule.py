@@ -3,7 +3,7 @@
 Nothing here has state: a resumed run asks for step t and gets what the undisturbed run had at step t.
 """
 
-from deeplab_lib.recipes import PLAN_EPOCHS, Change
+from deeplab_lib.recipes import Change
 
 
 class PolyLR:
@@ -44,16 +44,3 @@ class PolyLR:
 
     def _last(self, setting, step):
         return [getattr(c, setting) for c in self._past(step) if getattr(c, setting) is not None][-1]
-
-    def describe(self, epochs):
-        """The coming changes as readable lines, with the epoch (of `epochs`) in which each acts."""
-        steps_per_epoch = self.total_steps / epochs
-        for change in self.changes[1:]:
-            step = change.first_step(self.total_steps)
-            what = [f"power {change.power:g}"] if change.power is not None else []
-            what += ["weights " + ", ".join(f"{k} {v:g}" for k, v in change.weights.items())] if change.weights else []
-            what += [f"freeze {', '.join(change.freeze)}"] if change.freeze else []
-            yield (
-                f"epoch {step // steps_per_epoch + 1:.0f}, step {step} "
-                f"({change.epoch} of {PLAN_EPOCHS} in the plan): {'; '.join(what)}"
-            )

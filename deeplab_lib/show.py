@@ -9,6 +9,7 @@ from deeplab_lib import augment
 from deeplab_lib.labels import CLASS_NAMES, IGNORE_INDEX, NUM_CLASSES, PALETTE, colorize
 from deeplab_lib.machine import CHOICES
 from deeplab_lib.plots import LOOKS, styled
+from deeplab_lib.words import plan_change
 
 GREY = "0.45"
 
@@ -79,18 +80,11 @@ def schedule(config, steps_per_epoch):
     for change in config.plan.changes:
         at = change.first_step(plan.total_steps) / steps_per_epoch
         ax.axvline(at, color=GREY, lw=0.8, ls=":")
-        ax.annotate(told(change), (at, 0.97), xycoords=("data", "axes fraction"), rotation=90, va="top", fontsize=6)
+        words = plan_change(change.power, change.weights, change.freeze)
+        ax.annotate(words, (at, 0.99), xycoords=("data", "axes fraction"), rotation=90, va="top", fontsize=5.5)
     ax.set(xlabel="epochs trained", ylabel="base learning rate", xlim=(0, config.epochs), ylim=(0, None))
     ax.locator_params(axis="x", integer=True)
     return fig
-
-
-def told(change):
-    """A change of plan in a few words."""
-    parts = [f"power {change.power:g}"] if change.power is not None else []
-    parts += ["weights " + "/".join(f"{w:g}" for w in change.weights.values())] if change.weights else []
-    parts += ["freeze"] if change.freeze else []
-    return ", ".join(parts)
 
 
 def look(config):

@@ -20,6 +20,15 @@ def listing(words):
     return " and ".join([", ".join(words[:-1]), words[-1]] if len(words) > 1 else words)
 
 
+def plan_change(power=None, weights=None, freeze=()):
+    """What changes in the middle of a training: `power 2, weights 0.5/0.5, layer1–4 and bn1 frozen`."""
+    parts = [f"power {power:g}"] if power is not None else []
+    parts += ["weights " + "/".join(f"{weight:g}" for weight in weights.values())] if weights else []
+    layers = ", ".join(freeze or ()).replace("layer1, layer2, layer3, layer4", "layer1–4")
+    parts += [f"{listing(layers.split(', '))} frozen"] if layers else []
+    return ", ".join(parts)
+
+
 def slug(text):
     """A text as part of a file name."""
     return re.sub(r"[^A-Za-z0-9.=-]+", "_", text.replace("*", "").replace(" ", "")).strip("_")

@@ -200,6 +200,18 @@ def test_a_run_as_good_as_all_candidates_keeps_them_from_being_the_best():
     assert false <= 0.07 * trials
 
 
+def test_what_figures_and_claims_share_is_computed_once(monkeypatch):
+    computed, at_once = [], Evidence.at_once
+    monkeypatch.setattr(Evidence, "at_once", lambda self, more: computed.append(len(more)) or at_once(self, more))
+    study = synthetic_runs.study_in_memory(np.random.default_rng(8), images=20)
+    judged = Evidence.of(study, 60, beside=claims.contrasts)
+    judged.ranking()
+    judge(judged)
+    assert len(computed) == 1
+    judge(judged, {"c": CLAIMS["c"]})
+    assert len(computed) == 2 and computed[1] < computed[0], "other claims are a family of their own"
+
+
 def test_a_difference_stands_with_one_interval_wherever_it_is_shown():
     """Boundaries in the figure and in claim (i); and what the claims add widens the ranking's intervals, too."""
     study = synthetic_runs.study_in_memory(np.random.default_rng(8), images=80)
@@ -410,15 +422,15 @@ def test_a_pair_listed_the_other_way_round_is_turned():
     assert dict(_row(pairs, "B", "A")) == {"estimate": -1, "low": -4, "high": 1, "p": 0.2}
 
 
-def test_class_tables_hold_every_class_of_every_recipe():
+def test_class_differences_hold_every_class_of_every_recipe():
     judged = evidence(images=40, resamples=60)
-    levels, differences = judged.class_levels(), judged.class_differences()
-    assert len(levels) == 8 * 19
+    differences = judged.class_differences()
     assert len(differences) == 7 * 19
     study = synthetic_runs.study_in_memory(np.random.default_rng(0), images=40)
     expected = {run.stem: synthetic_runs.iou(run.arrays["confusion"].sum(0)) for run in study.runs}
-    for (method, name), row in levels.iterrows():
-        assert row.estimate == pytest.approx(expected[method][CLASS_NAMES.index(name)], nan_ok=True)
+    gains = {method: values - expected[judged.baseline.name] for method, values in expected.items()}
+    for (method, name), row in differences.iterrows():
+        assert row.estimate == pytest.approx(gains[method][CLASS_NAMES.index(name)], nan_ok=True)
 
 
 def test_boundary_levels_are_the_means_of_the_images():

@@ -9,7 +9,7 @@ import pytest
 from synthetic_runs import study_in_memory, write_runs
 
 from deeplab_lib import plots
-from deeplab_lib.analysis import claims, conclusions, pictures, prose, setting
+from deeplab_lib.analysis import claims, conclusions, pictures, prose, setting, tables
 from deeplab_lib.analysis.captions import against_ce, named
 from deeplab_lib.analysis.claims import UNTOLD
 from deeplab_lib.analysis.evidence import Evidence
@@ -219,7 +219,7 @@ def test_without_a_class_of_ce_nothing_is_said_against_it(planted):
 
 
 def test_what_the_files_do_not_say_of_the_schedule_is_not_made_up(old, planted):
-    assert set(setting.configurations(old.study.runs)["changes"]) == {"not recorded"}
+    assert set(tables.configurations(old.study.runs)["changes"]) == {"not recorded"}
     assert "says of their recipe" in setting.configurations_note(old.study.runs)
     assert setting.configurations_note(planted.study.runs) == ""
 
@@ -308,14 +308,14 @@ def test_figures_draw_one_seed_of_each_recipe(tmp_path):
 
 
 def test_the_table_of_recipes_gives_all_eight():
-    table = setting.recipes_table()
+    table = tables.recipes_table()
     assert list(table["run"]) == [recipe.title for recipe in RECIPES.values()]
     assert table["weights"][7] == "0.5/0.25/0.25" and "power 1.1" in table["besides"][7]
     assert "from epoch 46: power 2, weights 0.5/0.5, layer1–4 and bn1 frozen" in table["besides"][5]
 
 
 def test_origin_splits_into_what_is_shared_and_what_differs(planted):
-    shared, different = setting.provenance(planted.study.runs)
+    shared, different = tables.provenance(planted.study.runs)
     told = shared["all runs"]
     assert "preset smoke" in told["configuration"].split("; ") and "device" in told.index
     assert not any(part.startswith("lr ") or part.endswith((" ", "–")) for part in told["configuration"].split("; "))
@@ -414,7 +414,7 @@ def test_one_pass_has_no_quartiles():
     row |= {"device": "cpu", "device_name": "CPU", "threads": 1, "note": "one pass", "latency_ms": timed}
     costs = pd.DataFrame([row, row | {"model": "b", "latency_ms": timed | {"n": 9}},
                           row | {"model": "c", "latency_ms": None, "note": "not timed: counted only"}])  # fmt: skip
-    table = setting.efficiency_table(costs)
+    table = tables.efficiency_table(costs)
     assert table["latency"].notna().tolist() == [True, True, False] and table["q1"].notna().tolist() == [0, 1, 0]
     note = setting.efficiency_note(costs)
     assert "Where no quartiles stand, one pass was made" in note and note.endswith("latency stands: counted only.")

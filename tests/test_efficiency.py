@@ -12,8 +12,7 @@ from fvcore.nn import FlopCountAnalysis
 from torch import nn
 
 from deeplab_lib import efficiency
-from deeplab_lib.analysis.setting import efficiency_table
-from deeplab_lib.analysis.tables import efficiency_of, read_efficiency
+from deeplab_lib.analysis.tables import efficiency_of, efficiency_table, read_efficiency
 from deeplab_lib.architectures import ARCHITECTURES, make_model
 from deeplab_lib.efficiency import add_timings, count_macs, count_operations, latency_ms, peak_memory_mb, time_runs
 from deeplab_lib.model import DeepLabV2, count_parameters

@@ -12,7 +12,7 @@ from deeplab_lib import plots, show
 from deeplab_lib.analysis import captions, pictures, prose
 from deeplab_lib.analysis.gallery import Gallery, check_parameters
 from deeplab_lib.analysis.numbers import Numbers
-from deeplab_lib.analysis.tables import final_table, results_table
+from deeplab_lib.analysis.tables import changes, final_table, results_table
 from deeplab_lib.config import Config
 from deeplab_lib.labels import CLASS_NAMES
 from deeplab_lib.plots import LOOKS, Missing
@@ -110,14 +110,14 @@ def test_an_unfinished_run_is_drawn_and_says_its_epoch(tmp_path):
 
 def test_changes_are_marked_where_they_acted(eight):
     run = next(run for run in eight if run.recipe == "ce_focal")
-    assert [place for place, _ in plots.changes(run)] == pytest.approx([6.0, 8.6])  # epochs 31 and 44 of 50, in 10
+    assert [place for place, _ in changes(run)] == pytest.approx([6.0, 8.6])  # epochs 31 and 44 of 50, in 10
     fig = plots.curve_grid([run], "train_mIoU", "val_mIoU", "mIoU (%)")
     assert any("power 1" in text and "frozen" in text for text in texts(fig))
 
 
 def test_changes_that_nearly_coincide_are_joined(eight):
     run = next(run for run in eight if run.recipe == "ce_lovasz_warmup")
-    places = plots.changes(run)
+    places = changes(run)
     assert len(places) == 2 and "then power 1.2" in places[1][1]
 
 

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from deeplab_lib import status
-from deeplab_lib.analysis import tables
+from deeplab_lib.analysis import prose, tables
 from deeplab_lib.analysis.numbers import Numbers
 from deeplab_lib.labels import CLASS_NAMES
 from deeplab_lib.recipes import RECIPES
@@ -317,7 +317,6 @@ def test_an_old_csv_says_what_is_missing_and_counts_as_finished(old_csv):
     assert run.finished
     assert (run.epoch, run.epochs) == (4, 4)
     assert [phrase.partition(" (")[2] for phrase in run.missing] == ["no JSON)", "no NPZ)", "no val_ce column)"]
-    assert tables.missing([run])[0].startswith("CE (DeepLabV2_ce.csv): configuration")
 
 
 def test_a_csv_of_ours_without_json_is_unfinished(tmp_path):
@@ -331,7 +330,7 @@ def test_a_csv_of_ours_without_json_is_unfinished(tmp_path):
     (study,) = studies(runs)
     assert study.unfinished == [open_run]
     assert open_run not in study.finished
-    assert tables.unfinished(study.runs) == ["CE, seed 5: epoch 4"]
+    assert "CE, seed 5 at epoch 4." in prose.unfinished(study.runs, Numbers())
 
 
 # --- what may stand together -----------------------------------------------------------------------------------------
@@ -459,16 +458,16 @@ def test_results_table_holds_ours_and_the_published_beside(eight):
     row = table.loc["DeepLabV2_ce05_f05_warnup_lr_0.0003"]
     record = json.loads((eight / "DeepLabV2_ce05_f05_warnup_lr_0.0003.json").read_text())
     assert row.val_mIoU == pytest.approx(record["final"]["val_mIoU"])
-    assert (row.latency_ms, row.GMACs, row.GFLOPs, row.parameters) == (9.5, 0.512, 1.024, 210_000)
+    assert (row.latency_ms, row.GMACs, row.parameters) == (9.5, 0.512, 210_000)
     assert (row.published_val_mIoU, row.published_parameters) == (53.9948, 2_835_724)
-    assert list(table.number) == list(range(1, 9))
+    assert list(table.index) == [recipe.stem for recipe in RECIPES.values()]
 
 
 def test_what_was_not_measured_is_nan_and_prints_as_such(eight):
     numbers = Numbers()
     table = tables.results_table(read_runs(eight))
     assert table.latency_ms.isna().all()
-    printed = numbers.table("results", table[["latency_ms", "val_mIoU"]])
+    printed = numbers.table("results", table[["latency_ms"]], {"latency_ms": ".1f"})
     assert set(printed.latency_ms) == {"–"}
     assert numbers["results.DeepLabV2_ce.latency_ms"] is None
 
@@ -495,16 +494,11 @@ def test_published_final_table_is_the_studys():
     assert table.loc["DeepLabV2_ce"].isna().all()
 
 
-def test_durations_seeds_and_shares_by_hand(eight):
+def test_seeds_and_shares_by_hand(eight):
     synthetic_runs.write_runs(eight, recipes=("ce",), seeds=(1,), images=12)
     runs = read_runs(eight)
-    csv = pd.read_csv(eight / "DeepLabV2_ce.csv")
-    row = tables.durations(runs).loc["DeepLabV2_ce"]
-    assert (row.total_s, row.epoch_s) == pytest.approx((csv.Runtime.sum(), csv.Runtime.sum() / 10))
     a, b = (run.final_val_mIoU for run in runs[:2])
-    seeds = tables.seeds_table(runs).loc["DeepLabV2_ce"]
-    assert (seeds.n, seeds["mean"], seeds.sd) == pytest.approx((2, (a + b) / 2, abs(a - b) / 2**0.5))
-    assert np.isnan(tables.seeds_table(runs).sd["DeepLabV2_cv07_di03"])
+    assert prose.seed_deviations(runs) == pytest.approx({"CE": abs(a - b) / 2**0.5}), "the others have one seed"
     shares = tables.class_shares(runs)
     assert shares.sum() == pytest.approx(100)
     confusion = np.load(eight / "DeepLabV2_ce.npz")["confusion"]
@@ -523,10 +517,11 @@ def test_provenance_tells_where_a_run_comes_from(eight, tmp_path_factory):
     assert "interrupted at 2026-01-01T09:00:00" in tables.provenance_table(runs).loc["interruptions", "DeepLabV2_ce"]
 
 
-def test_configuration_table_tells_changes(eight):
-    table = tables.configuration_table(read_runs(eight))
+def test_configurations_tell_changes(eight):
+    table = tables.configurations(read_runs(eight))
     assert table.lr["DeepLabV2_ce"] == pytest.approx(0.01)
-    assert "frozen: layer1" in table.changes["DeepLabV2_ce05_f05_warnup_lr_0.0003"]
+    assert table.weights["DeepLabV2_ce05_lv05"] == "0.5/0.5"
+    assert table.changes["DeepLabV2_ce05_f05_warnup_lr_0.0003"].endswith("layer1–4 and bn1 frozen")
     assert table.changes["DeepLabV2_ce"] == "–"
 
 

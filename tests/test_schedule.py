@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from deeplab_lib.config import Config
 from deeplab_lib.recipes import ALL_STAGES, RECIPES, Change
 from deeplab_lib.schedule import PolyLR
+from deeplab_lib.words import plan_change
 
 EPOCHS_STEPS = [(5, 10), (5, 7), (10, 100), (50, 1487), (3, 1), (1, 1)]
 
@@ -89,9 +90,9 @@ def test_the_rate_drops_and_rises_as_the_study_describes():
 
 
 def test_the_plan_can_be_read():
-    lines = list(plan_of("ce_focal", 10, 100).describe(10))
-    assert lines[0] == "epoch 7, step 600 (31 of 50 in the plan): power 1"
-    assert lines[1].startswith("epoch 9, step 860 (44 of 50 in the plan): freeze layer1")
+    words = [plan_change(c.power, c.weights, c.freeze) for c in RECIPES["ce_lovasz_warmup"].changes]
+    assert words == ["power 1.2", "power 2, weights 0.5/0.5, layer1–4 and bn1 frozen", "power 1.2"]
+    assert plan_change(freeze=["aspp"]) == "aspp frozen" and plan_change() == ""
 
 
 def test_changes_may_be_given_in_any_order():

@@ -18,9 +18,9 @@ from deeplab_lib.analysis.evidence import Evidence
 from deeplab_lib.analysis.tables import measured_rows
 from deeplab_lib.efficiency import count_macs
 from deeplab_lib.model import DeepLabV2, count_parameters
+from deeplab_lib.recipes import RECIPES
 from deeplab_lib.words import listing, signed
 
-AGREES, DISAGREES = "agrees", "disagrees"
 SIZE = (published.IMAGE_HEIGHT, published.IMAGE_WIDTH)
 ABBREVIATIONS = {"ce": "ce", "cv": "ce", "tv": "tversky", "lv": "lovasz", "l": "lovasz", "di": "dice", "f": "focal",
                  "fo": "focal"}  # fmt: skip
@@ -28,7 +28,7 @@ ABBREVIATIONS = {"ce": "ce", "cv": "ce", "tv": "tversky", "lv": "lovasz", "l": "
 
 @dataclass(frozen=True)
 class AuditFinding:
-    """One point: what is printed, what comes out when it is computed, the verdict, and what this kit does about it.
+    """One point: what is printed, what comes out when it is computed, and what this kit does about it.
 
     `printed` and `computed` hold `{name}` where `figures[name]`, a `(value, format)` pair, is to be printed.
     """
@@ -37,20 +37,13 @@ class AuditFinding:
     topic: str
     printed: str
     computed: str
-    verdict: str
     remedy: str
     figures: dict = field(default_factory=dict)
 
-    def row(self, numbers):
-        """The finding as a row of text; its numbers are registered under `audit.<key>.<name>`."""
+    def filled(self, numbers):
+        """`(printed, computed)` with their figures, which are registered under `audit.<key>.<name>`."""
         texts = {name: numbers.put(f"audit.{self.key}.{name}", *figure) for name, figure in self.figures.items()}
-        return {
-            "topic": self.topic,
-            "printed": self.printed.format(**texts),
-            "computed": self.computed.format(**texts),
-            "verdict": self.verdict,
-            "what the kit does": self.remedy,
-        }
+        return self.printed.format(**texts), self.computed.format(**texts)
 
 
 def audit(efficiency=None):
@@ -65,11 +58,6 @@ def audit(efficiency=None):
         latencies(),
         other_architectures(),
     ]
-
-
-def audit_table(findings, numbers):
-    """The findings as a frame of text, indexed by key."""
-    return pd.DataFrame.from_dict({finding.key: finding.row(numbers) for finding in findings}, orient="index")
 
 
 # --- parameters and cost ---------------------------------------------------------------------------------------------
@@ -107,7 +95,6 @@ def trainable_parameters():
     counts = freezing_table().trainable
     printed = published.RUNS["ce_focal"].parameters
     whole = published.RUNS["ce"].parameters
-    agrees = counts["as the text says"] == printed and counts["none"] == whole
     figures = {
         "printed": (printed, ",d"),
         "whole": (whole, ",d"),
@@ -123,7 +110,6 @@ def trainable_parameters():
         "trainable without freezing {unfrozen}; with the layers of the text frozen {text}; with "
         + listing(published.FROZEN_IN_COLUMN)
         + " alone {column}",
-        AGREES if agrees else DISAGREES,
         "freezes what the text says; the report prints total and trainable parameters apart",
         figures,
     )
@@ -133,7 +119,8 @@ def computational_cost(efficiency=None):
     """The "FLOPs" against multiply-adds and against floating-point operations."""
     macs = study_macs(efficiency)
     flops = 2 * macs
-    fits_macs = abs(macs / 1e9 - published.FLOPS_G) < 0.005
+    counts = {"the number of multiply-adds": macs, "the number of floating-point operations": flops}
+    fits = [words for words, count in counts.items() if abs(count / 1e9 - published.FLOPS_G) < 0.005]
     figures = {"printed": (published.FLOPS_G, ".2f"), "macs": (macs / 1e9, ".2f"), "flops": (flops / 1e9, ".2f")}
     height, width = SIZE
     return AuditFinding(
@@ -141,8 +128,7 @@ def computational_cost(efficiency=None):
         "What the column FLOPs counts",
         "{printed} G FLOPs for every run",
         f"at {width} × {height}: {{macs}} G multiply-adds, {{flops}} G floating-point operations; "
-        "the printed figure is " + ("the number of multiply-adds" if fits_macs else "neither"),
-        DISAGREES if abs(flops / 1e9 - published.FLOPS_G) > 0.005 else AGREES,
+        "the printed figure is " + (*fits, "neither")[0],
         "prints GMACs and GFLOPs in columns of their own",
         figures,
     )
@@ -195,7 +181,6 @@ def two_columns_of_miou():
         "{low} to {high} % in the results table, {last_low} to {last_high} % in the last rows ({empty} of them empty)",
         "the mean of the 19 classes is the last row's mIoU to within {last_gap} points ({runs} runs), and lies "
         "{gap_low} to {gap_high} points below the results table's",
-        DISAGREES if results.max() > 0.01 else AGREES,
         "prints one mIoU, the mean of the class values beside it, from one confusion matrix",
         figures,
     )
@@ -203,8 +188,7 @@ def two_columns_of_miou():
 
 def best_loss():
     """ "Lovász is best" against the study's own results table, by the same rule that judges our runs."""
-    verdict = next(v for v in judge(Evidence.published()) if v.claim.key == "a")
-    finding = verdict.deciding[0]
+    finding = next(verdict.deciding[0] for verdict in judge(Evidence.published()) if verdict.claim.key == "a")
     names = {"with": (finding.figures["with"], ".4g"), "without": (finding.figures["without"], ".4g")}
     best = max(published.RUNS.values(), key=lambda run: run.val_mIoU)
     order = "contradicts" if finding.direction < 0 else "agrees with"
@@ -214,7 +198,6 @@ def best_loss():
         "Lovász reaches the best final mIoU",
         f"best run with Lovász {{with}} %, without {{without}} % ({best.name}): the order of the values {order} the "
         "statement ({gap} points); whether the difference is more than chance cannot be told without intervals",
-        DISAGREES if finding.direction < 0 else AGREES,
         "writes its conclusions from the runs, with intervals, and shows ties as ties",
         names | {"gap": (finding.figures["estimate"], signed)},
     )
@@ -251,7 +234,8 @@ def fit(row, name):
 
 
 def matched_rows():
-    """The printed rows matched to names: row, name, printed, fits_run, fits_name, remarks. The best fit wins."""
+    """The printed rows matched to names, where the best fit wins: name (as titled), printed, fits_run, remarks."""
+    titles = {run.number: RECIPES[run.recipe].title for run in published.RUNS.values()}
     names = {run.number: run.name for run in published.RUNS.values()}
     rows = {}
     for row in published.INITIAL_TABLE:
@@ -262,11 +246,10 @@ def matched_rows():
         if row.gamma is not None and "focal" not in row.losses:
             remarks.append(f"gamma {row.gamma:g} without Focal")
         rows[row.number] = {
-            "name": row.name,
+            "name": titles[row.number],
             "printed": " + ".join(row.losses)
             + (f" ({'/'.join(f'{w:g}' for w in row.weights)})" if row.weights else ""),
             "fits_run": number,
-            "fits_name": names[number],
             "remarks": "; ".join(remarks) or "–",
         }
     return pd.DataFrame.from_dict(rows, orient="index")
@@ -288,7 +271,6 @@ def shifted_rows():
         "{rows} rows of name, loss, weights and learning rate",
         f"{{shifted}} rows fit another run's name better than their own: {pairs}; {{odd}} rows are impossible in "
         "themselves (" + listing(f"row {row}: {text}" for row, text in table.remarks.items() if text != "–") + ")",
-        DISAGREES if len(shifted) else AGREES,
         "follows the names and the per-run details",
         figures,
     )
@@ -312,7 +294,6 @@ def learning_rates():
         "Learning rates",
         "one initial rate a run in the table, one in the per-run details",
         computed,
-        DISAGREES if wrong else AGREES,
         "trains with the details' rate; `-p lr 1e-4` gives the table's",
         figures,
     )
@@ -350,7 +331,6 @@ def latencies():
         "{low} to {high}, the unit not given",
         "eight runs of one network, with one cost, differ by a factor of {ratio}; a loss is not part of the network "
         "that is timed",
-        DISAGREES if max(values) / min(values) > 1.1 else AGREES,
         "measures latency once per network, size and device, warmed up and synchronised, with median and spread",
         figures,
     )
@@ -364,7 +344,6 @@ def other_architectures():
         "Comparison with other architectures",
         "a full comparison with other architectures is announced",
         "the results table holds {networks} architecture: " + listing(sorted(networks)),
-        DISAGREES if len(networks) == 1 else AGREES,
         "trains and measures other networks by one parameter, `-p model deeplabv3_resnet101`",
         {"networks": (len(networks), "d")},
     )

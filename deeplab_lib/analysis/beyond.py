@@ -105,16 +105,3 @@ def introduction(table):
         "other losses or ways of testing. @tbl-beyond holds each against the study's cross-entropy run on the same "
         f"images. Of these changes, {reading}."
     )
-
-
-def told(table, name):
-    """One row of the table as a sentence."""
-    base, row = table[table.difference.isna()].iloc[0], table.loc[name]
-    if not np.isfinite(row.low):
-        return f"{row.change}: {row.mIoU:.2f} % mIoU; too few images decide it for an interval."
-    verdict = "above" if row.low > 0 else "below" if row.high < 0 else "not told apart from"
-    return (
-        f"{row.change}: {row.mIoU:.2f} % mIoU, {row.difference:+.2f} points ({row.low:+.2f} to {row.high:+.2f}) and so "
-        f"{verdict} CE ({base.mIoU:.2f} %), at {row.seconds / base.seconds:.2f} times its training time and "
-        f"{row.tested_GMACs / base.tested_GMACs:.1f} times its cost of testing an image."
-    )

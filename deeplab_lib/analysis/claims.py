@@ -90,7 +90,6 @@ class Verdict:
     verdict: str
     findings: tuple[Finding, ...]
     deciding: tuple[Finding, ...]
-    source: str
 
     @property
     def confounded(self):
@@ -546,12 +545,12 @@ def tversky_and_focal_trade(scope):
 # --- judging ---------------------------------------------------------------------------------------------------------
 
 
-def judge(evidence, claims=None):
+def judge(evidence, claims=CLAIMS):
     """`[Verdict, ...]` of all claims on `evidence`."""
     scopes, tests = _tests(evidence, claims)
     intervals = _intervals(evidence, _possible(tests))
     verdicts = []
-    for c in (CLAIMS if claims is None else claims).values():
+    for c in claims.values():
         findings, deciding = [], []
         for same, across in zip(tests[c.key, SAME], tests[c.key, ALL], strict=True):
             pair = [_finding(test, scope, intervals) for test, scope in zip((same, across), scopes, strict=True)]
@@ -559,11 +558,11 @@ def judge(evidence, claims=None):
             enough = same.possible and not (same.whole and len(same.a + same.b) < len(across.a + across.b))
             deciding.append(pair[0] if enough else pair[1])
             findings += [finding for finding in pair[: 1 if alike else 2] if finding.scope]
-        verdicts.append(Verdict(c, _together(deciding), tuple(findings), tuple(deciding), evidence.source))
+        verdicts.append(Verdict(c, _together(deciding), tuple(findings), tuple(deciding)))
     return verdicts
 
 
-def contrasts(evidence, claims=None):
+def contrasts(evidence, claims=CLAIMS):
     """What the claims compare in mIoU, rare classes and boundaries: `{key: Contrast}`, for `Evidence.beside`."""
     tests = _possible(_tests(evidence, claims)[1])
     return {key: contrast for test in tests if test.family == "main" for key, contrast in test.contrasts().items()}
@@ -572,8 +571,7 @@ def contrasts(evidence, claims=None):
 def _tests(evidence, claims):
     """The two scopes, and the tests of each claim in each: `{(key of the claim, name of the scope): tests}`."""
     scopes = (Scope(SAME, tuple(evidence.same_schedule), evidence), Scope(ALL, tuple(evidence.recipes), evidence))
-    rules = (CLAIMS if claims is None else claims).values()
-    return scopes, {(c.key, scope.name): c.parts(scope) for c in rules for scope in scopes}
+    return scopes, {(c.key, scope.name): c.parts(scope) for c in claims.values() for scope in scopes}
 
 
 def _possible(tests):
@@ -588,7 +586,7 @@ def _intervals(evidence, tests):
             contrasts, _ = families.setdefault(test.family, ({}, test.groups()))
             contrasts.update(test.contrasts())
     main, _ = families.pop("main")
-    found = {"main": evidence.at_once(main)}
+    found = {"main": evidence.together if main == evidence.beside(evidence) else evidence.at_once(main)}
     for family, (contrasts, groups) in families.items():
         confidence = CLASS_CONFIDENCE if family == "classes" else CONFIDENCE
         found[family] = evidence.rows(contrasts, confidence, groups)

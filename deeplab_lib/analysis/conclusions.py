@@ -66,10 +66,9 @@ def audit_details(findings, numbers):
     """Every point of the audit: what is printed, what comes out, and what this kit does about it, as Markdown."""
     paragraphs = []
     for finding in findings:
-        row = finding.row(numbers)
+        printed, computed = finding.filled(numbers)
         paragraphs.append(
-            f"**{row['topic']}.** *Printed*: {row['printed']}. *Computed*: {row['computed']}. "
-            f"*Here*: this kit {row['what the kit does']}."
+            f"**{finding.topic}.** *Printed*: {printed}. *Computed*: {computed}. *Here*: this kit {finding.remedy}."
         )
     return "\n\n".join(paragraphs)
 

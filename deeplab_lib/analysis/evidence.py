@@ -5,6 +5,7 @@ A method is a recipe (or a departure from one) with all its seeds. `Evidence.of(
 by the same rules.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import pairwise
@@ -28,7 +29,7 @@ from deeplab_lib.analysis.statistics import (
     measure,
     ranking,
 )
-from deeplab_lib.labels import CLASS_NAMES, NUM_CLASSES
+from deeplab_lib.labels import CLASS_NAMES
 from deeplab_lib.losses import parse_expression
 from deeplab_lib.recipes import RECIPES
 from deeplab_lib.results import describe_schedule, methods, schedule
@@ -36,9 +37,10 @@ from deeplab_lib.results import describe_schedule, methods, schedule
 NAN = float("nan")
 RARE = "rare"
 RARE_SHARE = 1.0  # percent of the labelled validation pixels
-# The classes of Cityscapes under 1 % of its labelled pixels (Cordts et al. 2016, figure 4), for tables without counts.
-CITYSCAPES_RARE = ("wall", "fence", "traffic light", "traffic sign", "rider", "truck", "bus", "train", "motorcycle",
-                   "bicycle")  # fmt: skip
+# Train ids of the classes of Cityscapes under 1 % of its labelled pixels (Cordts et al. 2016, figure 4), for tables
+# without counts.
+CITYSCAPES_RARE = tuple(map(CLASS_NAMES.index, ("wall", "fence", "traffic light", "traffic sign", "rider", "truck",
+                                                "bus", "train", "motorcycle", "bicycle")))  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -68,29 +70,35 @@ def _method(name, runs):
     return Method(name, run.method_label, run.recipe, losses, plan, run.variant, model, parameters, macs, runs)
 
 
+def nothing(evidence):
+    """The contrasts beside those that are shown where no claims are judged."""
+    return {}
+
+
 @dataclass
 class Evidence:
     """Methods with their values per measure, `{measure: {method: percent}}`, and a bootstrap when there are images.
 
     Measures: mIoU, rare (mean IoU of the rare classes), boundary_f, class_0 ... class_18. `beside(evidence)` gives the
-    contrasts that are to hold at once with those that are shown, as `claims.contrasts` does.
+    contrasts `{key: Contrast}` that are to hold at once with those that figures and tables show.
     """
 
     methods: list[Method]
     values: dict
     rare: tuple[int, ...]
     bootstrap: Bootstrap | None = None
-    source: str = "runs"
-    beside: object = field(default=lambda evidence: {}, repr=False)
+    beside: Callable = field(default=nothing, repr=False)
 
     @classmethod
-    def of(cls, study, resamples=RESAMPLES, **options):
-        """From the finished runs of one study; methods without an NPZ have values and no intervals."""
+    def of(cls, study, resamples=RESAMPLES, beside=nothing):
+        """From the finished runs of one study; methods without an NPZ have values and no intervals.
+
+        beside: `claims.contrasts` where claims are judged, so that ranking, differences and verdicts hold at once.
+        """
         found = [_method(name, members) for name, members in methods(study.finished).items()]
         with_images = [run for method in found for run in method.runs if all(r.arrays for r in method.runs)]
         if not with_images:
-            rare = tuple(CLASS_NAMES.index(name) for name in CITYSCAPES_RARE)
-            return cls(found, _values(found, rare), rare, **options)
+            return cls(found, _values(found, CITYSCAPES_RARE), CITYSCAPES_RARE, beside=beside)
         cells = cells_of(with_images)
         pixels = with_images[0].arrays["confusion"].sum((0, 2))
         rare = tuple(int(c) for c in np.flatnonzero((pixels > 0) & (100 * pixels < RARE_SHARE * pixels.sum())))
@@ -99,12 +107,11 @@ class Evidence:
         values = _values(found, rare)
         for name in measures:
             values[name] = values[name] | bootstrap.levels(name)
-        return cls(found, values, rare, bootstrap, **options)
+        return cls(found, values, rare, bootstrap, beside)
 
     @classmethod
     def published(cls):
         """From the printed tables: mIoU of the results table, classes of the last-row table."""
-        rare = tuple(CLASS_NAMES.index(name) for name in CITYSCAPES_RARE)
         found, values = [], {name: {} for name in (MIOU, RARE, *CLASS_MEASURES)}
         for run in published.RUNS.values():
             recipe = RECIPES[run.recipe]
@@ -112,8 +119,8 @@ class Evidence:
             plan = describe_schedule(recipe, run.lr)
             found.append(Method(run.name, recipe.title, run.recipe, losses, plan, parameters=run.parameters))
             values[MIOU][run.name] = run.val_mIoU
-            _add_classes(values, run.name, np.array(run.class_val), rare)
-        return cls(found, values, rare, source="published")
+            _add_classes(values, run.name, np.array(run.class_val), CITYSCAPES_RARE)
+        return cls(found, values, CITYSCAPES_RARE)
 
     @cached_property
     def class_bootstrap(self):
@@ -218,39 +225,34 @@ class Evidence:
         return dict(zip(keys, table.to_dict("records"), strict=True))
 
     @cached_property
-    def _shown(self):
-        """The rows of `at_once` with the contrasts of `beside`: what figures and tables of differences show."""
-        return {key: row for key, row in self.at_once(self.beside(self)).items() if key[0] in (MIOU, BOUNDARY)}
+    def together(self):
+        """The rows of `at_once` with the contrasts of `beside`: what figures and tables show, and verdicts rest on."""
+        return self.at_once(self.beside(self))
 
     def pairs(self, measure=MIOU):
         """Differences between all pairs of recipes, of boundary F-scores those from CE. Index: (method, other)."""
-        rows = {tuple(pair): row for (of, *pair), row in self._shown.items() if of == measure}
+        rows = {tuple(pair): row for (of, *pair), row in self.together.items() if of == measure}
         index = pd.MultiIndex.from_tuples(rows, names=[None, None]) if rows else []
         return pd.DataFrame(list(rows.values()), index, ["estimate", "standard_error", "low", "high", "p"])
 
     def ranking(self):
-        """The recipes by mIoU, ties shown as ties: value, low, high, best, worst, ties, title."""
+        """The recipes by mIoU, ties shown as ties: value, low, high, best, worst, ties."""
         levels = self.levels()
         table = ranking(levels.estimate.dropna().to_dict(), self.pairs())
         table["low"], table["high"] = levels.low, levels.high
-        table["title"] = [self.title(name) for name in table.index]
         return table
 
     def neighbours(self):
         """Differences between neighbours in the ranking, from the family of all pairs: the data chose the order."""
         pairs = self.pairs()
-        return self._rows({pair: _row(pairs, *pair) for pair in pairwise(self.ranking().index)})
+        return _frame({pair: _row(pairs, *pair) for pair in pairwise(self.ranking().index)})
 
     def from_baseline(self, measure=MIOU):
         """Every recipe's difference from CE, by intervals that agree with the ranking and the claims."""
         if self.baseline is None:
-            return self._rows({})
+            return _frame({})
         pairs, base = self.pairs(measure), self.baseline.name
-        return self._rows({m.name: _row(pairs, m.name, base) for m in self.recipes if m.name != base})
-
-    @staticmethod
-    def _rows(rows):
-        return pd.DataFrame(rows).T if rows else pd.DataFrame(columns=["estimate", "low", "high"])
+        return _frame({m.name: _row(pairs, m.name, base) for m in self.recipes if m.name != base})
 
     def class_values(self, names):
         """IoU of the named methods and every class in percent, averaged over seeds: a frame method x class name."""
@@ -258,25 +260,23 @@ class Evidence:
                   for measure, name in zip(CLASS_MEASURES, CLASS_NAMES, strict=True)}  # fmt: skip
         return pd.DataFrame(values, index=list(names))
 
-    def class_levels(self):
-        """IoU of every recipe and class; each recipe's 19 intervals hold at once. Index: (method, class name)."""
-        tables = []
-        for method in self.recipes:
-            family = {
-                (method.name, CLASS_NAMES[c]): Contrast(f"class_{c}", {method.name: 1.0}) for c in range(NUM_CLASSES)
-            }
-            tables.append(self.interval(family))
-        return pd.concat(tables) if tables else self._rows({})
-
-    def class_differences(self, confidence=CONFIDENCE):
+    def class_differences(self):
         """Differences from CE of every recipe and class, all intervals at once. Index: (method, class name)."""
         if self.baseline is None:
-            return self._rows({})
-        family = {}
-        for c, name in enumerate(CLASS_NAMES):
-            others = [method.name for method in self.recipes if method.name != self.baseline.name]
-            family |= {(other, name): difference(other, self.baseline.name, f"class_{c}") for other in others}
-        return self.interval(family, confidence)
+            return _frame({})
+        base = self.baseline.name
+        others = [method.name for method in self.recipes if method.name != base]
+        family = {
+            (other, name): difference(other, base, measure)
+            for measure, name in zip(CLASS_MEASURES, CLASS_NAMES, strict=True)
+            for other in others
+        }
+        return self.interval(family)
+
+
+def _frame(rows):
+    """`{index: row}` as a frame, with the columns that are read of it where there is no row."""
+    return pd.DataFrame(rows).T if rows else pd.DataFrame(columns=["estimate", "low", "high"])
 
 
 def _row(pairs, a, b):

@@ -19,29 +19,28 @@ class Numbers:
     def __init__(self):
         self._entries = {}
 
-    def put(self, key, value, fmt=".2f", missing=MISSING):
-        """Register `value` under `key` and return its text; None and NaN print as `missing`.
+    def put(self, key, value, fmt=".2f"):
+        """Register `value` under `key` and return its text; None and NaN print as `MISSING`.
 
         `fmt` is a format specification (`".2f"`, `",d"`) or a function of the value. One key holds one number:
         registering another value or text under it raises ValueError.
         """
         value = _plain(value)
-        text = missing if value is None else fmt(value) if callable(fmt) else format(value, fmt)
+        text = MISSING if value is None else fmt(value) if callable(fmt) else format(value, fmt)
         entry = {"value": value, "text": text}
         if self._entries.setdefault(key, entry) != entry:
             raise ValueError(f"number {key!r} is {self._entries[key]} and cannot also be {entry}: choose another key")
         return text
 
-    def table(self, prefix, frame, formats=None, default=".2f", missing=MISSING):
+    def table(self, prefix, frame, formats):
         """Register every number of `frame` as `prefix.<row>.<column>`; return the frame of printed texts.
 
-        `formats` maps a column to its format. Columns of text pass through and are not registered.
+        `formats` maps every column to its format. Columns of text pass through and are not registered.
         """
         printed = frame.astype(object).copy()
         for column in frame.columns:
-            fmt = (formats or {}).get(column, default)
             printed[column] = [
-                value if isinstance(value, str) else self.put(f"{prefix}.{row}.{column}", value, fmt, missing)
+                value if isinstance(value, str) else self.put(f"{prefix}.{row}.{column}", value, formats[column])
                 for row, value in zip(frame.index, frame[column], strict=True)
             ]
         return printed

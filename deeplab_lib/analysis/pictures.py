@@ -67,7 +67,7 @@ def _bare(ax):
 
 
 @styled
-def confusion(matrix, title=None):
+def confusion(matrix):
     """A confusion matrix (19, 19), row = label, in percent of each row; from 0.5 % on with numbers."""
     matrix = np.asarray(matrix, dtype=float)
     if matrix.sum() == 0:
@@ -83,7 +83,6 @@ def confusion(matrix, title=None):
     ax.set_xticks(range(NUM_CLASSES), CLASS_NAMES, rotation=55, ha="right", rotation_mode="anchor")
     ax.set_yticks(range(NUM_CLASSES), CLASS_NAMES)
     ax.set(xlabel="predicted class", ylabel="labelled class (each row sums to 100 %)")
-    ax.set_title(title or "", loc="left")
     _bare(ax)
     return fig
 
@@ -104,7 +103,7 @@ def choose_images(arrays):
     names = sorted(set.intersection(*kept)) if kept else []
     if not names:
         raise Missing("no image whose predictions every run kept (.npz)")
-    scores = np.mean([_scores_of(run, names) for run in arrays.values()], axis=0)
+    scores = np.mean([scores_of(run, names) for run in arrays.values()], axis=0)
     order = [names[i] for i in np.argsort(-scores, kind="stable")]
     roles = {"best": order[0], "median": order[len(order) // 2], "worst": order[-1]}
     if len(arrays) == 1:
@@ -114,7 +113,8 @@ def choose_images(arrays):
     return {**roles, "most disputed": max(left, key=disputes.get)}
 
 
-def _scores_of(run, names):
+def scores_of(run, names):
+    """`image_scores` of the named images `(N,)`, from a run's arrays."""
     rows = {str(name): row for row, name in enumerate(run["names"])}
     return image_scores(run["confusion"][[rows[name] for name in names]])
 
@@ -175,7 +175,7 @@ def predicted_scene(runs, name, titles):
         image, labels = data.raw([pair.name for pair in data.pairs].index(name))
     except (TypeError, ValueError, OSError):
         raise Missing(f"the validation images are no longer at {root}") from None
-    scores = {run.stem: _scores_of(run.arrays, [name])[0] for run in runs if run.stem in predicted}
+    scores = {run.stem: scores_of(run.arrays, [name])[0] for run in runs if run.stem in predicted}
     return predictions(image, labels, predicted, {run: f"{titles[run]}\n{scores[run]:.1f} %" for run in predicted})
 
 

@@ -9,13 +9,13 @@ import numpy as np
 import pandas as pd
 
 from deeplab_lib.analysis.evidence import RARE_SHARE
-from deeplab_lib.analysis.pictures import image_scores
+from deeplab_lib.analysis.pictures import scores_of
 from deeplab_lib.analysis.statistics import MIOU
-from deeplab_lib.analysis.tables import seeds_table
+from deeplab_lib.analysis.tables import changes
 from deeplab_lib.labels import CLASS_NAMES
-from deeplab_lib.plots import changes, duration_unit
+from deeplab_lib.plots import duration_unit
 from deeplab_lib.recipes import RECIPES
-from deeplab_lib.results import schedule
+from deeplab_lib.results import methods, schedule
 from deeplab_lib.words import listing, signed
 
 WIDE_GAP = 5  # points of mIoU between training and validation that are spoken of
@@ -45,7 +45,7 @@ def _final(runs, column):
     return {label: values.iloc[-1] for label, values in columns.items() if len(values)}
 
 
-def _ends(values, numbers, key, fmt, unit="", between=" to "):
+def _ends(values, numbers, key, fmt, unit=""):
     """The lowest and the highest of {name: value} as "4.1 (CE) to 5.0 (A and B)", with all that print so."""
     low = numbers.put(f"reading.{key}.low", min(values.values()), fmt)
     high = numbers.put(f"reading.{key}.high", max(values.values()), fmt)
@@ -53,7 +53,7 @@ def _ends(values, numbers, key, fmt, unit="", between=" to "):
     lowest, highest = (listing(name for name, text in printed.items() if text == end) for end in (low, high))
     if low == high:
         return f"{low}{unit}" + (" (all runs)" if len(values) > 1 else f" ({lowest})")
-    return f"{low}{unit} ({lowest}){between}{high}{unit} ({highest})"
+    return f"{low}{unit} ({lowest}) to {high}{unit} ({highest})"
 
 
 def unfinished(runs, numbers):
@@ -329,8 +329,7 @@ def images(roles, arrays, numbers):
     """Which images are shown, with their IoU (mean over the runs): `roles` as `pictures.choose_images` gives it."""
     parts = []
     for role, name in roles.items():
-        rows = [list(map(str, run["names"])).index(name) for run in arrays.values()]
-        scores = [image_scores(run["confusion"][[row]])[0] for run, row in zip(arrays.values(), rows, strict=True)]
+        scores = [scores_of(run, [name])[0] for run in arrays.values()]
         mean = numbers.put(f"reading.images.{role}", np.mean(scores), ".1f")
         gap = numbers.put(f"reading.images.{role}.range", max(scores) - min(scores), ".1f")
         between = f", {gap} points between the runs" if len(arrays) > 1 else ""
@@ -508,9 +507,7 @@ def seeds(evidence, study, numbers):
             "how much a second training of the same configuration would differ, from other first weights and another "
             "order of the images, is not known here. Differences that look decided below may still be luck of the seed."
         )
-    table = seeds_table(study.recipes)
-    spread = {method: row.sd for method, row in table.iterrows() if row.sd == row.sd}
-    named = {table["method"][method]: value for method, value in spread.items()}
+    deviations = seed_deviations(study.recipes)
     many = [number for number in found if number > 1]
     counted = f"{many[0]}" if len(many) == 1 else f"{many[0]} to {many[-1]}"
     who, rest = "Each configuration was", ""
@@ -520,9 +517,16 @@ def seeds(evidence, study, numbers):
         rest = ", every other configuration with one"
     return (
         f"{who} trained with {counted} seeds{rest}. The standard deviation between seeds in mIoU is "
-        f"{_ends(named, numbers, 'seeds.sd', '.2f', ' points')}; values are means over seeds, and the variance between "
-        "seeds, pooled over the configurations that have several, enters every interval below."
+        f"{_ends(deviations, numbers, 'seeds.sd', '.2f', ' points')}; values are means over seeds, and the variance "
+        "between seeds, pooled over the configurations that have several, enters every interval below."
     )
+
+
+def seed_deviations(runs):
+    """`{title: points}`: the standard deviation (n - 1) of final mIoU between the seeds of methods with several."""
+    values = {members[0].title: [run.final_val_mIoU for run in members] for members in methods(runs).values()}
+    deviations = {title: float(np.std(found, ddof=1)) for title, found in values.items() if len(found) > 1}
+    return {title: deviation for title, deviation in deviations.items() if np.isfinite(deviation)}
 
 
 def one_of_several(evidence):

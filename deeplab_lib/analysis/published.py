@@ -8,16 +8,12 @@ from dataclasses import dataclass
 
 NAN = float("nan")
 
-EPOCHS = 50
 IMAGE_HEIGHT, IMAGE_WIDTH = 512, 1024
 FLOPS_G = 374.66
 
 # What is frozen in runs 5 and 6: the text names one set of layers, the parameter column fits the other.
 FROZEN_IN_TEXT = ("layer1", "layer2", "layer3", "layer4", "bn1")
 FROZEN_IN_COLUMN = ("layer3", "layer4")
-
-# Best of all, according to the study's conclusions.
-CLAIMED_BEST_LOSS = "lovasz"
 
 # number, recipe, run name, val mIoU (%), latency (unit not printed), parameters, initial lr (from the per-run details)
 _RESULTS = """

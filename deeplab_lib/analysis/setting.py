@@ -1,17 +1,13 @@
-"""Paragraphs and tables of the report that say what was run: data, model, training, recipes, costs, what is missing.
+"""Paragraphs of the report that say what was run: data, model, training, recipes, costs, what is missing.
 
 Like `prose`, all of it is computed from the runs' records; numbers are registered under `data.`, `model.`, `training.`.
 """
 
 import re
 
-import pandas as pd
-
 from deeplab_lib.analysis.captions import named
 from deeplab_lib.analysis.prose import plural, sessions
-from deeplab_lib.analysis.tables import configuration_table, measured_rows, provenance_table
-from deeplab_lib.losses import parse_expression
-from deeplab_lib.plots import changes, frozen
+from deeplab_lib.analysis.tables import measured_rows
 from deeplab_lib.recipes import RECIPES
 from deeplab_lib.words import listing
 
@@ -122,53 +118,12 @@ def motivations():
     return "\n".join(lines)
 
 
-def recipes_table():
-    """The eight configurations as the study describes them, all text, indexed by number."""
-    rows = {}
-    for number, recipe in enumerate(RECIPES.values(), 1):
-        warmup = f"warm-up over {recipe.warmup_steps} steps" if recipe.warmup_steps else ""
-        changes = [f"from epoch {change.epoch}: {_change(change)}" for change in recipe.changes]
-        power = [f"power {recipe.power:g} throughout"] if recipe.power != 0.9 else []
-        rows[number] = {
-            "run": recipe.title,
-            "weights": weights(recipe.loss),
-            "initial rate": f"{recipe.lr:g}",
-            "besides": "; ".join([*([warmup] if warmup else []), *power, *changes]) or "–",
-        }
-    return pd.DataFrame.from_dict(rows, orient="index")
-
-
-def _change(change):
-    parts = [f"power {change.power:g}"] if change.power is not None else []
-    parts += ["weights " + "/".join(f"{weight:g}" for weight in change.weights.values())] if change.weights else []
-    parts += [f"{frozen(change.freeze)} frozen"] * bool(change.freeze)
-    return ", ".join(parts)
-
-
 def latency_note(results):
     """Where the latencies of the results table come from, or why there are none."""
     if results["latency_ms"].isna().all():
         return "Latency was not measured."
     devices = listing(sorted(set(results["device"][results["latency_ms"].notna()])))
     return f"Latency is a property of the network, not of the loss: median for one image on {devices}, measured alone."
-
-
-def efficiency_table(efficiency):
-    """What each architecture costs, one row a measurement."""
-    rows = {}
-    for row in efficiency.to_dict("records"):
-        latency = row["latency_ms"] if isinstance(row["latency_ms"], dict) else {}
-        stride = ", stride 16" if row["model"].startswith("deeplabv2") and row.get("output_stride") == 16 else ""
-        name = f"{row['model']}{stride}, {row['width']}×{row['height']}"
-        rows[name if name not in rows else f"{name}, {row['device']}"] = {
-            "parameters": row["parameters"],
-            "GMACs": row["macs"] / 1e9,
-            "GFLOPs": row["flops"] / 1e9,
-            "latency": latency.get("median"),
-            **{q: latency.get(q) if latency.get("n", 1) > 1 else None for q in ("q1", "q3")},
-            "memory": row.get("peak_memory_MB"),
-        }
-    return pd.DataFrame.from_dict(rows, orient="index", dtype=float)
 
 
 def efficiency_note(efficiency):
@@ -229,51 +184,8 @@ def missing(study, others, gallery):
     return "\n".join(f"- {line}" for line in lines) or "Nothing: every figure and table could be made."
 
 
-def configurations(runs):
-    """The schedule that each run was trained with, indexed by run."""
-    table = configuration_table(runs)
-    table["weights"] = [weights(loss) for loss in table["loss"]]
-    table["changes"] = [
-        "; ".join(f"after {place:.3g}: {words}" for place, words in changes(run, join=0))
-        or ("–" if run.record else "not recorded")
-        for run in runs
-    ]
-    return table
-
-
 def configurations_note(runs):
     """What the table of configurations shows of runs whose files do not say."""
     silent = any(run.record is None for run in runs)
     told = "Of runs without a JSON file it shows what the study says of their recipe, with the study's rates and steps."
     return told if silent else ""
-
-
-def provenance(runs):
-    """What was recorded of the runs' origin, two tables of text: what all share, grouped, and runs by what differs."""
-    recorded = [run for run in runs if run.record]
-    fields = provenance_table(recorded).rename(columns={run.stem: run.label for run in recorded})
-    told = [f"configuration: {name}" for name in ("loss", "lr", "power", "warmup_steps", "recipe_warmup_steps")]
-    fields = fields.drop(index=[name for name in told if name in fields.index])
-    fields = fields.replace(r"^(\d{4}-\d\d-\d\d)T(\d\d:\d\d).*", r"\1 \2", regex=True)
-    alike = fields.nunique(axis=1) == 1
-    shared = fields[alike].iloc[:, 0] if recorded else pd.Series(dtype=object)
-    return _grouped(shared), fields[~alike].T
-
-
-def _grouped(fields):
-    """Fields ("version: numpy") as one row a group ("version"), those without a value left out."""
-    groups = {}
-    for name, value in fields.items():
-        group, _, field = name.rpartition(": ")
-        if value not in ("–", ""):
-            groups.setdefault(group or field, []).append(f"{field} {value}" if group else value)
-    rows = {group: "; ".join(values) for group, values in groups.items()}
-    return pd.DataFrame({"all runs": rows}) if rows else pd.DataFrame()
-
-
-def weights(expression):
-    """The weights of an expression's terms in their order: "0.7/0.3"; text that is no expression stays as it is."""
-    try:
-        return "/".join(f"{weight:g}" for weight, _, _ in parse_expression(expression))
-    except ValueError:
-        return expression

@@ -12,7 +12,7 @@ variance between seeds enters every standard error; with one seed that variation
 """
 
 from dataclasses import dataclass
-from itertools import combinations, count, product
+from itertools import combinations
 from math import comb
 from string import ascii_lowercase
 from typing import NamedTuple
@@ -24,6 +24,7 @@ from deeplab_lib.labels import NUM_CLASSES
 
 RESAMPLES = 10_000
 CONFIDENCE = 0.95
+SEED = 0
 MIOU = "mIoU"
 BOUNDARY = "boundary_f"
 # Fewer images than this with a class, or at all, and neither sampling error nor interval means anything.
@@ -134,13 +135,13 @@ def difference(a, b, measure=MIOU):
 class Bootstrap:
     """Resampled measures of several methods on the same images.
 
-    measures: {name: mask (K,)}. `resamples` draws from a generator seeded with `random_state`: the same runs give the
-    same intervals. `interval(contrasts)` gives intervals that hold at once for all of them.
+    measures: {name: mask (K,)}. All draws come from `SEED`: the same runs give the same intervals.
+    `interval(contrasts)` gives intervals that hold at once for all of them.
     """
 
-    def __init__(self, cells, measures=MEASURES, resamples=RESAMPLES, random_state=0):
+    def __init__(self, cells, measures=MEASURES, resamples=RESAMPLES):
         self.cells, self.measures, self.resamples = cells, measures, resamples
-        rng = np.random.default_rng(random_state)
+        rng = np.random.default_rng(SEED)
         runs, images, _ = cells.numerator.shape
         whole = np.ones((1, images))
         chunk = max(1, min(resamples, 4_000_000 // (runs * images)))
@@ -252,7 +253,7 @@ def ranking(levels, pairs):
     levels: `{method: value}`. pairs: frame of `Bootstrap.interval(all_pairs(...))`. Two methods are told apart when the
     interval of their difference leaves out zero. Returns a frame, best value first: value, best and worst (the ranks
     that the pairs allow: 1 + those surely better, to all but those surely worse), and ties (two methods share a letter
-    exactly when they are not told apart).
+    exactly when they are not told apart; eight methods have at most 18 groups, the alphabet lasts).
     """
     order = sorted(levels, key=lambda name: -levels[name])
     better = {(a, b) for a in order for b in order if a != b and surely_above(pairs, a, b)}
@@ -260,7 +261,7 @@ def ranking(levels, pairs):
     for name in order:
         above, below = sum((other, name) in better for other in order), sum((name, other) in better for other in order)
         rows[name] = {"value": levels[name], "best": 1 + above, "worst": len(order) - below, "ties": ""}
-    for letter, group in zip(_letters(), _ties(order, better), strict=False):
+    for letter, group in zip(ascii_lowercase, _ties(order, better), strict=False):
         for name in group:
             rows[name]["ties"] += letter
     return pd.DataFrame.from_dict(rows, orient="index")
@@ -284,12 +285,6 @@ def _ties(order, better):
     return sorted((sorted(group, key=order.index) for group in groups), key=lambda group: [*map(order.index, group)])
 
 
-def _letters():
-    """a, b, ..., z, aa, ab, ..."""
-    for length in count(1):
-        yield from map("".join, product(ascii_lowercase, repeat=length))
-
-
 def least_p(number_a, number_b):
     """The smallest `permutation_p` that this many runs against that many can give: they lie apart without overlap.
 
@@ -298,7 +293,7 @@ def least_p(number_a, number_b):
     return (1 + (number_a == number_b)) / comb(number_a + number_b, number_a)
 
 
-def permutation_p(a, b, most=20_000, random_state=0):
+def permutation_p(a, b, most=20_000):
     """Two-sided p of the difference of means between the runs' values `a` and `b`, by permuting which run is which.
 
     Exact while there are at most `most` ways to split the runs, otherwise from that many random ones. 1 when a side
@@ -311,7 +306,7 @@ def permutation_p(a, b, most=20_000, random_state=0):
     if comb(total, size) <= most:
         chosen = np.array(list(combinations(range(total), size)))
     else:
-        chosen = np.random.default_rng(random_state).permuted(np.tile(np.arange(total), (most, 1)), axis=1)[:, :size]
+        chosen = np.random.default_rng(SEED).permuted(np.tile(np.arange(total), (most, 1)), axis=1)[:, :size]
         chosen[0] = np.arange(size)
     sums = values[chosen].sum(1)
     means = sums / size - (values.sum() - sums) / (total - size)

@@ -1,18 +1,21 @@
 """The report's tables, as frames of plain numbers indexed by run; `Numbers.table` prints and registers them.
 
+With them what tables, figures and paragraphs alike read: measured costs, and where a run's training changed.
+
 NaN means not measured or not recorded. Published figures stand in columns of their own, named `published_...`.
 """
 
 import json
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 
 from deeplab_lib.analysis import published
 from deeplab_lib.labels import CLASS_NAMES
+from deeplab_lib.losses import parse_expression
 from deeplab_lib.recipes import RECIPES
-from deeplab_lib.results import ResultsError, methods, require_comparable
+from deeplab_lib.results import ResultsError, require_comparable
+from deeplab_lib.words import plan_change
 
 NAN = float("nan")
 
@@ -38,53 +41,85 @@ def measured_rows(efficiency, model, size, stride=8):
     return [row for row in rows if not model.startswith("deeplabv2") or row.get("output_stride", 8) == stride]
 
 
-def efficiency_of(run, efficiency, device=None):
+def efficiency_of(run, efficiency):
     """The measured row for the run's network and image size, as a dict; `{}` when it was not measured.
 
-    Without a device, one that has a latency is preferred, a GPU before a CPU.
+    One that has a latency is preferred, a GPU before a CPU.
     """
     config = run.config
     if efficiency.empty or not config:
         return {}
     size = config["image_height"], config["image_width"]
     rows = measured_rows(efficiency, config["model"], size, config.get("output_stride", 8))
-    rows = [row for row in rows if device is None or row["device"] == device]
-    timed = lambda row: isinstance(row.get("latency_ms"), dict)  # noqa: E731
-    return max(rows, key=lambda row: (timed(row), str(row["device"]).startswith("cuda")), default={})
+    return max(rows, key=lambda row: (bool(timing(row)), str(row["device"]).startswith("cuda")), default={})
+
+
+def timing(row):
+    """The latencies of a measured row in ms, `{"median", "q1", "q3", "n"}`; `{}` where it was not timed."""
+    latency = row.get("latency_ms")
+    return latency if isinstance(latency, dict) else {}
+
+
+def changes(run, join=0.03):
+    """Mid-training changes of a run as [(position on the epoch axis, words)].
+
+    Those not farther apart than the share `join` of the training are one, so that their marks can be told apart.
+    """
+    epochs, places = run.epochs or 1, {}
+    for change in (run.record or {}).get("changes", ()):
+        words = plan_change(change.get("power"), change.get("weights"), change.get("freeze"))
+        at = change["at"] * epochs
+        near = next((place for place in places if abs(place - at) <= join * epochs), at)
+        places[near] = [*places.get(near, []), words]
+    return [(place, ", then ".join(words)) for place, words in places.items()]
+
+
+def recipes_table():
+    """The eight configurations as the study describes them, all text, indexed by number."""
+    rows = {}
+    for number, recipe in enumerate(RECIPES.values(), 1):
+        warmup = f"warm-up over {recipe.warmup_steps} steps" if recipe.warmup_steps else ""
+        later = [f"from epoch {c.epoch}: {plan_change(c.power, c.weights, c.freeze)}" for c in recipe.changes]
+        power = [f"power {recipe.power:g} throughout"] if recipe.power != 0.9 else []
+        rows[number] = {
+            "run": recipe.title,
+            "weights": weights(recipe.loss),
+            "initial rate": f"{recipe.lr:g}",
+            "besides": "; ".join([*([warmup] if warmup else []), *power, *later]) or "–",
+        }
+    return pd.DataFrame.from_dict(rows, orient="index")
+
+
+def weights(expression):
+    """The weights of an expression's terms in their order: "0.7/0.3"; text that is no expression stays as it is."""
+    try:
+        return "/".join(f"{weight:g}" for weight, _, _ in parse_expression(expression))
+    except ValueError:
+        return expression
 
 
 def results_table(runs, efficiency=None):
-    """Run, method, mIoU, latency, cost and parameters, with the published figures beside.
+    """mIoU, latency, cost and parameters, with the published figures beside.
 
-    Columns: number, method, val_mIoU, best_val_mIoU (%), best_epoch, latency_ms, latency_q1, latency_q3, device, GMACs,
-    GFLOPs, parameters, trainable, trainable_at_end, published_val_mIoU, published_latency, published_FLOPs_G,
-    published_parameters.
+    Columns: val_mIoU, best_val_mIoU (%), best_epoch, latency_ms, device, GMACs, parameters, trainable_at_end,
+    published_val_mIoU, published_latency, published_FLOPs_G, published_parameters.
     """
     require_comparable(runs)
     efficiency = pd.DataFrame() if efficiency is None else efficiency
-    numbers = {key: number for number, key in enumerate(RECIPES, start=1)}
     rows = {}
     for run in runs:
         measured = efficiency_of(run, efficiency)
-        latency = measured.get("latency_ms")
-        latency = latency if isinstance(latency, dict) else {}
         record = run.record or {}
         parameters, macs = record.get("parameters", {}), measured.get("macs") or record.get("macs")
         epoch, best = run.best
         rows[run.stem] = {
-            "number": numbers.get(run.recipe, NAN),
-            "method": run.label,
             "val_mIoU": run.final_val_mIoU,
             "best_val_mIoU": best,
             "best_epoch": epoch,
-            "latency_ms": latency.get("median", NAN),
-            "latency_q1": latency.get("q1", NAN),
-            "latency_q3": latency.get("q3", NAN),
+            "latency_ms": timing(measured).get("median", NAN),
             "device": measured.get("device_name") or measured.get("device") or "not measured",
             "GMACs": macs / 1e9 if macs else NAN,
-            "GFLOPs": measured["flops"] / 1e9 if measured.get("flops") else NAN,
             "parameters": parameters.get("total", NAN),
-            "trainable": parameters.get("trainable", NAN),
             "trainable_at_end": parameters.get("trainable_at_end", NAN),
         } | _published(run)
     return pd.DataFrame.from_dict(rows, orient="index")
@@ -122,29 +157,6 @@ def published_final_table():
     return pd.DataFrame.from_dict(rows, orient="index")
 
 
-def durations(runs):
-    """Seconds of all epochs, of a mean epoch, and the number of epochs."""
-    rows = {
-        run.stem: {
-            "total_s": float(run.table["Runtime"].sum()),
-            "epoch_s": float(run.table["Runtime"].mean()),
-            "epochs": run.epoch,
-        }
-        for run in runs
-    }
-    return pd.DataFrame.from_dict(rows, orient="index")
-
-
-def seeds_table(runs):
-    """Per method: n seeds, mean and standard deviation (n - 1) of the final val mIoU; sd is NaN with one seed."""
-    rows = {}
-    for method, members in methods(runs).items():
-        values = np.array([run.final_val_mIoU for run in members])
-        spread = float(values.std(ddof=1)) if len(values) > 1 else NAN
-        rows[method] = {"method": members[0].title, "n": len(values), "mean": float(values.mean()), "sd": spread}
-    return pd.DataFrame.from_dict(rows, orient="index")
-
-
 def class_shares(runs):
     """Share of every class in the labelled validation pixels, in percent, by class name; None without an NPZ."""
     confusion = next((run.arrays["confusion"] for run in runs if run.arrays), None)
@@ -154,45 +166,46 @@ def class_shares(runs):
     return pd.Series(100 * pixels / pixels.sum(), index=CLASS_NAMES)
 
 
-def configuration_table(runs):
-    """What each run was trained with, and why: loss, lr, power, warmup_steps, changes, batch_size, seed, motivation.
+def efficiency_table(efficiency):
+    """What each architecture costs, one row a measurement."""
+    rows = {}
+    for row in efficiency.to_dict("records"):
+        latency = timing(row)
+        stride = ", stride 16" if row["model"].startswith("deeplabv2") and row.get("output_stride") == 16 else ""
+        name = f"{row['model']}{stride}, {row['width']}×{row['height']}"
+        rows[name if name not in rows else f"{name}, {row['device']}"] = {
+            "parameters": row["parameters"],
+            "GMACs": row["macs"] / 1e9,
+            "GFLOPs": row["flops"] / 1e9,
+            "latency": latency.get("median"),
+            **{q: latency.get(q) if latency.get("n", 1) > 1 else None for q in ("q1", "q3")},
+            "memory": row.get("peak_memory_MB"),
+        }
+    return pd.DataFrame.from_dict(rows, orient="index", dtype=float)
 
-    For a run without JSON, what its recipe says; its batch size is NaN.
+
+def configurations(runs):
+    """The schedule that each run was trained with: weights, lr, power, warmup_steps, changes.
+
+    For a run without JSON, what its recipe says; when it changed is not recorded.
     """
     rows = {}
     for run in runs:
-        plan = RECIPES.get(run.config.get("schedule") or run.recipe or "ce")
+        plan = RECIPES[run.config.get("schedule") or run.recipe or "ce"]
         config = {"lr": plan.lr, "power": plan.power, "warmup_steps": plan.warmup_steps} | run.config
-        rows[run.stem] = {
-            "method": run.label,
-            "loss": (run.record or {}).get("loss") or (RECIPES[run.recipe].loss if run.recipe else "not recorded"),
-            "lr": config["lr"],
-            "power": config["power"],
-            "warmup_steps": config["warmup_steps"],
-            "changes": "; ".join(_change(change) for change in (run.record or {}).get("changes", ())) or "–",
-            "batch_size": config.get("batch_size", NAN),
-            "seed": run.seed,
-            "motivation": RECIPES[run.recipe].motivation if run.recipe else "–",
-        }
+        loss = (run.record or {}).get("loss") or (RECIPES[run.recipe].loss if run.recipe else "not recorded")
+        told = [f"after {place:.3g}: {words}" for place, words in changes(run, join=0)]
+        rows[run.stem] = {"weights": weights(loss)} | {name: config[name] for name in ("lr", "power", "warmup_steps")}
+        rows[run.stem]["changes"] = "; ".join(told) or ("–" if run.record else "not recorded")
     return pd.DataFrame.from_dict(rows, orient="index")
 
 
-def _change(change):
-    """One mid-training change of a record as text."""
-    parts = [f"power {change['power']:g}"] if change.get("power") is not None else []
-    parts += ["weights " + ", ".join(f"{k} {v:g}" for k, v in change["weights"].items())] if change["weights"] else []
-    parts += ["frozen: " + ", ".join(change["freeze"])] if change.get("freeze") else []
-    return f"from epoch {change['epoch']:.3g}: " + ", ".join(parts)
-
-
 def provenance_table(runs):
-    """Everything recorded of where each run came from: one column a run, one row a field, all text."""
+    """Everything that the records of `runs` say of their origin: one column a run, one row a field, all text."""
     return pd.DataFrame({run.stem: _provenance(run) for run in runs}).fillna("not recorded")
 
 
 def _provenance(run):
-    if run.record is None:
-        return {"files": run.path.name, "lacks": "; ".join(run.missing), "notes": "; ".join(run.notes) or "none"}
     record, sessions = run.record, run.record.get("sessions", [])
     last = sessions[-1] if sessions else {}
     broken = [session for session in sessions if session.get("reason") != "finished"]
@@ -218,15 +231,24 @@ def _text(value):
     return "–" if value is None else ", ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
 
 
-def missing(runs):
-    """What the runs' files cannot tell: one line a run that lacks something, for the report."""
-    return [f"{run.label} ({run.path.name}): {'; '.join(run.missing)}" for run in runs if run.missing]
+def provenance(runs):
+    """What was recorded of the runs' origin, two tables of text: what all share, grouped, and runs by what differs."""
+    recorded = [run for run in runs if run.record]
+    fields = provenance_table(recorded).rename(columns={run.stem: run.label for run in recorded})
+    told = [f"configuration: {name}" for name in ("loss", "lr", "power", "warmup_steps", "recipe_warmup_steps")]
+    fields = fields.drop(index=[name for name in told if name in fields.index])
+    fields = fields.replace(r"^(\d{4}-\d\d-\d\d)T(\d\d:\d\d).*", r"\1 \2", regex=True)
+    alike = fields.nunique(axis=1) == 1
+    shared = fields[alike].iloc[:, 0] if recorded else pd.Series(dtype=object)
+    return _grouped(shared), fields[~alike].T
 
 
-def unfinished(runs):
-    """One line for each run that has not reached its last epoch."""
-    return [
-        f"{run.label}: epoch {run.epoch}" + (f" of {run.epochs}" if run.epochs else "")
-        for run in runs
-        if not run.finished
-    ]
+def _grouped(fields):
+    """Fields ("version: numpy") as one row a group ("version"), those without a value left out."""
+    groups = {}
+    for name, value in fields.items():
+        group, _, field = name.rpartition(": ")
+        if value not in ("–", ""):
+            groups.setdefault(group or field, []).append(f"{field} {value}" if group else value)
+    rows = {group: "; ".join(values) for group, values in groups.items()}
+    return pd.DataFrame({"all runs": rows}) if rows else pd.DataFrame()
