@@ -1,6 +1,5 @@
 """Every knob of a run in one frozen dataclass, checked before anything is loaded."""
 
-import ast
 import math
 import os
 import re
@@ -15,6 +14,7 @@ from deeplab_lib.augment import LEVELS
 from deeplab_lib.files import data_folder, project_root
 from deeplab_lib.losses import TERMS, canonical, make_loss, parse_expression
 from deeplab_lib.ours import OURS
+from deeplab_lib.parameters import check_parameters
 from deeplab_lib.recipes import PRESETS, RECIPES
 from deeplab_lib.safety import plainly
 from deeplab_lib.schedule import PolyLR
@@ -310,17 +310,12 @@ class Config:
         return knobs | extra | {"warmup": [self.plan.warmup_steps, self.scale.warmup], "preset": self.preset}
 
 
+KNOBS = {item.name: item for item in fields(Config)}
+
+
 def beyond_study():
     """The knobs for what the study did not do."""
     return [item for item in fields(Config) if item.metadata["plain"] is not None]
-
-
-def check_names(names):
-    """Raise ValueError for a name that is no knob: what a notebook does with its injected parameters."""
-    valid = [item.name for item in fields(Config)]
-    for name in names:
-        if name not in valid:
-            raise ValueError(f"no parameter {name!r}{did_you_mean(name, valid)}; parameters: {', '.join(valid)}")
 
 
 def checked(item, value):
@@ -370,17 +365,6 @@ def coerce(name, value, kind):
 
 @plainly
 def from_notebook(namespace):
-    """The `Config` of a notebook's parameters, given its `globals()`.
-
-    A name that stands in the parameters cell, or in the cell papermill injects after it, and is no knob is refused.
-    """
-    cells = [cell for cell in namespace.get("In", ()) if cell.lower().startswith("# parameters")]
-    check_names([name for cell in cells for name in assigned(cell)])
-    return Config(**{item.name: namespace[item.name] for item in fields(Config) if item.name in namespace})
-
-
-def assigned(source):
-    """Names that a cell of plain assignments sets."""
-    for node in ast.parse(source).body:
-        if isinstance(node, ast.Assign):
-            yield from (target.id for target in node.targets if isinstance(target, ast.Name))
+    """The `Config` of a notebook's parameters, given its `globals()`; a name among them that is no knob is refused."""
+    check_parameters(namespace, KNOBS)
+    return Config(**{name: namespace[name] for name in KNOBS if name in namespace})

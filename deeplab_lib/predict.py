@@ -15,18 +15,17 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from deeplab_lib import checkpoint
 from deeplab_lib.architectures import make_model
 from deeplab_lib.cityscapes import as_rgb, read_image, read_labels, read_png, resize_image, scan
-from deeplab_lib.config import assigned
 from deeplab_lib.files import absolute, in_project, project_root, write_atomic, write_text
 from deeplab_lib.labels import CLASS_NAMES, ID_OF_TRAIN_ID, NUM_CLASSES, PALETTE, TRAIN_ID_OF_ID, colorize
 from deeplab_lib.machine import autocast, best_amp, check_device
 from deeplab_lib.metrics import ConfusionMatrix
 from deeplab_lib.normalization import NORMALIZATIONS, Normalization
-from deeplab_lib.plots import figure, styled
+from deeplab_lib.parameters import check_parameters
 from deeplab_lib.progress import Progress
 from deeplab_lib.safety import plainly
 from deeplab_lib.show import overlay
+from deeplab_lib.style import figure, styled
 from deeplab_lib.views import Views
-from deeplab_lib.words import did_you_mean
 
 PHOTOGRAPHS = (".jpg", ".jpeg", ".png", ".webp", ".tif", ".tiff", ".bmp")
 OTHER_PICTURES = (".heic", ".heif", ".avif", ".gif", ".jxl", ".jp2", ".dng", ".cr2", ".cr3", ".nef", ".arw")
@@ -67,15 +66,9 @@ class TrainedRun:
 
 
 @plainly
-def check_parameters(namespace):
-    """Raise ValueError for a name set in the notebook's parameters cell, or by papermill, that means nothing there.
-
-    And for a number of photographs to show that is none.
-    """
-    cells = [cell for cell in namespace.get("In", ()) if cell.lower().startswith("# parameters")]
-    for name in (name for cell in cells for name in assigned(cell)):
-        if name not in PARAMETERS:
-            raise ValueError(f"no parameter {name!r}{did_you_mean(name, PARAMETERS)}; valid: {', '.join(PARAMETERS)}")
+def check_settings(namespace):
+    """Refuse a parameter that predict.ipynb does not have, and a number of photographs to show that is none."""
+    check_parameters(namespace, PARAMETERS)
     shown = namespace.get("shown", 0)
     if not isinstance(shown, int) or shown < 0:
         raise ValueError(f"shown is {shown!r}; it must be a whole number, 0 or more")

@@ -8,7 +8,7 @@ from matplotlib.patches import Patch
 from deeplab_lib import augment
 from deeplab_lib.labels import CLASS_NAMES, IGNORE_INDEX, NUM_CLASSES, PALETTE, colorize
 from deeplab_lib.machine import CHOICES
-from deeplab_lib.plots import LOOKS, styled
+from deeplab_lib.style import LOOKS, styled
 from deeplab_lib.words import plan_change
 
 GREY = "0.45"

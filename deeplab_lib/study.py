@@ -10,8 +10,9 @@ import psutil
 import torch
 
 from deeplab_lib.cityscapes import scan
-from deeplab_lib.config import Config, check_names, coerce
+from deeplab_lib.config import KNOBS, Config, coerce
 from deeplab_lib.files import jsonable, read_json, write_json
+from deeplab_lib.parameters import check_names
 from deeplab_lib.recipes import RECIPES
 from deeplab_lib.record import differences
 from deeplab_lib.words import did_you_mean
@@ -57,7 +58,7 @@ def complete(settings):
 def _check_parameters(parameters):
     if not isinstance(parameters, dict):
         raise ValueError(f"parameters is {parameters!r}; it must name values: {{epochs: 20}}")
-    check_names(parameters)
+    check_names(parameters, KNOBS)
     for name in parameters:
         if name in TAKEN:
             raise ValueError(f"parameters sets {name}; use {TAKEN[name]} instead")

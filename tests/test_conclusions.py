@@ -8,8 +8,7 @@ import pandas as pd
 import pytest
 from synthetic_runs import study_in_memory, write_runs
 
-from deeplab_lib import plots
-from deeplab_lib.analysis import claims, conclusions, pictures, prose, setting, tables
+from deeplab_lib.analysis import claims, conclusions, pictures, plots, prose, setting, tables
 from deeplab_lib.analysis.captions import against_ce, named
 from deeplab_lib.analysis.claims import UNTOLD
 from deeplab_lib.analysis.evidence import Evidence

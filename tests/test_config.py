@@ -1,19 +1,19 @@
 """Parameters: what each may be, what is meant by text, what is refused and how."""
 
 import json
-from dataclasses import FrozenInstanceError, fields
+from dataclasses import FrozenInstanceError
 
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from deeplab_lib.config import Config, check_names, coerce, from_notebook
+from deeplab_lib.config import KNOBS, Config, coerce, from_notebook
 from deeplab_lib.losses import canonical, make_loss
 from deeplab_lib.machine import check_device
+from deeplab_lib.parameters import check_names
 from deeplab_lib.recipes import PRESETS, RECIPES
 
-KNOBS = {item.name: item for item in fields(Config)}
 RANGED = [name for name, item in KNOBS.items() if item.metadata["low"] is not None]
 CHOSEN = [name for name, item in KNOBS.items() if item.metadata["choices"]]
 
@@ -153,14 +153,14 @@ def test_a_misspelt_name_is_refused_and_the_right_one_offered(name, place, lette
     if misspelt in KNOBS:
         return
     with pytest.raises(ValueError, match=f"no parameter '{misspelt}'.*; parameters: loss, data, preset"):
-        check_names([misspelt])
+        check_names([misspelt], KNOBS)
     with pytest.raises(TypeError):
         Config(**{misspelt: 1})
 
 
 def test_did_you_mean():
     with pytest.raises(ValueError, match=r"no parameter 'losss', did you mean 'loss'\?"):
-        check_names(["seed", "losss"])
+        check_names(["seed", "losss"], KNOBS)
 
 
 # -- the notebook's parameters -----------------------------------------------------------------------------------------

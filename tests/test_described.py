@@ -5,8 +5,7 @@ import pandas as pd
 import pytest
 from synthetic_runs import write_runs
 
-from deeplab_lib import plots
-from deeplab_lib.analysis import gallery, pictures
+from deeplab_lib.analysis import gallery, pictures, plots
 from deeplab_lib.analysis.described import describe
 from deeplab_lib.analysis.numbers import Numbers
 from deeplab_lib.results import read_runs

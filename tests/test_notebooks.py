@@ -15,8 +15,8 @@ import papermill
 import pytest
 
 from deeplab_lib import bootstrap
-from deeplab_lib.config import assigned
 from deeplab_lib.files import in_project
+from deeplab_lib.parameters import assigned
 
 ROOT = Path(__file__).parents[1]
 NOTEBOOKS = sorted((ROOT / "notebooks").rglob("*.ipynb"))

@@ -8,16 +8,18 @@ import pytest
 from matplotlib.text import Text
 from synthetic_runs import write_runs
 
-from deeplab_lib import plots, show
-from deeplab_lib.analysis import captions, pictures, prose
-from deeplab_lib.analysis.gallery import Gallery, check_parameters
+from deeplab_lib import show
+from deeplab_lib.analysis import captions, pictures, plots, prose
+from deeplab_lib.analysis.gallery import Gallery
 from deeplab_lib.analysis.numbers import Numbers
+from deeplab_lib.analysis.plots import Missing
 from deeplab_lib.analysis.tables import changes, final_table, results_table
 from deeplab_lib.config import Config
 from deeplab_lib.labels import CLASS_NAMES
-from deeplab_lib.plots import LOOKS, Missing
+from deeplab_lib.parameters import check_parameters
 from deeplab_lib.recipes import RECIPES
 from deeplab_lib.results import read_runs
+from deeplab_lib.style import LOOKS
 
 
 @pytest.fixture(scope="module")

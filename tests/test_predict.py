@@ -505,17 +505,17 @@ class TestNotebook:
     def test_a_misspelt_parameter_is_refused(self):
         cell = "# Parameters\nphotograph = '/home/me'"
         with pytest.raises(ValueError, match="no parameter 'photograph', did you mean 'photographs'") as error:
-            predict.check_parameters({"In": ["", cell]})
+            predict.check_settings({"In": ["", cell]})
         one_line(error)
         cells = nbformat.read(NOTEBOOK, 4).cells
         source = next(cell.source for cell in cells if "parameters" in cell.metadata.get("tags", ()))
-        predict.check_parameters({"In": [source], "shown": 0})
+        predict.check_settings({"In": [source], "shown": 0})
         assert all(f"\n{name} = " in source for name in predict.PARAMETERS)
 
     @pytest.mark.parametrize("shown", [-1, 1.5, "all", None])
     def test_a_number_of_pictures_that_is_none_is_refused(self, shown):
         with pytest.raises(ValueError, match=r"shown is .*; it must be a whole number, 0 or more") as error:
-            predict.check_parameters({"shown": shown})
+            predict.check_settings({"shown": shown})
         one_line(error)
 
     def test_results_lie_where_they_are_wanted_but_in_no_file(self, tmp_path, monkeypatch):

@@ -8,11 +8,9 @@ from IPython.display import HTML, Markdown, display
 from deeplab_lib import report
 from deeplab_lib.analysis.captions import FIGURES, INTERVALS, TABLES, named
 from deeplab_lib.analysis.described import describe
-from deeplab_lib.config import assigned
-from deeplab_lib.plots import Missing, laid_out, sign
+from deeplab_lib.analysis.plots import Missing
 from deeplab_lib.results import methods
-from deeplab_lib.safety import plainly
-from deeplab_lib.words import did_you_mean
+from deeplab_lib.style import laid_out, sign
 
 
 class Gallery:
@@ -83,15 +81,6 @@ def warn(text):
         style = "color:#8c1d18; background-color:#fdecea; padding:0.6em; text-align:left"
         box = f'<table><tbody><tr><td style="{style}"><b>Note.</b> {html.escape(text)}</td></tr></tbody></table>'
         display(HTML(box))
-
-
-@plainly
-def check_parameters(namespace, valid):
-    """Refuse a papermill parameter that the notebook does not have; `namespace` is its `globals()`."""
-    cells = [cell for cell in namespace.get("In", ()) if cell.lower().startswith("# parameters")]
-    for name in (name for cell in cells for name in assigned(cell)):
-        if name not in valid:
-            raise ValueError(f"no parameter {name!r}{did_you_mean(name, valid)}; parameters: {', '.join(valid)}")
 
 
 def newest(runs):

@@ -10,10 +10,10 @@ import pandas as pd
 
 from deeplab_lib.analysis.evidence import RARE_SHARE
 from deeplab_lib.analysis.pictures import scores_of
+from deeplab_lib.analysis.plots import duration_unit
 from deeplab_lib.analysis.statistics import MIOU
 from deeplab_lib.analysis.tables import changes
 from deeplab_lib.labels import CLASS_NAMES
-from deeplab_lib.plots import duration_unit
 from deeplab_lib.recipes import RECIPES
 from deeplab_lib.results import methods, schedule
 from deeplab_lib.words import listing, signed

@@ -5,51 +5,17 @@ at which it is printed. Where the runs lack what a figure needs, the function ra
 leave the figure out and say why. Figures made of cells and pixels are in `pictures`.
 """
 
-from functools import wraps
 from itertools import cycle
-from typing import NamedTuple
 
-import matplotlib as mpl
 import numpy as np
 import pandas as pd
-from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
 
 from deeplab_lib.analysis.tables import changes, efficiency_of, timing
 from deeplab_lib.recipes import PLAN_EPOCHS, Change
 from deeplab_lib.schedule import PolyLR
-
-WIDTH = 6.3  # inches: the text width of an A4 page, so that 8 pt here are 8 pt on paper
-
-STYLE = {
-    "font.size": 8,
-    "axes.titlesize": 8,
-    "axes.labelsize": 8,
-    "xtick.labelsize": 7,
-    "ytick.labelsize": 7,
-    "legend.fontsize": 7,
-    "legend.frameon": False,
-    "legend.handlelength": 3.4,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.linewidth": 0.6,
-    "axes.grid": True,
-    "axes.axisbelow": True,
-    "grid.color": "0.9",
-    "grid.linewidth": 0.5,
-    "xtick.major.width": 0.6,
-    "ytick.major.width": 0.6,
-    "lines.linewidth": 1.3,
-    "lines.markersize": 3.6,
-    "figure.dpi": 150,
-    "savefig.dpi": 150,
-    "svg.hashsalt": "deeplab-losses",  # the same runs give the same bytes
-    "image.interpolation": "nearest",
-    "figure.autolayout": False,
-    "figure.constrained_layout.use": False,
-}
-
+from deeplab_lib.style import STRANGERS, figure, looks, styled
 
 COSTS = {
     "gmacs": "multiply-adds per image (G)",
@@ -60,66 +26,6 @@ COSTS = {
 
 class Missing(ValueError):
     """The runs lack what a figure is drawn from; the message names it."""
-
-
-class Look(NamedTuple):
-    """How one run is drawn in every figure: colour, dash pattern, marker."""
-
-    color: str
-    dash: str | tuple
-    marker: str
-
-
-# Lightness rises by about 8 (CIE L*) from one colour to the next, so the eight stay apart in greyscale; hues were
-# chosen to stay apart under protanopia, deuteranopia and tritanopia too. Dashes and markers say it a third time.
-LOOKS = {
-    "ce": Look("#1b1b1b", "-", "o"),
-    "ce_tversky": Look("#72270f", (0, (5, 1.2)), "s"),
-    "ce_lovasz": Look("#703897", (0, (1.2, 1)), "^"),
-    "ce_dice": Look("#4851ea", (0, (5, 1.2, 1.2, 1.2)), "D"),
-    "ce_lovasz_warmup": Look("#d2447c", (0, (12, 1)), "v"),
-    "ce_focal": Look("#7d9747", (0, (8, 1.5)), "P"),
-    "ce_lovasz_dice": Look("#24adf1", (0, (5, 1, 1.2, 1, 1.2, 1)), "X"),
-    "ce_lovasz_focal": Look("#f8a924", (0, (2.5, 1)), "<"),
-}
-_EXTRA = tuple(Look(c, (0, (1, 0.6 * n)), m) for n, (c, m) in enumerate([("0.25", ">"), ("0.5", "h"), ("0.7", "d")], 1))
-
-
-def styled(draw):
-    """Draw in the report's style, whatever the reader's own settings are."""
-
-    @wraps(draw)
-    def drawn(*args, **kwargs):
-        with mpl.rc_context(STYLE):
-            return draw(*args, **kwargs)
-
-    return drawn
-
-
-def looks(runs):
-    """{stem: Look} by recipe; runs without a recipe are drawn in grey. Seeds and variants share their recipe's look."""
-    strangers = iter(_EXTRA * len(runs))
-    return {run.stem: LOOKS.get(run.recipe) or next(strangers) for run in runs}
-
-
-def figure(height, rows=1, columns=1, **subplots):
-    """A figure of the report's width, `height` inches high, and its axes."""
-    fig = Figure(figsize=(WIDTH, height), layout="constrained")
-    return fig, fig.subplots(rows, columns, **subplots)
-
-
-def sign(fig, text):
-    """Name data set, preset and length of training in the figure's corner, so that it says so wherever it is pasted."""
-    fig.suptitle(text, x=0.995, ha="right", fontsize=5.5, color="0.35")
-    return fig
-
-
-@styled
-def laid_out(fig):
-    """Lay a figure out once and for all; with a layout engine left, every saving would draw it twice."""
-    fig.get_layout_engine().execute(fig)
-    fig.set_layout_engine(None)
-    return fig
 
 
 def _each(runs, *columns):
@@ -488,7 +394,7 @@ def cost_points(runs, efficiency):
     """
     finished = [run for run in runs if run.finished and run.config]
     others = [run for run in finished if run.config["model"] != finished[0].config["model"]]
-    look, rows = looks(runs) | dict(zip([run.stem for run in others], cycle(_EXTRA), strict=False)), []
+    look, rows = looks(runs) | dict(zip([run.stem for run in others], cycle(STRANGERS), strict=False)), []
     for run in finished:
         measured, record = efficiency_of(run, efficiency), run.record
         macs = record.get("macs") or measured.get("macs")
