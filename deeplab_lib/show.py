@@ -71,17 +71,21 @@ def picture(ax, pixels, title=""):
 
 @styled
 def schedule(config, steps_per_epoch):
-    """The learning rate of every step, with the changes of the recipe marked where they act."""
+    """The learning rate of every step, with the changes of the recipe numbered where they act."""
     plan = config.poly(steps_per_epoch)
     epochs = np.arange(plan.total_steps) / steps_per_epoch
     fig = Figure(figsize=(7, 2.4), layout="constrained")
     ax = fig.subplots()
     ax.plot(epochs, [plan.lr(step) for step in range(plan.total_steps)], color=look(config).color)
-    for change in config.plan.changes:
+    told = []
+    for number, change in enumerate(config.plan.changes, 1):
         at = change.first_step(plan.total_steps) / steps_per_epoch
         ax.axvline(at, color=GREY, lw=0.8, ls=":")
-        words = plan_change(change.power, change.weights, change.freeze)
-        ax.annotate(words, (at, 0.99), xycoords=("data", "axes fraction"), rotation=90, va="top", fontsize=5.5)
+        ax.annotate(f"{number}", (at, 1.01), xycoords=("data", "axes fraction"), ha="center", fontsize=7)
+        told.append(f"{number}  {plan_change(change.power, change.weights, change.freeze)}")
+    # Where the rate has fallen there is room.
+    place = {"transform": ax.transAxes, "ha": "right", "va": "top", "multialignment": "left"}
+    ax.text(0.985, 0.93, "\n".join(told), **place, fontsize=7, backgroundcolor="w")
     ax.set(xlabel="epochs trained", ylabel="base learning rate", xlim=(0, config.epochs), ylim=(0, None))
     ax.locator_params(axis="x", integer=True)
     return fig
@@ -96,9 +100,8 @@ def look(config):
 def curves(history, config):
     """Losses and mIoU against the epoch; `history` is the rows of the run's CSV so far."""
     table = pd.DataFrame(history)
-    fig = Figure(
-        figsize=(8.2, 2.7)
-    )  # laid out by hand: it is drawn after every epoch, and a layout takes as long again
+    # Laid out by hand: it is drawn after every epoch, and a layout takes as long again.
+    fig = Figure(figsize=(8.2, 2.7))
     room = {"left": 0.07, "right": 0.99, "bottom": 0.16, "top": 0.9, "wspace": 0.18}
     color, axes = look(config).color, fig.subplots(1, 2, gridspec_kw=room)
     for ax, column, label in zip(axes, ("loss", "mIoU"), ("loss of this run", "mIoU (%)"), strict=True):
