@@ -106,6 +106,15 @@ def load_newest(files):
     return None, warnings
 
 
+def lock_seconds():
+    """`$DEEPLAB_LOCK_SECONDS`, for which a run waits that another process holds; -1, for ever, where it is not set."""
+    wish = os.environ.get("DEEPLAB_LOCK_SECONDS", "-1")
+    try:
+        return float(wish)
+    except ValueError:
+        raise plain(ValueError(f"$DEEPLAB_LOCK_SECONDS is {wish!r}; it must be a number of seconds")) from None
+
+
 @contextmanager
 def run_lock(files, patience=None, say=print):
     """Hold the run for this process; a second process waits, saying who holds it.
@@ -114,7 +123,7 @@ def run_lock(files, patience=None, say=print):
     (None: $DEEPLAB_LOCK_SECONDS, else for ever), then TimeoutError. Raises ValueError where nothing can be written.
     """
     path, holder = files.path(".lock"), files.path(".holder")
-    patience = float(os.environ.get("DEEPLAB_LOCK_SECONDS", -1)) if patience is None else patience
+    patience = lock_seconds() if patience is None else patience
     lock = filelock.FileLock(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

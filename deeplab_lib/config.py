@@ -11,7 +11,7 @@ import torch
 from deeplab_lib import cityscapes, machine
 from deeplab_lib.architectures import ARCHITECTURES, TORCHVISION_NETWORKS, check_model
 from deeplab_lib.augment import LEVELS
-from deeplab_lib.files import data_folder, project_root
+from deeplab_lib.files import data_folder, for_project, project_root
 from deeplab_lib.losses import TERMS, canonical, make_loss, parse_expression
 from deeplab_lib.ours import OURS
 from deeplab_lib.parameters import check_parameters
@@ -86,7 +86,7 @@ class Config:
         for item in fields(self):
             self._set(item.name, checked(item, getattr(self, item.name)))
         self._set("loss", self._canonical_loss())
-        self._set("out_dir", self.out_dir and os.path.expanduser(self.out_dir))
+        self._set("out_dir", self.out_dir and str(for_project(self.out_dir)))
         self._set("data", str(cityscapes.data_root(self.data) or ""))
         if self.preset == "auto":
             self._set("preset", "paper" if self.data else "demo")
@@ -339,7 +339,8 @@ def checked(item, value):
             hint = did_you_mean(value, map(str, about["choices"]))
             raise ValueError(f"{item.name} is {value!r}{hint}; valid: {', '.join(map(str, about['choices']))}")
     if about["low"] is not None and not about["low"] <= value <= about["high"]:
-        raise ValueError(f"{item.name} is {value:g}; it must lie between {about['low']:g} and {about['high']:g}")
+        form = ".15g" if about["kind"] is float else "d"
+        raise ValueError(f"{item.name} is {value:{form}}; it must lie between {about['low']} and {about['high']}")
     if item.name == "lr" and value == 0:
         raise ValueError("lr is 0; it must be positive")
     return value

@@ -37,7 +37,7 @@ with warnings.catch_warnings():
     from fvcore.nn.jit_handles import conv_flop_count, get_shape
 
 WARM_UP, TIMED = 10, 100
-FEWEST = 4  # passes that a budget must hold: a first, cold one alone takes up to twice as long as those that follow
+FEWEST = 4  # passes that a budget must hold, and that are timed: one alone may have been disturbed
 PAPER_SIZE = (512, 1024)
 SMALL = 2**16  # pixels up to which counting without data saves less than the 2 s for which PyTorch loads its compiler
 COMPARED = ("deeplabv2_resnet101", *TORCHVISION_NETWORKS)
@@ -118,12 +118,12 @@ def time_runs(run, synchronize, most, seconds, least=1):
 
 
 def latency_ms(run, synchronize, budget):
-    """Milliseconds a call of `run`, see `quartiles`: up to 100 calls after up to 10 to warm up, at least one.
+    """Milliseconds a call of `run`, see `quartiles`: up to 100 calls after up to 10 to warm up, at least `FEWEST`.
 
-    The timed calls fit into `budget` seconds if more than one is made, the others into a quarter of it.
+    The timed calls fit into `budget` seconds if more than those are made, the others into a quarter of it.
     """
     time_runs(run, synchronize, WARM_UP, budget / 4, least=0)
-    return quartiles(time_runs(run, synchronize, TIMED, budget))
+    return quartiles(time_runs(run, synchronize, TIMED, budget, FEWEST))
 
 
 def quartiles(durations):
@@ -224,8 +224,9 @@ def measure(models, sizes, device="auto", budget=4.0, say=print, options=None):
         row = cost_row(name, model, size, device)
         expected = row["macs"] / speed
         timed = min(1.25 * budget, (WARM_UP + TIMED) * expected) if FEWEST * expected <= budget else 0
-        told = f"{number}/{len(models)} {name} {size[1]}x{size[0]}: {row['macs'] / 1e9:.2f} GMACs"
-        say(f"{told}, about {timed + 2:.0f} s" if budget else told)
+        told = f"{name} {size[1]}x{size[0]}: {row['macs'] / 1e9:.2f} GMACs"
+        told += f", about {timed + 2:.0f} s" if timed else ""
+        say(f"{number}/{len(models)} {told}" if budget else told)
         add_timings(row, make_model(name, **about) if timed else model, budget, expected, device)
         yield row
 

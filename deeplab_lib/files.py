@@ -101,6 +101,15 @@ def in_project(path):
     return path if path.exists() else project_root() / path
 
 
+def for_project(path):
+    """Where to write `path`, `~` meaning home: below a folder of the project a relative one is meant in the project.
+
+    So `runs/mine` is the same for a notebook, whose kernel starts in `notebooks/`, and for the shell.
+    """
+    path, root = Path(path).expanduser(), project_root()
+    return path if path.exists() or root not in Path.cwd().parents else root / path
+
+
 def project_root():
     """The folder of the kit: the first one upwards from here, or from this package, that holds `notebooks/`.
 

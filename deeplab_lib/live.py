@@ -34,7 +34,9 @@ class Live:
         epoch = epoch_seconds(run.config, run.model, run.steps_per_epoch, len(run.data.val))
         expected = epoch * (run.config.epochs - run.step / run.steps_per_epoch)
         going = f"continues at epoch {run.epoch}, step {run.step_in_epoch}" if run.step else "starts"
-        print(f"{run.files.stem} {going}; about {duration(expected)} to go on this machine ({run.config.device})")
+        left = f"about {duration(expected)} to go on this machine ({run.config.device})"
+        done = run.epoch > run.config.epochs
+        print(f"{run.files.stem} " + ("is trained; what is left is its summary" if done else f"{going}; {left}"))
         for warning in run.warnings:
             print(f"note: {warning}")
         self.started, self.first_step, self.beat_at = time.monotonic(), run.step, time.monotonic()

@@ -15,7 +15,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from deeplab_lib import checkpoint
 from deeplab_lib.architectures import make_model
 from deeplab_lib.cityscapes import as_rgb, read_image, read_labels, read_png, resize_image, scan
-from deeplab_lib.files import absolute, in_project, project_root, write_atomic, write_text
+from deeplab_lib.files import absolute, for_project, in_project, project_root, write_atomic, write_text
 from deeplab_lib.labels import CLASS_NAMES, ID_OF_TRAIN_ID, NUM_CLASSES, PALETTE, TRAIN_ID_OF_ID, colorize
 from deeplab_lib.machine import autocast, best_amp, check_device
 from deeplab_lib.metrics import ConfusionMatrix
@@ -39,9 +39,12 @@ PARAMETERS = ("run", "photographs", "shown", "out_dir", "data", "split", "device
 
 @dataclass(frozen=True)
 class TrainedRun:
-    """A network with the preprocessing it was trained with; `size` is its training input (height, width), `data` the
-    root of its data set."""
+    """A network with the preprocessing it was trained with.
 
+    folder: name of the folder of the run's files. size: its training input (height, width). data: root of its data.
+    """
+
+    folder: str
     stem: str
     model: torch.nn.Module
     normalization: Normalization
@@ -75,9 +78,13 @@ def check_settings(namespace):
 
 
 @plainly
-def results_folder(out_dir, stem):
-    """The folder `out_dir` of the results; None: `runs/predictions/<stem>` in the project. ValueError for a file."""
-    out = Path(out_dir).expanduser() if out_dir else project_root() / "runs" / "predictions" / stem
+def results_folder(out_dir, run):
+    """The folder `out_dir` of the results of `run`; None: `runs/predictions/<its folder>/<its stem>` in the project.
+
+    ValueError for a file.
+    """
+    usual = project_root() / "runs" / "predictions" / run.folder / run.stem
+    out = for_project(out_dir) if out_dir else usual
     file = next((path for path in (out, *out.parents) if path.is_file()), None)
     if file:
         raise ValueError(f"{file} is a file: name a folder as out_dir")
@@ -135,7 +142,8 @@ def load_run(path=None, device="auto"):
         raise ValueError(f"{path} holds no run of this kit ({type(error).__name__}: {reason})") from None
     model = model.eval().to(device, memory_format=torch.channels_last)
     tta = config.get("tta", "none")
-    return TrainedRun(path.name.removesuffix(ENDING), model, normalization, size, data, device, amp, tta)
+    folder, stem = path.absolute().parent.name, path.name.removesuffix(ENDING)
+    return TrainedRun(folder, stem, model, normalization, size, data, device, amp, tta)
 
 
 # -- the test server -----------------------------------------------------------------------------------------------

@@ -3,6 +3,7 @@
 Without a folder it is that of `workflow/config.yaml`, with the runs planned there, and every other one in `runs/`.
 """
 
+import argparse
 import sys
 import time
 from pathlib import Path
@@ -107,7 +108,9 @@ def main(folders):
     """Print the status of each folder; without one, of the planned runs and of every other folder in `runs/`."""
     try:
         planned, stems = plan()
-    except (OSError, ValueError, yaml.YAMLError) as error:
+    except yaml.MarkedYAMLError as error:
+        sys.exit(f"workflow/config.yaml, line {error.problem_mark.line + 1}: {error.problem}")
+    except (OSError, ValueError) as error:
         sys.exit(f"workflow/config.yaml: {error}")
     others = sorted(folder for folder in (project_root() / "runs").glob("*") if folder.is_dir() and csv_files(folder))
     folders = [Path(folder) for folder in folders]
@@ -120,4 +123,6 @@ def main(folders):
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    parser = argparse.ArgumentParser(prog="python -m deeplab_lib.status", description=__doc__.splitlines()[0])
+    parser.add_argument("folder", nargs="*", help="folders of runs; none: those of the project")
+    main(parser.parse_args().folder)

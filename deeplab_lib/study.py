@@ -36,7 +36,9 @@ def complete(settings):
     """The settings with defaults for what is left out or null; ValueError for one that does not exist or fit."""
     for name in settings:
         if name not in DEFAULTS:
-            raise ValueError(f"no setting {name!r}{did_you_mean(name, DEFAULTS)}; settings: {', '.join(DEFAULTS)}")
+            known = f"{did_you_mean(name, DEFAULTS)}; settings: {', '.join(DEFAULTS)}"
+            own = TAKEN.get(name, f"parameters={{{name}: {settings[name]}}}") if name in KNOBS else None
+            raise ValueError(f"no setting {name!r}" + (f": a run's own parameter; use {own}" if own else known))
     settings = DEFAULTS | {name: value for name, value in settings.items() if value is not None}
     for name in ("recipes", "losses", "seeds", "models"):
         value = settings[name]
@@ -260,7 +262,7 @@ def failures(runs, folder):
             reason = last_words(notebook)
             yield f"{label(parameters)}: {where(folder, stem, parameters)}" + (f"; {reason}" if reason else "")
             if reason:
-                yield f"    the notebook, with the traceback: {notebook}"
+                yield f"    the notebook, as far as it came: {notebook}"
 
 
 def last_words(notebook):
@@ -273,4 +275,4 @@ def last_words(notebook):
         if output["output_type"] == "error":
             words = (output["evalue"].strip().splitlines() or [""])[-1]
             return words if output["ename"] == "RunStopped" else f"{output['ename']}: {words}"
-    return "it was stopped, or its kernel ended without a word (often: out of memory)"
+    return "its notebook ended without a word: stopped, or killed (often: out of memory)"

@@ -399,7 +399,8 @@ class Recomputed:
         if kind == "network":
             cheap = [o for o in b if self.cost(o, what) <= self.cost(self.ce, what)]
             better = [o for o in cheap if self.main()[o, "network"][1] > 0]
-            return {"others": len(b), "cheaper": len(cheap), "better": len(better)}
+            worse = [o for o in b if self.main()[o, "network"][2] < 0]
+            return {"others": len(b), "cheaper": len(cheap), "better": len(better), "worse": len(worse)}
         if kind == "classes":
             rows = {name: self.single_classes()[a, b, name] for name in NAMES}
             rows = {name: row for name, row in rows.items() if row[0] == row[0]}

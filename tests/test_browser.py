@@ -251,7 +251,7 @@ def test_a_newcomer_trains_stops_continues_analyses_exports_and_predicts(open_no
     predict.run_all()
     assert predict.complaints() == []
     predict.look("predict", predict.page.locator(f"{OUTPUT} img").first)
-    assert (kit / "runs" / "predictions" / "DeepLabV2_ce_epochs40" / "my street.jpg_overlay.jpg").exists()
+    assert (kit / "runs" / "predictions" / "toycity" / "DeepLabV2_ce_epochs40" / "my street.jpg_overlay.jpg").exists()
     exported = predict.cell("predict.score_export")
     exported.scroll_into_view_if_needed()
     exported.get_by_text(re.compile(r"mIoU \d+\.\d\d %, .* at the labels' own size")).wait_for()

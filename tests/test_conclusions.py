@@ -370,7 +370,8 @@ def test_one_run_is_told_with_its_value_and_nothing_is_compared(tmp_path):
     report = Report(tmp_path)
     for say in (conclusions.abstract, conclusions.conclusions):
         text = report.text(say)
-        assert re.search(r"CE \+ Tversky reached \d\d\.\d\d % mIoU; there is no other run to compare it with\.", text)
+        alone = r"CE \+ Tversky reached \d\d\.\d\d % mIoU; there is no other run of the eight to compare it with\."
+        assert re.search(alone, text)
         assert "surely" not in text and "the study's" not in text
     assert len(pictures.choose_images({run.stem: run.arrays for run in report.study.runs})) == 3
 
@@ -407,16 +408,15 @@ def test_all_runs_at_an_end_are_named():
     assert prose._ends({"A": 1.04, "B": 1.01}, Numbers(), "x", ".1f") == "1.0 (all runs)"
 
 
-def test_one_pass_has_no_quartiles():
-    timed = {"median": 2.0, "q1": 2.0, "q3": 2.0, "n": 1}
+def test_what_is_only_counted_has_no_latency_and_the_note_says_why():
+    timed = {"median": 2.0, "q1": 1.5, "q3": 3.0, "n": 9}
     row = {"model": "a", "height": 8, "width": 8, "parameters": 1, "macs": 1, "flops": 2, "peak_memory_MB": 1}
-    row |= {"device": "cpu", "device_name": "CPU", "threads": 1, "note": "one pass", "latency_ms": timed}
-    costs = pd.DataFrame([row, row | {"model": "b", "latency_ms": timed | {"n": 9}},
-                          row | {"model": "c", "latency_ms": None, "note": "not timed: counted only"}])  # fmt: skip
+    row |= {"device": "cpu", "device_name": "CPU", "threads": 1, "note": "warmed up", "latency_ms": timed}
+    costs = pd.DataFrame([row, row | {"model": "b", "latency_ms": None, "note": "not timed: counted only"}])
     table = tables.efficiency_table(costs)
-    assert table["latency"].notna().tolist() == [True, True, False] and table["q1"].notna().tolist() == [0, 1, 0]
-    note = setting.efficiency_note(costs)
-    assert "Where no quartiles stand, one pass was made" in note and note.endswith("latency stands: counted only.")
+    assert table[["latency", "q1", "q3"]].loc["a, 8×8"].tolist() == [2, 1.5, 3]
+    assert table[["latency", "q1", "q3"]].loc["b, 8×8"].isna().all()
+    assert setting.efficiency_note(costs).endswith("latency stands: counted only.")
 
 
 def test_few_runs_are_said_to_decide_nothing(planted):

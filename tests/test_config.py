@@ -105,6 +105,7 @@ def test_text_is_read_as_meant(name, text, meant):
         ("lr", float("inf"), "lr is inf; it must be a number"),
         ("lr", 0, "lr is 0; it must be positive"),
         ("lr", -1, "lr is -1; it must lie between 0 and 10"),
+        ("seed", 2**31, "seed is 2147483648; it must lie between 0 and 2147483647"),
         ("resume", "perhaps", "resume is 'perhaps'; it must be true or false"),
         ("resume", 2, "resume is 2; it must be true or false"),
         ("resume", 1.0, "resume is 1.0; it must be true or false"),

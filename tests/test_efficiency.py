@@ -106,11 +106,12 @@ def test_ten_calls_warm_up_and_a_hundred_are_timed_when_fast():
     assert 0 <= found["q1"] <= found["median"] <= found["q3"] < 10
 
 
-def test_slow_calls_stay_within_the_budget_but_one_is_always_timed():
+def test_slow_calls_stay_within_the_budget_but_a_few_are_always_timed():
+    """On a machine that is busy meanwhile one pass alone could take any time."""
     begun = time.perf_counter()
-    assert latency_ms(lambda: time.sleep(0.1), lambda: None, budget=0.01)["n"] == 1
+    assert latency_ms(lambda: time.sleep(0.1), lambda: None, budget=0.01)["n"] == 4
     found = latency_ms(lambda: time.sleep(0.02), lambda: None, budget=0.2)
-    assert 1 <= found["n"] <= 10 and found["median"] >= 20
+    assert 4 <= found["n"] <= 10 and found["median"] >= 20
     assert time.perf_counter() - begun < 3
 
 

@@ -15,7 +15,8 @@ import papermill
 import pytest
 
 from deeplab_lib import bootstrap
-from deeplab_lib.files import in_project
+from deeplab_lib.config import Config
+from deeplab_lib.files import for_project, in_project
 from deeplab_lib.parameters import assigned
 
 ROOT = Path(__file__).parents[1]
@@ -212,7 +213,6 @@ def test_pip_that_fails_is_told_in_one_line():
 # What a lecturer hands out.
 
 
-@pytest.mark.skipif(not (ROOT / ".git").exists() or not shutil.which("make"), reason="needs a git clone and make")
 def test_a_folder_is_meant_here_or_else_in_the_project(tmp_path, monkeypatch):
     monkeypatch.chdir(ROOT / "notebooks")
     monkeypatch.setenv("HOME", str(tmp_path))
@@ -221,6 +221,19 @@ def test_a_folder_is_meant_here_or_else_in_the_project(tmp_path, monkeypatch):
     assert in_project("~/mine") == tmp_path / "mine" == in_project(tmp_path / "mine")
 
 
+def test_a_notebook_writes_where_the_shell_would(tmp_path, monkeypatch):
+    """Outside of the project a relative folder is meant where one is."""
+    monkeypatch.setenv("HOME", str(tmp_path))
+    for here, meant in ((ROOT, ROOT), (ROOT / "notebooks", ROOT), (tmp_path, tmp_path)):
+        monkeypatch.chdir(here)
+        assert for_project("runs/mine").absolute() == meant / "runs" / "mine"
+        assert for_project("~/mine") == tmp_path / "mine" == for_project(tmp_path / "mine")
+    assert Path(Config(preset="smoke", out_dir="runs/mine").out_dir) == Path("runs/mine")
+    monkeypatch.chdir(ROOT / "notebooks")
+    assert Path(Config(preset="smoke", out_dir="runs/mine").out_dir) == ROOT / "runs" / "mine"
+
+
+@pytest.mark.skipif(not (ROOT / ".git").exists() or not shutil.which("make"), reason="needs a git clone and make")
 def test_the_lessons_are_handed_out_without_their_solutions(tmp_path):
     clone = tmp_path / "clone"
     subprocess.run(["git", "clone", "--quiet", str(ROOT), str(clone)], check=True)

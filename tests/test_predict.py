@@ -520,10 +520,11 @@ class TestNotebook:
 
     def test_results_lie_where_they_are_wanted_but_in_no_file(self, tmp_path, monkeypatch):
         monkeypatch.setattr(predict, "project_root", lambda: tmp_path)
-        assert predict.results_folder(None, "DeepLabV2_ce") == tmp_path / "runs" / "predictions" / "DeepLabV2_ce"
-        assert predict.results_folder(str(tmp_path / "new"), "DeepLabV2_ce") == tmp_path / "new"
+        run = SimpleNamespace(folder="toycity", stem="DeepLabV2_ce")
+        assert predict.results_folder(None, run) == tmp_path / "runs" / "predictions" / "toycity" / "DeepLabV2_ce"
+        assert predict.results_folder(str(tmp_path / "new"), run) == tmp_path / "new"
         (tmp_path / "notes.txt").touch()
         for out_dir in (tmp_path / "notes.txt", tmp_path / "notes.txt" / "below"):
             with pytest.raises(ValueError, match=r"notes\.txt is a file: name a folder as out_dir") as error:
-                predict.results_folder(out_dir, "DeepLabV2_ce")
+                predict.results_folder(out_dir, run)
             one_line(error)

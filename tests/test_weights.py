@@ -12,7 +12,7 @@ import torchvision
 from torch import nn
 from torch.nn import functional as F
 
-from deeplab_lib import checkpoint, weights
+from deeplab_lib import checkpoint, files, weights
 from deeplab_lib.architectures import make_model
 from deeplab_lib.model import DeepLabV2
 from deeplab_lib.normalization import BGR_CAFFE, RGB_IMAGENET
@@ -117,7 +117,8 @@ def alone(tmp_path, monkeypatch):
         raise urllib.error.URLError("no route to host")
 
     monkeypatch.setattr(torch.hub, "urlopen", offline)
-    monkeypatch.setattr(weights, "project_root", lambda: tmp_path)
+    for module in (files, weights):
+        monkeypatch.setattr(module, "project_root", lambda: tmp_path)
     monkeypatch.setattr(weights, "DRIVE", tmp_path / "drive")
     monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))
     monkeypatch.delenv("DEEPLAB_PRETRAINED", raising=False)

@@ -87,7 +87,9 @@ def test_what_is_left_out_or_null_takes_its_default():
 @pytest.mark.parametrize(
     ("wrong", "told"),
     [
-        ({"seed": [1]}, "no setting 'seed', did you mean 'seeds'"),
+        ({"seeeds": [1]}, "no setting 'seeeds', did you mean 'seeds'"),
+        ({"seed": [1]}, "no setting 'seed': a run's own parameter; use seeds"),
+        ({"epochs": 3}, "no setting 'epochs': a run's own parameter; use parameters={epochs: 3}"),
         ({"seeds": 3}, "seeds is 3; it must be a list: seeds: [3]"),
         ({"recipes": "ce"}, "recipes is 'ce'; it must be a list: recipes: [ce]"),
         ({"recipes": ["ce_focl"]}, "did you mean 'ce_focal'"),

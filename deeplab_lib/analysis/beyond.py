@@ -80,11 +80,15 @@ def change(run, base):
     """What distinguishes a run from `base`, in words."""
     given, usual = ({name: r.config.get(name, PLAIN[name]) for name in COMPARED} for r in (run, base))
     parts = [f"loss {run.record['loss']}"] if run.record["loss"] != base.record["loss"] else []
-    parts += [f"{name} {given[name]}" for name in COMPARED if given[name] != usual[name] and name != "epochs"]
+    parts += [f"{name} {_short(given[name])}" for name in COMPARED if given[name] != usual[name] and name != "epochs"]
     parts += [run.weights] if run.weights != base.weights else []
     if run.recipe not in (None, base.recipe) and given["schedule"] is None and schedule(run) != schedule(base):
         parts.append(f"schedule of {RECIPES[run.recipe].title}")
     return "; ".join(parts) or "none: the study's CE"
+
+
+def _short(value):
+    return f"{value:g}" if isinstance(value, float) else value
 
 
 def seconds(members):

@@ -350,10 +350,11 @@ class Architectures(Test):
             verdict = CONTRADICTED if better else SUPPORTED if cheaper and set(cheaper) <= set(worse) else UNTOLD
         else:
             verdict = SUPPORTED if better else CONTRADICTED if set(worse) == set(self.b) else UNTOLD
-        figures = {"others": len(self.b), "cheaper": len(cheaper), "better": len(better)}
+        figures = {"others": len(self.b), "cheaper": len(cheaper), "better": len(better), "worse": len(worse)}
         cost = "multiply-adds" if self.cost == "macs" else self.cost
         text = (
-            f"other networks: {{others}}; with no more {cost}: {{cheaper}}; of these surely above in mIoU: {{better}}"
+            f"other networks: {{others}}; with no more {cost}: {{cheaper}}; of these surely above in mIoU: {{better}}; "
+            "surely below, whatever their cost: {worse}"
         )
         return Finding(self.part, verdict, 0, figures, text)
 
@@ -372,7 +373,7 @@ def _figures(row):
 
 
 def _bounds(row):
-    return "no interval without images" if math.isnan(row["low"]) else "interval [{low}, {high}]"
+    return "without an interval" if math.isnan(row["low"]) else "interval [{low}, {high}]"
 
 
 def _format(name):
@@ -499,7 +500,7 @@ def focal_and_tversky_help_rare_classes(scope):
     "g",
     "DeepLabV2 is parameter-efficient; newer architectures may trade better.",
     "the CE recipe on other networks, where it was run: none with as few parameters is as good; one with no more "
-    "multiply-adds is surely better",
+    "multiply-adds is surely better (contradicted where all are surely worse, whatever their cost)",
 )
 def deeplab_is_efficient(scope):
     others = [m for m in scope.evidence.methods if m.recipe == "ce" and scope.baseline and _other_network(m, scope)]

@@ -467,7 +467,7 @@ def alone(table, titles, numbers):
     if len(table) != 1:
         return ""
     value = numbers.put(f"reading.ranking.{table.index[0]}", table["value"].iloc[0], ".2f")
-    return f"{titles[table.index[0]]} reached {value} % mIoU; there is no other run to compare it with."
+    return f"{titles[table.index[0]]} reached {value} % mIoU; there is no other run of the eight to compare it with."
 
 
 def follows_rate(evidence, numbers, brief=False):
@@ -479,7 +479,7 @@ def follows_rate(evidence, numbers, brief=False):
             for method in evidence.recipes if method.runs]  # fmt: skip
     table = pd.DataFrame(rows, columns=["rate", "val", "train"], dtype=float).dropna()
     ranks = {name: rank_correlation(table["rate"], table[name]) for name in ("val", "train")}
-    if len(table) < FEW or not ranks["val"] > 0.7:
+    if len(table) < FEW or table["rate"].nunique() < 3 or not ranks["val"] > 0.7:
         return ""
     val, train = (numbers.put(f"reading.rate.{name}", value, ".2f") for name, value in ranks.items())
     text = f"The order of the runs follows their initial rates (rank correlation of rate and mIoU {val}"

@@ -17,7 +17,9 @@ COUNTED = {"parameters": "parameters", "macs": "multiply-adds"}
 def scope(study):
     """What the results are about, in a few words, for the top of every page and the corner of every figure."""
     devices = {str(session.get("device", "")).split(":")[0].upper() for run in study.runs for session in sessions(run)}
-    length = [f"{study.scope.epochs} epochs"] * bool(study.scope.epochs) + [study.departure] * bool(study.departure)
+    epochs = study.scope.epochs
+    length = [f"{epochs} epoch{'s' if epochs > 1 else ''}"] if epochs else []
+    length += [study.departure] if study.departure else []
     if study.scope.dataset is None:
         return ", ".join([study.scope.data, *length])
     return ", ".join([study.scope.data, f"{study.scope.preset} scale", " and ".join(sorted(devices)), *length])
@@ -133,8 +135,6 @@ def efficiency_note(efficiency):
     notes = filter(None, efficiency["note"][~timed])
     reasons = sorted({re.sub(r"^not timed: |about [\d.]+ s here, ", "", note) for note in notes})
     text = f"Batch 1, on {devices}; latency as median and quartiles."
-    if any(latency["n"] == 1 for latency in efficiency["latency_ms"][timed]):
-        text += " Where no quartiles stand, one pass was made, while memory was recorded."
     return text + (f" Where no latency stands: {'; '.join(reasons)}." if reasons else "")
 
 

@@ -178,7 +178,8 @@ def efficiency_table(efficiency):
             "GMACs": row["macs"] / 1e9,
             "GFLOPs": row["flops"] / 1e9,
             "latency": latency.get("median"),
-            **{q: latency.get(q) if latency.get("n", 1) > 1 else None for q in ("q1", "q3")},
+            "q1": latency.get("q1"),
+            "q3": latency.get("q3"),
             "memory": row.get("peak_memory_MB"),
         }
     return pd.DataFrame.from_dict(rows, orient="index", dtype=float)
