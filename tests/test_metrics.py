@@ -164,6 +164,14 @@ def test_boundary_f_of_a_spurious_class():
     assert boundary_f(labels, guesses).item() == pytest.approx(100 * (1 + 42 / 89 + 0) / 3)
 
 
+def test_boundary_f_of_an_object_of_a_single_pixel():
+    """Its outline is itself: found, the object's F is 1; one guessed where there is none has 0."""
+    labels = torch.zeros(1, 40, 60, dtype=torch.long)
+    labels[:, 20, 30] = 1
+    assert boundary_f(labels, labels).tolist() == [100]
+    assert boundary_f(torch.zeros_like(labels), labels).tolist() == [0]
+
+
 def test_boundary_f_without_any_outline_is_nan():
     same = torch.zeros(1, 10, 10, dtype=torch.long)
     assert boundary_f(same, same).isnan().all()

@@ -22,6 +22,7 @@ from deeplab_lib.analysis.statistics import (
     difference,
     estimates,
     image_weights,
+    least_p,
     permutation_p,
     ranking,
     surely_above,
@@ -402,6 +403,11 @@ def test_permutation_p_by_hand():
     assert permutation_p([1, 2], [1, 2]) == 1
     assert permutation_p([], [1, 2]) == 1
     assert permutation_p([np.nan], [1, 2]) == 1
+
+
+@pytest.mark.parametrize(("a", "b", "least"), [(1, 3, 1 / 4), (2, 2, 2 / 6), (3, 3, 2 / 20), (4, 4, 2 / 70)])
+def test_runs_that_lie_apart_give_the_least_p_of_their_numbers(a, b, least):
+    assert least_p(a, b) == permutation_p(range(a), range(100, 100 + b)) == pytest.approx(least)
 
 
 def test_permutation_p_of_many_runs_is_near_the_exact_one():
