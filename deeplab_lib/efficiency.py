@@ -120,7 +120,7 @@ def time_runs(run, synchronize, most, seconds, least=1):
 def latency_ms(run, synchronize, budget):
     """Milliseconds a call of `run`, see `quartiles`: up to 100 calls after up to 10 to warm up, at least `FEWEST`.
 
-    The timed calls fit into `budget` seconds if more than those are made, the others into a quarter of it.
+    Any more must fit into `budget` seconds, the warm-up into a quarter of it.
     """
     time_runs(run, synchronize, WARM_UP, budget / 4, least=0)
     return quartiles(time_runs(run, synchronize, TIMED, budget, FEWEST))

@@ -104,10 +104,11 @@ def in_project(path):
 def for_project(path):
     """Where to write `path`, `~` meaning home: below a folder of the project a relative one is meant in the project.
 
-    So `runs/mine` is the same for a notebook, whose kernel starts in `notebooks/`, and for the shell.
+    So `runs/mine` is the same for a notebook, whose kernel starts in `notebooks/`, and for the shell; `../mine` is what
+    it says.
     """
     path, root = Path(path).expanduser(), project_root()
-    return path if path.exists() or root not in Path.cwd().parents else root / path
+    return path if path.exists() or ".." in path.parts or root not in Path.cwd().parents else root / path
 
 
 def project_root():

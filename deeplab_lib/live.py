@@ -31,12 +31,7 @@ class Live:
         getattr(self, f"_{event}")(run)
 
     def _start(self, run):
-        epoch = epoch_seconds(run.config, run.model, run.steps_per_epoch, len(run.data.val))
-        expected = epoch * (run.config.epochs - run.step / run.steps_per_epoch)
-        going = f"continues at epoch {run.epoch}, step {run.step_in_epoch}" if run.step else "starts"
-        left = f"about {duration(expected)} to go on this machine ({run.config.device})"
-        done = run.epoch > run.config.epochs
-        print(f"{run.files.stem} " + ("is trained; what is left is its summary" if done else f"{going}; {left}"))
+        print(f"{run.files.stem} {self._beginning(run)}")
         for warning in run.warnings:
             print(f"note: {warning}")
         self.started, self.first_step, self.beat_at = time.monotonic(), run.step, time.monotonic()
@@ -44,6 +39,15 @@ class Live:
         self.bar, self.figure, self.samples = (place() for _ in range(3))
         if run.history:
             self._draw(run)
+
+    def _beginning(self, run):
+        """Where the run stands and how long the rest should take."""
+        if run.epoch > run.config.epochs:
+            return "is trained; what is left is its summary"
+        going = f"continues at epoch {run.epoch}, step {run.step_in_epoch}" if run.step else "starts"
+        epoch = epoch_seconds(run.config, run.model, run.steps_per_epoch, len(run.data.val))
+        left = duration(epoch * (run.config.epochs - run.step / run.steps_per_epoch))
+        return f"{going}; about {left} to go on this machine ({run.config.device})"
 
     def _step(self, run):
         now = time.monotonic()

@@ -40,17 +40,12 @@ def check_device(device):
 
 
 def check_amp(amp, device):
-    """The mixed precision that `amp` names on `device`, "auto" being the best; ValueError where it is none there."""
+    """The mixed precision that `amp` names, "auto" being the best of `device`; ValueError where a GPU imitates it."""
     if amp == "auto":
         return best_amp(device)
     if amp == "bf16" and best_amp(device) == "fp16":
         raise ValueError(f"amp is 'bf16', for which {device} is too old; use amp=fp16 or auto")
     return amp
-
-
-def cores():
-    """Processor cores that this process may use: on a cluster those of its job."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def best_amp(device):
@@ -63,6 +58,11 @@ def best_amp(device):
     return "off"
 
 
+def cores():
+    """Processor cores that this process may use: on a cluster those of its job."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 def choices(device, deterministic=False, without=()):
     """Names of the `CHOICES` in force on `device`, less those `without` names and those that let numbers vary."""
     barred = {*without, *(("tf32", "autotune") if deterministic else ())}
@@ -73,8 +73,8 @@ def choices(device, deterministic=False, without=()):
 def set_up(device, chosen, deterministic=False):
     """Set this process's switches for a run on `device` with the choices `chosen`.
 
-    A GPU may use TF32 and the fastest of cuDNN's kernels, unless the numbers must come out the same every time: then
-    PyTorch warns of every operation that cannot promise it, by name.
+    A GPU that is asked for by number stays this process's first. One may use TF32 and the fastest of cuDNN's kernels,
+    unless the numbers must come out the same every time: then PyTorch warns of every operation that cannot promise it.
     """
     if device.startswith("cuda:"):
         torch.cuda.set_device(device)  # else a little of the first GPU's memory would be taken, too

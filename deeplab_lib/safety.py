@@ -12,7 +12,7 @@ SIGNALS = [getattr(signal, name) for name in ("SIGTERM", "SIGINT", "SIGHUP", "SI
 
 # What PyTorch says of it: on Linux and macOS, on Windows, of GPUs, out of cuBLAS and cuDNN.
 OUT_OF_MEMORY = "can't allocate memory", "not enough memory", "out of memory", "STATUS_ALLOC_FAILED"
-OUT_OF_SHARED_MEMORY = "Bus error", "shared memory"  # what it says of a loader's process
+OUT_OF_SHARED_MEMORY = "out of shared memory", "allocate shared memory"  # what it says of a loader's process
 
 
 class RunStopped(RuntimeError):
@@ -106,7 +106,8 @@ def is_out_of_memory(error):
 
 def is_out_of_shared_memory(error):
     """Whether an exception says that the loader's processes had no room to hand over their images."""
-    return isinstance(error, RuntimeError) and all(words in str(error) for words in OUT_OF_SHARED_MEMORY)
+    told = f"{error} {error.__cause__}"  # the loader passes on what a killed process died of as the cause
+    return isinstance(error, RuntimeError) and any(words in told for words in OUT_OF_SHARED_MEMORY)
 
 
 def is_disk_trouble(error):
@@ -124,6 +125,6 @@ def memory_advice(config):
             f"try accumulate={steps} (the same batch of {config.batch_size} in {steps} parts) or a smaller batch_size"
         )
     if config.label_stride or config.multiscale:
-        return "try label_stride=0 and multiscale=false, which the loss takes most of its memory for"
+        return "try label_stride=0 and multiscale=false: the loss needs its memory for finer labels and more scales"
     height, width = max(32, config.image_height // 2), max(32, config.image_width // 2)
     return f"try image_height={height} and image_width={width}, or a smaller model than {config.model}"

@@ -98,20 +98,21 @@ def render(table):
 
 
 def plan():
-    """`(folder, stems)` of the runs that `workflow/config.yaml` plans."""
-    settings = yaml.safe_load((project_root() / "workflow" / "config.yaml").read_text(encoding="utf-8"))
+    """`(folder, stems)` of the runs that `workflow/config.yaml` plans; of the eight where there is no such file."""
+    path = project_root() / "workflow" / "config.yaml"
+    settings = yaml.safe_load(path.read_text(encoding="utf-8")) if path.exists() else {}
     runs = study.plan(study.complete(settings or {}), here=False)
-    return Path(study.planned(next(iter(runs.values()))).out_dir), list(runs)
+    return project_root() / study.configured(next(iter(runs.values()))).out_dir, list(runs)
 
 
 def main(folders):
     """Print the status of each folder; without one, of the planned runs and of every other folder in `runs/`."""
     try:
         planned, stems = plan()
-    except yaml.MarkedYAMLError as error:
-        sys.exit(f"workflow/config.yaml, line {error.problem_mark.line + 1}: {error.problem}")
-    except (OSError, ValueError) as error:
-        sys.exit(f"workflow/config.yaml: {error}")
+    except (OSError, ValueError, yaml.YAMLError) as error:
+        planned, stems = project_root(), ()
+        if not folders:
+            sys.exit(f"workflow/config.yaml: {' '.join(str(error).split())}")
     others = sorted(folder for folder in (project_root() / "runs").glob("*") if folder.is_dir() and csv_files(folder))
     folders = [Path(folder) for folder in folders]
     for folder in folders:

@@ -9,6 +9,7 @@ from pathlib import Path
 import psutil
 import torch
 
+from deeplab_lib import weights
 from deeplab_lib.cityscapes import scan
 from deeplab_lib.config import KNOBS, Config, coerce
 from deeplab_lib.files import jsonable, read_json, write_json
@@ -77,15 +78,18 @@ def plan(settings, here=True):
     runs = {}
     for parameters in combinations(settings):
         given = {name: value for name, value in parameters.items() if value is not None}
-        runs.setdefault((Config(**given) if here else planned(given)).stem, given)
+        runs.setdefault(configured(given, here).stem, given)
     if not runs:
         raise ValueError("recipes, losses, seeds or models leave no run to make")
     return runs
 
 
-def planned(parameters):
-    """The `Config` of a run that may be made elsewhere, as on a cluster whose login node has no GPU."""
-    return Config(**{name: value for name, value in parameters.items() if name not in ON_ITS_MACHINE})
+def configured(parameters, here=False):
+    """The `Config` of a run; unless it is made `here`, without what it asks of its machine.
+
+    A cluster's login node has no GPU, and can plan and look at runs on many all the same.
+    """
+    return Config(**{name: value for name, value in parameters.items() if here or name not in ON_ITS_MACHINE})
 
 
 def check(runs):
@@ -94,7 +98,7 @@ def check(runs):
     A run says so itself when it starts; but all of them would, and one whose summary is there would not be started.
     """
     for stem, parameters in runs.items():
-        config = planned(parameters)
+        config = configured(parameters)
         path = Path(config.out_dir) / f"{stem}.json"
         if not finished(config.out_dir, stem) and not config.toycity and not Path(config.data).exists():
             raise ValueError(f"data is {config.data}: there is no such folder")
@@ -111,9 +115,7 @@ def fetch_weights(runs):
 
     Yields what there is to say. Here there may be internet, and on the nodes of a cluster none.
     """
-    from deeplab_lib import weights
-
-    for wish, model in dict.fromkeys((config.pretrained, config.model) for config in map(planned, runs.values())):
+    for wish, model in dict.fromkeys((config.pretrained, config.model) for config in map(configured, runs.values())):
         try:
             if found := weights.resolve(wish, model).warning:
                 yield f"{model}: {found}"
@@ -191,7 +193,7 @@ def finished(folder, stem):
 
 def where(folder, stem, parameters):
     """The state of a run in a few words."""
-    config = planned(parameters)
+    config = configured(parameters)
     done, epochs, first = epochs_done(folder, stem), config.epochs, config.first_stage
     if finished(folder, stem):
         return "finished"
@@ -222,15 +224,15 @@ def estimate(runs, *arguments):
 
 def expected(runs, folder, at_once, threads):
     """Seconds that the unfinished runs should take together, from a few steps of each network on this machine."""
-    pace, total, longest = {}, 0.0, 0.0
+    timed, total, longest = {}, 0.0, 0.0
     for stem, parameters in runs.items():
         if finished(folder, stem):
             continue
         config, seconds = Config(**parameters), NOTEBOOK_SECONDS
         for stage in filter(None, (config.first_stage, config)):
             kind = tuple(getattr(stage, name) for name in PACED)
-            pace[kind] = pace.get(kind) or _seconds(stage, threads)
-            seconds += pace[kind] * (1 - min(1, epochs_done(folder, stage.stem) / stage.epochs))
+            timed[kind] = timed.get(kind) or _seconds(stage, threads)
+            seconds += timed[kind] * (1 - min(1, epochs_done(folder, stage.stem) / stage.epochs))
         total, longest = total + seconds, max(longest, seconds)
     return max(longest, total / at_once)
 

@@ -17,9 +17,8 @@ def duration(seconds):
 def listing(words):
     """`["a", "b", "c"]` as "a, b and c"; with semicolons where a word has a comma of its own."""
     words = list(words)
-    if len(words) > 1 and any(", " in word for word in words):
-        return "; ".join(words)
-    return " and ".join([", ".join(words[:-1]), words[-1]] if len(words) > 1 else words)
+    separator = "; " if any(", " in word for word in words) else ", "
+    return " and ".join([separator.join(words[:-1]), words[-1]] if len(words) > 1 else words)
 
 
 def plan_change(power=None, weights=None, freeze=()):

@@ -73,10 +73,10 @@ def test_other_numbers_of_parameters_would_be_compared(monkeypatch):
 
 
 def test_all_networks_of_the_results_are_named(monkeypatch, findings):
-    assert findings["architectures"].filled(Numbers())[1].endswith("1 architecture: DeepLabV2")
+    assert findings["architectures"].filled(Numbers())[1].endswith("results table: 1, DeepLabV2")
     other = replace(published.RUNS["ce"], name="FCN_ce")
     monkeypatch.setattr(published, "RUNS", published.RUNS | {"fcn": other})
-    assert audit.other_architectures().filled(Numbers())[1].endswith("2 architecture: DeepLabV2 and FCN")
+    assert audit.other_architectures().filled(Numbers())[1].endswith("results table: 2, DeepLabV2 and FCN")
 
 
 def test_the_last_rows_miou_is_the_mean_of_its_classes(findings):

@@ -272,6 +272,9 @@ def test_patience_may_be_limited(run, monkeypatch):
         monkeypatch.setenv("DEEPLAB_LOCK_SECONDS", "0.01")
         with pytest.raises(TimeoutError, match=r"after 0\.01 s"):
             run_lock(run, say=str).__enter__()
+    monkeypatch.setenv("DEEPLAB_LOCK_SECONDS", "a minute")
+    with pytest.raises(ValueError, match=r"^\$DEEPLAB_LOCK_SECONDS is 'a minute'; it must be a number of seconds$"):
+        run_lock(run, say=str).__enter__()
 
 
 def hold(folder, stem):

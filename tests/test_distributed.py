@@ -22,7 +22,7 @@ from deeplab_lib.architectures import make_model
 from deeplab_lib.checkpoint import RunFiles
 from deeplab_lib.config import Config
 from deeplab_lib.data import prepare_data
-from deeplab_lib.distributed import agree, collect, deal, launch, share
+from deeplab_lib.distributed import agree, collect, deal, launch, launcher_contained, share
 from deeplab_lib.evaluate import evaluate
 from deeplab_lib.losses import make_loss
 from deeplab_lib.recipes import RECIPES
@@ -244,6 +244,25 @@ def test_an_end_in_one_process_is_told_and_leaves_nothing_behind(function, error
         assert "in process 1 of 2" in str(raised.value.__cause__) and "fail_in_second" in str(raised.value.__cause__)
     assert [signal.getsignal(number) for number in numbers] == before
     assert not multiprocessing.active_children()
+
+
+def test_a_scheduler_that_repeats_itself_does_not_end_what_is_saving():
+    """The first signal is the launcher's; a third one would make it end all processes at once. A person may insist."""
+
+    class Told(Exception):
+        def __init__(self, text, sigval):
+            super().__init__(text)
+
+    before = signal.getsignal(signal.SIGTERM)
+    with pytest.raises(Told, match="got signal 15"), launcher_contained(Told):
+        try:
+            signal.raise_signal(signal.SIGTERM)
+        finally:
+            signal.raise_signal(signal.SIGTERM)
+            signal.raise_signal(signal.SIGUSR1)
+            with pytest.raises(Told, match="got signal 2"):
+                signal.raise_signal(signal.SIGINT)
+    assert signal.getsignal(signal.SIGTERM) is before
 
 
 def test_a_stop_sent_to_the_loader_processes_too_still_ends_in_order(smoke):

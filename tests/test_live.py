@@ -7,6 +7,7 @@ import pytest
 
 from deeplab_lib import live, show
 from deeplab_lib.live import Live
+from deeplab_lib.safety import RunStopped
 from deeplab_lib.train import fit
 
 NUMBERS = {"epoch": 1, "train_loss": 1.0, "val_loss": 1.0, "train_mIoU": 10.0, "val_mIoU": 5.0}
@@ -47,6 +48,25 @@ def test_a_picture_that_fails_is_one_line_and_the_training_goes_on(smoke, monkey
     assert told.count("note: not drawn (RuntimeError: no such font); the training goes on") == 2
     losses = [pd.read_csv(file.with_suffix(".csv"))["train_loss"].tolist() for file in (expected, path)]
     assert losses[0] == losses[1]
+
+
+def test_the_time_to_go_is_of_the_epochs_that_are_left(smoke, monkeypatch, capsys):
+    """Stopped in the middle of the second of four epochs, two and a half of 30 s each are left."""
+    monkeypatch.setattr(live, "epoch_seconds", lambda config, model, steps, validated: 30.0)
+    config = smoke(epochs=4)
+
+    def stop(event, run):
+        if event == "step" and run.step == 3 * run.steps_per_epoch // 2:
+            run.stop.asked = "SIGTERM"
+
+    with pytest.raises(RunStopped):
+        fit(config, stop)
+    capsys.readouterr()
+    path = fit(config, Live())
+    assert "continues at epoch 2, step 5; about 75 s to go on this machine (cpu)" in capsys.readouterr().out
+    path.unlink()
+    fit(config, Live())
+    assert "is trained; what is left is its summary" in capsys.readouterr().out
 
 
 def test_a_network_that_fails_in_a_picture_is_left_in_training_mode(smoke, monkeypatch):

@@ -231,6 +231,7 @@ def test_a_notebook_writes_where_the_shell_would(tmp_path, monkeypatch):
     assert Path(Config(preset="smoke", out_dir="runs/mine").out_dir) == Path("runs/mine")
     monkeypatch.chdir(ROOT / "notebooks")
     assert Path(Config(preset="smoke", out_dir="runs/mine").out_dir) == ROOT / "runs" / "mine"
+    assert for_project("../runs/mine") == Path("../runs/mine")
 
 
 @pytest.mark.skipif(not (ROOT / ".git").exists() or not shutil.which("make"), reason="needs a git clone and make")

@@ -129,9 +129,13 @@ def test_disk_trouble_is_recognised(error, verdict):
 def test_a_loader_without_shared_memory_is_recognised():
     bus_error = "DataLoader worker (pid 7) is killed by signal: Bus error. "
     bus_error += "It is possible that dataloader's workers are out of shared memory."
-    assert is_out_of_shared_memory(RuntimeError(bus_error))
+    gone = RuntimeError("DataLoader worker (pid(s) 7) exited unexpectedly")
+    assert not is_out_of_shared_memory(gone)
+    gone.__cause__ = RuntimeError(bus_error)
+    file = "Caught RuntimeError in DataLoader worker process 0. unable to allocate shared memory(shm) for file </7>"
+    assert all(map(is_out_of_shared_memory, (RuntimeError(bus_error), gone, RuntimeError(file))))
     assert not is_out_of_shared_memory(RuntimeError("DataLoader worker (pid 7) is killed by signal: Killed."))
-    assert not is_out_of_shared_memory(OSError("Bus error: shared memory"))
+    assert not is_out_of_shared_memory(OSError("out of shared memory"))
 
 
 def test_advice_names_the_finer_labels_first_when_one_image_is_too_much():

@@ -4,12 +4,14 @@ import contextlib
 import ctypes
 import importlib.util
 import json
+import math
 import os
 import random
 import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from pathlib import Path
@@ -128,12 +130,12 @@ def test_the_slurm_profile_asks_for_what_a_run_needs(tmp_path):
 
 def test_a_login_node_plans_what_it_could_not_run_itself(tmp_path):
     """Without its GPUs, two of them a run; on this machine the same settings are refused."""
-    for parameters in ("{gpus: 2}", "{device: cuda}"):
+    for parameters in ("{gpus: 64}", "{device: cuda}"):
         code, shown = call(tmp_path, "-n", "--workflow-profile", "workflow/profiles/slurm", parameters=parameters)
         assert code == 0, shown
         assert "8 runs" in shown and "16 jobs" in shown
-    with pytest.raises(ValueError, match="gpus is 2"):
-        study.plan(settings(preset="smoke", parameters={"gpus": 2}))
+    with pytest.raises(ValueError, match="gpus is 64"):
+        study.plan(settings(preset="smoke", parameters={"gpus": 64}))
 
 
 def test_weights_are_fetched_once_before_the_runs(monkeypatch):
@@ -338,17 +340,40 @@ time.sleep(60)
 """
 
 
-@pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGUSR1, "minutes"])
-def test_a_stop_reaches_the_notebook_which_saves(tmp_path, how):
+@pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGUSR1, "minutes", "slurm"])
+def test_a_stop_reaches_the_notebook_which_saves(tmp_path, monkeypatch, how):
+    if how == "slurm":
+        monkeypatch.setenv("SLURM_JOB_END_TIME", f"{time.time() + 12:.0f}")
     process = executing(tmp_path, SAVES, *(["--minutes", "0.2"] if how == "minutes" else []))
     lines = iter(process.stdout.readline, "")
     assert "[name] working on 7\n" in lines  # before it a kernel may complain of a port that another one took
-    if how != "minutes":
+    if isinstance(how, signal.Signals):
         process.send_signal(how)
     shown = process.communicate(timeout=30)[0]
     assert "[name] saved" in shown
     assert process.returncode == 1
     assert [line for line in shown.splitlines() if not line.startswith("[name] ")] == []
+
+
+def test_the_end_of_an_earlier_slurm_job_is_none(monkeypatch):
+    monkeypatch.delenv("SLURM_JOB_END_TIME", raising=False)
+    assert execute_module().slurm_seconds() == math.inf
+    for later, left in ((600, pytest.approx(600, abs=5)), (-600, math.inf)):
+        monkeypatch.setenv("SLURM_JOB_END_TIME", f"{time.time() + later:.0f}")
+        assert execute_module().slurm_seconds() == left
+
+
+def test_lanes_are_shared_within_a_slurm_job_alone(tmp_path, monkeypatch):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    monkeypatch.setattr("getpass.getuser", lambda: pytest.fail("a container's user may have no name"))
+    lane, nobody = execute_module().lane, SimpleNamespace(asked=False)
+    with lane([], nobody) as none:
+        assert none is None and not list(tmp_path.iterdir())
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0")
+    with contextlib.ExitStack() as both:
+        for job in ("1", "2"):
+            monkeypatch.setenv("SLURM_JOB_ID", job)
+            assert both.enter_context(lane(["0"], nobody)) == "0"
 
 
 def test_a_stop_that_comes_while_papermill_is_loaded_starts_no_notebook(tmp_path):

@@ -3,8 +3,8 @@
     python workflow/execute.py NAME NOTEBOOK EXECUTED PARAMETERS_AS_JSON [--report FOLDER] [--threads N] ...
 
 With --report the executed notebook is rendered into FOLDER afterwards. A stop (SIGINT, SIGTERM, SIGHUP, SIGUSR1, or
-the end of --minutes) is passed on to the notebook's kernel, which finishes its step and saves; papermill alone would
-kill it.
+the end of --minutes or of the Slurm job) is passed on to the notebook's kernel, which finishes its step and saves;
+papermill alone would kill it.
 """
 
 import argparse
@@ -12,6 +12,7 @@ import contextlib
 import getpass
 import json
 import logging
+import math
 import os
 import signal
 import sys
@@ -25,7 +26,7 @@ import filelock
 import psutil
 
 SIGNALS = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP", "SIGUSR1") if hasattr(signal, name)]
-MARGIN = 120  # seconds kept of --minutes for a step, a checkpoint and the end of the job
+MARGIN = 120  # seconds kept of the time granted for a step, a checkpoint and the end of the job
 
 
 class Named:
@@ -136,6 +137,12 @@ def supervise(arguments, stop, end):
     return problem
 
 
+def slurm_seconds():
+    """Seconds until Slurm ends the job, which began before this program; without end where there is none to come."""
+    left = float(os.environ.get("SLURM_JOB_END_TIME", "inf")) - time.time()
+    return left if left > 0 else math.inf  # an end that is past is that of an earlier job, or was put off
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("name")
@@ -149,14 +156,11 @@ def main():
     args = parser.parse_args()
     if args.threads:
         os.environ["OMP_NUM_THREADS"] = str(args.threads)
-    left = float(os.environ.get("SLURM_JOB_END_TIME", "inf")) - time.time()  # the job began before this program
-    start, seconds = time.monotonic(), min(60 * args.minutes, left)
+    start, seconds = time.monotonic(), min(60 * args.minutes, slurm_seconds())
     stop = Stop()
     with contextlib.redirect_stdout(Named(args.name, sys.stdout)):
         if args.report:
             print("analysis, HTML and PDF: about a minute")
-            # The analysis keeps one core busy; what sets it is loaded meanwhile.
-            threading.Thread(target=import_module, args=["deeplab_lib.report.export"], daemon=True).start()
         with lane(args.lanes, stop):
             # Saved after each of its cells, the analysis would spend a quarter of its time on that.
             work = (args.notebook, args.executed, args.parameters, not args.report)

@@ -343,7 +343,7 @@ def other_architectures():
         "architectures",
         "Comparison with other architectures",
         "a full comparison with other architectures is announced",
-        "the results table holds {networks} architecture: " + listing(sorted(networks)),
+        "architectures in the results table: {networks}, " + listing(sorted(networks)),
         "trains and measures other networks by one parameter, `-p model deeplabv3_resnet101`",
         {"networks": (len(networks), "d")},
     )

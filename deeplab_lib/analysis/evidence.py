@@ -70,8 +70,8 @@ def _method(name, runs):
     return Method(name, run.method_label, run.recipe, losses, plan, run.variant, model, parameters, macs, runs)
 
 
-def nothing(evidence):
-    """The contrasts beside those that are shown where no claims are judged."""
+def no_contrasts(evidence):
+    """What holds beside the shown contrasts where no claims are judged: none."""
     return {}
 
 
@@ -87,10 +87,10 @@ class Evidence:
     values: dict
     rare: tuple[int, ...]
     bootstrap: Bootstrap | None = None
-    beside: Callable = field(default=nothing, repr=False)
+    beside: Callable = field(default=no_contrasts, repr=False)
 
     @classmethod
-    def of(cls, study, resamples=RESAMPLES, beside=nothing):
+    def of(cls, study, resamples=RESAMPLES, beside=no_contrasts):
         """From the finished runs of one study; methods without an NPZ have values and no intervals.
 
         beside: `claims.contrasts` where claims are judged, so that ranking, differences and verdicts hold at once.
