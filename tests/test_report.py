@@ -540,6 +540,12 @@ class TestManuscript:
         cell = new_code_cell("x", outputs=[new_output("stream", text="out")], metadata={"tags": ["remove-output"]})
         assert manuscript_of(cell, new_markdown_cell("gone", metadata={"tags": ["remove-cell"]})).blocks == []
 
+    def test_a_printed_word_longer_than_the_line_breaks(self):
+        word = "/a/long/path/" + "0123456789" * 30
+        cell = new_code_cell("print(path)", outputs=[new_output("stream", name="stdout", text=f"{word}\nshort\n")])
+        lines = [line.replace("\u200b", "") for line in pdf_of(cell).splitlines()]
+        assert max(map(len, lines)) < 130 and word in "".join(lines) and "short" in lines
+
     def test_front_matter_from_metadata_yaml_and_output(self):
         cells = [
             new_raw_cell("---\ntitle: From YAML\nsubtitle: Sub\n---"),
