@@ -64,7 +64,7 @@ class TrainedRun:
         pixels = self.normalization(resize_image(image, size or self.size))[None].to(self.device)
         pixels = pixels.contiguous(memory_format=torch.channels_last)
         with autocast(self.device, self.amp):
-            views = Views(self.model, lambda seen: self.model.scores(seen).float(), pixels, self.tta)
+            views = Views(self.model, self.model.scores, pixels, self.tta)
         return views.guess(image.shape[:2])[0].to(torch.uint8).cpu().numpy()
 
 

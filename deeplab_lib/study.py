@@ -10,9 +10,12 @@ import psutil
 import torch
 
 from deeplab_lib import weights
+from deeplab_lib.architectures import make_model
 from deeplab_lib.cityscapes import scan
 from deeplab_lib.config import KNOBS, Config, coerce
 from deeplab_lib.files import jsonable, read_json, write_json
+from deeplab_lib.machine import place
+from deeplab_lib.pace import epoch_seconds
 from deeplab_lib.parameters import check_names
 from deeplab_lib.recipes import RECIPES
 from deeplab_lib.record import differences
@@ -238,11 +241,6 @@ def expected(runs, folder, at_once, threads):
 
 
 def _seconds(config, threads):
-    # Here, for whoever only asks what a study consists of need not load them.
-    from deeplab_lib.architectures import make_model
-    from deeplab_lib.machine import place
-    from deeplab_lib.pace import epoch_seconds
-
     train, val = config.scale.toycity
     if not config.toycity:
         train, val = (len(scan(config.data, split)) for split in (config.split, "val"))

@@ -24,12 +24,12 @@ def training_views(images, multiscale, stride):
 class Views:
     """What `model` says of a batch `images (N, 3, H, W)` seen as `VIEWS[tta]` says; `score(images)` gives grid logits.
 
-    `plain` is the grid logits `(N, C, h, w)` of the images as they are.
+    `plain` is the grid logits `(N, C, h, w)`, float32, of the images as they are.
     """
 
     def __init__(self, model, score, images, tta="none"):
         self.model, self.views = model, VIEWS[tta]
-        self.scores = [score(view(images, *how, model.stride)) for how in self.views]
+        self.scores = [score(view(images, *how, model.stride)).float() for how in self.views]
         self.plain = self.scores[0]
 
     def guess(self, size, chosen=slice(None)):
@@ -41,7 +41,7 @@ class Views:
             return self.model.upsample(self.plain[chosen], size).max(1).indices
         total = 0
         for scores, (_, mirrored) in zip(self.scores, self.views, strict=True):
-            p = self.model.upsample(scores[chosen].float(), size).softmax(1)
+            p = self.model.upsample(scores[chosen], size).softmax(1)
             total = total + (p.flip(-1) if mirrored else p)
         return total.max(1).indices
 
