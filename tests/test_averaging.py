@@ -125,7 +125,7 @@ def test_a_view_has_grid_cells_in_its_corners_where_the_image_has(cells, rest, s
 
 def test_the_network_sees_views_of_its_own_stride():
     shapes, network = [], SimpleNamespace(stride=16)
-    Views(network, lambda seen: shapes.append(tuple(seen.shape[-2:])), torch.zeros(1, 3, 80, 161), "multiscale")
+    Views(network, lambda seen: shapes.append(tuple(seen.shape[-2:])) or seen, torch.zeros(1, 3, 80, 161), "multiscale")
     assert shapes == [(80, 161)] * 2 + [(64, 129)] * 2 + [(96, 193)] * 2
 
 
