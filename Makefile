@@ -31,16 +31,16 @@ lab: .venv/ready  ## JupyterLab with the notebooks
 	@$(BIN)/jupyter lab --notebook-dir . notebooks/train.ipynb
 
 status: .venv/ready  ## where every run stands
-	@$(BIN)/python -m deeplab_lib.status
+	@$(BIN)/python -m deeplab_lib.study.status
 
 bench: .venv/ready  ## speed and memory against plain baselines
 	@$(BIN)/python -m benchmarks
 
-# The working tree as it is, uncommitted changes included; tests/test_lessons.py holds half the solutions too. The checks
+# The working tree as it is, uncommitted changes included; tests/lessons/test_lessons.py holds half the solutions too. The checks
 # must know the answers: deeplab_lib/lessons/exercises.py goes along, so this is for learning, not for examining.
 lessons:  ## build/lessons.zip: the kit to hand out, without the solutions' notebooks
 	@mkdir -p build && git archive --format=zip --prefix=deeplab-losses/ --output=build/lessons.zip \
-	  $$(git stash create | grep . || echo HEAD) . ":(exclude)notebooks/solutions" ":(exclude)tests/test_lessons.py"
+	  $$(git stash create | grep . || echo HEAD) . ":(exclude)notebooks/solutions" ":(exclude)tests/lessons/test_lessons.py"
 	@echo build/lessons.zip
 
 clean:  ## generated files, but not runs/, report/ and data/

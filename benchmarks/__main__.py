@@ -15,8 +15,9 @@ from matplotlib.figure import Figure
 
 from benchmarks import jobs, lines
 from benchmarks.timing import reached
-from deeplab_lib import machine, record
-from deeplab_lib.files import write_json
+from deeplab_lib.common import devices
+from deeplab_lib.common.files import write_json
+from deeplab_lib.training import record
 
 RESULTS = Path(__file__).parent / "results"
 FULL = {"demo": 15, "paper": 3, "grid": 15, "full": 5}
@@ -74,7 +75,7 @@ def main(arguments=None):
     if slow := [name for name in only if name not in groups]:
         parser.error(f"--quick does not measure {', '.join(slow)}, only {', '.join(groups)}")
     load = os.getloadavg()[0] if hasattr(os, "getloadavg") else 0.0
-    processor = machine.device_name("cpu")
+    processor = devices.device_name("cpu")
     print(f"{processor}, {torch.get_num_threads()} threads, torch {torch.__version__}, load {load:.1f}")
     print(f"{'':58} {'ours':>10} {'plain':>10}")
     results = []

@@ -15,11 +15,11 @@ from pathlib import Path
 import torch
 
 from deeplab_lib.analysis.beyond import ablation
+from deeplab_lib.common.files import read_json, write_json
 from deeplab_lib.config import Config
-from deeplab_lib.files import read_json, write_json
-from deeplab_lib.ours import OURS
-from deeplab_lib.results import read_runs
-from deeplab_lib.train import fit
+from deeplab_lib.recipes import OURS
+from deeplab_lib.study.results import read_runs
+from deeplab_lib.training.loop import fit
 
 ARMS = {
     "the study's CE": {"loss": "ce"},

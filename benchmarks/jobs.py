@@ -28,7 +28,7 @@ def child(*words, **environment):
 
 def peak_mb():
     """Peak memory of this process so far, in MB."""
-    from deeplab_lib.machine import peak_memory_mb
+    from deeplab_lib.common.devices import peak_memory_mb
 
     return peak_memory_mb("cpu")
 
@@ -36,10 +36,10 @@ def peak_mb():
 def memory_of_step(side, amp="auto", scale="paper"):
     """Two training steps of one side, ours in the mixed precision `amp`: peak memory."""
     from benchmarks import lines
-    from deeplab_lib import machine
+    from deeplab_lib.common import devices
 
     if side == "ours":
-        machine.set_up("cpu", machine.choices("cpu"))
+        devices.set_up("cpu", devices.choices("cpu"))
     lines.threads_of(scale)
     loaded = peak_mb()
     step = lines.steps(scale, amp).pop(side)
@@ -53,10 +53,12 @@ def train(folder, images, epochs, preset):
     begun = time.process_time()
     import torch
 
-    from deeplab_lib import live, optimizer, toycity
-    from deeplab_lib import train as training
+    from deeplab_lib import toycity
     from deeplab_lib.config import Config
+    from deeplab_lib.plotting import live
     from deeplab_lib.recipes import PRESETS
+    from deeplab_lib.training import loop as training
+    from deeplab_lib.training import optimizer
 
     torch.set_num_threads(1)
     parts, size = defaultdict(float), PRESETS[preset].toycity_size
@@ -106,9 +108,9 @@ def pair_of_runs(folder, seed, epochs):
     """
     import torch
 
+    from deeplab_lib.common.devices import CHOICES
     from deeplab_lib.config import Config
-    from deeplab_lib.machine import CHOICES
-    from deeplab_lib.train import fit
+    from deeplab_lib.training.loop import fit
 
     torch.set_num_threads(1)
     common = {"loss": "ce", "data": Path(folder) / "city", "preset": "smoke", "seed": int(seed), "epochs": int(epochs)}
@@ -143,7 +145,7 @@ def measure_memory():
     """
     import torch
 
-    from deeplab_lib.machine import best_amp
+    from deeplab_lib.common.devices import best_amp
 
     best = best_amp("cpu")
     kinds = {"float32" if best == "off" else best: "auto"}
@@ -173,9 +175,9 @@ def measure_job(**settings):
 
     settings: of `workflow/config.yaml`. Runs side by side count once, as if they kept their cores busy to the end.
     """
-    from deeplab_lib import study
+    from deeplab_lib.common.files import project_root
     from deeplab_lib.config import Config
-    from deeplab_lib.files import project_root
+    from deeplab_lib.study import planning
 
     with tempfile.TemporaryDirectory() as folder:
         places = {"runs": f"{folder}/runs", "report": f"{folder}/report"}
@@ -191,7 +193,7 @@ def measure_job(**settings):
         notebooks = {path.stem: executed(path) for path in Path(folder, "runs").glob("*.ipynb")}
     report_from, report_to = notebooks.pop("analysis")
     first, last = (pick(times) for pick, times in zip((min, max), zip(*notebooks.values(), strict=True), strict=True))
-    lanes, _ = study.side_by_side(len(runs), Config(preset=runs[0]["config"]["preset"]), os.cpu_count())
+    lanes, _ = planning.side_by_side(len(runs), Config(preset=runs[0]["config"]["preset"]), os.cpu_count())
     training = sum(run["wall_time_s"] for run in runs) / lanes
     parts = {
         "before the first run": first - begun,

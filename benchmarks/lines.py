@@ -11,16 +11,18 @@ from PIL import Image
 
 from benchmarks import plain
 from benchmarks.timing import alternate, compared, figure, quartiles
-from deeplab_lib import cache, machine, toycity
-from deeplab_lib.architectures import make_model
-from deeplab_lib.cityscapes import Cityscapes, read_labels
-from deeplab_lib.efficiency import count_macs
+from deeplab_lib import toycity
+from deeplab_lib.common import devices
+from deeplab_lib.common.devices import AMP_TYPES, best_amp
+from deeplab_lib.data import cache
+from deeplab_lib.data.cityscapes import Cityscapes, read_labels
+from deeplab_lib.data.normalization import RGB_IMAGENET
 from deeplab_lib.labels import ID_OF_TRAIN_ID, TRAIN_ID_OF_ID
 from deeplab_lib.losses import make_loss
-from deeplab_lib.machine import AMP_TYPES, best_amp
 from deeplab_lib.metrics import confusion_per_image, iou
-from deeplab_lib.normalization import RGB_IMAGENET
-from deeplab_lib.optimizer import make_optimizer
+from deeplab_lib.models.efficiency import count_macs
+from deeplab_lib.models.registry import make_model
+from deeplab_lib.training.optimizer import make_optimizer
 
 # name: (network, (H, W), images a step, threads: None for all)
 SCALES = {
@@ -47,7 +49,7 @@ def steps(scale, amp="auto"):
     torch.manual_seed(0)
     model, loss = make_model(SCALES[scale][0]).train(), make_loss("ce")
     usual = plain.network(SCALES[scale][0], model.state_dict()).train()
-    model, own = machine.place(model, "cpu", machine.choices("cpu")), images.to(memory_format=torch.channels_last)
+    model, own = devices.place(model, "cpu", devices.choices("cpu")), images.to(memory_format=torch.channels_last)
     optimizer, other = make_optimizer(model, 1e-3, fused=True), make_optimizer(usual, 1e-3)
 
     def ours():
@@ -195,7 +197,7 @@ def measure_network(repeats):
 
     The rate is measured in turn with what is held against it: a shared machine is not as fast at every minute.
     """
-    machine.set_up("cpu", machine.choices("cpu"))
+    devices.set_up("cpu", devices.choices("cpu"))
     # A type that the processor has no instructions for is emulated, a hundred times slower: nobody trains in it.
     for kind in filter(None, (torch.float32, AMP)):
         best, n = matrix_rate(kind)
@@ -228,7 +230,7 @@ def share_that_waits(step, repeats):
 
 def measure_losses(repeats):
     """Lines for every loss and its gradient, on the paper's grid and at full resolution."""
-    machine.set_up("cpu", machine.choices("cpu"))
+    devices.set_up("cpu", devices.choices("cpu"))
     for size, place in (((65, 129), "1/8 grid"), ((512, 1024), "full size")):
         for name in ("ce", "focal", "tversky", "dice", "lovasz"):
             target = {"1/8 grid": 2.0, "full size": 1.5}[place] if name == "lovasz" else None
@@ -238,7 +240,7 @@ def measure_losses(repeats):
 
 def measure_data(repeats):
     """Lines for loading one pair, and for evaluating one image."""
-    machine.set_up("cpu", machine.choices("cpu"))
+    devices.set_up("cpu", devices.choices("cpu"))
     with tempfile.TemporaryDirectory() as folder:
         root = city(Path(folder))
         taken = alternate(loading(root, Path(folder)), repeats["full"])

@@ -5,8 +5,8 @@ import torch
 from PIL import Image
 from torch.nn import functional as F
 
-from deeplab_lib.architectures import make_model
 from deeplab_lib.labels import LABELS
+from deeplab_lib.models.registry import make_model
 
 
 def network(name, state):

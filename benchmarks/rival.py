@@ -19,17 +19,17 @@ import torch
 from torch import nn
 
 from benchmarks.beyond import Stopwatch, command_line, epochs_within, notes
-from deeplab_lib import machine
 from deeplab_lib.analysis.statistics import MEASURES, MIOU, Bootstrap, cells_of, difference
+from deeplab_lib.common import devices
+from deeplab_lib.common.errors import RunStopped
+from deeplab_lib.common.files import write_json, write_npz
 from deeplab_lib.config import Config
-from deeplab_lib.data import prepare_data
-from deeplab_lib.files import write_json, write_npz
+from deeplab_lib.data.dataset import prepare_data
+from deeplab_lib.data.normalization import RGB_IMAGENET
 from deeplab_lib.labels import IGNORE_INDEX, NUM_CLASSES
 from deeplab_lib.metrics import confusion_per_image, iou, mean_iou
-from deeplab_lib.normalization import RGB_IMAGENET
-from deeplab_lib.optimizer import MOMENTUM, WEIGHT_DECAY
-from deeplab_lib.safety import RunStopped
-from deeplab_lib.train import fit, quiet
+from deeplab_lib.training.loop import fit, quiet
+from deeplab_lib.training.optimizer import MOMENTUM, WEIGHT_DECAY
 
 TUNING_SHARE = 0.25  # of a run's time, for a trial
 # ours: times the recipe's own learning rate. rival: optimiser and its learning rate.
@@ -55,7 +55,7 @@ def train_rival(config, optimizer, lr, watch=quiet):
     Returns the last epoch's confusion matrices of the validation images `(N, C, C)`.
     """
     smp, data = library(), prepare_data(config, RGB_IMAGENET)
-    machine.set_up(config.device, config.automatic)
+    devices.set_up(config.device, config.automatic)
     torch.manual_seed(config.seed)
     network = smp.DeepLabV3Plus(encoder_name="resnet50", encoder_weights=None, classes=NUM_CLASSES)
     network.to(config.device, memory_format=torch.channels_last)
@@ -86,7 +86,7 @@ def make_optimizer(name, network, lr):
 
 def scores(network, images, config):
     """Logits `(N, C, H, W)` of `images (N, 3, H, W)` in the precision of `config`."""
-    with machine.autocast(config.device, config.amp):
+    with devices.autocast(config.device, config.amp):
         return network(images.to(config.device, memory_format=torch.channels_last))
 
 

@@ -8,19 +8,19 @@ from pathlib import Path
 
 import torch
 
-from deeplab_lib import cityscapes, machine
-from deeplab_lib.architectures import ARCHITECTURES, TORCHVISION_NETWORKS, check_model
-from deeplab_lib.augment import LEVELS
-from deeplab_lib.files import data_folder, for_project, project_root
+from deeplab_lib.common import devices
+from deeplab_lib.common.errors import plainly
+from deeplab_lib.common.files import data_folder, for_project, project_root
+from deeplab_lib.common.parameters import check_parameters
+from deeplab_lib.common.text import did_you_mean, slug
+from deeplab_lib.data import cityscapes
+from deeplab_lib.data.augment import LEVELS
 from deeplab_lib.losses import TERMS, canonical, make_loss, parse_expression
-from deeplab_lib.ours import OURS
-from deeplab_lib.parameters import check_parameters
-from deeplab_lib.recipes import PRESETS, RECIPES
-from deeplab_lib.safety import plainly
-from deeplab_lib.schedule import PolyLR
-from deeplab_lib.timm_backbones import TIMM
-from deeplab_lib.views import VIEWS
-from deeplab_lib.words import did_you_mean, slug
+from deeplab_lib.models.registry import ARCHITECTURES, TORCHVISION_NETWORKS, check_model
+from deeplab_lib.models.timm_backbones import TIMM
+from deeplab_lib.models.views import VIEWS
+from deeplab_lib.recipes import OURS, PRESETS, RECIPES
+from deeplab_lib.training.schedule import PolyLR
 
 NAMED = RECIPES | OURS  # what `loss` may name
 PAPER_STEPS = 74_350  # 50 epochs of 1,487 batches: the training in which the study warms up for 500 steps
@@ -76,7 +76,7 @@ class Config:
     amp: str = knob("auto", str, "mixed precision", choices=("auto", "bf16", "fp16", "off"))
     gpus: int = knob(1, int, "processes (devices) in this run", low=1, high=64)
     workers: int = knob(None, int, "loader processes a device; None: by core count", low=0, high=256)
-    without: str = knob("", str, f"automatic choices to leave off, of {', '.join(machine.CHOICES)}")
+    without: str = knob("", str, f"automatic choices to leave off, of {', '.join(devices.CHOICES)}")
     compile: bool = knob(False, bool, "torch.compile the network")
     deterministic: bool = knob(False, bool, "deterministic GPU kernels only")
     checkpoint_minutes: float = knob(5.0, float, "longest time between checkpoints", low=0, high=1e6)
@@ -135,21 +135,21 @@ class Config:
         }
 
     def _resolve_machine(self):
-        self._set("device", machine.check_device(self.device))
+        self._set("device", devices.check_device(self.device))
         self._check_choices()
         if self.gpus > 1:
             self._check_processes()
-        self._set("amp", machine.check_amp(self.amp, self.device))
+        self._set("amp", devices.check_amp(self.amp, self.device))
         if self.workers is None:
             # Two processes may share a machine's cores, and a cached image costs a millisecond: few workers suffice.
-            self._set("workers", 0 if self.device == "cpu" else max(1, min(4, machine.cores() // self.gpus)))
+            self._set("workers", 0 if self.device == "cpu" else max(1, min(4, devices.cores() // self.gpus)))
 
     def _check_choices(self):
         """What is left off must be something that is chosen automatically."""
-        unknown = [name for name in self.left_off if name not in machine.CHOICES]
+        unknown = [name for name in self.left_off if name not in devices.CHOICES]
         if unknown:
-            hint = did_you_mean(unknown[0], machine.CHOICES)
-            raise ValueError(f"without names {unknown[0]!r}{hint}; valid: {', '.join(machine.CHOICES)}")
+            hint = did_you_mean(unknown[0], devices.CHOICES)
+            raise ValueError(f"without names {unknown[0]!r}{hint}; valid: {', '.join(devices.CHOICES)}")
 
     def _check_processes(self):
         """Several processes want a device each, and batch norm that follows the batches wants GPUs."""
@@ -232,7 +232,7 @@ class Config:
     @property
     def automatic(self):
         """The automatic choices in force, see `machine.CHOICES`."""
-        return machine.choices(self.device, self.deterministic, self.left_off)
+        return devices.choices(self.device, self.deterministic, self.left_off)
 
     @property
     def expression(self):

@@ -5,7 +5,7 @@ import torch
 from torch.nn import functional as F
 
 from deeplab_lib.labels import CATEGORIES, CLASSES, IGNORE_INDEX, NUM_CLASSES
-from deeplab_lib.pixels import check_labels
+from deeplab_lib.losses.base import check_labels
 
 TURNS = 4  # sets of bins among which a CPU shares what it counts
 

@@ -12,20 +12,20 @@ import pandas as pd
 import torch
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from deeplab_lib import checkpoint
-from deeplab_lib.architectures import make_model
-from deeplab_lib.cityscapes import as_rgb, read_image, read_labels, read_png, resize_image, scan
-from deeplab_lib.files import absolute, for_project, in_project, project_root, write_atomic, write_text
+from deeplab_lib.common.devices import autocast, best_amp, check_device
+from deeplab_lib.common.errors import plainly
+from deeplab_lib.common.files import absolute, for_project, in_project, project_root, write_atomic, write_text
+from deeplab_lib.common.parameters import check_parameters
+from deeplab_lib.common.progress import Progress
+from deeplab_lib.data.cityscapes import as_rgb, read_image, read_labels, read_png, resize_image, scan
+from deeplab_lib.data.normalization import NORMALIZATIONS, Normalization
 from deeplab_lib.labels import CLASS_NAMES, ID_OF_TRAIN_ID, NUM_CLASSES, PALETTE, TRAIN_ID_OF_ID, colorize
-from deeplab_lib.machine import autocast, best_amp, check_device
 from deeplab_lib.metrics import ConfusionMatrix
-from deeplab_lib.normalization import NORMALIZATIONS, Normalization
-from deeplab_lib.parameters import check_parameters
-from deeplab_lib.progress import Progress
-from deeplab_lib.safety import plainly
-from deeplab_lib.show import overlay
-from deeplab_lib.style import figure, styled
-from deeplab_lib.views import Views
+from deeplab_lib.models.registry import make_model
+from deeplab_lib.models.views import Views
+from deeplab_lib.plotting.run_figures import overlay
+from deeplab_lib.plotting.style import figure, styled
+from deeplab_lib.training import checkpoint
 
 PHOTOGRAPHS = (".jpg", ".jpeg", ".png", ".webp", ".tif", ".tiff", ".bmp")
 OTHER_PICTURES = (".heic", ".heif", ".avif", ".gif", ".jxl", ".jp2", ".dng", ".cr2", ".cr3", ".nef", ".arw")

@@ -29,8 +29,8 @@ def own_folders(tmp_path_factory):
 def smoke_city(own_folders):
     """The toy city of the smoke preset, written once, its cache filled; returns its root."""
     from deeplab_lib.config import Config
-    from deeplab_lib.data import prepare_data
-    from deeplab_lib.normalization import RGB_IMAGENET
+    from deeplab_lib.data.dataset import prepare_data
+    from deeplab_lib.data.normalization import RGB_IMAGENET
 
     config = Config(preset="smoke")
     prepare_data(config, RGB_IMAGENET)

@@ -8,10 +8,10 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from deeplab_lib.common.devices import check_device
+from deeplab_lib.common.parameters import check_names
 from deeplab_lib.config import KNOBS, Config, coerce, from_notebook
 from deeplab_lib.losses import canonical, make_loss
-from deeplab_lib.machine import check_device
-from deeplab_lib.parameters import check_names
 from deeplab_lib.recipes import PRESETS, RECIPES
 
 RANGED = [name for name, item in KNOBS.items() if item.metadata["low"] is not None]

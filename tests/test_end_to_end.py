@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+from helpers.recompute import Page, Recomputed, lacking, plain
 from pypdf import PdfReader
-from recompute import Page, Recomputed, lacking, plain
 
 from deeplab_lib.recipes import RECIPES
 

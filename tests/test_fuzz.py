@@ -18,11 +18,11 @@ import torch
 from PIL import Image
 
 import deeplab_lib
-from deeplab_lib.cityscapes import read_labels
 from deeplab_lib.config import Config
+from deeplab_lib.data.cityscapes import read_labels
 from deeplab_lib.labels import LABELS
 from deeplab_lib.losses import TERMS, make_loss
-from deeplab_lib.results import REQUIRED, read_csv
+from deeplab_lib.study.results import REQUIRED, read_csv
 
 REFUSED = object()
 KNOBS = {item.name: item.metadata for item in fields(Config)}

@@ -15,9 +15,9 @@ import papermill
 import pytest
 
 from deeplab_lib import bootstrap
+from deeplab_lib.common.files import for_project, in_project
+from deeplab_lib.common.parameters import assigned
 from deeplab_lib.config import Config
-from deeplab_lib.files import for_project, in_project
-from deeplab_lib.parameters import assigned
 
 ROOT = Path(__file__).parents[1]
 NOTEBOOKS = sorted((ROOT / "notebooks").rglob("*.ipynb"))
@@ -244,7 +244,7 @@ def test_the_lessons_are_handed_out_without_their_solutions(tmp_path):
         names = {name.removeprefix("deeplab-losses/") for name in packed.namelist()}
         assert packed.read("deeplab-losses/notebooks/01_cityscapes.ipynb") == b"edited"
     assert {"README.md", "Makefile", "deeplab_lib/lessons/exercises.py", "notebooks/03_losses.ipynb"} <= names
-    assert not [name for name in names if "solutions" in name or name == "tests/test_lessons.py"]
+    assert not [name for name in names if "solutions" in name or name == "tests/lessons/test_lessons.py"]
 
 
 # Every notebook runs.

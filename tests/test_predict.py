@@ -16,18 +16,20 @@ import papermill
 import pytest
 import torch
 from cityscapesscripts.evaluation import evalPixelLevelSemanticLabeling as official
+from helpers.small_city import first, save_png, write_city
 from PIL import Image
-from small_city import first, save_png, write_city
 from torch.nn import functional as F
 
-from deeplab_lib import checkpoint, files, predict, toycity
-from deeplab_lib.architectures import make_model
-from deeplab_lib.cityscapes import Cityscapes, read_image, read_labels, scan
+from deeplab_lib import predict, toycity
+from deeplab_lib.common import files
+from deeplab_lib.data.cityscapes import Cityscapes, read_image, read_labels, scan
+from deeplab_lib.data.normalization import BGR_CAFFE, RGB_IMAGENET
 from deeplab_lib.labels import CATEGORIES, CLASS_NAMES, ID_OF_TRAIN_ID, PALETTE, colorize
 from deeplab_lib.metrics import ConfusionMatrix
-from deeplab_lib.normalization import BGR_CAFFE, RGB_IMAGENET
+from deeplab_lib.models.registry import make_model
 from deeplab_lib.predict import Segmentation, export, load_run, score_export, segment, segment_all
-from deeplab_lib.train import fit
+from deeplab_lib.training import checkpoint
+from deeplab_lib.training.loop import fit
 
 NOTEBOOK = Path(__file__).parents[1] / "notebooks" / "predict.ipynb"
 

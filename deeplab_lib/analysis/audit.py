@@ -16,10 +16,10 @@ from deeplab_lib.analysis import published
 from deeplab_lib.analysis.claims import judge
 from deeplab_lib.analysis.evidence import Evidence
 from deeplab_lib.analysis.tables import measured_rows
-from deeplab_lib.efficiency import count_macs
-from deeplab_lib.model import DeepLabV2, count_parameters
+from deeplab_lib.common.text import listing, signed
+from deeplab_lib.models.deeplabv2 import DeepLabV2, count_parameters
+from deeplab_lib.models.efficiency import count_macs
 from deeplab_lib.recipes import RECIPES
-from deeplab_lib.words import listing, signed
 
 SIZE = (published.IMAGE_HEIGHT, published.IMAGE_WIDTH)
 ABBREVIATIONS = {"ce": "ce", "cv": "ce", "tv": "tversky", "lv": "lovasz", "l": "lovasz", "di": "dice", "f": "focal",

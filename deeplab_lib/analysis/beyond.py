@@ -9,9 +9,9 @@ import pandas as pd
 from deeplab_lib.analysis.statistics import MEASURES, MIOU, RESAMPLES, Bootstrap, cells_of, difference
 from deeplab_lib.config import Config
 from deeplab_lib.losses import parse_expression
+from deeplab_lib.models.views import VIEWS
 from deeplab_lib.recipes import RECIPES
-from deeplab_lib.results import Scope, methods, schedule
-from deeplab_lib.views import VIEWS
+from deeplab_lib.study.results import Scope, methods, schedule
 
 STUDIED_TERMS = {term for recipe in RECIPES.values() for _, term, _ in parse_expression(recipe.loss)}
 PLAIN = {item.name: item.metadata["plain"] for item in fields(Config)}  # values of knobs that older runs lack

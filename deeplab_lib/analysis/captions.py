@@ -7,8 +7,8 @@ caption; one about the study or about the network does not.
 import re
 from typing import NamedTuple
 
+from deeplab_lib.common.text import signed
 from deeplab_lib.labels import CLASS_NAMES
-from deeplab_lib.words import signed
 
 INTERVALS = {True: "with simultaneous 95 % intervals", False: "without intervals, for want of per-image results"}
 

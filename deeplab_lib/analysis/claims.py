@@ -40,9 +40,9 @@ from deeplab_lib.analysis.statistics import (
     least_p,
     permutation_p,
 )
+from deeplab_lib.common.text import listing, signed
 from deeplab_lib.labels import CLASS_NAMES
 from deeplab_lib.recipes import RECIPES
-from deeplab_lib.words import listing, signed
 
 SUPPORTED, CONTRADICTED, UNTOLD = "supported", "contradicted", "cannot be told"
 CLASS_CONFIDENCE = 0.995

@@ -9,8 +9,8 @@ from deeplab_lib.analysis import prose
 from deeplab_lib.analysis.claims import CONTRADICTED, LONG_ENOUGH, SUPPORTED, UNTOLD
 from deeplab_lib.analysis.prose import count, plural
 from deeplab_lib.analysis.setting import from_scratch, scope
+from deeplab_lib.common.text import listing
 from deeplab_lib.recipes import RECIPES
-from deeplab_lib.words import listing
 
 
 def verdict_table(verdicts, published=()):

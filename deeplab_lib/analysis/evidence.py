@@ -32,7 +32,7 @@ from deeplab_lib.analysis.statistics import (
 from deeplab_lib.labels import CLASS_NAMES
 from deeplab_lib.losses import parse_expression
 from deeplab_lib.recipes import RECIPES
-from deeplab_lib.results import describe_schedule, methods, schedule
+from deeplab_lib.study.results import describe_schedule, methods, schedule
 
 NAN = float("nan")
 RARE = "rare"

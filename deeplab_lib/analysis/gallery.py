@@ -9,8 +9,8 @@ from deeplab_lib import report
 from deeplab_lib.analysis.captions import FIGURES, INTERVALS, TABLES, named
 from deeplab_lib.analysis.described import describe
 from deeplab_lib.analysis.plots import Missing
-from deeplab_lib.results import methods
-from deeplab_lib.style import laid_out, sign
+from deeplab_lib.plotting.style import laid_out, sign
+from deeplab_lib.study.results import methods
 
 
 class Gallery:

@@ -3,7 +3,7 @@
 import json
 import math
 
-from deeplab_lib.files import write_text
+from deeplab_lib.common.files import write_text
 
 MISSING = "–"
 

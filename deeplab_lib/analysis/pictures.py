@@ -5,10 +5,10 @@ from matplotlib.colors import LinearSegmentedColormap, TwoSlopeNorm
 from matplotlib.patches import Patch
 
 from deeplab_lib.analysis.plots import Missing
-from deeplab_lib.cityscapes import Cityscapes
+from deeplab_lib.data.cityscapes import Cityscapes
 from deeplab_lib.labels import CLASS_NAMES, IGNORE_INDEX, NUM_CLASSES, PALETTE, colorize
 from deeplab_lib.metrics import iou as class_iou
-from deeplab_lib.style import WIDTH, figure, styled
+from deeplab_lib.plotting.style import WIDTH, figure, styled
 
 RIGHT, WRONG = (222, 222, 222), (190, 20, 40)
 SHADES = LinearSegmentedColormap.from_list("errors", np.array([RIGHT, WRONG]) / 255)

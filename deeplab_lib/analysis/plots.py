@@ -13,9 +13,9 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
 
 from deeplab_lib.analysis.tables import changes, efficiency_of, timing
+from deeplab_lib.plotting.style import STRANGERS, figure, looks, styled
 from deeplab_lib.recipes import PLAN_EPOCHS, Change
-from deeplab_lib.schedule import PolyLR
-from deeplab_lib.style import STRANGERS, figure, looks, styled
+from deeplab_lib.training.schedule import PolyLR
 
 COSTS = {
     "gmacs": "multiply-adds per image (G)",

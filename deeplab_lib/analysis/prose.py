@@ -13,10 +13,10 @@ from deeplab_lib.analysis.pictures import scores_of
 from deeplab_lib.analysis.plots import duration_unit
 from deeplab_lib.analysis.statistics import MIOU
 from deeplab_lib.analysis.tables import changes
+from deeplab_lib.common.text import listing, signed
 from deeplab_lib.labels import CLASS_NAMES
 from deeplab_lib.recipes import RECIPES
-from deeplab_lib.results import methods, schedule
-from deeplab_lib.words import listing, signed
+from deeplab_lib.study.results import methods, schedule
 
 WIDE_GAP = 5  # points of mIoU between training and validation that are spoken of
 FEW = 4  # runs below which no order of them is spoken of

@@ -8,8 +8,8 @@ import re
 from deeplab_lib.analysis.captions import named
 from deeplab_lib.analysis.prose import plural, sessions
 from deeplab_lib.analysis.tables import measured_rows
+from deeplab_lib.common.text import listing
 from deeplab_lib.recipes import RECIPES
-from deeplab_lib.words import listing
 
 COUNTED = {"parameters": "parameters", "macs": "multiply-adds"}
 

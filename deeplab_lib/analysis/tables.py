@@ -11,11 +11,11 @@ from pathlib import Path
 import pandas as pd
 
 from deeplab_lib.analysis import published
+from deeplab_lib.common.text import plan_change
 from deeplab_lib.labels import CLASS_NAMES
 from deeplab_lib.losses import parse_expression
 from deeplab_lib.recipes import RECIPES
-from deeplab_lib.results import ResultsError, require_comparable
-from deeplab_lib.words import plan_change
+from deeplab_lib.study.results import ResultsError, require_comparable
 
 NAN = float("nan")
 

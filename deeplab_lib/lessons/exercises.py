@@ -14,7 +14,7 @@ from torch.nn import functional as F
 
 from deeplab_lib.labels import CATEGORIES, IGNORE_INDEX, LABELS
 from deeplab_lib.lessons.checking import Exercise
-from deeplab_lib.model import subsample_labels
+from deeplab_lib.models.deeplabv2 import subsample_labels
 
 # Lesson 1: labels and metrics.
 

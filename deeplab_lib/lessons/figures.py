@@ -6,8 +6,8 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
 from deeplab_lib.labels import CLASS_NAMES, IGNORE_INDEX, NUM_CLASSES, PALETTE, colorize
-from deeplab_lib.show import picture
-from deeplab_lib.style import LOOKS, styled
+from deeplab_lib.plotting.run_figures import picture
+from deeplab_lib.plotting.style import LOOKS, styled
 
 DARK, LIGHT = "#1b1b1b", "0.72"  # two tones that stay apart on any printer
 

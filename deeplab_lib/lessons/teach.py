@@ -7,14 +7,15 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from deeplab_lib import cityscapes, toycity
-from deeplab_lib.files import data_folder
+from deeplab_lib import toycity
+from deeplab_lib.common.files import data_folder
+from deeplab_lib.data import cityscapes
 from deeplab_lib.labels import ID_OF_TRAIN_ID, IGNORE_INDEX, NUM_CLASSES
 from deeplab_lib.losses import make_loss
 from deeplab_lib.metrics import ConfusionMatrix
-from deeplab_lib.model import DeepLabV2
-from deeplab_lib.optimizer import make_optimizer
-from deeplab_lib.schedule import PolyLR
+from deeplab_lib.models.deeplabv2 import DeepLabV2
+from deeplab_lib.training.optimizer import make_optimizer
+from deeplab_lib.training.schedule import PolyLR
 
 LESSON_SCENES, LESSON_SIZE = {"train": 96, "val": 24}, (128, 256)  # (H, W)
 

@@ -23,7 +23,7 @@ from nbconvert.exporters import Exporter
 from traitlets import Bool, default
 from traitlets.config import Application
 
-from deeplab_lib.files import write_atomic
+from deeplab_lib.common.files import write_atomic
 from deeplab_lib.report.manuscript import Manuscript, bibtex
 
 TEMPLATES = Path(__file__).parent / "templates"

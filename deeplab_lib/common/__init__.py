@@ -1,0 +1,1 @@
+"""What every layer uses: files, devices, errors, words, seeds, progress."""

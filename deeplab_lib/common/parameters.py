@@ -1,0 +1,27 @@
+"""The names that a notebook's parameters cell sets, and the cell that papermill injects after it."""
+
+import ast
+
+from deeplab_lib.common.errors import plainly
+from deeplab_lib.common.text import did_you_mean
+
+
+@plainly
+def check_parameters(namespace, valid):
+    """Refuse, with a ValueError, a parameter that is none of `valid`; `namespace` is the notebook's `globals()`."""
+    cells = [cell for cell in namespace.get("In", ()) if cell.lower().startswith("# parameters")]
+    check_names([name for cell in cells for name in assigned(cell)], valid)
+
+
+def check_names(names, valid):
+    """Raise ValueError for the first of `names` that is none of `valid`."""
+    for name in names:
+        if name not in valid:
+            raise ValueError(f"no parameter {name!r}{did_you_mean(name, valid)}; parameters: {', '.join(valid)}")
+
+
+def assigned(source):
+    """Names that a cell of plain assignments sets."""
+    for node in ast.parse(source).body:
+        if isinstance(node, ast.Assign):
+            yield from (target.id for target in node.targets if isinstance(target, ast.Name))

@@ -1,0 +1,1 @@
+"""Street images and their labels: found, decoded, cached, augmented."""

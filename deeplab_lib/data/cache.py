@@ -1,0 +1,235 @@
+"""Decode and resize every image once: a split of a data set as two memory-mapped arrays on local disk.
+
+A cache is a folder `<split>-<width>x<height>-<fingerprint>` with `images.npy` uint8 `(N, H, W, 3)`, `labels.npy` uint8
+`(N, H, W)` (train ids, 255 void) and `checksums.bin`, one CRC-32 an image. While it grows its name ends in `.part`: the
+files are appended to, the checksum last, so that whatever the checksums confirm survives a kill. Once renamed it never
+changes, and needs no more than permission to read.
+"""
+
+import errno
+import json
+import math
+import os
+import shutil
+import zlib
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+from filelock import FileLock, Timeout
+
+from deeplab_lib.common.devices import cores
+from deeplab_lib.common.files import data_folder, sync, write_text
+from deeplab_lib.common.progress import Progress
+from deeplab_lib.data.cityscapes import Cityscapes, fingerprint
+from deeplab_lib.data.normalization import RGB_IMAGENET
+
+CHUNK = 32  # images decoded between two writes: bounds the memory
+
+
+def cached(root, split, size, normalization=RGB_IMAGENET, folder=None, say=print, digest=None):
+    """`Cityscapes(root, split, size, ...)` served from the cache, which is filled first if need be: the same tensors.
+
+    `folder` is where caches lie; None looks in `$DEEPLAB_CACHE` and the project's `data/cache`. `say` prints one line.
+    `digest` is the split's fingerprint, where it is known already.
+    Raises `ValueError` when the disk is too small, a file is damaged, or the cache itself is.
+    """
+    source = Cityscapes(root, split, size, normalization)
+    height, width = source.size
+    digest = digest or fingerprint(root, source.pairs)
+    name = f"{split}-{width}x{height}-{digest[:16]}"
+    places = [Path(folder)] if folder else locations()
+    finished = next((place / name for place in places if (place / name).is_dir()), None)
+    if finished is None:
+        finished = next((place / name for place in places if _writable(place / f"{name}.lock")), None)
+        if finished is None:
+            raise ValueError(f"no cache {name} in {places[0]}, and no permission to write there: set DEEPLAB_CACHE")
+        _fill_once(source, finished, digest, say)
+    return CachedCityscapes(source, finished)
+
+
+def locations():
+    """Folders that may hold caches, the preferred one first: `$DEEPLAB_CACHE`, then the project's own."""
+    shared = os.environ.get("DEEPLAB_CACHE")
+    own = data_folder() / "cache"
+    if not shared:
+        return [own]
+    folder = Path(shared).expanduser().resolve()
+    if folder.is_file():
+        raise ValueError(f"$DEEPLAB_CACHE is {folder}, a file; it must name a folder, which need not exist")
+    return [folder, own]
+
+
+def space_needed(count, size):
+    """Bytes of a cache of `count` images of `size` = (height, width)."""
+    return count * 4 * size[0] * size[1]
+
+
+class CachedCityscapes(Cityscapes):
+    """A finished cache: `images` (N, H, W, 3) and `labels` (N, H, W), both read-only uint8, and the data set's tensors.
+
+    Each image's checksum is compared when a process first reads it.
+    """
+
+    def __init__(self, source, folder):
+        self.pairs, self.size, self.normalization = source.pairs, source.size, source.normalization
+        self.folder = Path(folder)
+        self._open()
+
+    def _open(self):
+        n, (h, w) = len(self.pairs), self.size
+        self.checked = np.zeros(n, dtype=bool)
+        try:
+            self.images = np.load(self.folder / "images.npy", mmap_mode="r")
+            self.labels = np.load(self.folder / "labels.npy", mmap_mode="r")
+            self.checksums = np.fromfile(self.folder / "checksums.bin", dtype=np.uint32)
+        except (OSError, ValueError) as error:
+            raise self._damaged(error) from None
+        if (self.images.shape, self.labels.shape, len(self.checksums)) != ((n, h, w, 3), (n, h, w), n):
+            raise self._damaged(f"images {self.images.shape} and labels {self.labels.shape}, expected {(n, h, w)}")
+
+    def _damaged(self, reason):
+        return ValueError(f"the cache {self.folder} is damaged ({reason}): delete this folder, and it is made again")
+
+    def raw(self, index):
+        """Image uint8 `(H, W, 3)` and train ids uint8 `(H, W)`, views of the files."""
+        image, labels = self.images[index], self.labels[index]
+        if not self.checked[index]:
+            if checksum(image, labels) != self.checksums[index]:
+                raise self._damaged(f"checksum of {self.pairs[index].name}")
+            self.checked[index] = True
+        return image, labels
+
+    def __getstate__(self):
+        # A memory map would be pickled as the whole array; a worker process opens its own.
+        return {key: self.__dict__[key] for key in ("pairs", "size", "normalization", "folder")}
+
+    def __setstate__(self, state):
+        self.__dict__.update(state)
+        self._open()
+
+
+def checksum(image, labels):
+    """CRC-32 over an image and its labels."""
+    return zlib.crc32(labels, zlib.crc32(image))
+
+
+def _writable(path):
+    existing = next(place for place in (path, *path.parents) if place.exists())
+    return os.access(existing, os.W_OK)
+
+
+def _fill_once(source, finished, digest, say):
+    """Fill the cache unless another process is at it: then wait for that one and use its result."""
+    finished.parent.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(f"{finished}.lock")
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        say(f"another process is filling {finished}: waiting for it")
+        lock.acquire()
+    try:
+        if not finished.is_dir():
+            _fill(source, finished, digest, say)
+    finally:
+        lock.release()
+
+
+def _fill(source, finished, digest, say):
+    part = finished.with_name(finished.name + ".part")
+    part.mkdir(exist_ok=True)
+    try:
+        done = _resume(part, source)
+        _check_space(part, source, done, say)
+        _append(part, source, done, say)
+        about = {"size": source.size, "fingerprint": digest, "names": [pair.name for pair in source.pairs]}
+        write_text(part / "cache.json", json.dumps(about))
+        for path in part.iterdir():
+            sync(path)
+        os.replace(part, finished)
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):  # a drive that blinks: what is there stays
+            raise
+        shutil.rmtree(part, ignore_errors=True)
+        raise ValueError(f"the disk of {finished.parent} is full: free some space or set DEEPLAB_CACHE") from None
+    except ValueError:  # a damaged file; once mended, the data set has another fingerprint and this part no use
+        shutil.rmtree(part, ignore_errors=True)
+        raise
+
+
+def _resume(part, source):
+    """Start the three files, or cut them back to the images whose checksums hold; returns how many these are."""
+    n, (h, w) = len(source.pairs), source.size
+    shapes = {part / "images.npy": (n, h, w, 3), part / "labels.npy": (n, h, w)}
+    done = _confirmed(part, shapes)
+    for path, shape in shapes.items():
+        if not done:
+            with path.open("wb") as stream:
+                np.lib.format.write_array_header_1_0(stream, {"descr": "|u1", "fortran_order": False, "shape": shape})
+        os.truncate(path, _header_bytes(path) + done * math.prod(shape[1:]))
+    (part / "checksums.bin").touch()
+    os.truncate(part / "checksums.bin", 4 * done)
+    return done
+
+
+def _confirmed(part, shapes):
+    """How many images, from the first, lie in the growing files as their checksums say."""
+    try:
+        images, labels = (_grown(path, shape) for path, shape in shapes.items())
+        sums = np.fromfile(part / "checksums.bin", dtype=np.uint32)
+    except (OSError, ValueError):
+        return 0
+    known = min(len(images), len(labels), len(sums))
+    return next((i for i in range(known) if checksum(images[i], labels[i]) != sums[i]), known)
+
+
+def _header_bytes(path):
+    with path.open("rb") as stream:
+        np.lib.format.read_magic(stream)
+        np.lib.format.read_array_header_1_0(stream)
+        return stream.tell()
+
+
+def _grown(path, shape):
+    """The whole images that a growing file holds so far."""
+    offset, item = _header_bytes(path), math.prod(shape[1:])
+    count = (path.stat().st_size - offset) // item
+    if count == 0:
+        return np.empty((0, *shape[1:]), np.uint8)
+    return np.memmap(path, np.uint8, "r", offset, (count, *shape[1:]))
+
+
+def _check_space(part, source, done, say):
+    left, (h, w) = len(source.pairs) - done, source.size
+    needed, free = space_needed(left, source.size), shutil.disk_usage(part).free
+    task = f"caching {left:,} images of {part.name.partition('-')[0]} at {w}x{h}"
+    if needed > free:
+        amounts = f"needs {_amount(needed)}, and {_amount(free)} are free"
+        raise ValueError(f"{task} in {part.parent} {amounts}: free some space or set DEEPLAB_CACHE to another disk")
+    kept = f", {done:,} are there already" if done else ""
+    say(f"{task}: {_amount(needed)} in {part.parent} ({_amount(free)} free{kept})")
+
+
+def _amount(count):
+    return f"{count / 1e9:,.1f} GB" if count >= 1e9 else f"{count / 1e6:,.1f} MB"
+
+
+def _append(part, source, done, say):
+    """Decode, resize and append the images from number `done` on, in order."""
+    n = len(source.pairs)
+    with (
+        (part / "images.npy").open("ab") as images,
+        (part / "labels.npy").open("ab") as labels,
+        (part / "checksums.bin").open("ab") as checksums,
+        ThreadPoolExecutor(cores()) as pool,
+        Progress(n, done, say) as progress,
+    ):
+        for start in range(done, n, CHUNK):
+            indices = range(start, min(start + CHUNK, n))
+            for image, label in list(pool.map(source.raw, indices)):
+                images.write(image)
+                labels.write(label)
+                checksums.write(np.uint32(checksum(image, label)).tobytes())
+            for stream in (images, labels, checksums):
+                stream.flush()
+            progress.update(len(indices))

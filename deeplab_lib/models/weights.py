@@ -1,0 +1,393 @@
+"""Pretrained weights, and the preprocessing and stride layout that belong to them."""
+
+import os
+import re
+import socket
+from dataclasses import asdict, dataclass, replace
+from fnmatch import fnmatch
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from deeplab_lib.common.files import file_sha256, in_project, project_root
+from deeplab_lib.data.normalization import BGR_CAFFE, NORMALIZATIONS, RGB_IMAGENET, Normalization
+from deeplab_lib.models import timm_backbones
+from deeplab_lib.models.deeplabv2 import Bottleneck
+from deeplab_lib.models.timm_backbones import TIMM
+from deeplab_lib.models.torchvision_backbones import RESNETS, DeepLabV2OnResNet
+
+
+@dataclass(frozen=True)
+class Format:
+    """A family of weight files, told by a key that only its members have; its preprocessing and stride layout."""
+
+    name: str
+    marker: str  # regular expression for one key, before any prefix but `module.` is removed
+    normalization: Normalization
+    stride_in: str
+
+
+# Order matters: the first whose marker occurs wins.
+FORMATS = (
+    Format("this kit's DeepLabV2", r"aspp\.branches\.", RGB_IMAGENET, "1x1"),
+    Format("Caffe DeepLab (Scale.*)", r"Scale\.", BGR_CAFFE, "1x1"),
+    Format("public DeepLab (conv2d_list)", r"layer[56]\.conv2d_list\.", BGR_CAFFE, "1x1"),
+    Format("torchvision segmentation", r"backbone\.", RGB_IMAGENET, "3x3"),
+    Format("torchvision ResNet", r"fc\.weight", RGB_IMAGENET, "3x3"),
+    Format("torchvision MobileNetV3", r"features\.0\.0\.", RGB_IMAGENET, "3x3"),
+    Format("public DeepLab backbone", r"layer4\.", BGR_CAFFE, "1x1"),
+)
+HEADLESS = Format("torchvision ResNet without fc, by bn1's statistics", "", RGB_IMAGENET, "3x3")
+# Where checkpoints keep the tensors; of a run that averages its weights the average is what is tested and kept.
+NESTED = ("average", "state_dict", "model", "model_state_dict")
+COUNTER = "num_batches_tracked"
+HEADS = ("aspp.", "classifier.")
+COURSE_FILES = "DeepLab_resnet_pretrained*.pth"
+# V1, as torchvision's own segmentation networks are built on.
+TORCHVISION = {
+    "resnet50": "ResNet50_Weights.IMAGENET1K_V1",
+    "resnet101": "ResNet101_Weights.IMAGENET1K_V1",
+    "resnet152": "ResNet152_Weights.IMAGENET1K_V1",
+    "resnext50_32x4d": "ResNeXt50_32X4D_Weights.IMAGENET1K_V1",
+    "resnext101_32x8d": "ResNeXt101_32X8D_Weights.IMAGENET1K_V1",
+    "wide_resnet50_2": "Wide_ResNet50_2_Weights.IMAGENET1K_V1",
+    "wide_resnet101_2": "Wide_ResNet101_2_Weights.IMAGENET1K_V1",
+    "mobilenet_v3_large": "MobileNet_V3_Large_Weights.IMAGENET1K_V1",
+}
+DRIVE = Path("/content/drive/MyDrive")
+
+
+@dataclass(frozen=True)
+class WeightsReport:
+    """What a file gave to a network. `matched` and `total` count backbone tensors; `unexpected` found no place."""
+
+    path: str
+    sha256: str
+    format: str
+    matched: int
+    total: int
+    missing: tuple[str, ...]
+    unexpected: tuple[str, ...]
+    head: bool
+    normalization: Normalization
+    stride_in: str
+
+    def __str__(self):
+        return (
+            f"{self.path} ({self.format}, sha256 {self.sha256[:12]}): {self.matched} of {self.total} backbone tensors, "
+            f"head {'loaded' if self.head else 'new'}; input {self.normalization.name}, stride in {self.stride_in}"
+        )
+
+
+@dataclass(frozen=True)
+class Pretrained:
+    """Where a run's weights come from (`path`, None: from scratch), with their preprocessing and stride layout.
+
+    `warning` is set when weights were wanted and are not there.
+    """
+
+    path: Path | None
+    normalization: Normalization
+    stride_in: str
+    source: str
+    warning: str | None = None
+
+    def as_dict(self):
+        """For JSON and for the checkpoints of the run, which `read_weights` then reads with the right settings."""
+        return asdict(self) | {"path": self.path and str(self.path), "normalization": self.normalization.name}
+
+
+def load_pretrained(model, path, minimum=0.99):
+    """Fill `model`'s backbone, and its head when every tensor of it fits, from the weights file at `path`.
+
+    Reads the families of `FORMATS`, with or without `module.`; DeepLabV2's stride layout is set to the file's. A
+    public checkpoint trained with two active branches fills all four: fine-tune it, or do not use its head.
+    Returns a `WeightsReport`. The model is untouched if anything is wrong: FileNotFoundError, or ValueError when the
+    file is no weights file, fills less than `minimum` of the backbone, or belongs to a deeper one.
+    """
+    path = Path(path)
+    weights, kind = read_weights(path, getattr(model, "name", ""))
+    own = {key: value for key, value in model.state_dict().items() if not key.endswith(COUNTER)}
+    if hasattr(model, "backbone") or isinstance(model, DeepLabV2OnResNet):
+        _check_layout(path, kind, type(model).__name__)
+    if hasattr(model, "backbone"):
+        # timm's extractors call stages_0 what its files call stages.0
+        places = {key.replace(".", "_"): key for key in own}
+        named = {key if key.startswith(HEADS) else f"backbone.{key}": value for key, value in weights.items()}
+        weights = {places.get(key.replace(".", "_"), key): value for key, value in named.items()}
+    fits = {key: value for key, value in weights.items() if key in own and value.shape == own[key].shape}
+    backbone = [key for key in own if not key.startswith(HEADS)]
+    missing = tuple(key for key in backbone if key not in fits)
+    unexpected = tuple(key for key in weights if key not in own)
+    _check_match(path, kind, backbone, missing, unexpected, minimum)
+    head = all(key in fits for key in own if key.startswith(HEADS))
+    if not head:
+        fits = {key: value for key, value in fits.items() if not key.startswith(HEADS)}
+    model.load_state_dict(fits, strict=False)
+    set_stride_in(model, kind.stride_in)
+    matched = len(backbone) - len(missing)
+    return WeightsReport(
+        str(path), file_sha256(path), kind.name, matched, len(backbone), missing, unexpected, head,
+        kind.normalization, kind.stride_in,
+    )  # fmt: skip
+
+
+def _check_layout(path, kind, network):
+    if kind.stride_in != "3x3":
+        raise ValueError(f"{path} ({kind.name}) has its stride in the 1x1 convolutions; {network} needs it in the 3x3")
+
+
+def _check_match(path, kind, backbone, missing, unexpected, minimum):
+    """Refuse a file that leaves too much of the backbone unfilled, or that comes from another one."""
+    matched = len(backbone) - len(missing)
+    if matched < minimum * len(backbone):
+        raise ValueError(
+            f"{path} ({kind.name}) fills {matched} of the backbone's {len(backbone)} tensors, fewer than "
+            f"{minimum:.0%}; missing or of another shape: {', '.join(missing[:3])}{' ...' * (len(missing) > 3)}"
+        )
+    foreign = [key for key in unexpected if re.match(r"(backbone\.)?(layer[1-4]|\d+|stages|blocks|s[1-4])\.", key)]
+    if foreign:
+        raise ValueError(
+            f"{path} ({kind.name}) is of a deeper backbone: {len(foreign)} of its tensors have no place here, "
+            f"first {foreign[0]}"
+        )
+
+
+def set_stride_in(model, stride_in):
+    """Move the strides of a DeepLabV2's stages to the "1x1" or the "3x3" convolution; see `model.Bottleneck`."""
+    for block in model.modules():
+        if isinstance(block, Bottleneck):
+            low, high = sorted((block.conv1.stride, block.conv2.stride))
+            block.conv1.stride, block.conv2.stride = (high, low) if stride_in == "1x1" else (low, high)
+    model.stride_in = stride_in
+
+
+def read_weights(path, model=""):
+    """Tensors of a weights file under this kit's names (backbone bare, head `aspp.` or `classifier.`), its `Format`.
+
+    model: architecture they are meant for; timm's files cannot be told by their keys. Nothing in the file is executed.
+    Raises FileNotFoundError or ValueError in one line.
+    """
+    payload = _load(Path(path))
+    state = payload
+    while isinstance(state, dict) and (nested := [state[key] for key in NESTED if isinstance(state.get(key), dict)]):
+        state = nested[0]
+    tensors = {key: value for key, value in state.items() if torch.is_tensor(value)} if isinstance(state, dict) else {}
+    tensors = {re.sub(r"^(module\.|_orig_mod\.)+", "", str(key)): value for key, value in tensors.items()}
+    kind = next((kind for kind in FORMATS if any(re.match(kind.marker, key) for key in tensors)), None)
+    if tensors and model.startswith(TIMM) and kind != FORMATS[0]:
+        kind = _timm_format(path, model.removeprefix(TIMM))
+    if kind is None:
+        found = f"keys such as {next(iter(tensors))}" if tensors else "no tensors by name"
+        raise ValueError(f"{path} holds no weights of a network known here ({found}); known: {_known()}")
+    if kind == FORMATS[-1] and _saw_unit_inputs(tensors):
+        kind = HEADLESS
+    settings = payload.get("weights")
+    if isinstance(settings, dict) and settings.get("normalization") in NORMALIZATIONS:
+        normalization = NORMALIZATIONS[settings["normalization"]]
+        kind = replace(kind, normalization=normalization, stride_in=settings["stride_in"])
+    elif kind == FORMATS[0] or "identity" in payload:
+        problem = "are this kit's, but their preprocessing and stride layout are not in the file"
+        raise ValueError(f"the weights in {path} {problem}; give the run's .best.pt")
+    head = "layer6" if any("layer6.conv2d_list." in key for key in tensors) else "layer5"
+    # Some of timm's networks call their own layers features.
+    owners = "Scale|backbone" if model.startswith(TIMM) else "Scale|backbone|features"
+    renames = ((rf"^({owners})\.", ""), (rf"^{head}\.conv2d_list\.", "aspp.branches."))
+    # The counters of old batch norms are absent from some files and used by no network here.
+    counted = {key: value for key, value in tensors.items() if not key.endswith(COUNTER)}
+    return {_rename(key, renames): value for key, value in counted.items()}, kind
+
+
+def _saw_unit_inputs(tensors):
+    """Whether a ResNet was trained on images of variance about 1, as torchvision's are, or, as Caffe's, about 60 * 60.
+
+    Both have the same names. The variance of conv1's outputs, which bn1 keeps, is that of the images times the squared
+    norm of the filter, give or take how smooth these are: the two are far enough apart.
+    """
+    variance, filters = tensors.get("bn1.running_var"), tensors.get("conv1.weight")
+    if variance is None or filters is None:
+        return False
+    return (variance.double() / filters.double().flatten(1).square().sum(1)).median().item() < 60
+
+
+def _timm_format(path, name):
+    """The `Format` of a file of timm's for its network `name`."""
+    mean, std = timm_backbones.preprocessing(name, path)
+    for known in NORMALIZATIONS.values():
+        if known.scale == 1 / 255 and np.allclose((*known.mean, *known.std), (*mean, *std), atol=1e-4):
+            return Format(f"timm {name}", "", known, "3x3")
+    raise ValueError(f"{path} wants images of mean {mean} and deviation {std}, which no preprocessing here gives")
+
+
+def _rename(key, renames):
+    for pattern, name in renames:
+        key = re.sub(pattern, name, key)
+    return key
+
+
+def _known():
+    return ", ".join(kind.name for kind in FORMATS)
+
+
+def _load(path):
+    """Whatever `torch.save` put into the file, tensors left on disk where possible; ValueError in one line."""
+    if not path.is_file():
+        raise FileNotFoundError(f"no weights file at {path}")
+    with open(path, "rb") as file:
+        start = file.read(512).lstrip().lower()
+    if start.startswith((b"<!doctype", b"<html", b"<head", b"<?xml")):
+        raise ValueError(f"{path} is a web page, not weights: log in with a browser and download the file itself")
+    if path.suffix == ".safetensors":
+        return _load_safetensors(path)
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True, mmap=start.startswith(b"pk") or None)
+    except Exception as error:
+        # The reader's errors have no common type; only one of them is not damage but a wish to run code.
+        if "GLOBAL" in str(error) or "global" in str(error).partition("\n")[0]:
+            raise ValueError(f"{path} wants to run code when opened, not only to hold tensors: not loaded") from None
+        size = path.stat().st_size
+        raise ValueError(f"{path} ({size:,} bytes) is cut short or no PyTorch file; download it again") from None
+
+
+def _load_safetensors(path):
+    try:
+        from safetensors.torch import load_file  # comes with timm
+    except ImportError:
+        raise ValueError(f"{path} needs safetensors to be read: pip install safetensors") from None
+    try:
+        return load_file(path)
+    except Exception as error:  # the reader's errors have no common type
+        raise ValueError(f"{path} is cut short or no safetensors file ({error}); download it again") from None
+
+
+def find_pretrained(*search_dirs, model="deeplabv2_resnet101"):
+    """First weights file that suits the architecture `model`, or None.
+
+    Looks into `search_dirs`, `$DEEPLAB_PRETRAINED` (a folder, or a file unless its name is of another network's
+    weights), the project and its `data/`, Google Drive on Colab, and PyTorch's download cache; the course's file goes
+    before torchvision's. Of timm's backbones the files are called `<name>.<tag>.safetensors`, or .bin or .pth. Raises
+    FileNotFoundError when `$DEEPLAB_PRETRAINED` names nothing.
+    """
+    patterns = _file_names(model)
+    if not patterns:
+        return None
+    named = os.environ.get("DEEPLAB_PRETRAINED")
+    if named and not Path(named).exists():
+        raise FileNotFoundError(f"$DEEPLAB_PRETRAINED is {named}, where there is nothing")
+    if named and Path(named).is_file() and _may_suit(Path(named).name, patterns):
+        return Path(named)
+    usual = [project_root(), project_root() / "data", Path.cwd(), DRIVE, *sorted(DRIVE.glob("*/"))]
+    folders = [*map(Path, search_dirs), *([Path(named)] if named else []), *usual, hub_folder()]
+    for pattern in patterns:
+        for folder in folders:
+            if found := sorted(folder.glob(pattern)):
+                return found[0]
+    return None
+
+
+def _file_names(model):
+    """Patterns of the names that weights files of the architecture `model` have, the preferred one first."""
+    if model.startswith(TIMM):
+        return [model.removeprefix(TIMM) + ending for ending in (".*safetensors", ".*bin", ".*pth")]
+    backbone = torchvision_backbone(model)
+    if backbone is None:
+        return []
+    course = [COURSE_FILES] if model == "deeplabv2_resnet101" else []
+    return [*course, cached_file(backbone).name, f"{backbone}-*.pth"]
+
+
+def _may_suit(name, patterns):
+    """Whether a file of this name may hold what `patterns` are of: unless it is the name of another network's."""
+    known = [COURSE_FILES, *(f"{backbone}-*.pth" for backbone in TORCHVISION)]
+    return any(fnmatch(name, p) for p in patterns) or not any(fnmatch(name, p) for p in known)
+
+
+def resolve(pretrained, model="deeplabv2_resnet101", *search_dirs):
+    """The `Pretrained` meant by "none"/False, "auto"/True, "torchvision" or a path, for the architecture `model`.
+
+    Needs no network in memory, so that preprocessing and stride layout can be shown before anything is built. "auto"
+    takes what `find_pretrained` finds, else downloads torchvision's or timm's; offline it falls back to "none" with a
+    warning. Raises FileNotFoundError, ValueError (see `read_weights`) or, for "torchvision" offline, ConnectionError.
+    """
+    wish = str(pretrained).strip()
+    scratch = Pretrained(None, RGB_IMAGENET, _scratch_layout(model), "none (from scratch)")
+    if wish.lower() in ("none", "false", ""):
+        return scratch
+    if wish.lower() not in ("auto", "true", "torchvision"):
+        return _from_file(_existing(wish), model)
+    backbone, timm = torchvision_backbone(model), model.startswith(TIMM)
+    if backbone is None and (wish.lower() == "torchvision" or not timm):
+        if wish.lower() == "torchvision":
+            raise ValueError(f"torchvision has no weights for {model}; use pretrained=none or another model")
+        return scratch
+    if wish.lower() != "torchvision" and (found := find_pretrained(*search_dirs, model=model)):
+        return _from_file(found, model)
+    try:
+        path = timm_backbones.download(model.removeprefix(TIMM)) if timm else download(backbone)
+        return _from_file(path, model)
+    except ConnectionError as error:
+        if wish.lower() == "torchvision":
+            raise
+        return replace(scratch, warning=f"no pretrained weights: training from scratch ({error})")
+
+
+def _scratch_layout(model):
+    return "3x3" if model in RESNETS or model.startswith(TIMM) or not model.startswith("deeplabv2") else "1x1"
+
+
+def _existing(text):
+    """The file meant by a path that may be relative to the current folder or to the project."""
+    if (path := in_project(text)).is_file():
+        return path
+    raise FileNotFoundError(f"pretrained is {text!r}: no such file; use auto, none, torchvision or a path")
+
+
+def _from_file(path, model):
+    kind = read_weights(path, model)[1]
+    if _scratch_layout(model) == "3x3":
+        _check_layout(path, kind, model)
+    return Pretrained(path, kind.normalization, kind.stride_in, str(path))
+
+
+def torchvision_backbone(model):
+    """Name of the torchvision classifier whose weights fit the backbone of architecture `model`, or None."""
+    return None if model.startswith(TIMM) else next((name for name in TORCHVISION if model.endswith(name)), None)
+
+
+def hub_folder():
+    """PyTorch's download cache."""
+    return Path(torch.hub.get_dir()) / "checkpoints"
+
+
+def cached_file(backbone):
+    """Where torchvision keeps the weights of `backbone` once they are downloaded."""
+    return hub_folder() / _torchvision_weights(backbone).url.rpartition("/")[2]
+
+
+def _torchvision_weights(backbone):
+    from torchvision.models import get_weight  # not at the top: it takes as long to import as torch itself
+
+    return get_weight(TORCHVISION[backbone])
+
+
+def download(backbone, patience=15):
+    """Path of torchvision's weights for `backbone`, downloaded and hash-checked unless cached.
+
+    Raises ConnectionError in one line; a silent network counts as absent after `patience` seconds.
+    """
+    path = cached_file(backbone)
+    if path.exists():
+        return path
+    before = socket.getdefaulttimeout()
+    socket.setdefaulttimeout(patience)
+    try:
+        _torchvision_weights(backbone).get_state_dict(check_hash=True)
+    except (OSError, RuntimeError) as error:  # URLError is an OSError; a wrong hash a RuntimeError
+        raise ConnectionError(
+            f"torchvision's {backbone} weights could not be downloaded ({str(error).splitlines()[0]}); "
+            f"put {path.name} into {path.parent}"
+        ) from None
+    finally:
+        socket.setdefaulttimeout(before)
+    return path

@@ -1,0 +1,1 @@
+"""Many runs: what is planned, where each stands, what they left behind."""

@@ -1,0 +1,558 @@
+"""What the runs left behind, as data: per-epoch tables, final values, and which runs may stand in one table.
+
+A run is `<stem>.csv`, with `<stem>.json` and `<stem>.npz` once it is finished. CSVs that predate this kit (the same
+columns, no JSON, no NPZ) are read too: everything that a CSV alone can tell is told, and `Run.missing` lists the rest.
+"""
+
+import csv
+import json
+import re
+from collections import Counter
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from deeplab_lib.common.text import slug
+from deeplab_lib.labels import NUM_CLASSES
+from deeplab_lib.recipes import RECIPES
+
+CLASS_TRAIN = [f"class_{c}_train" for c in range(NUM_CLASSES)]
+CLASS_VAL = [f"class_{c}_val" for c in range(NUM_CLASSES)]
+PERCENTAGES = ["train_mIoU", "val_mIoU", *CLASS_TRAIN, *CLASS_VAL]
+REQUIRED = ["epoch", "lr", "train_loss", "val_loss", *PERCENTAGES, "Runtime"]
+FINALS = ["train_mIoU_final", "val_mIoU_final"]
+EMPTY = ["", "nan", "none", "null", "na", "n/a"]
+# A column that this kit writes and older files lack: a CSV with it and without a JSON is a run that is not finished.
+KIT_COLUMN = "trainable_parameters"
+SEED = re.compile(r"_seed(\d+)(?=_|$)", re.IGNORECASE)
+COARSE = re.compile(r"_split_train_extra(?=_|$)", re.IGNORECASE)
+SET_ASIDE = re.compile(r"\.old\d+\.csv$", re.IGNORECASE)
+
+
+class ResultsError(ValueError):
+    """A run's file that cannot be used, in one line: which file, where in it, what to do."""
+
+
+@dataclass
+class Run:
+    """One run: `table` has a row an epoch, `record` is its JSON or None, `notes` go into the report.
+
+    weights: what it started from, in words, where that is not what most runs of its kind did; part of the variant.
+    """
+
+    path: Path
+    stem: str
+    recipe: str | None
+    title: str
+    seed: int
+    variant: str
+    table: pd.DataFrame = field(repr=False)
+    record: dict | None = field(default=None, repr=False)
+    planned_epochs: int | None = None
+    notes: list[str] = field(default_factory=list)
+    weights: str = ""
+
+    @property
+    def config(self):
+        """The resolved configuration, `{}` when there is no JSON."""
+        return (self.record or {}).get("config", {})
+
+    @property
+    def legacy(self):
+        """True for a CSV that predates this kit."""
+        return self.record is None and KIT_COLUMN not in self.table
+
+    @property
+    def finished(self):
+        """True when the run reached its last epoch; a CSV that predates the kit is taken as finished."""
+        return self.legacy or bool(self.record and self.record.get("finished"))
+
+    @property
+    def epoch(self):
+        """The last epoch in the CSV, 0 when there is none."""
+        return int(self.table["epoch"].iloc[-1]) if len(self.table) else 0
+
+    @property
+    def epochs(self):
+        """The epochs planned; for an old CSV those it holds; None when nothing says."""
+        return self.config.get("epochs") or (self.epoch if self.legacy else self.planned_epochs)
+
+    @property
+    def dataset(self):
+        """`{"name", "synthetic", "fingerprint", ...}` as recorded, `{}` when there is no JSON."""
+        return (self.record or {}).get("dataset", {})
+
+    @property
+    def stage(self):
+        """Whether it was trained on coarse labels: the first stage of another run, with which nothing is compared."""
+        return bool(COARSE.search(self.stem))
+
+    @property
+    def method(self):
+        """What is compared: the stem without its seed, and other weights. Runs of one method are replicates."""
+        return " ".join(filter(None, [SEED.sub("", self.stem), self.weights]))
+
+    @property
+    def found_weights(self):
+        """SHA-256 of what it started from, or "from scratch"; None for its own first stage's, or not recorded."""
+        record = self.record or {}
+        return record.get("identity", {}).get("weights") if "first_stage" not in record else None
+
+    @property
+    def label(self):
+        """The name under which figures show the run: its method's, and its seed when that is not 0."""
+        return f"{self.method_label}, seed {self.seed}" if self.seed else self.method_label
+
+    @property
+    def method_label(self):
+        """The name under which figures show the run's method: title, and what makes it differ from its recipe."""
+        variant = COARSE.sub("", f"_{self.variant}").strip("_")
+        if variant.removeprefix("schedule_") in RECIPES:
+            variant = f"schedule of {RECIPES[variant.removeprefix('schedule_')].title}"
+        return ", ".join(filter(None, [self.title, variant, "coarse labels" * self.stage]))
+
+    @cached_property
+    def final_train_mIoU(self):
+        return self._final_mean("train_mIoU")
+
+    @cached_property
+    def final_val_mIoU(self):
+        """The headline, in percent: the last epoch's validation mIoU."""
+        return self._final_mean("val_mIoU")
+
+    def _final_mean(self, column):
+        """The last finite value; a `<column>_final` column, when present and finite anywhere, wins."""
+        for name in (f"{column}_final", column):
+            finite = self.table[name].dropna() if name in self.table else ()
+            if len(finite):
+                return float(finite.iloc[-1])
+        return float("nan")
+
+    @cached_property
+    def final_class_val(self):
+        """Validation IoU of the 19 classes in percent `(19,)`, from the last epoch that has any; NaN where absent."""
+        rows = self.table[CLASS_VAL].dropna(how="all")
+        return rows.iloc[-1].to_numpy(float) if len(rows) else np.full(NUM_CLASSES, np.nan)
+
+    @property
+    def best(self):
+        """`(epoch, val_mIoU)` of the epoch with the highest validation mIoU.
+
+        `(None, nan)` when there is none, or when the headline is measured otherwise than the epochs' values.
+        """
+        values = self.table["val_mIoU"].dropna()
+        if values.empty or not np.isclose(values.iloc[-1], self.final_val_mIoU):
+            return None, float("nan")
+        return int(self.table["epoch"].loc[values.idxmax()]), float(values.max())
+
+    @cached_property
+    def arrays(self):
+        """The arrays of `<stem>.npz` (names, confusion, boundary_f, predictions, ...), `{}` when there is none."""
+        path = sibling(self.path, ".npz")
+        if path is None:
+            return {}
+        try:
+            with np.load(path, allow_pickle=False) as arrays:
+                return dict(arrays)
+        except Exception as error:
+            raise ResultsError(f"{path}: not a readable NPZ file ({error}); remove it or train the run again") from None
+
+    @property
+    def missing(self):
+        """What this run's files cannot tell, as a list of phrases."""
+        lacks = []
+        if self.record is None:
+            lacks.append("configuration, dataset, versions, device and parameters (no JSON)")
+        if not self.arrays:
+            lacks.append("intervals, confusion matrices, boundary F-score and predictions (no NPZ)")
+        if "val_ce" not in self.table:
+            lacks.append("validation cross-entropy, which compares across losses (no val_ce column)")
+        return lacks
+
+
+def sibling(path, suffix):
+    """The file beside `path` with the same stem, in any case, and `suffix`; None when there is none."""
+    path = Path(path)
+    if (exact := path.with_name(path.stem + suffix)).exists():
+        return exact
+    wanted = (path.stem + suffix).lower()
+    return next((other for other in sorted(path.parent.iterdir()) if other.name.lower() == wanted), None)
+
+
+# --- names -----------------------------------------------------------------------------------------------------------
+
+
+def _plain(stem):
+    """A stem without regard to case and to the two misspellings of the original names."""
+    return stem.lower().replace("warnup", "warmup").replace("deeplabv2_cv07", "deeplabv2_ce07")
+
+
+def parse_stem(stem):
+    """Split a stem into `(recipe key or None, variant, seed)`.
+
+    The variant is what follows the recipe's own stem, e.g. `lr0.0001`; for a custom loss, the slug of its expression.
+    """
+    match = SEED.search(stem)
+    body, seed = SEED.sub("", stem), int(match[1]) if match else 0
+    for recipe in sorted(RECIPES.values(), key=lambda recipe: -len(recipe.stem)):
+        if (_plain(body) + "_").startswith(_plain(recipe.stem) + "_"):
+            return recipe.key, body[len(recipe.stem) + 1 :], seed
+    return None, re.sub(r"^deeplabv2_", "", body, flags=re.IGNORECASE), seed
+
+
+# --- reading ---------------------------------------------------------------------------------------------------------
+
+
+def read_csv(path):
+    """The checked per-epoch table of one CSV; raises ResultsError naming file, column and row (as an editor counts).
+
+    Further columns are kept when they hold numbers, and left out when they hold words.
+    """
+    header, rows, lines = _read_cells(path)
+    missing = [column for column in REQUIRED if column not in header]
+    if missing:
+        more = f" and {len(missing) - 3} more" if len(missing) > 3 else ""
+        raise ResultsError(f"{path}: row 1: column {', '.join(missing[:3])}{more} is missing; is this a run's table?")
+    table = {}
+    for place, column in enumerate(header):
+        words = pd.Series([row[place].strip() for row in rows], dtype=object)
+        empty = words.str.lower().isin(EMPTY)
+        numbers = pd.to_numeric(words.mask(empty), errors="coerce").astype(float)
+        wrong = np.flatnonzero(numbers.isna() & ~empty)
+        if not len(wrong):
+            table[column] = numbers
+        elif column in REQUIRED + FINALS:
+            word, line = words[wrong[0]], lines[wrong[0]]
+            raise ResultsError(f"{path}: column {column}, row {line}: {word!r} is not a number; correct it")
+    table = pd.DataFrame({column: values for column, values in table.items() if column})
+    _check(path, table, lines)
+    return table
+
+
+def _read_cells(path):
+    """`(header, rows, line of each row)`; blank lines are skipped, rows cut short are filled up with empty cells."""
+    try:
+        with open(path, newline="", encoding="utf-8-sig") as file:
+            reader = csv.reader(file, strict=True)
+            found = [(row, reader.line_num) for row in reader if row]
+    except (csv.Error, UnicodeDecodeError) as error:
+        raise ResultsError(f"{path}: not a comma-separated table in UTF-8 ({error}); repair it") from None
+    if not found:
+        raise ResultsError(f"{path}: the file is empty; remove it or train the run again")
+    (header, _), *found = found
+    header = [column.strip() for column in header]
+    if twice := next((column for column in header if column and header.count(column) > 1), None):
+        raise ResultsError(f"{path}: row 1: column {twice} stands twice; remove one")
+    for row, line in found:
+        if any(cell.strip() for cell in row[len(header) :]):
+            raise ResultsError(
+                f"{path}: row {line}: {len(row)} values for {len(header)} columns; is a comma used as decimal point?"
+            )
+    rows = [(row + [""] * len(header))[: len(header)] for row, _ in found]
+    return header, rows, [line for _, line in found]
+
+
+def _check(path, table, lines):
+    epochs = table["epoch"].to_numpy()
+    wrong = ~((epochs >= 1) & (epochs == np.round(epochs)))
+    wrong[1:] |= ~(np.diff(epochs) > 0)
+    if wrong.any():
+        row = int(np.flatnonzero(wrong)[0])
+        where = f"column epoch, row {lines[row]}: {epochs[row]:g}"
+        raise ResultsError(f"{path}: {where}; epochs are 1, 2, ... in order, each once")
+    for column in PERCENTAGES + [column for column in FINALS if column in table]:
+        outside = (table[column] < 0) | (table[column] > 100 + 1e-6)
+        if outside.any():
+            row = int(np.flatnonzero(outside)[0])
+            where = f"column {column}, row {lines[row]}: {table[column].iloc[row]:g}"
+            raise ResultsError(f"{path}: {where} is no percentage from 0 to 100")
+
+
+def _read_record(path):
+    json_path = sibling(path, ".json")
+    if json_path is None:
+        return None
+    try:
+        record = json.loads(json_path.read_text(encoding="utf-8"))
+        if not isinstance(record, dict) or not isinstance(record.get("config"), dict):
+            raise ValueError("no run's record: it has no 'config'")
+        return record
+    except (ValueError, OSError) as error:
+        raise ResultsError(f"{json_path}: not readable ({error}); remove it and run the training again") from None
+
+
+def read_run(path):
+    """The Run whose CSV is `path`."""
+    path = Path(path)
+    record = _read_record(path)
+    recipe, rest, seed = parse_stem(path.stem)
+    title, variant = (RECIPES[recipe].title, rest) if recipe else (rest, "")
+    if record:
+        recipe = record.get("recipe", recipe)
+        title = record.get("title") or title
+        seed = record["config"].get("seed", seed)
+        own = slug(str(record["config"].get("loss")))
+        if not recipe and rest.startswith(own):
+            variant = rest.removeprefix(own).strip("_")
+    stem = path.stem
+    if recipe and parse_stem(stem)[0] == recipe:
+        stem = RECIPES[recipe].stem + stem[len(RECIPES[recipe].stem) :]
+    run = Run(path, stem, recipe, title, seed, variant, read_csv(path), record)
+    if not run.finished:
+        run.planned_epochs = planned_epochs(path)
+    run.notes += _notes(run)
+    return run
+
+
+def planned_epochs(path):
+    """Epochs that the checkpoint beside an unfinished run's CSV was made for; None when there is none to read."""
+    checkpoint = sibling(path, ".pt")
+    if checkpoint is None:
+        return None
+    import torch
+
+    try:
+        return torch.load(checkpoint, map_location="cpu", weights_only=True, mmap=True)["identity"]["epochs"]
+    except Exception:  # written at this very moment, damaged, or foreign: then nothing says
+        return None
+
+
+def _notes(run):
+    """What a reader must know about how the final values were found."""
+    notes = []
+    if not len(run.table):
+        return ["the CSV holds no epoch yet"]
+    for column in ("train_mIoU", "val_mIoU"):
+        final = f"{column}_final"
+        source = final if final in run.table and run.table[final].notna().any() else column
+        finite = run.table[source].dropna()
+        if source == final:
+            notes.append(f"{column}: the last finite value of {final} is used")
+        if finite.empty:
+            notes.append(f"{column}: no finite value")
+        elif finite.index[-1] != run.table.index[-1]:
+            epoch = int(run.table["epoch"].loc[finite.index[-1]])
+            notes.append(f"{source}: the last row is empty, epoch {epoch} is used")
+    classes = run.table[CLASS_VAL].dropna(how="all")
+    if classes.empty:
+        notes.append("per-class validation IoU: no finite value")
+    elif classes.index[-1] != run.table.index[-1]:
+        epoch = int(run.table["epoch"].loc[classes.index[-1]])
+        notes.append(f"per-class validation IoU: the last row is empty, epoch {epoch} is used")
+    if not run.finished:
+        notes.append(f"not finished: stopped at, or still training after, epoch {run.epoch}")
+    return notes
+
+
+def csv_files(folder):
+    """The runs' CSVs of a folder, without those that a fresh start moved aside."""
+    files = sorted(Path(folder).glob("*.[cC][sS][vV]"))
+    return [path for path in files if not path.name.startswith(".") and not SET_ASIDE.search(path.name)]
+
+
+def read_runs(folder):
+    """Every run of `folder`, recipes first in their order, then by stem.
+
+    Raises ResultsError when there is no run, when a file is malformed, or when two files claim one run.
+    """
+    folder = Path(folder)
+    runs = [read_run(path) for path in csv_files(folder)]
+    if not runs:
+        raise ResultsError(f"{folder}: no run's CSV here; train one, or name the folder that holds them")
+    claimed = {}
+    for run in runs:
+        if (other := claimed.setdefault(_plain(run.stem), run)) is not run:
+            raise ResultsError(f"{folder}: {other.path.name} and {run.path.name} are the same run; move one away")
+    runs = _tell_weights(runs)
+    order = {key: number for number, key in enumerate(RECIPES)}
+    runs.sort(key=lambda run: (order.get(run.recipe, len(order)), run.variant, run.seed, run.stem))
+    return runs
+
+
+def _tell_weights(runs):
+    """The runs, of which those say so that started from other weights than most of their kind, unknown to their stems.
+
+    Where a file or the network is missing, `auto` trains from scratch or from another file: that is a difference like
+    a learning rate's, and no recipe as it is.
+    """
+
+    def kind(run):
+        return Scope.of(run), run.config.get("model"), run.variant.partition("pretrained")[2]
+
+    found = {}
+    for run in runs:
+        found.setdefault(kind(run), Counter()).update(filter(None, [run.found_weights]))
+    usual = {name: [weights for weights, _ in counts.most_common(1)] for name, counts in found.items()}
+    return [_with_weights(run) if run.found_weights not in (None, *usual[kind(run)]) else run for run in runs]
+
+
+def _with_weights(run):
+    words = f"weights {run.found_weights if ' ' in run.found_weights else run.found_weights[:8]}"
+    return replace(run, weights=words, variant="_".join(filter(None, [run.variant, words])))
+
+
+def load_runs(folder):
+    """All runs of `folder` in one frame, a row per run and epoch.
+
+    The CSV's columns, preceded by run (stem), recipe, title, variant, seed, finished, dataset and preset.
+    """
+    frames = []
+    for run in read_runs(folder):
+        about = {
+            "run": run.stem,
+            "recipe": run.recipe,
+            "title": run.title,
+            "variant": run.variant,
+            "seed": run.seed,
+            "finished": run.finished,
+            "dataset": run.dataset.get("name"),
+            "preset": run.config.get("preset"),
+        }
+        frame = run.table.copy()
+        for position, (name, value) in enumerate(about.items()):
+            frame.insert(position, name, value)
+        frames.append(frame)
+    return pd.concat(frames, ignore_index=True)
+
+
+# --- what may stand together -----------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Scope:
+    """What two runs must share to stand in one table. Runs that predate the kit record the epochs alone."""
+
+    dataset: str | None
+    fingerprint: str | None
+    preset: str | None
+    epochs: int | None
+    size: tuple | None
+    synthetic: bool = False
+
+    @classmethod
+    def of(cls, run):
+        config, dataset = run.config, run.dataset
+        size = (config["image_height"], config["image_width"]) if "image_height" in config else None
+        synthetic = bool(dataset.get("synthetic"))
+        return cls(dataset.get("name"), dataset.get("fingerprint"), config.get("preset"), run.epochs, size, synthetic)
+
+    @property
+    def data(self):
+        """The data set as a reader says it."""
+        name = "toy city" if self.dataset == "toycity" else self.dataset or "data set not recorded"
+        return "synthetic " * self.synthetic + name
+
+    def __str__(self):
+        parts = [self.data, f"{self.preset} scale" if self.preset else ""]
+        parts += [f"{self.epochs} epochs" if self.epochs else "", "{1} × {0}".format(*self.size) if self.size else ""]
+        return ", ".join(part for part in parts if part)
+
+
+@dataclass
+class Study:
+    """Runs that may stand in one table: same data, preset, image size and epochs, with the unfinished beside them.
+
+    common: what every run departs in from recipe and preset, as stems name it (`("lr0.0005",)`); it is left out of the
+    runs' variants, so that recipes that depart in nothing else are recipes as they are.
+    """
+
+    scope: Scope
+    runs: list[Run]
+    common: tuple[str, ...] = ()
+
+    def __str__(self):
+        return ", ".join([str(self.scope), *([self.departure] if self.departure else [])])
+
+    @property
+    def departure(self):
+        """What all runs depart in, in words, "" when in nothing but their length, which the scope tells."""
+        parts = [part for part in self.common if not part.startswith("epochs")]
+        return f"all with {' '.join(parts)}" if parts else ""
+
+    @property
+    def finished(self):
+        return [run for run in self.runs if run.finished]
+
+    @property
+    def unfinished(self):
+        return [run for run in self.runs if not run.finished]
+
+    @property
+    def recipes(self):
+        """The finished runs of the eight recipes as they are, all seeds."""
+        return [run for run in self.finished if run.recipe and not run.variant]
+
+    @property
+    def ablations(self):
+        """The finished runs that depart from a recipe, or have a loss of their own."""
+        return [run for run in self.finished if not run.recipe or run.variant]
+
+
+def studies(runs):
+    """The runs grouped by what they share, the group with most recipes first.
+
+    A run without JSON that is not finished joins the first group: it was trained into the same folder. First stages
+    stand apart, last. What all runs of a group depart in is told once, of the group.
+    """
+    groups = {}
+    for run in runs:
+        if run.finished:
+            groups.setdefault(Scope.of(run), []).append(run)
+    found = [_study(scope, members) for scope, members in groups.items()]
+    staged = lambda study: all(run.stage for run in study.runs)  # noqa: E731
+    found.sort(key=lambda s: (staged(s), -len(s.recipes), len(s.common), -len(s.runs), str(s.scope)))
+    waiting = [run for run in runs if not run.finished and not run.stage]
+    stages = [run for run in runs if not run.finished and run.stage]
+    if found and not staged(found[0]):
+        found[0].runs += [_without(found[0].common, run) for run in waiting]
+    elif waiting:
+        found.insert(0, _study(Scope.of(waiting[0]), waiting))
+    return [*found, *([Study(Scope.of(stages[0]), stages)] if stages else [])]
+
+
+def _study(scope, runs):
+    """A Study of the runs, with what all of its recipes depart in; () when one departs in nothing."""
+    parts = [run.variant.split("_") for run in runs if run.recipe and not run.stage]
+    least = min(parts, key=len, default=[])
+    common = tuple(least) if least != [""] and all(set(least) <= set(others) for others in parts) else ()
+    return Study(scope, [_without(common, run) for run in runs], common)
+
+
+def _without(common, run):
+    """The run with `common` left out of its variant."""
+    rest = "_".join(part for part in run.variant.split("_") if part not in common)
+    return replace(run, variant=rest) if common else run
+
+
+def require_comparable(runs):
+    """Raise ResultsError naming the first run that may not stand in one table with the first."""
+    for run in runs:
+        if run.finished and Scope.of(run) != Scope.of(runs[0]):
+            raise ResultsError(
+                f"{run.stem} ({Scope.of(run)}) and {runs[0].stem} ({Scope.of(runs[0])}) may not stand in one table; "
+                "compare runs of one data set, preset, size and number of epochs"
+            )
+
+
+def methods(runs):
+    """`{method: [its seeds' runs]}`, in the order of `runs`."""
+    groups = {}
+    for run in runs:
+        groups.setdefault(run.method, []).append(run)
+    return groups
+
+
+def schedule(run):
+    """How a run was trained, apart from its loss, as text: runs with equal texts share a schedule."""
+    plan = RECIPES[run.config.get("schedule") or run.recipe or "ce"]
+    factor = run.config.get("lr_factor") or 1
+    return describe_schedule(plan, run.config.get("lr", plan.lr * factor) / factor)
+
+
+def describe_schedule(plan, lr):
+    """Initial rate (before a preset's factor), power, warm-up and changes of a recipe as text."""
+    changes = [f"epoch {c.epoch}: {c.power} {c.weights} {c.freeze}" for c in plan.changes]
+    return "; ".join([f"lr {lr:g}", f"power {plan.power:g}", f"warm-up {plan.warmup_steps}", *changes])

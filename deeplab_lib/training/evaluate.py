@@ -1,0 +1,81 @@
+"""Evaluation of a network on a split: losses on its grid, IoU at the input size and at the labels' own."""
+
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+
+from deeplab_lib.common import devices
+from deeplab_lib.metrics import boundary_f, confusion_per_image
+from deeplab_lib.training import distributed
+
+KEPT_PREDICTIONS = 64
+
+
+@dataclass
+class Evaluation:
+    """What was measured, image by image: `confusion` (N, C, C) int64; `losses` {term: mean}, raw.
+
+    Only for a full evaluation: `native` (C, C) at the labels' own size, `boundary` (N,) percent, and the train ids
+    `predictions` (K, H, W) uint8 of up to 64 evenly spaced images, `kept` (K,) their numbers.
+    """
+
+    confusion: np.ndarray
+    losses: dict
+    native: np.ndarray | None = None
+    boundary: np.ndarray | None = None
+    predictions: np.ndarray | None = None
+    kept: list = field(default_factory=list)
+
+
+@torch.inference_mode()
+def evaluate(run, full=False):
+    """Evaluate `run.tested` on `run.data.val` in batches of the training's size; see `Evaluation`.
+
+    Logits are upsampled to the labels, never the labels resized. The loss terms are computed on the grid,
+    whatever finer labels or further scales the training sees, batch by batch, and averaged over the images. Several
+    processes share the batches; all get the whole result.
+    """
+    model, batches, count = run.tested.eval(), run.validation_batches(), len(run.data.val)
+    kept = np.linspace(0, count - 1, min(count, KEPT_PREDICTIONS)).astype(int).tolist() if full else []
+    results = []
+    for indices, images, labels in run.loader(run.data.val, distributed.deal(batches)):
+        views = run.views(images)
+        terms = run.validation_loss.terms(views.plain, model.subsample(labels, views.plain.shape[-2:]))
+        guess = views.guess(run.config.size)
+        result = {"losses": torch.stack(list(terms.values())).to(devices.precise(run.device)) * len(indices)}
+        result["confusion"] = confusion_per_image(labels, guess)
+        if full:
+            result["boundary"] = boundary_f(labels, guess).float()
+            result["predictions"] = guess[[i for i, index in enumerate(indices) if index in kept]].byte().cpu()
+            result["native"] = native_confusion(run, views, indices)
+        results.append(result)
+        run.watch("validate", run)
+        distributed.agree(run.stop).check()
+    results = [{name: value.cpu() for name, value in result.items()} for result in results]
+    return summed_up(distributed.collect(results, len(batches)), list(terms), count, kept, run.data.native)
+
+
+def summed_up(results, names, count, kept, native):
+    """The `Evaluation` of `count` images from the results of their batches, in order."""
+    losses = sum(result["losses"] for result in results) / count
+    whole = {
+        name: torch.cat([result[name] for result in results]).numpy()
+        for name in ("confusion", "boundary", "predictions")
+        if name in results[0]
+    }
+    if native and "native" in results[0]:
+        whole["native"] = sum(result["native"] for result in results).numpy()
+    return Evaluation(losses=dict(zip(names, losses.tolist(), strict=True)), kept=kept, **whole)
+
+
+def native_confusion(run, views, indices):
+    """Confusion `(C, C)` of the batch at the labels' own size; 0 where that is the input size."""
+    total = torch.zeros((), dtype=torch.int64)
+    if not run.data.native:
+        return total
+    for place, index in enumerate(indices):
+        labels = torch.from_numpy(run.data.val.full_labels(index)).to(views.plain.device)[None]
+        guess = views.guess(labels.shape[-2:], slice(place, place + 1))
+        total = total + confusion_per_image(labels, guess)[0]
+    return total

@@ -1,0 +1,103 @@
+"""What a run leaves behind: the rows of its CSV, its summary JSON, and where they came from."""
+
+import csv
+import hashlib
+import io
+import math
+import platform
+import subprocess
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+import torch
+
+from deeplab_lib.common.devices import device_name
+from deeplab_lib.common.files import write_text
+from deeplab_lib.labels import NUM_CLASSES
+
+PACKAGES = ("torch", "torchvision", "numpy", "pillow", "papermill", "deeplab-losses")
+
+
+def now():
+    """The time as ISO text, in UTC, to the second."""
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+def percent_columns(split, classes):
+    """Per-class columns `class_<i>_<split>` of an IoU vector `(19,)`."""
+    return {f"class_{i}_{split}": float(classes[i]) for i in range(NUM_CLASSES)}
+
+
+def write_csv(path, rows):
+    """Write the rows (dicts of one shape) atomically; numbers to the last digit, NaN as an empty cell."""
+    text = io.StringIO()
+    writer = csv.DictWriter(text, fieldnames=list(rows[0]), lineterminator="\n")
+    writer.writeheader()
+    for row in rows:
+        writer.writerow({k: "" if isinstance(v, float) and math.isnan(v) else v for k, v in row.items()})
+    write_text(path, text.getvalue())
+
+
+def differences(old, new):
+    """`["epochs: 5 -> 50", ...]`: where two records of what decides a run's numbers do not agree."""
+    return [f"{k}: {old.get(k)} -> {new.get(k)}" for k in {**old, **new} if old.get(k) != new.get(k)]
+
+
+def session(config, from_epoch):
+    """One stretch of a run on one machine: when, where and with what."""
+    return {
+        "started": now(),
+        "ended": now(),
+        "from_epoch": from_epoch,
+        "reason": "running",
+        "device": config.device,
+        "device_name": device_name(config.device),
+        "amp": config.amp,
+        "choices": list(config.automatic),
+        "gpus": config.gpus,
+        "workers": config.workers,
+        "threads": torch.get_num_threads(),
+        "commit": commit(),
+        "code": code_sha256(),
+        "versions": versions(),
+    }
+
+
+def versions():
+    """Versions of Python and of the packages that decide the numbers."""
+    found = {"python": platform.python_version()}
+    for name in PACKAGES:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            found[name] = "not installed"
+    return found
+
+
+def commit():
+    """Git commit of the kit's source, with `-dirty` when it was changed, or `unknown` outside a checkout."""
+    command = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty", "--abbrev=12", "--exclude=*"]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=10)
+    except (OSError, subprocess.TimeoutExpired):
+        return "unknown"
+    return done.stdout.strip() if done.returncode == 0 else "unknown"
+
+
+# What decides a run's numbers; plots, analysis, report and lessons only read them.
+CODE = ("*.py", "common/*.py", "data/*.py", "losses/*.py", "models/*.py", "toycity/*.py", "training/*.py")
+
+
+def code_files():
+    """The source files that decide a run's numbers, in order."""
+    package = Path(__file__).parents[1]
+    return sorted(path for pattern in CODE for path in package.glob(pattern))
+
+
+def code_sha256():
+    """Hash of the source of a run, so that one continued with other code can say so; the report's is not among it."""
+    digest = hashlib.sha256()
+    for path in code_files():
+        digest.update(path.read_bytes())
+    return digest.hexdigest()[:16]

@@ -1,0 +1,433 @@
+"""What the report says of the runs in words: abstract, conclusions, limitations, what was run and what is missing."""
+
+import re
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+import pytest
+from helpers.synthetic_runs import study_in_memory, write_runs
+
+from deeplab_lib.analysis import claims, conclusions, pictures, plots, prose, setting, tables
+from deeplab_lib.analysis.captions import against_ce, named
+from deeplab_lib.analysis.claims import UNTOLD
+from deeplab_lib.analysis.evidence import Evidence
+from deeplab_lib.analysis.gallery import Gallery, drawn_runs
+from deeplab_lib.analysis.numbers import Numbers
+from deeplab_lib.analysis.tables import final_table
+from deeplab_lib.labels import CLASS_NAMES
+from deeplab_lib.recipes import RECIPES
+from deeplab_lib.study.results import read_runs, studies
+
+
+class Report:
+    """Everything that the texts are written from, for the runs of one folder."""
+
+    def __init__(self, folder):
+        self.study = studies(read_runs(folder))[0]
+        self.evidence = Evidence.of(self.study, resamples=300)
+        self.ranks, self.versus = self.evidence.ranking(), self.evidence.from_baseline()
+        self.verdicts = claims.judge(self.evidence)
+        self.titles = self.evidence.titles
+        self.numbers = Numbers()
+
+    def text(self, say):
+        return say(
+            self.study, self.evidence, self.ranks, self.versus, self.verdicts, self.titles, self.numbers
+        )  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def planted(tmp_path_factory):
+    """Eight runs of which one is far better and one far worse than the rest."""
+    folder = tmp_path_factory.mktemp("planted")
+    write_runs(folder, images=40, preset="smoke", effects={"ce_focal": 8.0, "ce_dice": -8.0}, noise=0.1)
+    return Report(folder)
+
+
+@pytest.fixture(scope="module")
+def old(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("old")
+    write_runs(folder, images=8, preset="smoke", legacy=True)
+    return Report(folder)
+
+
+def test_a_planted_winner_and_loser_are_named(planted):
+    for say in (conclusions.abstract, conclusions.conclusions):
+        text = planted.text(say)
+        assert "CE + Focal has the highest final mIoU" in text
+        assert "told apart from every other run" in text
+        assert "lowest value is that of CE + Dice" in text
+    top = planted.numbers["reading.ranking.DeepLabV2_ce05_f05_warnup_lr_0.0003"]
+    assert f"{top:.2f} %" in planted.text(conclusions.abstract)
+
+
+def test_a_leader_is_told_apart_from_those_that_it_is_not_tied_with():
+    """Of three runs the first and the last are tied, though the second is told apart from the first."""
+    table = pd.DataFrame(
+        {"value": [52, 51, 50], "low": 49, "high": 53, "best": [1, 2, 1], "worst": [2, 3, 3], "ties": ["a", "b", "ab"]},
+        index=["A", "B", "C"],
+    )
+    text = prose.ranking(table, dict(zip("ABC", "ABC", strict=True)), Numbers())
+    assert text.startswith("A has the highest final mIoU, 52.00 %, but these images cannot tell it apart from C.")
+
+
+def test_a_difference_across_schedules_is_called_confounded(planted):
+    text = prose.confounding(planted.versus, planted.evidence, planted.numbers)
+    confounded = re.search(r"Those with (.*) are \*confounded\*", text)[1]
+    assert "CE + Focal" in confounded and "CE + Dice" not in confounded.replace("CE + Lovász + Dice", "")
+
+
+def test_one_run_is_held_against_nothing(tmp_path):
+    write_runs(tmp_path, recipes=("ce",), images=8, preset="smoke")
+    write_runs(tmp_path, recipes=("ce_dice",), images=8, preset="smoke", unfinished_at=3)
+    abstract = Report(tmp_path).text(conclusions.abstract)
+    assert abstract.startswith("This report covers one finished run of DeepLabV2")
+    assert "difference" not in abstract
+
+
+def test_schedules_are_counted_for_one_run_and_for_many(planted):
+    runs = planted.study.runs
+    assert prose.schedules(runs[:1], Numbers()) == ""
+    assert prose.schedules(runs[:2], Numbers()) == (
+        "The two runs share one schedule and differ in nothing but the loss."
+    )
+    mixed = prose.schedules([*runs[:2], runs[5]], Numbers())
+    assert mixed.startswith(
+        "The three runs follow two different schedules. CE and CE + Tversky share one, and one run has a schedule of "
+        "its own. Only within"
+    )
+
+
+def test_an_unfinished_run_follows_the_schedule_that_it_was_started_with(tmp_path):
+    write_runs(tmp_path, recipes=("ce",), images=8, preset="smoke")
+    write_runs(tmp_path, recipes=("ce_dice",), images=8, preset="smoke", unfinished_at=3)
+    assert "share one schedule" in prose.schedules(read_runs(tmp_path), Numbers())
+
+
+@pytest.mark.parametrize("weights", [{"weight_ce": [0.7] * 9 + [0.5]}, {}], ids=["recorded", "old"])
+def test_a_validation_loss_of_other_weights_is_no_sign_of_overfitting(old, weights):
+    """Run 5 changes its weights after nine tenths: the validation loss may rise there, for it is another function."""
+    run = next(run for run in old.study.runs if run.recipe == "ce_lovasz_warmup")
+    val = [*np.linspace(1.1, 1, 9), 1.5]
+    changed = replace(run, table=run.table.assign(train_loss=np.linspace(2, 1, 10), val_loss=val, **weights))
+    assert "none has turned upwards" in prose.losses([changed], Numbers())
+    kept = replace(changed, table=changed.table.assign(weight_ce=0.7))
+    assert "sign of overfitting" in prose.losses([kept], Numbers())
+
+
+def test_only_configurations_with_several_seeds_are_said_to_have_them(tmp_path):
+    write_runs(tmp_path, recipes=("ce",), seeds=(0, 1, 2), images=8, preset="smoke")
+    write_runs(tmp_path, recipes=("ce_dice",), images=8, preset="smoke")
+    report = Report(tmp_path)
+    text = prose.seeds(report.evidence, report.study, Numbers())
+    assert text.startswith("CE was trained with 3 seeds, every other configuration with one.")
+    assert "One seed of CE + Dice" in conclusions.limitations(report.study, report.evidence)
+    text = report.text(conclusions.conclusions)
+    assert "eight seeds a configuration (without which" in text, "of 16! / (8! 8!) exchanges two are as far apart"
+    assert "one schedule for all" not in text, "they share one"
+
+
+def test_the_control_is_all_losses_on_one_schedule(tmp_path):
+    write_runs(tmp_path, recipes=("ce", "ce_focal", "ce_lovasz_dice"), images=8, preset="smoke")
+    for key, controlled in (("ce_focal", False), ("ce_lovasz_dice", True)):
+        write_runs(tmp_path, recipes=(key,), images=8, preset="smoke", schedule="ce")
+        report = Report(tmp_path)
+        assert ("a control with one schedule" not in report.text(conclusions.conclusions)) == controlled
+        said = prose.confounding(report.versus, report.evidence, Numbers())
+        assert ("every loss on the schedule" in said) == controlled
+
+
+def test_absent_classes_and_no_relation_to_frequency_are_told_in_grammar(planted):
+    iou = final_table(planted.study.runs)[list(CLASS_NAMES)]
+    iou["train"] = float("nan")
+    text = prose.classes(iou, planted.evidence, None, Numbers())
+    assert "train occurs neither in labels nor in predictions and stays out of every mean." in text
+    share = pd.Series(np.arange(1.0, 20), CLASS_NAMES)
+    falling = pd.DataFrame([np.arange(19.0, 0, -1)], ["DeepLabV2_ce"], CLASS_NAMES)
+    assert "IoU does not follow frequency: over 19 classes" in prose.frequency(falling, share, Numbers())
+
+
+def test_captions_speak_of_the_panels_that_are_drawn_and_of_intervals_that_there_are():
+    assert against_ce("classes", held=False, told=True) == against_ce("boundary", held=False, told=False) == ""
+    assert against_ce("classes", held=True, told=False) == " (top) and its difference from the CE run (bottom)"
+    assert "Bold: the simultaneous" in against_ce("classes", held=True, told=True)
+    assert against_ce("boundary", held=False, told=True) == ", with simultaneous 95 % intervals"
+    assert "from the CE run, with" in (whole := against_ce("boundary", held=True, told=True)) and "Hollow" in whole
+
+
+def test_every_claim_is_counted_once(planted):
+    text = conclusions.tally(planted.verdicts, planted.evidence)
+    counted = [
+        prose._WORDS.index(word) for word in re.findall(r"(\w+) (?:is|are) (?:supported|contradicted|left open)", text)
+    ]
+    assert sum(counted) == 9
+    told = [verdict for verdict in planted.verdicts if verdict.verdict != UNTOLD]
+    assert told and all(f"“{verdict.claim.text.rstrip('.')}”" in text for verdict in told)
+    assert text.count("“") == len(told)
+    assert list(conclusions.verdict_table(planted.verdicts).index) == [f"({key})" for key in "abcdefghi"]
+
+
+def test_every_finding_is_told_with_its_numbers(planted):
+    text = conclusions.verdict_details(planted.verdicts, planted.numbers)
+    assert text.count("Rule:") == 9
+    assert "{" not in text and "nan" not in text
+    for key, entry in planted.numbers.items():
+        if key.startswith("claims."):
+            assert entry["text"] in text
+
+
+def test_without_images_nothing_is_judged(old):
+    text = prose.differences(old.versus, old.titles, old.evidence, old.numbers)
+    assert "no intervals" in text
+    assert "no intervals" in conclusions.limitations(old.study, old.evidence)
+    assert "the order of the runs proves nothing" in old.text(conclusions.conclusions)
+    abstract = old.text(conclusions.abstract)
+    assert "how sure a difference is cannot be said" in abstract
+    assert "was held against" not in abstract and "told from" not in abstract
+    assert "no results for single images" in prose.seeds(old.evidence, old.study, Numbers())
+
+
+def test_without_intervals_no_class_counts_as_decided_or_undecided(old):
+    iou = final_table(old.study.runs)[list(CLASS_NAMES)]
+    decided = prose.decided_classes(old.evidence.class_differences(), iou)
+    assert decided is None
+    text = prose.classes(iou, old.evidence, decided, Numbers())
+    assert re.search(r"\d+ are gains, and \d+ are losses; none has an interval\.$", text)
+
+
+def test_boundary_scores_are_not_compared_by_overlap(planted):
+    table, differences = planted.evidence.levels("boundary_f"), planted.evidence.from_baseline("boundary_f")
+    text = prose.boundaries(table, differences, planted.titles, planted.evidence, Numbers())
+    assert "read from the interval of their difference" in text
+    assert "In boundary F-score, " in text and "plain cross-entropy (CE)" in text
+    untold = differences.assign(low=float("nan"))
+    assert "In boundary" not in prose.boundaries(table, untold, planted.titles, planted.evidence, Numbers())
+
+
+def test_one_boundary_score_spans_no_range(planted):
+    one = planted.evidence.levels("boundary_f")[:1]
+    assert prose.boundaries(one, planted.versus, planted.titles, planted.evidence, Numbers()) == ""
+
+
+def test_without_a_class_of_ce_nothing_is_said_against_it(planted):
+    iou = final_table(planted.study.runs)[list(CLASS_NAMES)]
+    iou.loc["DeepLabV2_ce"] = float("nan")
+    text = prose.classes(iou, planted.evidence, None, Numbers())
+    assert "furthest apart" in text and "differences from CE" not in text
+
+
+def test_what_the_files_do_not_say_of_the_schedule_is_not_made_up(old, planted):
+    assert set(tables.configurations(old.study.runs)["changes"]) == {"not recorded"}
+    assert "says of their recipe" in setting.configurations_note(old.study.runs)
+    assert setting.configurations_note(planted.study.runs) == ""
+
+
+def test_limitations_follow_from_the_records(planted, tmp_path):
+    text = conclusions.limitations(planted.study, planted.evidence)
+    assert "One seed" in text and "synthetic" in text and "CPU" in text and "random weights" in text
+    write_runs(tmp_path, recipes=("ce", "ce_dice"), seeds=(0, 1), images=8, preset="smoke", dataset="streets")
+    real = Report(tmp_path)
+    text = conclusions.limitations(real.study, real.evidence)
+    assert "One seed" not in text and "synthetic" not in text
+    assert "2 seeds" in prose.seeds(real.evidence, real.study, Numbers())
+
+
+@pytest.fixture(scope="module")
+def seeded(tmp_path_factory):
+    """CE and CE + Dice, two seeds each, of which none is 0."""
+    folder = tmp_path_factory.mktemp("seeded")
+    write_runs(folder, recipes=("ce", "ce_dice"), seeds=(1, 2), images=30, preset="smoke", effects={"ce": 3})
+    return Report(folder)
+
+
+def test_what_is_averaged_over_seeds_bears_no_seeds_name(seeded):
+    assert prose.ranking(seeded.ranks, seeded.titles, Numbers()).startswith("CE has the highest final mIoU")
+    assert list(plots.with_looks(seeded.ranks, drawn_runs(seeded.study))["name"]) == ["CE", "CE + Dice"]
+
+
+def test_classes_are_averaged_over_seeds(seeded):
+    runs = [run for run in seeded.study.runs if run.recipe == "ce"]
+    expected = sum(run.final_class_val for run in runs) / 2
+    assert seeded.evidence.class_values(["DeepLabV2_ce"]).loc["DeepLabV2_ce"].to_numpy() == pytest.approx(expected)
+
+
+def test_a_table_of_single_runs_says_so_where_there_are_several_seeds(seeded, planted):
+    assert "One seed of each" in prose.one_of_several(seeded.evidence)
+    assert prose.one_of_several(planted.evidence) == ""
+
+
+def test_scope_says_what_it_is(planted, old):
+    assert setting.scope(planted.study).startswith("synthetic toy city, smoke scale, CPU")
+    assert "not recorded" in setting.scope(old.study)
+    assert "did not see those images" in setting.data(planted.study.runs, Numbers())
+
+
+def test_runs_that_all_depart_alike_are_ranked_and_say_so(tmp_path):
+    write_runs(tmp_path, recipes=("ce", "ce_dice"), suffix="batch4", images=8, preset="smoke")
+    report = Report(tmp_path)
+    assert len(report.ranks) == 2 and len(report.versus) == 1
+    assert setting.scope(report.study).endswith("10 epochs, all with batch4")
+
+
+def test_only_the_small_networks_are_called_the_same_built_shallow(planted):
+    run = planted.study.runs[0]
+    assert "built shallow and narrow" in setting.model([run], Numbers())
+    other = replace(run, record=run.record | {"config": run.config | {"model": "lraspp"}})
+    assert "shallow" not in setting.model([other], Numbers())
+
+
+@pytest.mark.parametrize(
+    ("label", "words"),
+    [
+        ("scene-most-disputed", "The most disputed image"),
+        ("loss-grid", "Training and validation loss of each run"),
+        ("predictions", "predictions"),
+    ],
+)
+def test_a_figure_left_out_is_named_readably(label, words):
+    assert named(label) == words
+
+
+def test_what_is_missing_is_listed(old, tmp_path):
+    gallery = Gallery("", Numbers(), {})
+    gallery.leave_out("val-ce", "no run has values of val_ce")
+    text = setting.missing(old.study, [], gallery)
+    assert "“Cross-entropy of all runs on the validation images”: no run has values of val_ce" in text
+    assert text.count("no JSON") == 1 and "All runs: the files lack" in text
+    write_runs(tmp_path, recipes=("ce",), images=8, preset="smoke")
+    text = setting.missing(studies(read_runs(tmp_path))[0], [], Gallery("", Numbers(), {}))
+    assert "Not among the runs that are compared: CE + Tversky" in text
+
+
+def test_figures_draw_one_seed_of_each_recipe(tmp_path):
+    write_runs(tmp_path, recipes=("ce", "ce_dice"), seeds=(0, 1), images=8, preset="smoke")
+    write_runs(tmp_path, recipes=("ce_dice",), images=8, preset="smoke", schedule="ce_focal")
+    assert [run.label for run in drawn_runs(studies(read_runs(tmp_path))[0])] == ["CE", "CE + Dice"]
+
+
+def test_the_table_of_recipes_gives_all_eight():
+    table = tables.recipes_table()
+    assert list(table["run"]) == [recipe.title for recipe in RECIPES.values()]
+    assert table["weights"][7] == "0.5/0.25/0.25" and "power 1.1" in table["besides"][7]
+    assert "from epoch 46: power 2, weights 0.5/0.5, layer1–4 and bn1 frozen" in table["besides"][5]
+
+
+def test_origin_splits_into_what_is_shared_and_what_differs(planted):
+    shared, different = tables.provenance(planted.study.runs)
+    told = shared["all runs"]
+    assert "preset smoke" in told["configuration"].split("; ") and "device" in told.index
+    assert not any(part.startswith("lr ") or part.endswith((" ", "–")) for part in told["configuration"].split("; "))
+    assert list(different.index) == list(planted.titles.values())
+
+
+# --- what the eye would miss -----------------------------------------------------------------------------------------
+
+
+def test_gains_and_losses_by_class_are_told_apart():
+    """Where all that is decided are losses, no gain is credited with it, and the schedule behind it is named."""
+    judged = Evidence.of(study_in_memory(np.random.default_rng(3), images=80, effects={"ce_focal": -12}), 200)
+    iou = judged.class_values([method.name for method in judged.recipes])
+    decided = prose.decided_classes(judged.class_differences(), iou)
+    text = prose.classes(iou, judged, decided, Numbers())
+    losses = re.search(r"losses, (\d+) of them told from zero( \(all in runs on another schedule\))?", text)
+    told = decided & (iou < iou.loc[judged.baseline.name])
+    assert int(losses[1]) == told.sum(axis=None) == decided.sum(axis=None) > 0 and losses[2]
+    assert "gains, none of them told from zero, and" in text
+
+
+def test_a_side_without_differences_and_a_single_one_are_said_in_good_english(planted):
+    base = planted.evidence.baseline
+    others = pd.DataFrame({"road": [-3.0], "sky": [2.0]}, index=[planted.evidence.same_schedule[1].name])
+    decided = others < 0
+    sides = lambda table, told: prose._sides(table, told, planted.evidence, Numbers())  # noqa: E731
+    assert base and sides(others, decided) == (
+        "1 is a gain, none of them told from zero, and 1 is a loss, 1 of them told from zero."
+    )
+    assert sides(others[["road"]], decided[["road"]]) == "0 are gains, and 1 is a loss, 1 of them told from zero."
+
+
+@pytest.mark.parametrize("effects, relation", [
+    ({}, "but these images cannot tell it apart from"), ({"ce_dice": -12.0}, "surely above"),
+])  # fmt: skip
+def test_of_two_runs_one_is_told_from_the_other_or_not(tmp_path, effects, relation):
+    write_runs(tmp_path, recipes=("ce", "ce_dice"), images=40, preset="smoke", effects=effects, noise=0.1)
+    report = Report(tmp_path)
+    first, second = (report.titles[name] for name in report.ranks.index)
+    for say in (conclusions.abstract, conclusions.conclusions):
+        text = report.text(say)
+        assert re.search(
+            rf"{re.escape(first)} has the highest final mIoU, [\d.]+ %, {relation} {re.escape(second)}\.", text
+        )
+        assert "two runs" not in text and text.count("cannot tell it apart") <= 1 and "one schedule for all" not in text
+        assert "udged on two of the eight configurations, " in text
+    assert "Only two of the eight configurations" in conclusions.limitations(report.study, report.evidence)
+    assert "varies together" not in conclusions.limitations(report.study, report.evidence)
+
+
+def test_one_run_is_told_with_its_value_and_nothing_is_compared(tmp_path):
+    write_runs(tmp_path, recipes=("ce_tversky",), images=8, preset="smoke")
+    report = Report(tmp_path)
+    for say in (conclusions.abstract, conclusions.conclusions):
+        text = report.text(say)
+        alone = r"CE \+ Tversky reached \d\d\.\d\d % mIoU; there is no other run of the eight to compare it with\."
+        assert re.search(alone, text)
+        assert "surely" not in text and "the study's" not in text
+    assert len(pictures.choose_images({run.stem: run.arrays for run in report.study.runs})) == 3
+
+
+def test_without_a_ce_run_that_is_said_and_the_schedules_are_still_in_doubt(tmp_path):
+    write_runs(tmp_path, recipes=("ce_tversky", "ce_lovasz_focal"), images=40, preset="smoke")
+    report = Report(tmp_path)
+    text = report.text(conclusions.conclusions)
+    assert "There is no finished CE run" in text and "Only runs that share a schedule can be compared" in text
+    assert "in this order, a run of plain cross-entropy" in text and "schedule ce" not in text
+    assert "varies together with the loss." in conclusions.limitations(report.study, report.evidence)
+
+
+def test_curves_too_short_to_judge_ask_for_more_epochs(tmp_path):
+    write_runs(tmp_path, images=20, preset="smoke", epochs=6)
+    text = Report(tmp_path).text(conclusions.conclusions)
+    assert "nine epochs or more (without which c, d and e cannot be decided)" in text
+    assert "five seeds a configuration (without which" in text, "three runs with Tversky or Focal, three without"
+
+
+def test_an_order_that_is_that_of_the_rates_is_said_to_be(planted, tmp_path):
+    assert prose.follows_rate(planted.evidence, Numbers()) == "", "the second lowest rate leads"
+    slow = {key: -9.0 for key, recipe in RECIPES.items() if recipe.lr < RECIPES["ce"].lr}
+    write_runs(tmp_path, images=12, preset="smoke", effects=slow, noise=0.1)
+    report = Report(tmp_path)
+    assert prose.follows_rate(report.evidence, Numbers()).startswith("The order of the runs follows their initial rate")
+    assert "follows their initial rates" in report.text(conclusions.abstract)
+    assert "Those below it had other schedules as well." in report.text(conclusions.abstract)
+
+
+def test_all_runs_at_an_end_are_named():
+    text = prose._ends({"A": 1.04, "B": 3.0, "C": 1.01, "D": 2.0}, Numbers(), "x", ".1f", " s")
+    assert text == "1.0 s (A and C) to 3.0 s (B)"
+    assert prose._ends({"A": 1.04, "B": 1.01}, Numbers(), "x", ".1f") == "1.0 (all runs)"
+
+
+def test_what_is_only_counted_has_no_latency_and_the_note_says_why():
+    timed = {"median": 2.0, "q1": 1.5, "q3": 3.0, "n": 9}
+    row = {"model": "a", "height": 8, "width": 8, "parameters": 1, "macs": 1, "flops": 2, "peak_memory_MB": 1}
+    row |= {"device": "cpu", "device_name": "CPU", "threads": 1, "note": "warmed up", "latency_ms": timed}
+    costs = pd.DataFrame([row, row | {"model": "b", "latency_ms": None, "note": "not timed: counted only"}])
+    table = tables.efficiency_table(costs)
+    assert table[["latency", "q1", "q3"]].loc["a, 8×8"].tolist() == [2, 1.5, 3]
+    assert table[["latency", "q1", "q3"]].loc["b, 8×8"].isna().all()
+    assert setting.efficiency_note(costs).endswith("latency stands: counted only.")
+
+
+def test_few_runs_are_said_to_decide_nothing(planted):
+    """One run against three can be exchanged in four ways: p is never below 0.25."""
+    details = conclusions.verdict_details(planted.verdicts, planted.numbers)
+    assert "where so few runs can give no less than 0.25" in details
+    assert re.search(r"without which [b-e, and]+ cannot be decided", planted.text(conclusions.conclusions))
+
+
+def test_a_point_that_does_not_decide_has_no_verdict_of_its_own(planted):
+    details = conclusions.verdict_details(planted.verdicts, planted.numbers)
+    points = [line for line in details.splitlines() if line.startswith("- ")]
+    ends = re.compile(r"\*(Supported|Contradicted|Cannot be told)\.\*( \(Beside it, [^*]*\))?$")
+    assert points and all(ends.search(point) or "no run" in point for point in points)

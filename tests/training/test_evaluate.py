@@ -1,0 +1,51 @@
+"""What is validated, recomputed the plain way over all images at once, whatever the batches."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch.nn import functional as F
+
+from deeplab_lib import toycity
+from deeplab_lib.common.errors import Stop
+from deeplab_lib.data.dataset import prepare_data
+from deeplab_lib.models import weights
+from deeplab_lib.training.checkpoint import RunFiles
+from deeplab_lib.training.evaluate import evaluate
+from deeplab_lib.training.loop import Run, identify, quiet
+
+
+@pytest.fixture(scope="module")
+def city(tmp_path_factory):
+    return toycity.write(tmp_path_factory.mktemp("data") / "city", train=6, val=8, test=0, size=(64, 128))
+
+
+def made(config):
+    """A run of `config` as it begins."""
+    pretrained = weights.resolve(config.pretrained, config.model)
+    data = prepare_data(config, pretrained.normalization)
+    files = RunFiles(Path(config.out_dir), config.stem)
+    return Run(config, files, data, pretrained, identify(config, data, pretrained), quiet, Stop())
+
+
+def test_the_labels_own_size_is_scored_image_by_image_whatever_the_batch(smoke, city):
+    results = [evaluate(made(smoke(data=str(city), batch_size=size)), full=True) for size in (1, 3)]
+    assert np.array_equal(results[0].native, results[1].native)
+
+
+@pytest.mark.parametrize("tta", ["none", "flip"])
+def test_losses_are_means_over_the_images_as_they_are(smoke, city, tta):
+    """Eight images in batches of three, three and two; the views of the test change the answers, not the losses."""
+    config = smoke(loss="0.5*ce + 0.5*focal", data=str(city), batch_size=3, tta=tta)
+    run = made(config)
+    result = evaluate(run)
+    images, labels = (torch.stack(tensors) for tensors in zip(*(run.data.val[i] for i in range(8)), strict=True))
+    with torch.inference_mode():
+        logits = run.model.eval().scores(images)
+    grid = run.model.subsample(labels, logits.shape[-2:])
+    # Each batch is a mean over its pixels, each image counts for the mean of its batch.
+    batches = [slice(0, 3), slice(3, 6), slice(6, 8)]
+    means = [F.cross_entropy(logits[batch], grid[batch], ignore_index=255).item() for batch in batches]
+    assert result.losses["ce"] == pytest.approx((3 * means[0] + 3 * means[1] + 2 * means[2]) / 8, rel=1e-5)
+    assert len(result.confusion) == 8
