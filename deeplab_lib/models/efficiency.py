@@ -33,7 +33,6 @@ from deeplab_lib.common.devices import (
 )
 from deeplab_lib.common.files import read_json, write_json
 from deeplab_lib.models.deeplabv2 import count_parameters
-from deeplab_lib.models.placement import place
 from deeplab_lib.models.registry import TORCHVISION_NETWORKS, check_model, make_model
 from deeplab_lib.models.torchvision_backbones import RESNETS
 from deeplab_lib.recipes import PRESETS
@@ -232,9 +231,9 @@ def measure(models, sizes, device="auto", budget=4.0, say=print, options=None):
         row = cost_row(name, model, size, device)
         expected = row["macs"] / speed
         timed = min(1.25 * budget, (WARM_UP + TIMED) * expected) if FEWEST * expected <= budget else 0
-        told = f"{name} {size[1]}x{size[0]}: {row['macs'] / 1e9:.2f} GMACs"
-        told += f", about {timed + 2:.0f} s" if timed else ""
-        say(f"{number}/{len(models)} {told}" if budget else told)
+        line = f"{name} {size[1]}x{size[0]}: {row['macs'] / 1e9:.2f} GMACs"
+        line += f", about {timed + 2:.0f} s" if timed else ""
+        say(f"{number}/{len(models)} {line}" if budget else line)
         add_timings(row, make_model(name, **about) if timed else model, budget, expected, device)
         yield row
 
@@ -290,8 +289,8 @@ def main(arguments=None):
         for row in measure(models, sizes, given.device, budget, say, options):
             merge(given.out, row)
             timing = row["latency_ms"]
-            told = f"{timing['median']:.1f} ms (median of {timing['n']})" if timing else row["note"]
-            say(f"    {told}")
+            line = f"{timing['median']:.1f} ms (median of {timing['n']})" if timing else row["note"]
+            say(f"    {line}")
 
 
 if __name__ == "__main__":

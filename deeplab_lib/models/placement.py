@@ -15,7 +15,7 @@ from deeplab_lib.models.deeplabv2 import ASPP
 
 
 def place(model, device, chosen):
-    """`model` on `device`, changed in place as the automatic choices `chosen` (see `devices.CHOICES`) say."""
+    """`model` on `device`, changed in place as the automatic choices `chosen` (see `devices.FAST_PATHS`) say."""
     for module in model.modules():
         if hasattr(module, "recompute"):
             module.recompute = "recomputed_norms" in chosen
