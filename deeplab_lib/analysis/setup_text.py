@@ -151,10 +151,10 @@ def architectures(study, efficiency, numbers):
         groups.setdefault(" and ".join(f"fewer {words}" for words in less), []).append(row["model"])
     groups.pop("", None)
     macs = numbers.put("architectures.gmacs", own["macs"] / 1e9, ".2f")
-    told = [f"{listing(models)} {'has' if len(models) == 1 else 'have'} {less}" for less, models in groups.items()]
+    savings = [f"{listing(models)} {'has' if len(models) == 1 else 'have'} {less}" for less, models in groups.items()]
     text = (
         f"At 1024 × 512, DeepLabV2 with ResNet-101 takes {macs} billion multiply-adds. Of "
-        f"{plural(len(others), 'network')} of other architectures, {listing(told) or 'none takes less'}. "
+        f"{plural(len(others), 'network')} of other architectures, {listing(savings) or 'none takes less'}. "
     )
     trained = {run.config.get("model") for run in study.finished} - {None}
     if len(trained) > 1:
@@ -162,8 +162,11 @@ def architectures(study, efficiency, numbers):
     return text + "None of them was trained here, so that this compares cost and leaves quality open."
 
 
-def missing(study, others, gallery):
-    """What this report lacks and why, as a list: figures left out, runs that stand apart, notes on final values."""
+def missing(study, others, gallery, left_out=()):
+    """What this report lacks and why, as a list: figures left out, runs that stand apart, notes on the runs' files.
+
+    left_out: a line for each file that is no run's table, as `results.read_folder` gives them.
+    """
     lines = [f"The figure “{named(label)}”: {reason}." for label, reason in gallery.missing.items()]
     lacking = {}
     for run in study.runs:
@@ -172,6 +175,7 @@ def missing(study, others, gallery):
         who = "All runs" if len(labels) == len(study.runs) > 1 else listing(labels)
         lines += [f"{who}: the files lack {what}."] if what else []
     lines += [f"{run.label}: {note}." for run in study.runs for note in run.notes]
+    lines += [f"Left out: {line}." for line in left_out]
     lines += [
         f"Another study in the same folder, {other}: {listing(run.label for run in other.runs)}. Results of "
         "different data, scale or length do not stand in one table."
@@ -187,5 +191,5 @@ def missing(study, others, gallery):
 def configurations_note(runs):
     """What the table of configurations shows of runs whose files do not say."""
     silent = any(run.record is None for run in runs)
-    told = "Of runs without a JSON file it shows what the study says of their recipe, with the study's rates and steps."
-    return told if silent else ""
+    note = "Of runs without a JSON file it shows what the study says of their recipe, with the study's rates and steps."
+    return note if silent else ""
