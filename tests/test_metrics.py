@@ -213,9 +213,9 @@ def test_boundary_f_lies_in_range_and_is_per_image(pair, random):
 def test_calibration_error_by_hand():
     """Five pixels and two bins: three at 0.9, two of them right; two at 0.3, both wrong; a void one counts nowhere."""
     labels = torch.tensor([[[0, 0, 1, 1, 1, VOID]]])
-    guesses = torch.tensor([[[0, 0, 0, 0, 0, 0]]])
+    predicted = torch.tensor([[[0, 0, 0, 0, 0, 0]]])
     confidence = torch.tensor([[[0.9, 0.9, 0.9, 0.3, 0.3, 0.9]]])
-    counts, confident, hits = calibration_per_image(labels, guesses, confidence, bins=2)
+    counts, confident, hits = calibration_per_image(labels, predicted, confidence, bins=2)
     assert (counts.tolist(), hits.tolist()) == ([[2, 3]], [[0, 2]])
     assert confident.numpy() == pytest.approx(np.array([[0.6, 2.7]]), abs=1e-6)
     # 2/5 |0 - 0.3| + 3/5 |2/3 - 0.9|
@@ -238,12 +238,12 @@ def test_who_is_right_as_often_as_believed_has_no_error():
 @given(st.integers(0, 2**32 - 1))
 def test_calibration_of_images_adds_up_in_any_order(seed):
     rng = np.random.default_rng(seed)
-    labels, guesses = torch.from_numpy(rng.integers(0, 3, (2, 4, 5, 6)))
+    labels, predicted = torch.from_numpy(rng.integers(0, 3, (2, 4, 5, 6)))
     labels[rng.random(labels.shape) < 0.2] = VOID
     confidence = torch.from_numpy(rng.random(labels.shape)).float()
-    whole = calibration_per_image(labels, guesses, confidence)
+    whole = calibration_per_image(labels, predicted, confidence)
     order = [2, 0, 3, 1]
-    shuffled = calibration_per_image(labels[order], guesses[order], confidence[order])
+    shuffled = calibration_per_image(labels[order], predicted[order], confidence[order])
     assert all(torch.equal(a.sum(0), b.sum(0)) for a, b in zip(whole, shuffled, strict=True))
     assert whole[0].sum() == (labels != VOID).sum()
 

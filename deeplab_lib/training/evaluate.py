@@ -53,7 +53,7 @@ def evaluate(run, full=False):
             result["boundary"] = boundary_f(labels, prediction).float()
             result["predictions"] = prediction[[i for i, index in enumerate(indices) if index in kept]].byte().cpu()
             result["native"] = native_confusion(run, views, indices)
-            result |= believed(views, labels, guess)
+            result |= believed(views, labels, prediction)
         results.append(result)
         run.callback("validate", run)
         distributed.sync_stop(run.stop).check()

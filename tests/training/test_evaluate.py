@@ -42,7 +42,7 @@ def test_losses_are_means_over_the_images_as_they_are(smoke, city, tta):
     result = evaluate(run)
     images, labels = (torch.stack(tensors) for tensors in zip(*(run.data.val[i] for i in range(8)), strict=True))
     with torch.inference_mode():
-        logits = run.model.eval().scores(images)
+        logits = run.model.eval().grid_logits(images)
     grid = run.model.subsample(labels, logits.shape[-2:])
     # Each batch is a mean over its pixels, each image counts for the mean of its batch.
     batches = [slice(0, 3), slice(3, 6), slice(6, 8)]
@@ -59,9 +59,9 @@ def test_what_is_believed_is_the_probability_of_the_prediction(smoke, city, tta)
     images, labels = (torch.stack(tensors) for tensors in zip(*(run.data.val[i] for i in range(8)), strict=True))
     model = run.model.eval()
     with torch.inference_mode():
-        p = model.upsample(model.scores(images), labels.shape[-2:]).softmax(1)
+        p = model.upsample(model.grid_logits(images), labels.shape[-2:]).softmax(1)
         if tta == "flip":
-            p = (p + model.upsample(model.scores(images.flip(-1)), labels.shape[-2:]).softmax(1).flip(-1)) / 2
+            p = (p + model.upsample(model.grid_logits(images.flip(-1)), labels.shape[-2:]).softmax(1).flip(-1)) / 2
     valid = labels != 255
     assert (result["calibration_count"].sum(1) == valid.sum((1, 2)).numpy()).all()
     assert result["calibration_confidence"].sum() == pytest.approx(p.amax(1)[valid].sum().item(), rel=1e-5)
