@@ -21,6 +21,7 @@ from deeplab_lib.labels import ID_OF_TRAIN_ID, TRAIN_ID_OF_ID
 from deeplab_lib.losses import make_loss
 from deeplab_lib.metrics import confusion_per_image, iou
 from deeplab_lib.models.efficiency import count_macs
+from deeplab_lib.models.placement import to_device
 from deeplab_lib.models.registry import make_model
 from deeplab_lib.training.optimizer import make_optimizer
 
@@ -49,7 +50,7 @@ def steps(scale, amp="auto"):
     torch.manual_seed(0)
     model, loss = make_model(SCALES[scale][0]).train(), make_loss("ce")
     usual = plain.network(SCALES[scale][0], model.state_dict()).train()
-    model, own = place(model, "cpu", devices.fast_paths("cpu")), images.to(memory_format=torch.channels_last)
+    model, own = to_device(model, "cpu", devices.fast_paths("cpu")), images.to(memory_format=torch.channels_last)
     optimizer, other = make_optimizer(model, 1e-3, fused=True), make_optimizer(usual, 1e-3)
 
     def ours():
@@ -70,7 +71,7 @@ def passes(scale):
     torch.manual_seed(0)
     model = make_model(SCALES[scale][0]).eval()
     usual = plain.network(SCALES[scale][0], model.state_dict()).eval()
-    model, own = place(model, "cpu", devices.fast_paths("cpu")), images.to(memory_format=torch.channels_last)
+    model, own = to_device(model, "cpu", devices.fast_paths("cpu")), images.to(memory_format=torch.channels_last)
 
     @torch.inference_mode()
     def ours():

@@ -10,7 +10,7 @@ from deeplab_lib.models.registry import make_model
 
 
 def network(name, state):
-    """The network as it is made, in float32 and NCHW: no choice of `placement.place`."""
+    """The network as it is made, in float32 and NCHW: no choice of `placement.to_device`."""
     model = make_model(name)
     model.load_state_dict(state)
     return model

@@ -26,13 +26,14 @@ from torch.nn.modules.utils import _pair
 
 from deeplab_lib.common.devices import (
     check_device,
-    choices,
     device_name,
+    fast_paths,
     synchronizer,
     use_deterministic_algorithms,
 )
 from deeplab_lib.common.files import read_json, write_json
 from deeplab_lib.models.deeplabv2 import count_parameters
+from deeplab_lib.models.placement import to_device
 from deeplab_lib.models.registry import TORCHVISION_NETWORKS, check_model, make_model
 from deeplab_lib.models.torchvision_backbones import RESNETS
 from deeplab_lib.recipes import PRESETS
@@ -207,7 +208,7 @@ def add_timings(row, model, budget, expected, device):
         row["note"] = f"not timed: an image takes about {expected:.1f} s here, too long for {budget:g} s of passes"
         return
     # As it is trained and used, but in the layout of memory in which PyTorch makes a network.
-    model = place(model, device, {"matrix_products"} & {*choices(device)}).eval()
+    model = to_device(model, device, {"matrix_products"} & {*fast_paths(device)}).eval()
     image = torch.zeros(1, 3, row["height"], row["width"], device=device)
     run = lambda: model(image)  # noqa: E731
     row["peak_memory_MB"] = peak_memory_mb(model, run, device)

@@ -1,6 +1,6 @@
 """How a network is laid out on its device: in memory, and on a CPU the faster ways to the same numbers.
 
-A new network is made of plain layers, which every tool can count, draw and export. `place` makes it fast; training,
+A new network is made of plain layers, which every tool can count, draw and export. `to_device` makes it fast; training,
 evaluation and prediction call it.
 """
 
@@ -14,7 +14,7 @@ from deeplab_lib.common.devices import memory_format
 from deeplab_lib.models.deeplabv2 import ASPP
 
 
-def place(model, device, chosen):
+def to_device(model, device, chosen):
     """`model` on `device`, changed in place as the automatic choices `chosen` (see `devices.FAST_PATHS`) say."""
     for module in model.modules():
         if hasattr(module, "recompute"):

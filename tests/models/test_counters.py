@@ -12,7 +12,7 @@ from torchinfo import summary
 
 from deeplab_lib.models.deeplabv2 import ASPP, DeepLabV2
 from deeplab_lib.models.efficiency import count_macs
-from deeplab_lib.models.placement import PointwiseConv2d, ProductASPP, place
+from deeplab_lib.models.placement import PointwiseConv2d, ProductASPP, to_device
 
 CONVOLUTIONS = 373_656_133_632  # multiply-adds of the convolutions alone, of one image of 512x1024
 TORCHINFO = 373_656_876_236  # with the bias, once for every weight of a batch norm
@@ -66,7 +66,7 @@ def test_placed_on_a_cpu_the_network_is_computed_otherwise_and_only_then():
     """The visible call that makes it fast is what hides work from a counter: count before."""
     network, image = DeepLabV2(blocks=(1, 1, 1, 1), width=4).eval(), torch.zeros(1, 3, 64, 64)
     before, scores = flops(network, image), network(image)
-    placed = place(network, "cpu", ("matrix_products",))
+    placed = to_device(network, "cpu", ("matrix_products",))
     assert placed is network and type(network.aspp) is ProductASPP
     assert {type(block.conv1) for block in network.layer4} == {PointwiseConv2d}
     assert type(network.layer2[0].conv1) is nn.Conv2d, "a stride is no matrix product"
@@ -81,7 +81,7 @@ def test_a_product_s_values_and_gradients_are_the_convolution_s(kind):
     plain = nn.Conv2d(16, 8, 1)
     fast = nn.Conv2d(16, 8, 1)
     fast.load_state_dict(plain.state_dict())
-    place(nn.Sequential(fast), "cpu", ("matrix_products",))
+    to_device(nn.Sequential(fast), "cpu", ("matrix_products",))
     x = torch.randn(2, 16, 9, 17).to(memory_format=torch.channels_last)
     found = []
     for layer in (plain, fast):

@@ -13,7 +13,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from deeplab_lib.models.deeplabv2 import ASPP, FREEZABLE, STAGES, DeepLabV2, count_parameters
 from deeplab_lib.models.efficiency import peak_memory_mb
-from deeplab_lib.models.placement import ProductASPP, place
+from deeplab_lib.models.placement import ProductASPP, to_device
 from deeplab_lib.training.optimizer import make_optimizer
 
 
@@ -348,7 +348,7 @@ class Calls(TorchDispatchMode):
 def passed(recompute, kind=None, **options):
     """A network after a forward and a backward pass, and what was computed."""
     model = micro(**options).train()
-    place(model, "cpu", ("channels_last", "matrix_products", *(["recomputed_norms"] if recompute else [])))
+    to_device(model, "cpu", ("channels_last", "matrix_products", *(["recomputed_norms"] if recompute else [])))
     images = torch.randn(2, 3, 64, 64, generator=torch.Generator().manual_seed(1))
     with Calls() as calls, torch.autocast("cpu", kind, enabled=kind is not None):
         model.grid_logits(images).float().square().mean().backward()
@@ -372,14 +372,14 @@ def test_recomputing_keeps_less(monkeypatch):
     monkeypatch.setattr("deeplab_lib.models.deeplabv2.LARGE", 0)
     images, peaks = torch.randn(2, 3, 256, 256), []
     for chosen in ((), ("recomputed_norms",)):
-        model = place(micro(blocks=(1, 1, 23, 1), width=16).train(), "cpu", chosen)
+        model = to_device(micro(blocks=(1, 1, 23, 1), width=16).train(), "cpu", chosen)
         peaks.append(peak_memory_mb(model, lambda model=model: model.grid_logits(images), "cpu"))
     assert 0.8 < peaks[1] / peaks[0] < 0.87, "two of a block's twelve parts, and the stem's are kept"
 
 
 @pytest.mark.parametrize("side, found", [(512, True), (256, False)])
 def test_only_large_activations_are_recomputed_and_only_for_a_backward_pass_to_come(side, found):
-    model = place(micro(width=16).train(), "cpu", ("recomputed_norms",))
+    model = to_device(micro(width=16).train(), "cpu", ("recomputed_norms",))
     images = torch.randn(2, 3, side, side)
     with mock.patch(
         "deeplab_lib.models.deeplabv2.checkpoint", side_effect=lambda function, x, **options: function(x)
