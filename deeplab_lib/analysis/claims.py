@@ -1,7 +1,7 @@
 """The study's claims as explicit rules: what is measured, what must hold, and what the runs say.
 
 A claim consists of parts; each part is a `Test` of two groups of methods, judged twice: among the methods that share
-the baseline's schedule (runs 1 to 4, or all eight once the control was trained), where only the loss differs, and among
+the baseline's schedule (runs 1, 2, 3, 4 and 8, or all eight after the control), where only the loss differs, and among
 all recipes as they were trained, where learning rate, warm-up, decay and freezing differ too and every difference is
 confounded with them. The verdict of a part comes from the first where it can be tested there, else from the second; a
 part about the best of all (`whole`) is judged only where all recipes take part. A claim is supported when all its parts

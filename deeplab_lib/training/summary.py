@@ -44,7 +44,7 @@ def summarize(run):
     """The run's summary, for its JSON; `runs/README.md` explains the keys."""
     config, plan = run.config, run.config.plan
     resolved = {"power": plan.power, "warmup_steps": run.plan.warmup_steps, "recipe_warmup_steps": plan.warmup_steps}
-    resolved |= {"lr_factor": config.scale.lr_factor, "steps_per_epoch": run.steps_per_epoch}
+    resolved |= {"lr_factor": config.lr_factor, "steps_per_epoch": run.steps_per_epoch}
     scratch = {"source": "none (from scratch)", "matched": 0}
     return {
         "stem": run.files.stem,
