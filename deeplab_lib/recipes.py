@@ -161,9 +161,9 @@ TEXT = {
 
 def recipe_for(key: str, follows: Follows = "logs") -> Recipe:
     """The recipe `key`, the study's or ours, in the version of the study that is followed."""
-    if key in OURS:
+    if key in EXTRA_RECIPES:
         # A recipe of ours has the baseline's rate, whichever that is.
-        return replace(OURS[key], lr=recipe_for("ce", follows).lr)
+        return replace(EXTRA_RECIPES[key], lr=recipe_for("ce", follows).lr)
     return replace(RECIPES[key], **TEXT.get(key, {})) if follows == "text" else RECIPES[key]
 
 
@@ -209,28 +209,28 @@ def preset_for(name: str, follows: Follows = "logs") -> Preset:
 
 
 @dataclass(frozen=True)
-class OurRecipe(Recipe):
+class ExtraRecipe(Recipe):
     """A recipe beyond the study: the same network, trained and tested as well as we know how.
 
-    knobs: values of `Config`'s fields that the study left alone; what is given explicitly still wins.
+    parameters: values of `Config`'s fields that the study left alone; what is given explicitly still wins.
     """
 
-    knobs: dict = field(default_factory=dict)
+    parameters: dict = field(default_factory=dict)
 
 
-OURS = {
+EXTRA_RECIPES = {
     recipe.key: recipe
     for recipe in (
-        OurRecipe(
+        ExtraRecipe(
             "ours_averaged",
             "ours_averaged",
             "Ours: CE, averaged",
             "ce",
             lr=0.0001,
             motivation="The baseline's training, untouched; tested is a running average of its weights.",
-            knobs={"ema": 0.99},
+            parameters={"ema": 0.99},
         ),
-        OurRecipe(
+        ExtraRecipe(
             "ours_balanced",
             "ours_balanced",
             "Ours: balanced classes",
@@ -239,9 +239,9 @@ OURS = {
             motivation="Cross-entropy in which rare classes weigh more, on labels twice as dense each way. The grid is "
             "coarser than the study's, so that a step costs less than half and the same time goes over more images; "
             "tested is a running average of the weights.",
-            knobs={"output_stride": 16, "label_stride": 4, "ema": 0.98},
+            parameters={"output_stride": 16, "label_stride": 4, "ema": 0.98},
         ),
-        OurRecipe(
+        ExtraRecipe(
             "ours_mirrored",
             "ours_mirrored",
             "Ours: mirrored, finer labels",
@@ -251,9 +251,9 @@ OURS = {
             "half of the images are mirrored; in testing every image is seen as it is and mirrored, and the two "
             "answers are averaged. Labels are twice as dense each way. The grid is the study's, for small objects "
             "need it; Tversky speaks for rare classes; tested is a running average of the weights.",
-            knobs={"augment": "flip", "label_stride": 4, "ema": 0.98, "tta": "flip"},
+            parameters={"augment": "flip", "label_stride": 4, "ema": 0.98, "tta": "flip"},
         ),
-        OurRecipe(
+        ExtraRecipe(
             "ours_standard",
             "ours_standard",
             "Ours: augmented, averaged",
@@ -262,9 +262,9 @@ OURS = {
             motivation="Cross-entropy and the surrogate of the metric, on images that never look the same twice; "
             "tested is a running average of the weights. Meant for long training: where a network does not yet fit its "
             "training images, augmentation only makes them harder.",
-            knobs={"augment": "standard", "ema": 0.99},
+            parameters={"augment": "standard", "ema": 0.99},
         ),
-        OurRecipe(
+        ExtraRecipe(
             "ours_two_stage",
             "ours_two_stage",
             "Ours: coarse, then fine",
@@ -272,7 +272,7 @@ OURS = {
             lr=0.0001,
             motivation="Many images with coarse labels come first, as a run of its own; its weights start the training "
             "on the few with fine labels.",
-            knobs={"coarse_epochs": 5},
+            parameters={"coarse_epochs": 5},
         ),
     )
 }

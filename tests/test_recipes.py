@@ -7,8 +7,8 @@ import pytest
 from deeplab_lib.losses import make_loss
 from deeplab_lib.recipes import (
     ALL_STAGES,
+    EXTRA_RECIPES,
     LATE_STAGES,
-    OURS,
     PRESETS,
     RECIPES,
     VERSIONS,
@@ -79,7 +79,7 @@ def test_five_recipes_share_a_schedule():
 
 
 def test_a_recipe_of_ours_has_the_baselines_rate():
-    for key in OURS:
+    for key in EXTRA_RECIPES:
         assert [recipe_for(key, follows).lr for follows in VERSIONS] == [0.0001, 0.001, 0.0001]
 
 
