@@ -1,12 +1,12 @@
 """The study's claims as explicit rules: what is measured, what must hold, and what the runs say.
 
 A claim consists of parts; each part is a `ClaimTest` of two groups of methods, judged twice: among the methods that
-share the baseline's schedule (runs 1 to 4, or all eight once the control was trained), where only the loss differs, and
-among all recipes as they were trained, where learning rate, warm-up, decay and freezing differ too and every difference
-is confounded with them. The verdict of a part comes from the first where it can be tested there, else from the second;
-a part about the best of all (`whole`) is judged only where all recipes take part. Parts and claims end as supported,
-contradicted, no difference that matters, or inconclusive (`verdicts`), and what is inconclusive says what would settle
-it. With one seed a run all of this speaks of the trained networks; with several, of the losses.
+share the baseline's schedule (runs 1, 2, 3, 4 and 8, or all eight once the control was trained), where only the loss
+differs, and among all recipes as they were trained, where learning rate, warm-up, decay and freezing differ too and
+every difference is confounded with them. The verdict of a part comes from the first where it can be tested there, else
+from the second; a part about the best of all (`whole`) is judged only where all recipes take part. Parts and claims end
+as supported, contradicted, no difference that matters, or inconclusive (`verdicts`), and what is inconclusive says what
+would settle it. With one seed a run all of this speaks of the trained networks; with several, of the losses.
 
 The intervals that verdicts rest on hold at once within a family: one at 95 % for mIoU, rare classes and boundaries,
 together with the differences that figures and tables show; one at 99.5 % for single classes. Those of who is best need
