@@ -226,3 +226,7 @@ OURS = {
         ),
     )
 }
+
+
+def recipe_for(key, follows="logs"):
+    return RECIPES[key]
