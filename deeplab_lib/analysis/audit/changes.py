@@ -3,7 +3,7 @@
 from deeplab_lib.analysis import published
 from deeplab_lib.analysis.audit.finding import NETWORK, AuditFinding
 from deeplab_lib.analysis.audit.network import freezing_table
-from deeplab_lib.analysis.audit.study_logs import LossChange, StudyLogs
+from deeplab_lib.analysis.audit.study_logs import Jump, StudyLogs
 from deeplab_lib.common.text import listing
 from deeplab_lib.recipes import RECIPES
 
@@ -41,7 +41,7 @@ def trainable_parameters(logs: StudyLogs) -> AuditFinding:
 
 def loss_change(logs: StudyLogs) -> AuditFinding:
     """Run 8, which by all texts changes nothing during training."""
-    changes = logs.value(8, "loss_changes")
+    changes = logs.value(8, "jumps")
     found, figures = "no epoch in which the losses jump and mIoU does not", {}
     if changes:
         found, figures = _jump(changes[0])
@@ -53,7 +53,7 @@ def loss_change(logs: StudyLogs) -> AuditFinding:
         found,
         "keeps the weights of run 8 to the end, as the change is unknown, and does not take a jump of a loss alone for "
         "overfitting",
-        logs.source([8], "loss_changes"),
+        logs.source([8], "jumps"),
         figures,
     )
 
@@ -62,7 +62,7 @@ def loss_weights(logs: StudyLogs) -> AuditFinding:
     """Run 5's change of weights."""
     change = next(change for change in RECIPES["ce_lovasz_warmup"].changes if change.weights)
     weights = "/".join(f"{weight:g}" for weight in change.weights.values())
-    jump = next((jump for jump in logs.value(5, "loss_changes") if jump.epoch == change.epoch), None)
+    jump = next((jump for jump in logs.value(5, "jumps") if jump.epoch == change.epoch), None)
     found, figures = "the losses do not jump at this epoch: not confirmed", {}
     if jump:
         found, figures = _jump(jump)
@@ -73,12 +73,12 @@ def loss_weights(logs: StudyLogs) -> AuditFinding:
         f"weights {weights} from epoch {{printed}} on",
         found,
         "makes the same change at the same share of the training",
-        logs.source([5], "loss_changes"),
+        logs.source([5], "jumps"),
         {"printed": (change.epoch, "d")} | figures,
     )
 
 
-def _jump(change: LossChange):
+def _jump(change: Jump):
     """A jump of the losses in words, as a template and its figures."""
     figures = {"before": (change.epoch - 1, "d"), "epoch": (change.epoch, "d")}
     for name in ("train_loss", "val_loss", "val_mIoU"):

@@ -1,5 +1,7 @@
 """The study's network, counted: parameters under each choice of frozen layers, and multiply-adds."""
 
+from functools import cache
+
 import pandas as pd
 import torch
 
@@ -60,4 +62,10 @@ def study_macs(efficiency=None) -> int:
     """Multiply-adds of the study's network at its size: from the measured costs, or counted now."""
     rows = [] if efficiency is None else measured_rows(efficiency, "deeplabv2_resnet101", SIZE)
     counted = [int(row["macs"]) for row in rows if row.get("stride_in") == "1x1"]
-    return counted[0] if counted else count_macs(full_network(), SIZE)
+    return counted[0] if counted else _counted_macs()
+
+
+@cache
+def _counted_macs():
+    """Counting takes two seconds."""
+    return count_macs(full_network(), SIZE)

@@ -16,7 +16,7 @@ from deeplab_lib.analysis import published
 from deeplab_lib.common.files import in_project
 from deeplab_lib.common.text import listing
 from deeplab_lib.study.foreign import CLASS_TRAIN, CLASS_VAL, ResultsError, read_table
-from deeplab_lib.study.log_schedule import infer_schedule
+from deeplab_lib.study.log_schedule import infer_schedule, loss_changes
 
 UNREPORTED = 9
 NAMES = {run.number: run.name for run in published.RUNS.values()} | {
@@ -32,7 +32,7 @@ LATE = 10  # epochs at the end whose movement is measured
 
 
 @dataclass(frozen=True)
-class LossChange:
+class Jump:
     """An epoch in which the losses jump: values of the epoch before and of this one, mIoU in percent."""
 
     epoch: int
@@ -60,7 +60,7 @@ class LoggedRun:
     late_deviation: float | None = None
     latency: tuple[float, float] | None = None
     parameters: int | None = None
-    loss_changes: tuple[LossChange, ...] | None = None
+    jumps: tuple[Jump, ...] | None = None
     epoch_1_gap: float | None = None
     epoch_1_values: int | None = None
     zeros: int | None = None
@@ -171,7 +171,7 @@ def summed_up(number: int, frame: pd.DataFrame) -> LoggedRun:
         late_deviation=_known(late.std()),
         latency=_pair(frame.iloc[-1], "latency"),
         parameters=_parameters(frame.iloc[-1]),
-        loss_changes=_loss_changes(frame),
+        jumps=_jumps(frame),
         epoch_1_gap=_known(np.nanmax(gaps)) if np.isfinite(gaps).any() else None,
         epoch_1_values=int(np.isfinite(gaps).sum()) or None,
         zeros=int((classes == 0).sum().sum()) if classes.notna().any(axis=None) else None,
@@ -203,16 +203,15 @@ def _parameters(row):
     return None if count is None else int(count)
 
 
-def _loss_changes(frame, rise=1.1, still=1.0):
-    """Epochs in which the training loss rises by a tenth while the validation mIoU moves by less than a point."""
+def _jumps(frame):
+    """The epochs in which the losses jump and mIoU does not, with what the log holds before and after."""
     columns = ["train_loss", "val_loss", "val_mIoU"]
     if frame[columns].isna().all().any():
         return None
     before = frame[columns].shift()
-    jumps = (frame["train_loss"] > rise * before["train_loss"]) & ((frame - before)["val_mIoU"].abs() < still)
     return tuple(
-        LossChange(int(epoch), *((float(before[name][epoch]), float(frame[name][epoch])) for name in columns))
-        for epoch in frame.index[jumps]
+        Jump(change.epoch, *((float(before[name][change.epoch]), float(frame[name][change.epoch])) for name in columns))
+        for change in loss_changes(frame)
     )
 
 
@@ -245,9 +244,9 @@ _MEASURED = """
 9 16.4203 25.5983 70.0928 56.0043 0.6041 0.1917 287.21 285.80 0
 """
 
-_LOSS_CHANGES = {
-    5: (LossChange(46, (0.2368, 0.2792), (0.3344, 0.3765), (53.9847, 53.9049)),),
-    8: (LossChange(46, (0.2415, 0.4566), (0.3214, 0.6329), (50.5893, 50.6209)),),
+_JUMPS = {
+    5: (Jump(46, (0.2368, 0.2792), (0.3344, 0.3765), (53.9847, 53.9049)),),
+    8: (Jump(46, (0.2415, 0.4566), (0.3214, 0.6329), (50.5893, 50.6209)),),
 }
 PRINTED_TO = 0.00005  # half of the last decimal of the printed last rows
 
@@ -271,7 +270,7 @@ def _stated():
             late_deviation=deviation,
             latency=(latency, val_latency),
             parameters=int(parameters),
-            loss_changes=_LOSS_CHANGES.get(number, ()),
+            jumps=_JUMPS.get(number, ()),
             epoch_1_gap=PRINTED_TO if int(same) else None,
             epoch_1_values=int(same) or None,
             zeros=0,
