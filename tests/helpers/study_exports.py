@@ -59,7 +59,7 @@ class Export:
         """The epochs as dictionaries, in order."""
         for epoch, (classes, wave) in enumerate(zip(self.classes(), self.waves(), strict=True), 1):
             loss = (0.3 + 0.7 / epoch + 0.001 * wave) * (self.jump[1] if self.jump and epoch >= self.jump[0] else 1)
-            train = self.first_train_mIoU + (70 - self.first_train_mIoU) * (epoch - 1) / (self.epochs - 1) + 0.2 * wave
+            train = self.first_train_mIoU + (65 - self.first_train_mIoU) * (1 - np.exp((1 - epoch) / 8)) + 0.2 * wave
             row = {"Name": f"epoch_{epoch}", "State": "finished", "Notes": "-", "Tags": ""}
             row |= {"Created": f"2025-05-{1 + epoch // 24:02d}T{epoch % 24:02d}:00:00.000Z", "Runtime": 1500 + epoch}
             row |= {"epoch": epoch, "lr": self.rate(epoch), "loss": loss}

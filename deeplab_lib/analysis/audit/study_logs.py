@@ -164,7 +164,7 @@ def summed_up(number: int, frame: pd.DataFrame) -> LoggedRun:
     return LoggedRun(
         initial_lr=schedule.initial_lr,
         first_lr=_known(first.get("lr")),
-        powers=schedule.powers,
+        powers=schedule.powers or None,
         first=_pair(first, "mIoU"),
         last=_pair(frame.iloc[-1], "mIoU"),
         late_range=_known(late.max() - late.min()),
