@@ -15,7 +15,7 @@ from deeplab_lib.analysis.statistics import MIOU
 from deeplab_lib.analysis.tables import changes
 from deeplab_lib.common.text import listing, signed
 from deeplab_lib.labels import CLASS_NAMES
-from deeplab_lib.recipes import RECIPES
+from deeplab_lib.recipes import recipe_for
 from deeplab_lib.study.results import methods, schedule
 
 WIDE_GAP = 5  # points of mIoU between training and validation that are spoken of
@@ -132,7 +132,7 @@ def _as_weighted_last(run):
     if weights:
         other = (table[weights] != table[weights].iloc[-1]).any(axis=1)
         return table[other[::-1].cumsum()[::-1] == 0]
-    plan = RECIPES[run.recipe].changes if run.recipe else ()
+    plan = recipe_for(run.recipe, run.follows).changes if run.recipe else ()
     return table[table["epoch"] > max((c.progress * (run.epochs or 0) for c in plan if c.weights), default=0)]
 
 
