@@ -197,8 +197,21 @@ TABLES = {
         },
         ours=False,
     ),
+    "study-logs": Table(
+        "The logs of the study: initial rate, validation mIoU (%) of the first and the last epoch, and movement of the "
+        "last ten epochs (points)",
+        {
+            "initial_lr": ("initial rate", "g"),
+            "first_val_mIoU": ("epoch 1", ".2f"),
+            "val_mIoU": ("last epoch", ".2f"),
+            "late_range": ("range", ".2f"),
+            "late_deviation": ("deviation", ".2f"),
+        },
+        "Range: highest minus lowest; deviation: standard deviation.",
+        ours=False,
+    ),
     "published-classes": Table(
-        "**Published**: last-row values of the study (%), rounded here",
+        "**Published**: last-row values of the study (%), those of epoch 1, rounded here",
         _CLASSES,
         "A dash is empty in print, too.",
         ours=False,

@@ -75,17 +75,6 @@ def _point(part, deciding, others):
     return text.strip() + "".join(f" (Beside it, {statement}.)" for statement in beside)
 
 
-def audit_details(findings, numbers):
-    """Every point of the audit: what is printed, what comes out, and what this kit does about it, as Markdown."""
-    paragraphs = []
-    for finding in findings:
-        printed, computed = finding.filled(numbers)
-        paragraphs.append(
-            f"**{finding.topic}.** *Printed*: {printed}. *Computed*: {computed}. *Here*: this kit {finding.remedy}."
-        )
-    return "\n\n".join(paragraphs)
-
-
 def _quoted(verdict):
     """A claim in quotes, with its mark."""
     return f"“{verdict.claim.text.rstrip('.')}”{_mark(verdict)}"

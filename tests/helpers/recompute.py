@@ -56,15 +56,48 @@ AUDIT = {
     "architectures.networks": 1, "best.gap": 53.79 - 53.9948, "best.with": 53.79, "best.without": 53.9948,
     "cost.flops": 2 * MACS / 1e9, "cost.macs": MACS / 1e9, "cost.printed": 374.66,
     "latency.high": 304.54, "latency.low": 141.06, "latency.ratio": 304.54 / 141.06,
-    "lr.detail": 0.001, "lr.table": 0.0001, "lr.miou_wrong": (50.50 + 50.10 + 50.82 + 50.17) / 4,
-    "lr.miou_same": 50.37, "lr.miou_other": (53.79 + 53.9948 + 53.31) / 3,
+    "latency.within": 100 * (248.606 / 245.004 - 1), "latency.worst": 100 * (263.723 / 249.030 - 1),
+    "lr.details": 0.001, "lr.table": 0.0001, "lr.logged": 0.0001, "lr.after": 0.0001 * 0.98**0.9, "lr.power": 0.9,
     "miou.empty": 2, "miou.runs": 6, "miou.low": 50.10, "miou.high": 53.9948, "miou.last_low": 24.8598,
     "miou.last_high": 29.4252,
     "miou.last_gap": max(abs(np.mean(v[5:]) - v[4]) for v in STUDY.values() if v[4] == v[4]),
     "miou.gap_low": min(v[0] - np.mean(v[5:]) for v in STUDY.values() if v[5] == v[5]),
     "miou.gap_high": max(v[0] - np.mean(v[5:]) for v in STUDY.values() if v[5] == v[5]),
     "parameters.column": COLUMN, "parameters.printed": COLUMN, "parameters.text": TEXT,
+    "miou.epoch_1_gap": 0.00005, "miou.epoch_1_values": sum(np.isfinite(v[3:]).sum() for v in STUDY.values()),
+    "miou.first1": 27.3214, "miou.first3": 23.9463, "conventions.zeros": 0,
+    "parameters.log5": COLUMN, "parameters.log6": COLUMN,
+    "power7.printed": 1.1, "power7.log_power0": 0.9, "power7.log_power1": 1.1, "power7.log_epoch1": 31,
+    "run5.printed": 46, "run5.before": 45, "run5.epoch": 46, "run5.train_loss_before": 0.2368,
+    "run5.train_loss_after": 0.2792, "run5.val_loss_before": 0.3344, "run5.val_loss_after": 0.3765,
+    "run5.val_mIoU_before": 53.98467, "run5.val_mIoU_after": 53.90485, "run8.before": 45, "run8.epoch": 46,
+    "run8.train_loss_before": 0.2415, "run8.train_loss_after": 0.4566, "run8.val_loss_before": 0.3214,
+    "run8.val_loss_after": 0.6329, "run8.val_mIoU_before": 50.58932, "run8.val_mIoU_after": 50.62095,
+    "steps.printed": 2975, "steps.steps": 524, "steps.images": 3 * 524, "steps.batch": 3,
     "parameters.unfrozen": WHOLE, "parameters.whole": WHOLE, "rows.odd": 2, "rows.rows": 8, "rows.shifted": 5,
+}  # fmt: skip
+# Power and first epoch of each stretch, as the text of the study gives them and as its logs do.
+POWERS = {
+    "text5": ((1, 0.9), (29, 1.2), (46, 2.0), (47, 1.2)), "log5": ((1, 0.9), (31, 1.0), (46, 2.0), (48, 1.2)),
+    "text6": ((1, 0.9), (31, 1.0)), "log6": ((1, 0.9), (29, 1.2), (44, 1.0)),
+}  # fmt: skip
+AUDIT |= {f"powers.{name}_power{i}": power for name, path in POWERS.items() for i, (_, power) in enumerate(path)}
+AUDIT |= {f"powers.{name}_epoch{i}": epoch for name, path in POWERS.items() for i, (epoch, _) in enumerate(path) if i}
+# The logs: initial rate, validation mIoU of the first and the last epoch, range and deviation of the last ten.
+LOGS = dict(zip([*STUDY, "DeepLabV2_ce05_f05_warmup1500_lr_0.0005"], np.array([
+    [1e-4, 27.3214, 50.5006, 1.0586, 0.3079], [1e-4, 24.8598, 50.1048, 0.3513, 0.1265],
+    [1e-4, 23.9463, 50.8225, 0.4432, 0.1503], [1e-4, 25.0474, 50.1686, 0.8007, 0.2439],
+    [2e-4, 25.6934, 53.7920, 0.6503, 0.1864], [3e-4, 29.4252, 53.9948, 0.8216, 0.2386],
+    [2e-4, 28.5452, 53.3067, 0.6958, 0.1886], [1e-4, 25.7124, 50.3708, 0.7139, 0.2176],
+    [5e-4, 25.5983, 56.0043, 0.6041, 0.1917],
+]), strict=True))  # fmt: skip
+LAST = np.array([LOGS[stem] for stem in ALIKE])
+for rank, rate in enumerate((1e-4, 2e-4, 3e-4, 5e-4), 1):
+    at_rate = [log[2] for log in LOGS.values() if log[0] == rate]
+    AUDIT |= {f"order.rate{rank}": rate, f"order.low{rank}": min(at_rate), f"order.high{rank}": max(at_rate)}
+AUDIT |= {
+    "order.spread": np.ptp(LAST[:, 2]), "order.moved_low": LAST[:, 3].min(), "order.moved_high": LAST[:, 3].max(),
+    "order.sd_low": LAST[:, 4].min(), "order.sd_high": LAST[:, 4].max(),
 }  # fmt: skip
 FROZEN = {"none": WHOLE, "as the text says": TEXT, "as the column fits": COLUMN}
 
@@ -588,6 +621,10 @@ class Recomputed:
     @recomputes(r"freezing\.(?P<frozen>[\w ]+)\.(?P<column>\w+)")
     def _(self, frozen, column):
         return {"total": TOTAL, "trainable": FROZEN[frozen]}[column]
+
+    @recomputes(r"study-logs\.(?P<stem>.+)\.(?P<column>\w+)")
+    def _(self, stem, column):
+        return LOGS[stem][["initial_lr", "first_val_mIoU", "val_mIoU", "late_range", "late_deviation"].index(column)]
 
     # --- text --------------------------------------------------------------------------------------------------------
 
