@@ -86,7 +86,7 @@ def rates(run, points=400):
 
     Where the run's record does not tell its schedule, or another than its table shows, those at the ends of its epochs.
     """
-    table, config = run.table.dropna(subset=["lr"]), run.config
+    table, config = run.table[run.table["lr"] > 0], run.config
     ends = table["epoch"].to_numpy(), table["lr"].to_numpy()
     if not {"lr", "power", "warmup_steps", "epochs", "steps_per_epoch"} <= set(config):
         return ends

@@ -20,9 +20,8 @@ def scope(study):
     epochs = study.scope.epochs
     length = [f"{epochs} epoch{'s' if epochs > 1 else ''}"] if epochs else []
     length += [study.departure] if study.departure else []
-    if study.scope.dataset is None:
-        return ", ".join([study.scope.data, *length])
-    return ", ".join([study.scope.data, f"{study.scope.preset} scale", " and ".join(sorted(devices)), *length])
+    scale = [f"{study.scope.preset} scale"] if study.scope.preset else []
+    return ", ".join([study.scope.data, *scale, *filter(None, [" and ".join(sorted(devices))]), *length])
 
 
 def _agreed(runs, *path):
@@ -40,7 +39,9 @@ def data(runs, numbers):
     """What the runs saw instead of, or of, Cityscapes."""
     about = {key: _agreed(runs, "dataset", key) for key in ("name", "synthetic", "train", "val", "subset")}
     if about["name"] is None:
-        return "The files of these runs do not say which images they were trained on."
+        names = {run.dataset_name for run in runs} - {None}
+        said = f" Whoever made this report names them: {listing(sorted(names))}." if names else ""
+        return f"The files of these runs do not say which images they were trained on.{said}"
     train, val = (numbers.put(f"data.{split}", about[split], ",d") for split in ("train", "val"))
     height, width = (_agreed(runs, "config", f"image_{side}") for side in ("height", "width"))
     size = f"{numbers.put('data.width', width, 'd')} × {numbers.put('data.height', height, 'd')} pixels"
@@ -122,9 +123,16 @@ def motivations():
 
 def latency_note(results):
     """Where the latencies of the results table come from, or why there are none."""
-    if results["latency_ms"].isna().all():
+    timed = results[results["latency_ms"].notna()]
+    if timed.empty:
         return "Latency was not measured."
-    devices = listing(sorted(set(results["device"][results["latency_ms"].notna()])))
+    if (timed["device"] == "not recorded").all():
+        return (
+            "Costs as the runs logged them after their last epoch, latency on a device that is not recorded; what the "
+            "study calls FLOPs are multiply-adds. One network cannot be faster under one loss than under another: the "
+            "latencies differ by what else the device did, or by the device."
+        )
+    devices = listing(sorted(set(timed["device"])))
     return f"Latency is a property of the network, not of the loss: median for one image on {devices}, measured alone."
 
 
@@ -190,6 +198,16 @@ def missing(study, others, gallery, left_out=()):
 
 def configurations_note(runs):
     """What the table of configurations shows of runs whose files do not say."""
-    silent = any(run.record is None for run in runs)
-    note = "Of runs without a JSON file it shows what the study says of their recipe, with the study's rates and steps."
-    return note if silent else ""
+    notes = []
+    if any(run.legacy for run in runs):
+        notes.append(
+            "Runs without a record: weights by the run's name, rate, power and warm-up as the logged rates show them "
+            "(*inferred*: the round rate among those that are possible), and another loss where both losses jump in "
+            "one epoch while mIoU does not. †: the epoch, or the weights, by the study's text; the log holds the "
+            "number of parameters that are trained at the end, or the jump."
+        )
+    if any(run.record is None and not run.legacy for run in runs):
+        notes.append(
+            "Of runs that are not finished it shows their recipe's schedule, with the study's rates and steps."
+        )
+    return " ".join(notes)
