@@ -30,7 +30,7 @@ from deeplab_lib.config import Config, from_notebook
 
 @pytest.mark.parametrize("number", SIGNALS)
 def test_a_signal_asks_for_a_stop_that_the_next_check_obeys(number, monkeypatch):
-    monkeypatch.setattr(errors, "outlived", lambda number: False)  # also where the tests themselves run under nohup
+    monkeypatch.setattr(errors, "ignored", lambda number: False)  # also where the tests themselves run under nohup
     with Stop.listening() as stop:
         stop.check()
         os.kill(os.getpid(), number)

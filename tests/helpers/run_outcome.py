@@ -54,7 +54,10 @@ def same_when_cut_short(make, folder, step=7, **parameters):
     whole, stopped = make(**parameters), make(**parameters, out_dir=str(folder / "again"))
     path = fit(whole)
     with pytest.raises(RunStopped):
-        fit(stopped, lambda event, run: (event, run.step) == ("step", step) and setattr(run.stop, "asked", "SIGTERM"))
+        fit(
+            stopped,
+            lambda event, run: (event, run.step) == ("step", step) and setattr(run.stop, "requested", "SIGTERM"),
+        )
     fit(stopped)
     assert_same(outcome(stopped), outcome(whole))
     return path
