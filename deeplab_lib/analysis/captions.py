@@ -14,8 +14,8 @@ INTERVALS = {True: "with simultaneous 95 % intervals", False: "without intervals
 
 FIGURES = {
     "lr": "Base learning rate over the training. Equal schedules lie on each other, thinner on top; diamonds mark "
-    "recorded changes.",
-    "loss-grid": "Training and validation loss of each run, each on its own scale. Dotted lines mark recorded "
+    "changes.",
+    "loss-grid": "Training and validation loss of each run, each on its own scale. Dotted lines mark "
     "changes during training, which are listed above the panel.",
     "train-loss": "Training loss of all runs. The losses are different functions: compare shapes, not heights.",
     "val-loss": "Validation loss of all runs, each of the loss that it was trained with.",
@@ -34,6 +34,7 @@ FIGURES = {
     "out.",
     "scene": "The {role} image, {name}: image over ground truth, share of the runs that are wrong, and each run's "
     "prediction, with its mean IoU over the classes labelled in the image, over its errors (red; void black).",
+    "rate": "Final validation mIoU against the initial learning rate. Grey: none of the study's eight.",
     "durations": "Time of all epochs together, and mean time of an epoch with its standard deviation.",
     "time": "Validation mIoU against the time spent on training and validation.",
     "cost": "Validation mIoU against cost at the image size of the runs. Dotted: measured, not trained.",
@@ -105,6 +106,17 @@ TABLES = {
         ours=False,
     ),
     "classes": Table("Final training and validation mIoU and validation IoU of every class, in percent", _CLASSES),
+    "late": Table(
+        "Validation mIoU (%) of the runs on one schedule over their last ten epochs",
+        {
+            "last": ("last epoch", ".2f"),
+            "lowest": ("lowest", ".2f"),
+            "highest": ("highest", ".2f"),
+            "range": ("range", ".2f"),
+            "deviation": ("sd", ".2f"),
+        },
+        "Range and standard deviation in points: how much a run moves by itself.",
+    ),
     "ranking": Table(
         "Final validation mIoU, {intervals}, and the ranks that are possible",
         {"value": ("mIoU (%)", ".2f")}
@@ -196,7 +208,8 @@ TABLES = {
             "warmup_steps": ("warm-up", ".0f"),
             "changes": ("changes", ""),
         },
-        "Rates as used, after the preset's factor; warm-up in steps. Changes come after the given number of this "
+        "Rates as used, after the preset's factor; warm-up in steps where no unit stands. Changes come after the given "
+        "number of this "
         "training's epochs.",
     ),
     "shared": Table("What the records of all finished runs agree on"),

@@ -341,6 +341,27 @@ def ranking(table, label):
 
 
 @styled
+def accuracy_against_rate(runs):
+    """Final validation mIoU against the initial learning rate, on a logarithmic axis; a mark a run."""
+    known = [run for run in runs if run.initial_lr and np.isfinite(run.final_val_mIoU)]
+    if len({run.initial_lr for run in known}) < 3:
+        raise Missing("it takes runs at three initial rates or more")
+    fig, ax = figure(2.7)
+    look = looks(runs)
+    lines = [
+        _line(ax, look[run.stem], [run.initial_lr], [run.final_val_mIoU], ls="none", ms=5, label=state(run))
+        for run in known
+    ]
+    ax.set_xscale("log")
+    ax.set_xticks(sorted({run.initial_lr for run in known}))
+    ax.xaxis.set(major_formatter="{x:g}", minor_locator=NullLocator())
+    ax.set(xlabel="initial learning rate (log scale)", ylabel="final validation mIoU (%)")
+    ax.margins(0.1)
+    _key(ax, lines, [run.final_val_mIoU for run in known], ".2f", "run, last epoch", False)
+    return fig
+
+
+@styled
 def accuracy_against_time(runs):
     """Validation mIoU against the time trained so far (training and validation)."""
     parts = _each(runs, "Runtime", "val_mIoU")

@@ -10,6 +10,7 @@ from deeplab_lib.analysis.prose import plural, sessions
 from deeplab_lib.analysis.tables import measured_rows
 from deeplab_lib.common.text import listing
 from deeplab_lib.recipes import RECIPES
+from deeplab_lib.study.results import Study
 
 COUNTED = {"parameters": "parameters", "macs": "multiply-adds"}
 
@@ -33,6 +34,66 @@ def _agreed(runs, *path):
             value = value.get(key) if isinstance(value, dict) else None
         values += [value] * (value is not None)
     return values[0] if values and all(value == values[0] for value in values) else None
+
+
+def purpose(study: Study) -> str:
+    """What the report does with the study's question, and the principles that it follows, as Markdown."""
+    if study.logs_only:
+        return (
+            "This report reads the logs of the study's own runs, a table of epochs each, and tests each conclusion as "
+            "a rule that they can confirm, contradict or leave open. Nothing was trained for it. Two principles govern "
+            "what follows.\n\n"
+            "- *No verdict without its uncertainty.* Intervals need the results on single images, which logs do not "
+            "hold: differences between final values are shown, and none of them is called significant.\n"
+            "- *Conclusions are computed.* Every sentence about results, from the abstract to the conclusions, is "
+            "written by code that reads the logs. Schedules, costs and changes are those that the logs show, not those "
+            "that a run's name or the study's text suggests; what comes from elsewhere is marked with its source."
+        )
+    return (
+        "Here configurations of the study are trained again from one code base, and each conclusion is put to the test "
+        "as a rule that the data can confirm, contradict or leave open. Three principles govern what follows.\n\n"
+        "- *No comparison of runs without its uncertainty.* Differences between runs carry intervals from a paired "
+        "bootstrap over the validation images, and runs that cannot be distinguished are shown as tied.\n"
+        "- *Published results are shown for comparison only.* Results of the study stand beside ours where they help, "
+        "labelled as published, and never take part in a computation on our runs; @sec-audit examines them on their "
+        "own terms.\n"
+        "- *Conclusions are computed.* Every sentence about results, from the abstract to the conclusions, is written "
+        "by code that reads the runs. With other runs the text changes accordingly."
+    )
+
+
+def by_the_text(study: Study) -> str:
+    """What the description of the training is worth for runs that this kit did not train; "" for its own."""
+    if not study.logs_only:
+        return ""
+    return (
+        "This section describes the training as the study's text does, and as this kit does it. The logs of these runs "
+        "show the rates and powers that were used (@fig-lr, @tbl-configuration), not the rest; where the study's logs "
+        "and code differ from its text is said in @sec-audit."
+    )
+
+
+def decisions(study: Study) -> str:
+    """For whose runs the decisions that follow were taken; "" for this kit's own, for which that is clear."""
+    return (
+        "The decisions below are this kit's, for runs of its own; no run of this report rests on them."
+        * study.logs_only
+    )
+
+
+def reproduction(study: Study) -> str:
+    """How the numbers of the report are made again."""
+    stored = "Every result printed in this report, in text or table, stands in `numbers.json` under a key of its own."
+    if study.logs_only:
+        return (
+            "The same files give the same report: `make published LOGS=folder` makes it. How to train such runs again "
+            f"is not in the logs; `make report` trains this kit's version of them. {stored}"
+        )
+    return (
+        "The same code, data and seed give the same numbers on the same kind of machine; `make report` makes all of "
+        "it. The first weights, the order of the images and every random choice follow from the seed, the epoch and the "
+        f"image, never from the state of a generator or the number of workers. {stored}"
+    )
 
 
 def data(runs, numbers):

@@ -11,10 +11,11 @@ from pathlib import Path
 import pandas as pd
 
 from deeplab_lib.analysis import published
-from deeplab_lib.common.text import plan_change
+from deeplab_lib.common.text import listing, plan_change
 from deeplab_lib.labels import CLASS_NAMES
 from deeplab_lib.losses import parse_expression
 from deeplab_lib.recipes import RECIPES
+from deeplab_lib.study.foreign import CLASS_VAL
 from deeplab_lib.study.log_schedule import loss_changes
 from deeplab_lib.study.results import ResultsError, require_comparable
 
@@ -86,7 +87,7 @@ def _changes(run):
         for epoch, power in run.log.powers[1:]:
             found.setdefault(epoch - 1, []).append(f"power {power:g}")
         for change in loss_changes(run.table):
-            found.setdefault(change.epoch - 1, []).append(f"another loss (training × {change.train:.2f})")
+            found.setdefault(change.epoch - 1, []).append(f"another loss: training × {change.train:.2f}")
     return [(place, ", ".join(words)) for place, words in sorted(found.items())]
 
 
@@ -163,6 +164,17 @@ def final_table(runs):
         for run in runs
     }
     return pd.DataFrame.from_dict(rows, orient="index")
+
+
+def earlier_classes(runs):
+    """Of which runs the class values are not those of the last epoch, in a sentence; "" when all are."""
+    found = {}
+    for run in runs:
+        known = run.table["epoch"][run.table[CLASS_VAL].notna().any(axis=1)]
+        if len(known) and known.iloc[-1] != run.epoch:
+            found.setdefault(int(known.iloc[-1]), []).append(run.label)
+    parts = [f"{listing(labels)}: epoch {epoch}" for epoch, labels in found.items()]
+    return f"Class values of an earlier epoch, where the last has none: {'; '.join(parts)}." if parts else ""
 
 
 def published_final_table():

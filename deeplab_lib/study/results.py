@@ -454,6 +454,11 @@ class Study:
         return f"all with {' '.join(parts)}" if parts else ""
 
     @property
+    def logs_only(self) -> bool:
+        """Whether its runs are CSVs alone, made by another program than this kit."""
+        return bool(self.runs) and all(run.legacy for run in self.runs)
+
+    @property
     def finished(self):
         return [run for run in self.runs if run.finished]
 
