@@ -1,11 +1,11 @@
 """The study's claims as explicit rules: what is measured, what must hold, and what the runs say.
 
 A claim consists of parts; each part is a `ClaimTest` of two groups of methods, judged twice: among the methods that
-share the baseline's schedule (runs 1 to 4, or all eight once the control was trained), where only the loss differs, and
-among all recipes as they were trained, where learning rate, warm-up, decay and freezing differ too and every difference
-is confounded with them. The verdict of a part comes from the first where it can be tested there, else from the second;
-a part about the best of all (`whole`) is judged only where all recipes take part. A claim is supported when all its
-parts are, contradicted when one is, and inconclusive otherwise.
+share the baseline's schedule (runs 1, 2, 3, 4 and 8, or all eight once the control was trained), where only the loss
+differs, and among all recipes as they were trained, where learning rate, warm-up, decay and freezing differ too and
+every difference is confounded with them. The verdict of a part comes from the first where it can be tested there, else
+from the second; a part about the best of all (`whole`) is judged only where all recipes take part. A claim is supported
+when all its parts are, contradicted when one is, and inconclusive otherwise.
 
 The intervals that verdicts rest on hold at once within a family: one at 95 % for mIoU, rare classes and boundaries,
 together with the differences that figures and tables show; one at 99.5 % for single classes. Those of who is best need

@@ -115,7 +115,7 @@ class Evidence:
         for run in published.RUNS.values():
             recipe = RECIPES[run.recipe]
             losses = frozenset(term for _, term, _ in parse_expression(recipe.loss))
-            plan = describe_schedule(recipe, run.lr)
+            plan = describe_schedule(recipe, recipe.lr)
             found.append(Method(run.name, recipe.title, run.recipe, losses, plan, parameters=run.parameters))
             values[MIOU][run.name] = run.val_mIoU
             _add_classes(values, run.name, np.array(run.class_val), CITYSCAPES_RARE)
@@ -138,7 +138,7 @@ class Evidence:
 
     @property
     def same_schedule(self):
-        """The methods trained on the baseline's schedule: those of runs 1 to 4, and of the control when it was run."""
+        """The methods trained on the baseline's schedule: runs 1, 2, 3, 4 and 8, and the control when it was run."""
         if self.baseline is None:
             return []
         plain = [method for method in self.methods if method.recipe and method.variant in ("", "schedule_ce")]

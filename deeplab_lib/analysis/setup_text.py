@@ -91,8 +91,8 @@ def reproduction(study: Study) -> str:
         )
     return (
         "The same code, data and seed give the same numbers on the same kind of machine; `make report` makes all of "
-        "it. The first weights, the order of the images and every random choice follow from the seed, the epoch and the "
-        f"image, never from the state of a generator or the number of workers. {stored}"
+        "it. The first weights, the order of the images and every random choice follow from the seed, the epoch and "
+        f"the image, never from the state of a generator or the number of workers. {stored}"
     )
 
 

@@ -14,7 +14,7 @@ from deeplab_lib.analysis import published
 from deeplab_lib.common.text import listing, plan_change
 from deeplab_lib.labels import CLASS_NAMES
 from deeplab_lib.losses import parse_expression
-from deeplab_lib.recipes import RECIPES
+from deeplab_lib.recipes import RECIPES, recipe_for
 from deeplab_lib.study.foreign import CLASS_VAL
 from deeplab_lib.study.log_schedule import loss_changes
 from deeplab_lib.study.results import ResultsError, require_comparable
@@ -234,7 +234,7 @@ def _configuration(run):
         ]
         return row | _logged_schedule(run.log) | {"changes": "; ".join(changed) or "–"}
     changed = [f"after {place:.3g}: {words}" for place, words in changes(run, join=0)]
-    plan = RECIPES[run.config.get("schedule") or run.recipe or "ce"]
+    plan = recipe_for(run.config.get("schedule") or run.recipe or "ce", run.follows)
     config = {"lr": plan.lr, "power": plan.power, "warmup_steps": plan.warmup_steps} | run.config
     row |= {name: config[name] for name in ("lr", "power", "warmup_steps")}
     return row | {"changes": "; ".join(changed) or ("–" if run.record else "not recorded")}

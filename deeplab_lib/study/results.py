@@ -16,10 +16,11 @@ import pandas as pd
 
 from deeplab_lib.common.text import listing, slug
 from deeplab_lib.labels import NUM_CLASSES
-from deeplab_lib.recipes import RECIPES
+from deeplab_lib.recipes import RECIPES, recipe_for
 from deeplab_lib.study.foreign import CLASS_VAL, NoRunTable, ResultsError, read_table
 from deeplab_lib.study.log_schedule import LogSchedule, infer_schedule, loss_changes
 from deeplab_lib.study.names import loss_by_name, parse_name, title_by_name
+from deeplab_lib.training.earlier import UNSAID
 
 # A column that this kit writes and older files lack: a CSV with it and without a JSON is a run that is not finished.
 KIT_COLUMN = "trainable_parameters"
@@ -55,6 +56,11 @@ class Run:
     def config(self):
         """The resolved configuration, `{}` when there is no JSON."""
         return (self.record or {}).get("config", {})
+
+    @property
+    def follows(self):
+        """The version of the study that was followed; the logs' for a CSV alone, which is a log."""
+        return (UNSAID | self.config)["follows"] if self.record else "logs"
 
     @property
     def legacy(self):
@@ -539,9 +545,10 @@ def schedule(run):
     if run.legacy:
         trained = run.last_logged("val_params", "train_params")
         return f"{run.log}" + (f"; {trained:,.0f} parameters" if np.isfinite(trained) else "")
-    plan = RECIPES[run.config.get("schedule") or run.recipe or "ce"]
+    plan = recipe_for(run.config.get("schedule") or run.recipe or "ce", run.follows)
     factor = run.config.get("lr_factor") or 1
-    return describe_schedule(plan, run.config.get("lr", plan.lr * factor) / factor)
+    version = "" if run.follows == "logs" else f"; by the study's {run.follows}"
+    return describe_schedule(plan, run.config.get("lr", plan.lr * factor) / factor) + version
 
 
 def describe_schedule(plan, lr):

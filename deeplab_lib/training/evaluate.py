@@ -36,8 +36,9 @@ class Evaluation:
 def evaluate(run, full=False):
     """Evaluate `run.eval_model` on `run.data.val` in batches of the training's size; see `Evaluation`.
 
-    Logits are upsampled to the labels, never the labels resized. The loss terms are computed on the grid,
-    whatever finer labels or further scales the training sees, batch by batch, and averaged over the images. Several
+    Logits are upsampled to the labels, never the labels resized. The loss terms are computed on the grid (at the input
+    size where the study's code is followed), whatever finer labels or further scales the training sees, batch by batch,
+    and averaged over the images. Several
     processes share the batches; all get the whole result.
     """
     model, batches, count = run.eval_model.eval(), run.validation_batches(), len(run.data.val)
@@ -45,7 +46,10 @@ def evaluate(run, full=False):
     results = []
     for indices, images, labels in run.loader(run.data.val, distributed.scatter(batches)):
         views = run.views(images)
-        terms = run.validation_loss.terms(views.plain, model.subsample(labels, views.plain.shape[-2:]))
+        if run.config.full_size_loss:
+            terms = run.validation_loss.terms(model.upsample(views.plain, labels.shape[-2:]), labels)
+        else:
+            terms = run.validation_loss.terms(views.plain, model.subsample(labels, views.plain.shape[-2:]))
         prediction = views.predict(run.config.size)
         result = {"losses": torch.stack(list(terms.values())).to(devices.precise(run.device)) * len(indices)}
         result["confusion"] = confusion_per_image(labels, prediction)

@@ -26,6 +26,7 @@ from deeplab_lib.common.errors import (
 )
 from deeplab_lib.common.files import file_sha256, jsonable, read_json, write_json
 from deeplab_lib.common.seeds import key
+from deeplab_lib.config import as_begun
 from deeplab_lib.data import augment
 from deeplab_lib.data.cityscapes import IDENTIFIED_BY
 from deeplab_lib.data.dataset import check_data, prepare_data
@@ -39,9 +40,10 @@ from deeplab_lib.models.views import Views, training_views
 from deeplab_lib.training import checkpoint, distributed, pace, record
 from deeplab_lib.training.checkpoint import RunFiles
 from deeplab_lib.training.distributed import first_only
+from deeplab_lib.training.earlier import UNSAID
 from deeplab_lib.training.ema import Average
 from deeplab_lib.training.evaluate import evaluate
-from deeplab_lib.training.optimizer import lay_out_momentum, make_optimizer
+from deeplab_lib.training.optimizer import HEAD_FACTOR, lay_out_momentum, make_optimizer
 from deeplab_lib.training.summary import best_state, readable_npz, summarize, write_npz
 
 
@@ -62,6 +64,7 @@ def fit(config, callback=quiet):
 def complete(config, callback):
     """What `fit` does; returns its path, and the name of a signal that came too late to cut this run short, if any."""
     distributed.check_guarded()
+    config = as_begun(config)
     late, files = None, RunFiles(Path(config.out_dir), config.stem)
     with checkpoint.run_lock(files):
         pretrained = weights.resolve(starting_weights(config, callback), config.model)
@@ -127,7 +130,8 @@ class Run:
         self.weights = weights.load_pretrained(self.model, pretrained.path) if pretrained.path else None
         self.model = distributed.synchronize_batch_norm(self.model)
         to_device(self.model, self.device, self.fast_paths)
-        self.optimizer = make_optimizer(self.model, config.lr, fused="fused" in self.fast_paths)
+        head_factor = 1 if config.follows == "code" else HEAD_FACTOR
+        self.optimizer = make_optimizer(self.model, config.lr, "fused" in self.fast_paths, head_factor)
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=config.amp == "fp16")
         self.average = Average(self.model, config.ema) if config.ema else None
         self.pending_check = None
@@ -191,7 +195,8 @@ class Run:
         for i, part in enumerate(images.chunk(parts)):
             views = self.supervised(part)
             if targets is None:
-                own = self.model.subsample(labels, views[0].shape[-2:], self.config.label_stride).chunk(parts)
+                stride = 1 if self.config.full_size_loss else self.config.label_stride
+                own = self.model.subsample(labels, views[0].shape[-2:], stride).chunk(parts)
                 targets = [distributed.gather(target) for target in own]
                 valid = torch.stack([(target != 255).sum() for target in targets])
                 shares = valid / valid.sum().clamp(min=1)
@@ -273,12 +278,16 @@ class Run:
     def supervised(self, images):
         """Logits that the loss sees, a list of `(N, C, h, w)`, those of the whole batch's images as they are first.
 
-        `label_stride` interpolates them to finer labels than the grid's; `multiscale` adds those of the images at
-        other scales and the maximum of all, each to be held against the same labels (DeepLab, TPAMI 2018, section 4.1).
+        `label_stride` interpolates them to finer labels than the grid's, and the study's code to every label;
+        `multiscale` adds those of the images at other scales and the maximum of all, each to be held against the same
+        labels (DeepLab, TPAMI 2018, section 4.1).
         """
         stride, seen = self.config.label_stride, training_views(images, self.config.multiscale, self.model.stride)
         plain, *rescaled = (distributed.gather(self.grid_logits(view)) for view in seen)
-        views = [self.model.finer(plain, stride) if stride else plain]
+        if self.config.full_size_loss:
+            views = [self.model.upsample(plain, images.shape[-2:])]
+        else:
+            views = [self.model.finer(plain, stride) if stride else plain]
         views += [self.model.upsample(logits, views[0].shape[-2:]) for logits in rescaled]
         return [*views, torch.stack(views).amax(0)] if rescaled else views
 
@@ -483,7 +492,7 @@ def identify(config, data, pretrained):
 @short_traceback
 def refuse_changes(files, old, new):
     """Raise ValueError, naming each difference, when a run on disk is not the one asked for."""
-    if changed := record.differences(old, new):
+    if changed := record.differences(UNSAID | old, new):
         raise ValueError(
             f"{files.path('')} holds a run that differs in {'; '.join(changed)}. "
             f"Give another out_dir, move {files.stem}.* elsewhere, or resume=False, which moves a run's own files aside"

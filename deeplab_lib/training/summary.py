@@ -49,7 +49,7 @@ def summarize(run):
         "warmup_steps": run.schedule.warmup_steps,
         "recipe_warmup_steps": plan.warmup_steps,
     }
-    resolved |= {"lr_factor": config.scale.lr_factor, "steps_per_epoch": run.steps_per_epoch}
+    resolved |= {"lr_factor": config.lr_factor, "steps_per_epoch": run.steps_per_epoch}
     scratch = {"source": "none (from scratch)", "matched": 0}
     return {
         "stem": run.files.stem,

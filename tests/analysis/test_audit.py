@@ -10,7 +10,7 @@ from deeplab_lib.analysis import audit, published
 from deeplab_lib.analysis.numbers import Numbers
 from deeplab_lib.analysis.tables import read_efficiency
 from deeplab_lib.labels import CLASS_NAMES
-from deeplab_lib.recipes import RECIPES
+from deeplab_lib.recipes import RECIPES, recipe_for
 
 
 @pytest.fixture(scope="module")
@@ -26,7 +26,7 @@ def test_published_runs_are_the_recipes_in_their_order():
     assert list(published.RUNS) == list(RECIPES)
     for key, run in published.RUNS.items():
         assert run.name == RECIPES[key].stem
-        assert run.lr == RECIPES[key].lr
+        assert run.lr == recipe_for(key, "text").lr
         assert len(run.class_val) == len(CLASS_NAMES)
 
 

@@ -266,7 +266,7 @@ def test_runs_one_to_four_share_a_schedule():
 
 def test_the_control_takes_the_place_of_runs_one_to_four(tmp_path):
     synthetic_runs.write_runs(tmp_path, images=20)
-    later = [key for key in RECIPES if RECIPES[key].lr != 0.001]
+    later = [key for key in RECIPES if RECIPES[key].lr != 0.0001]
     synthetic_runs.write_runs(tmp_path, recipes=later, schedule="ce", images=20)
     judged = Evidence.of(studies(read_runs(tmp_path))[0], 100)
     assert [m.recipe for m in judged.same_schedule] == [

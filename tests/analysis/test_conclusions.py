@@ -320,7 +320,7 @@ def test_the_table_of_recipes_gives_all_eight():
     table = tables.recipes_table()
     assert list(table["run"]) == [recipe.title for recipe in RECIPES.values()]
     assert table["weights"][7] == "0.5/0.25/0.25" and "power 1.1" in table["besides"][7]
-    assert "from epoch 46: power 2, weights 0.5/0.5, layer1–4 and bn1 frozen" in table["besides"][5]
+    assert "from epoch 46: power 2, weights 0.5/0.5, layer3 and layer4 frozen" in table["besides"][5]
 
 
 def test_origin_splits_into_what_is_shared_and_what_differs(planted):

@@ -15,7 +15,7 @@ from deeplab_lib.recipes import PRESETS, RECIPES
 
 ROOT = Path(__file__).parents[2]
 CONFIGURED = {"tbl-recipes", "tbl-rows", "tbl-shared", "tbl-different"}
-CONTROL = [key for key in RECIPES if RECIPES[key].lr != 0.001]
+CONTROL = [key for key in RECIPES if RECIPES[key].lr != 0.0001]
 
 
 def rewrite(path, change):

@@ -167,7 +167,7 @@ def test_epochs_are_counted_from_zero_in_every_figure(eight, tmp_path):
     ax = run_figures.schedule(config, steps_per_epoch=10).axes[0]
     first, second = (line.get_xdata()[0] for line in ax.lines[1:])
     assert (ax.lines[0].get_xdata()[0], first, second) == (0, 30, 43) and ax.get_xlim() == (0, 50)
-    assert [text.get_text() for text in ax.texts] == ["1", "2", "1  power 1\n2  layer1–4 and bn1 frozen"]
+    assert [text.get_text() for text in ax.texts] == ["1", "2", "1  power 1.2\n2  power 1, layer3 and layer4 frozen"]
     assert ax.get_xlabel() == plots.curves(eight, "val_ce", "loss").axes[0].get_xlabel() == "epochs trained"
 
 

@@ -208,7 +208,7 @@ def run_record(stem, recipe, plan, seed, confusion, table, preset, dataset, boun
             "loss": recipe.key, "data": "data/toycity", "preset": preset, "seed": seed, "epochs": len(table),
             "batch_size": scale.batch_size, "accumulate": 1, "lr": plan.lr * scale.lr_factor, "image_height": height,
             "image_width": width, "model": scale.model, "pretrained": "none",
-            "bn": "train", "schedule": None if plan is recipe else plan.key, "power": plan.power,
+            "follows": "logs", "bn": "train", "schedule": None if plan is recipe else plan.key, "power": plan.power,
             "warmup_steps": warmup_steps(plan, len(table), preset), "steps_per_epoch": STEPS,
             "lr_factor": scale.lr_factor, "device": "cpu", "amp": "off", "gpus": 1,
             "workers": 0,

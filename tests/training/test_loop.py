@@ -100,7 +100,7 @@ def test_numbers_of_the_csv_agree_with_each_other(whole):
     assert (table["val_loss"] < table["val_ce"]).all()
     plan = whole.poly(STEPS)
     assert np.allclose(table["lr"], [plan.lr(STEPS * epoch - 1) for epoch in table["epoch"]], rtol=1e-12)
-    assert table["power"].tolist() == [0.9, 0.9, 0.9, 1.0, 1.0]
+    assert table["power"].tolist() == [0.9, 0.9, 1.2, 1.2, 1.0]
     assert table["trainable_parameters"].nunique() == 2  # frozen in the last epoch
     assert table["train_loss"].iloc[-1] < table["train_loss"].iloc[0]
 
