@@ -350,7 +350,9 @@ def accuracy_against_rate(runs):
     fig, ax = figure(2.7)
     look = looks(runs)
     lines = [
-        _line(ax, look[run.stem], [run.initial_lr], [run.final_val_mIoU], ls="none", ms=5, label=state(run))
+        _line(
+            ax, look[run.stem], [run.initial_lr], [run.final_val_mIoU], linestyle="none", markersize=5, label=state(run)
+        )
         for run in known
     ]
     ax.set_xscale("log")
