@@ -28,7 +28,7 @@ FIGURES = {
     "span the runs, whose marks keep one order in all of them.",
     "ranking": "The runs by final validation mIoU, {intervals}. Runs joined by a bar on the right, thick beside each, "
     "are tied: the images do not tell them apart.",
-    "differences": "Difference in final validation mIoU from the CE run, {intervals}. Hollow: not significant.",
+    "differences": "Difference in final validation mIoU from the CE run, {intervals}{hollow}.",
     "boundary": "Boundary F-score, mean over the validation images{against_ce}.",
     "confusion": "Confusion matrix of {run}{best}, on the validation images{seeds}. Rows sum to 100 %; void is left "
     "out.",

@@ -73,6 +73,23 @@ def by_rate(runs: Sequence[Run], outside: Sequence[Run], numbers: Numbers) -> st
     )
 
 
+def summary(runs: Sequence[Run], outside: Sequence[Run], numbers: Numbers) -> str:
+    """Both findings in two sentences, for the abstract; "" where they are not there."""
+    said = []
+    groups = [group["val_mIoU"] for _, group in rates([*runs, *outside]).groupby("initial_lr")]
+    if len(groups) > 2 and all(low.max() < high.min() for low, high in pairwise(groups)):
+        said.append("Every run at a higher initial rate ends above every run at a lower one.")
+    table = late_movement(one_schedule(runs))
+    if len(table) > 1:
+        apart = numbers.put("logs.late.apart", float(table["last"].max() - table["last"].min()), ".2f")
+        moved = numbers.put("logs.late.range.high", table["range"].max(), ".2f")
+        said.append(
+            f"The {plural(len(table), 'run')} that share a schedule end within {apart} points of each other; a single "
+            f"one of them moves by up to {moved} points within its last {count(LATE)} epochs."
+        )
+    return " ".join(said)
+
+
 # --- movement of a run by itself -------------------------------------------------------------------------------------
 
 

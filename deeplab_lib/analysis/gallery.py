@@ -23,7 +23,7 @@ class Gallery:
 
     def __init__(self, scope, numbers, titles, intervals=True):
         self.scope, self.numbers, self.titles = scope, numbers, titles
-        self.words = {"intervals": INTERVALS[intervals]}
+        self.words = {"intervals": INTERVALS[intervals], "hollow": ". Hollow: not significant" * intervals}
         self.shown, self.missing = [], {}
 
     def show(self, label, draw, *args, words=None, vector=True, **kwargs):

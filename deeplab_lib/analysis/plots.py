@@ -88,6 +88,8 @@ def rates(run, points=400):
     """
     table, config = run.table[run.table["lr"] > 0], run.config
     ends = table["epoch"].to_numpy(), table["lr"].to_numpy()
+    if run.legacy:
+        return _with_peak(*ends, run.log)
     if not {"lr", "power", "warmup_steps", "epochs", "steps_per_epoch"} <= set(config):
         return ends
     an_epoch, total = config["steps_per_epoch"], config["steps_per_epoch"] * config["epochs"]
@@ -99,6 +101,14 @@ def rates(run, points=400):
     jumps = [change.first_step(total) - before for change in plan for before in (1, 0)]
     steps = np.union1d(np.linspace(0, total - 1, points, dtype=int), jumps)
     return steps / an_epoch, np.array([schedule.lr(step) for step in steps])
+
+
+def _with_peak(epochs, values, log):
+    """Logged rates with the initial rate where the decay begins, if the log determines both."""
+    if log.initial_lr is None or log.warmup_epochs is None:
+        return epochs, values
+    place = np.searchsorted(epochs, log.warmup_epochs)
+    return np.insert(epochs.astype(float), place, log.warmup_epochs), np.insert(values, place, log.initial_lr)
 
 
 @styled
@@ -115,7 +125,7 @@ def learning_rates(runs):
         lines.append(_line(ax, look, epochs, values, lw=1.3 * (alike - below), zorder=2 + below, label=state(run)))
         marked |= _mark(ax, run, lines[-1])
     # The very last steps fall without a bottom; they would take half the axis from all the others.
-    ax.set_ylim(bottom=0.7 * min(np.interp(0.99 * epochs[-1], epochs, values) for _, _, epochs, values in parts))
+    ax.set_ylim(bottom=0.7 * min(values[epochs <= 0.99 * epochs[-1]].min() for _, _, epochs, values in parts))
     ax.set_ylabel("base learning rate (log scale)")
     _epochs(ax, runs)
     _key(ax, lines, [values.max() for values in curves], ".2g", "run, highest rate", marked)

@@ -176,16 +176,23 @@ def training_mious(runs, numbers):
         return ""
     text = (
         f"Training mIoU ends at {_ends(train, numbers, 'train_mIoU', '.1f', ' %')}. Its "
-        f"difference from validation mIoU is {_ends(gaps, numbers, 'gap', signed)} points; the two are counted "
-        "differently (on the logits' grid while the weights still change, and at full size after the epoch), so that a "
-        "small difference of either sign means little. "
+        f"difference from validation mIoU is {_ends(gaps, numbers, 'gap', signed)} points; "
     )
+    logged = all(run.legacy for run in runs)
+    if logged:
+        text += "how the two were counted is not in the logs. "
+    else:
+        text += (
+            "the two are counted differently (on the logits' grid while the weights still change, and at full size "
+            "after the epoch), so that a small difference of either sign means little. "
+        )
     wide = [label for label, gap in gaps.items() if gap > WIDE_GAP]
     if wide:
         who = "All runs" if len(wide) == len(gaps) > 1 else listing(wide)
+        why = "a sign of overfitting" if logged else "more than the counting explains: a sign of overfitting"
         text += (
-            f"{who} {'fits' if len(wide) == 1 else 'fit'} the training images better by more than "
-            f"{WIDE_GAP:g} points, which the counting alone hardly explains: part of it is learnt by heart."
+            f"{who} {'fits' if len(wide) == 1 else 'fit'} the training images better by more than {WIDE_GAP:g} points, "
+            f"{why}."
         )
     return text.strip()
 
@@ -519,7 +526,7 @@ def seeds(evidence, study, numbers):
     if not evidence.bootstrap:
         return (
             "The files of these runs hold no results for single images, so none of this can be done here: what follows "
-            "has no intervals, and all runs are tied."
+            "has no intervals, and no difference is judged."
         )
     if found == [1]:
         return (

@@ -243,7 +243,11 @@ def missing(study, others, gallery, left_out=()):
     for what, labels in lacking.items():
         who = "All runs" if len(labels) == len(study.runs) > 1 else listing(labels)
         lines += [f"{who}: the files lack {what}."] if what else []
-    lines += [f"{run.label}: {note}." for run in study.runs for note in run.notes]
+    notes = {}
+    for run in study.runs:
+        for note in run.notes:
+            notes.setdefault(note, []).append(run.label)
+    lines += [f"{listing(labels)}: {note}." for note, labels in notes.items()]
     lines += [f"Left out: {line}." for line in left_out]
     lines += [
         f"Another study in the same folder, {other}: {listing(run.label for run in other.runs)}. Results of "

@@ -92,10 +92,11 @@ def loss_changes(frame: pd.DataFrame) -> list[LossChange]:
     if len(table) < 10:
         return []
     moves = np.log(table[columns[:2]]).diff().join(table[columns[2:]].diff()).iloc[1:]
-    unusual = moves.abs().gt(UNUSUAL * 1.4826 * (moves - moves.median()).abs().median())
-    jumps = (moves[columns[:2]].abs() > math.log(JUMP)).all(axis=1) & unusual[columns[:2]].all(axis=1)
-    jumps &= np.sign(moves["train_loss"]) == np.sign(moves["val_loss"])
-    jumps &= ~unusual[columns[2:]].any(axis=1) & (moves[columns[2:]].abs() < 1).all(axis=1)
+    usual = 1.4826 * (moves - moves.median()).abs().median()  # a standard deviation that a jump does not move
+    losses, means = moves[columns[:2]], moves[columns[2:]]
+    jumps = (losses.abs() > np.maximum(UNUSUAL * usual[columns[:2]], math.log(JUMP))).all(axis=1)
+    jumps &= np.sign(losses["train_loss"]) == np.sign(losses["val_loss"])
+    jumps &= (means.abs() < np.maximum(3 * usual[columns[2:]], 1)).all(axis=1)
     found = moves[jumps]
     factors = np.exp(found[columns[:2]])
     return [
