@@ -15,7 +15,8 @@ draft: .venv/ready  ## a report of what is there now, unfinished runs named: rep
 published: .venv/ready  ## a report of logs made elsewhere: make published LOGS=folder, into report/published/
 	@test -d "$(LOGS)" || { echo "name the folder of the logs (CSV files): make published LOGS=folder"; exit 1; }
 	@$(BIN)/python workflow/execute.py published notebooks/analysis.ipynb report/published/analysis.ipynb \
-	  '{"runs": "$(abspath $(LOGS))", "dataset": "Cityscapes", "report_dir": "$(CURDIR)/report/published", "title": "One network, eight losses: the study from its own logs"}' \
+	  '{"runs": "$(abspath $(LOGS))", "audit_logs": "$(abspath $(LOGS))", "dataset": "Cityscapes", \
+	  "report_dir": "$(CURDIR)/report/published", "title": "One network, eight losses: the study from its own logs"}' \
 	  --report report/published
 
 setup: .venv/ready  ## only install

@@ -41,8 +41,8 @@ def purpose(study: Study) -> str:
     if study.logs_only:
         return (
             "This report reads the logs of the study's own runs, a table of epochs each, and tests each conclusion as "
-            "a rule that they can confirm, contradict or leave open. Nothing was trained for it. Two principles govern "
-            "what follows.\n\n"
+            "a rule that data can support or contradict, that they can show to make no difference that matters, or on "
+            "which they are inconclusive. Nothing was trained for it. Two principles govern what follows.\n\n"
             "- *No verdict without its uncertainty.* Intervals need the results on single images, which logs do not "
             "hold: differences between final values are shown, and none of them is called significant.\n"
             "- *Conclusions are computed.* Every sentence about results, from the abstract to the conclusions, is "
@@ -51,7 +51,8 @@ def purpose(study: Study) -> str:
         )
     return (
         "Here configurations of the study are trained again from one code base, and each conclusion is put to the test "
-        "as a rule that the data can confirm, contradict or leave open. Three principles govern what follows.\n\n"
+        "as a rule that the data can support or contradict, that they can show to make no difference that matters, or "
+        "on which they are inconclusive. Three principles govern what follows.\n\n"
         "- *No comparison of runs without its uncertainty.* Differences between runs carry intervals from a paired "
         "bootstrap over the validation images, and runs that cannot be distinguished are shown as tied.\n"
         "- *Published results are shown for comparison only.* Results of the study stand beside ours where they help, "
