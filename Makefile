@@ -11,13 +11,12 @@ report: .venv/ready  ## eight runs, the analysis, report/report.html and report/
 draft: .venv/ready  ## a report of what is there now, unfinished runs named: report/draft/
 	@$(SNAKEMAKE) draft
 
-# To name another data set or title: the parameters of notebooks/analysis.ipynb, by papermill.
-published: .venv/ready  ## a report of logs made elsewhere: make published LOGS=folder, into report/published/
+published: PARAMETERS = {"runs": "$(abspath $(LOGS))", "audit_logs": "$(abspath $(LOGS))", "dataset": "Cityscapes", \
+  "report_dir": "$(CURDIR)/report/published", "title": "One network, eight losses: the study from its own logs"}
+published: .venv/ready  ## a report of the study's own logs: make published LOGS=folder
 	@test -d "$(LOGS)" || { echo "name the folder of the logs (CSV files): make published LOGS=folder"; exit 1; }
 	@$(BIN)/python workflow/execute.py published notebooks/analysis.ipynb report/published/analysis.ipynb \
-	  '{"runs": "$(abspath $(LOGS))", "audit_logs": "$(abspath $(LOGS))", "dataset": "Cityscapes", \
-	  "report_dir": "$(CURDIR)/report/published", "title": "One network, eight losses: the study from its own logs"}' \
-	  --report report/published
+	  '$(PARAMETERS)' --report report/published
 
 setup: .venv/ready  ## only install
 

@@ -10,7 +10,6 @@ from deeplab_lib.common.text import listing, signed
 from deeplab_lib.recipes import RECIPES
 from deeplab_lib.study.names import parse_name
 
-
 # --- the tables of mIoU ----------------------------------------------------------------------------------------------
 
 
