@@ -130,7 +130,7 @@ def test_the_rates_of_runs_1_to_4_are_in_doubt(findings):
 def test_lovasz_is_not_the_best_of_its_own_table(findings):
     assert figure(findings, "best", "gap") == pytest.approx(53.79 - 53.9948)
     assert "contradicts the statement" in findings["best"].computed
-    assert "cannot be told without intervals" in findings["best"].computed
+    assert "is not known without intervals" in findings["best"].computed
 
 
 def test_one_network_has_one_latency(findings):

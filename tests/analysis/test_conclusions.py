@@ -56,7 +56,7 @@ def test_a_planted_winner_and_loser_are_named(planted):
     for say in (conclusions.abstract, conclusions.conclusions):
         text = planted.text(say)
         assert "CE + Focal has the highest final mIoU" in text
-        assert "told apart from every other run" in text
+        assert "differs significantly from every other run" in text
         assert "lowest value is that of CE + Dice" in text
     top = planted.numbers["reading.ranking.DeepLabV2_ce05_f05_warnup_lr_0.0003"]
     assert f"{top:.2f} %" in planted.text(conclusions.abstract)
