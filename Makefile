@@ -29,7 +29,7 @@ setup: .venv/ready  ## only install
 
 test: .venv/ready  ## what proves the kit, but for `make torture`
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/codespell
-	@$(BIN)/lint-imports --no-logo >/dev/null || $(BIN)/lint-imports
+	@$(BIN)/lint-imports --no-logo
 	@$(BIN)/mypy
 	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2
 
