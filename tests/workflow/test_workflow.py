@@ -535,6 +535,19 @@ def test_costs_that_others_put_beside_those_of_the_study_stay(undisturbed, tmp_p
     assert "another" in models and "deeplabv2_resnet101" in models
 
 
+def test_a_larger_plan_is_followed_where_a_report_exists_already(tmp_path):
+    """A finished run and a newer report: a second seed and the control are still to be made, and the run is kept."""
+    (tmp_path / "runs").mkdir()
+    (tmp_path / "report").mkdir()
+    for name in ("runs/DeepLabV2_ce.json", "runs/efficiency.json", "report/report.html", "report/report.pdf"):
+        (tmp_path / name).write_text("{}")
+    code, shown = call(tmp_path, "-n", recipes="[ce]")
+    assert code == 0 and "Nothing to be done" in shown
+    code, shown = call(tmp_path, "-n", recipes="[ce]", seeds="[0,1]")
+    assert code == 0 and re.search(r"train +1\n", shown) and re.search(r"report +1\n", shown), shown
+    assert re.search(r"ce +finished", shown) and re.search(r"ce, seed 1 +not started", shown)
+
+
 # -- many users ----------------------------------------------------------------------------------------------------
 
 
