@@ -176,7 +176,8 @@ def training(runs, numbers):
         f"The runs last {numbers.put('training.epochs', epochs, 'd')} epochs with batches of "
         f"{numbers.put('training.batch', batch, 'd')} images"
     )
-    factor, train = _agreed(runs, "config", "lr_factor"), _agreed(runs, "dataset", "train")
+    factor = _agreed(runs, "config", "lr_factor")
+    train = _agreed(runs, "dataset", "train_each_epoch") or _agreed(runs, "dataset", "train")
     if train:
         text += f", so that each sees {numbers.put('training.seen', epochs * train, ',d')} images"
     if factor and factor != 1:
