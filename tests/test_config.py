@@ -51,7 +51,7 @@ def test_data_decides_the_preset(monkeypatch, tmp_path):
 
 
 def test_a_warm_up_is_as_long_as_its_training():
-    """500 steps, of 26,200 in the logs and 74,350 in the text; the demo adds a fifth, the text's a tenth, for every recipe."""
+    """500 steps, of 26,200 in the logs and 74,350 in the text; the demo adds a fifth, the text's a tenth."""
     steps = lambda preset, per_epoch, **more: Config("ce_lovasz_warmup", preset=preset, **more).poly(per_epoch)  # noqa: E731
     assert steps("paper", 524).warmup_steps == 500 and steps("paper", 10).warmup_steps == 500
     assert steps("demo", 80, epochs=5).warmup_steps == 80 + 8
