@@ -76,7 +76,7 @@ class Table(NamedTuple):
 
 _CLASSES = {"train_mIoU": ("train mIoU", ".1f"), "val_mIoU": ("val mIoU", ".1f")}
 _CLASSES |= {name: (name, ".1f") for name in CLASS_NAMES}
-_DIFFERENCE = {"estimate": ("difference", signed), "low": ("from", signed), "high": ("to", signed)}
+_DIFFERENCE: dict[str, tuple] = {"estimate": ("difference", signed), "low": ("from", signed), "high": ("to", signed)}
 _DIFFERENCE |= {"verdict": ("verdict", ""), "speaks_of": ("speaks of", "")}
 _VERDICTS = (
     "Supported: the interval lies above zero; contradicted: below; no difference that matters: within the margin."
