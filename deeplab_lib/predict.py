@@ -17,8 +17,9 @@ from deeplab_lib.common.errors import plainly
 from deeplab_lib.common.files import absolute, for_project, in_project, project_root, write_atomic, write_text
 from deeplab_lib.common.parameters import check_parameters
 from deeplab_lib.common.progress import Progress
-from deeplab_lib.data.cityscapes import as_rgb, read_image, read_labels, read_png, resize_image, scan
+from deeplab_lib.data.cityscapes import read_labels, scan
 from deeplab_lib.data.normalization import NORMALIZATIONS, Normalization
+from deeplab_lib.data.pictures import as_rgb, read_image, read_png, resize_image
 from deeplab_lib.labels import CLASS_NAMES, ID_OF_TRAIN_ID, NUM_CLASSES, PALETTE, TRAIN_ID_OF_ID, colorize
 from deeplab_lib.metrics import ConfusionMatrix
 from deeplab_lib.models.registry import make_model

@@ -22,8 +22,9 @@ from torch.nn import functional as F
 
 from deeplab_lib import predict, toycity
 from deeplab_lib.common import files
-from deeplab_lib.data.cityscapes import Cityscapes, read_image, read_labels, scan
+from deeplab_lib.data.cityscapes import Cityscapes, read_labels, scan
 from deeplab_lib.data.normalization import BGR_CAFFE, RGB_IMAGENET
+from deeplab_lib.data.pictures import read_image
 from deeplab_lib.labels import CATEGORIES, CLASS_NAMES, ID_OF_TRAIN_ID, PALETTE, colorize
 from deeplab_lib.metrics import ConfusionMatrix
 from deeplab_lib.models.registry import make_model

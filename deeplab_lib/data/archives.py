@@ -3,7 +3,6 @@
 import os
 import zipfile
 from dataclasses import dataclass
-from fnmatch import fnmatch
 from functools import lru_cache
 from pathlib import Path
 
@@ -12,7 +11,7 @@ ARCHIVES = {
     "gtFine": ("gtFine_trainvaltest.zip",),
     "gtCoarse": ("gtCoarse.zip",),
 }
-PICTURES = "[!.]*.png"  # macOS puts a hidden "._name.png" beside every file on disks that are not its own
+ENDINGS = (".png", ".jpg", ".jpeg")
 
 
 @dataclass(frozen=True)
@@ -75,15 +74,20 @@ def list_files(root, folder):
     empty when neither is there.
     """
     root, top = Path(root), folder.partition("/")[0]
-    if unpacked := sorted((root / folder).glob(f"*/{PICTURES}")):
+    if unpacked := sorted(path for path in (root / folder).glob("*/*") if _is_picture(path.name)):
         return unpacked
     found = []
     for path in find_archives(root, top):
         for info in _archive(path).infolist():
             parts = info.filename.split("/")
-            if len(parts) == 4 and "/".join(parts[:2]) == folder and fnmatch(parts[3], PICTURES):
+            if len(parts) == 4 and "/".join(parts[:2]) == folder and _is_picture(parts[3]):
                 found.append(Member(path, info.filename, info.file_size, info.CRC))
     return sorted(found, key=lambda file: file.member)
+
+
+def _is_picture(name):
+    # macOS puts a hidden "._name.png" beside every file on disks that are not its own
+    return name.lower().endswith(ENDINGS) and not name.startswith(".")
 
 
 def city_of(file):

@@ -5,10 +5,9 @@ Layout, on disk or inside the official zip files: `leftImg8bit/<split>/<city>/<n
 """
 
 import hashlib
-import io
 import os
-import struct
-import zipfile
+import re
+import shlex
 import zlib
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
@@ -23,11 +22,20 @@ from deeplab_lib.common.errors import plainly
 from deeplab_lib.common.files import absolute, project_root
 from deeplab_lib.data.archives import ARCHIVES, Member, city_of, find_archives, list_files
 from deeplab_lib.data.normalization import RGB_IMAGENET
+from deeplab_lib.data.pictures import (
+    content_size,
+    image_size,
+    read_bytes,
+    read_image,
+    read_png,
+    resize_image,
+    stream_size,
+)
 from deeplab_lib.labels import IGNORE_INDEX, NUM_CLASSES, TRAIN_ID_OF_ID
 
 SPLITS = {"train": 2975, "val": 500, "test": 1525, "train_extra": 20000}
 LABEL_SOURCES = ("labelIds", "labelTrainIds")
-HEADER = 24  # bytes of a PNG up to its width and height
+IMAGE_NAME = re.compile(r"(.+)_leftImg8bit\.(?:png|jpe?g)", re.IGNORECASE)
 TOLD_BY = "names, sizes of images, contents of labels"  # what a fingerprint is made of
 # The cities of the fine annotations' training and validation splits: what tells a subset from other data.
 CITIES = {
@@ -100,7 +108,7 @@ def _match(root, split):
     if split not in SPLITS:
         raise ValueError(f"unknown split {split!r}: one of {', '.join(SPLITS)}")
     images = list_files(root, f"leftImg8bit/{split}")
-    images = {file: file.name.removesuffix("_leftImg8bit.png") for file in images if "_leftImg8bit." in file.name}
+    images = {file: match[1] for file in images if (match := IMAGE_NAME.fullmatch(file.name))}
     if not images:
         raise FileNotFoundError(_nothing_found(Path(root), split))
     repeated = [name for name, count in Counter(images.values()).items() if count > 1]
@@ -113,6 +121,8 @@ def _match(root, split):
     pairs = [Pair(name, image, found.get(name + suffix), city_of(image)) for image, name in images.items()]
     for pair in pairs:
         if pair.label is None and split != "test":
+            if not any(other.label for other in pairs) and (command := conversion(Path(root))):
+                raise FileNotFoundError(f"no labels for {split} in {root}: {command}")
             expected = f"{kind}/{split}/{pair.city}/{pair.name}{suffix}"
             advice = _archive_beside(root, f"{kind}/{split}")
             raise FileNotFoundError(f"no label for {pair.image}: {expected} is missing from {root}{advice}")
@@ -139,6 +149,8 @@ def _nothing_found(root, split):
         )
     if root.is_file():
         return f"data must be a folder, and {root} is a file; give {root.parent}, the folder that holds it"
+    if command := conversion(root):
+        return f"no images in {root}: {command}"
     deeper = next((path for step in ("*/", "*/*/") for path in root.glob(step + wanted)), None)
     above = next((path for path in root.parents[:2] if (path / wanted).is_dir()), None)
     if deeper:
@@ -154,17 +166,16 @@ def _nothing_found(root, split):
     return f"no images in {root}: looked for {wanted}/<city>/*_leftImg8bit.png and for {archive}; {advice}"
 
 
-def image_size(file):
-    """`(height, width)` from a PNG file's header, without decoding it."""
-    return png_size(read_bytes(file, HEADER), file)
+def conversion(root: Path) -> str | None:
+    """What to do with a folder of another data set that can be converted, as a clause; None for any other folder."""
+    from deeplab_lib.data import sources  # not at the top: needed for this message alone
 
-
-def png_size(head, file):
-    """`(height, width)` from the first bytes of a PNG; `ValueError` with the name of the `file` that is none."""
-    if len(head) < HEADER or head[:8] != b"\x89PNG\r\n\x1a\n":
-        raise ValueError(f"{file} is not a PNG file; copy or download it again")
-    width, height = struct.unpack(">II", head[16:HEADER])
-    return height, width
+    kind = sources.detect(root)
+    if kind is None:
+        return None
+    out = f"data/{kind}"
+    command = f"python -m deeplab_lib.data.convert {kind} {shlex.quote(str(root))} {out}"
+    return f"it looks like {sources.KINDS[kind].title}; convert it by `{command}` and give {out} as data"
 
 
 def check(root, splits=("train", "val")):
@@ -206,7 +217,7 @@ def _facts(pair, closely):
         label, crc = _head(pair.label, closely)[0], pair.label.crc
     else:
         content = read_bytes(pair.label)
-        label, crc = png_size(content, pair.label), zlib.crc32(content)
+        label, crc = content_size(content, pair.label), zlib.crc32(content)
     if image and label:
         _check_sizes(pair, image, label)
     return Facts(image, label, image_bytes, crc)
@@ -217,7 +228,7 @@ def _head(file, closely):
     if isinstance(file, Member):
         return image_size(file) if closely else None, file.size
     with file.open("rb") as stream:  # both by one opening
-        return png_size(stream.read(HEADER), file), os.fstat(stream.fileno()).st_size
+        return stream_size(stream, file), os.fstat(stream.fileno()).st_size
 
 
 def _check_sizes(pair, image, label):
@@ -288,42 +299,6 @@ def _subset(counts, cities, train):
     return ", ".join(missing) or None
 
 
-def read_bytes(file, count=-1):
-    """The first `count` bytes of a `Path` or `Member`; `ValueError` with its name when an archive cannot give them."""
-    try:
-        with file.open("rb") as stream:
-            return stream.read(count)
-    except (NotImplementedError, RuntimeError) as error:  # another compression than deflate; a password
-        raise ValueError(f"{file} cannot be read ({error}); unpack the archive, or pack it as a plain zip") from None
-    except (zipfile.BadZipFile, zlib.error, EOFError) as error:
-        raise ValueError(f"{file} cannot be read ({error}); download the archive again") from None
-
-
-def read_png(file):
-    """Decode a PNG; `ValueError` with the file's name when it is truncated or damaged."""
-    content = read_bytes(file)
-    try:
-        image = Image.open(io.BytesIO(content))
-        image.load()
-    except (OSError, SyntaxError, ValueError, struct.error, zlib.error) as error:
-        raise ValueError(f"{file} cannot be read as an image ({error}); copy or download it again") from None
-    return image
-
-
-def read_image(file):
-    """uint8 RGB `(H, W, 3)`."""
-    return np.asarray(as_rgb(read_png(file), file))
-
-
-def as_rgb(image, file):
-    """A Pillow picture in RGB, 16-bit grey brought to 8 bits; `ValueError` when its numbers have no known range."""
-    if image.mode.startswith("I;16"):  # Pillow would cut off at 255: white
-        image = Image.fromarray((np.asarray(image) / 257).round().astype(np.uint8))
-    if image.mode in ("I", "F"):
-        raise ValueError(f"{file} holds numbers of no known range (mode {image.mode}); save it with 8 bits a channel")
-    return image.convert("RGB")
-
-
 def read_labels(file):
     """Train ids, uint8 `(H, W)`, void 255; `ValueError` names the file and a value that no label has."""
     image = read_png(file)
@@ -343,13 +318,6 @@ def read_labels(file):
             raise ValueError(f"{file} holds the value {value}, which is no label ({legal} are)")
     # Pillow's own histogram and lookup: five times as fast as indexing a table with 2048x1024 pixels.
     return np.array(image.point((table % 256).tolist()))
-
-
-def resize_image(image, size):
-    """uint8 `(H, W, 3)` to `size` = (height, width), bilinear with antialiasing; the aspect is not kept."""
-    if image.shape[:2] == tuple(size):
-        return image
-    return np.asarray(Image.fromarray(image).resize(size[::-1], Image.Resampling.BILINEAR))
 
 
 def resize_labels(labels, size):

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from deeplab_lib.config import Config
-from deeplab_lib.data import archives, cityscapes
+from deeplab_lib.data import archives, cityscapes, pictures
 from deeplab_lib.data.cityscapes import Cityscapes, check, data_root, describe, fingerprint, scan
 from deeplab_lib.data.normalization import BGR_CAFFE, RGB_IMAGENET
 from deeplab_lib.labels import LABELS
@@ -430,7 +430,8 @@ def test_cityscapes_in_full_is_checked_by_names_and_headers(tmp_path, monkeypatc
             for i in range(count):
                 os.link(file, folder / f"ulm_{split == 'val':06d}_{i:06d}_{suffix}.png")
     read, open_file = Counter(), Path.open
-    monkeypatch.setattr(cityscapes, "read_png", lambda file: pytest.fail(f"{file} was decoded"))
+    for module in (pictures, cityscapes):
+        monkeypatch.setattr(module, "read_png", lambda file: pytest.fail(f"{file} was decoded"))
 
     def counting(file, *mode):
         read[file] += 1
