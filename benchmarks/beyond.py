@@ -2,9 +2,9 @@
 
     python -m benchmarks.beyond --data path/to/city --minutes 5 --seeds 0 1 2 --set preset=demo
 
-Every arm is first timed for two epochs and then gets as many epochs as fit into the same time; its learning rate decays
-over just these. On a CPU, time is the processor's, so that whatever else the machine does enters no result. Running the
-command again continues; the table is printed at the end and can be had again from the runs' folder.
+Every variant is first timed for two epochs and then gets as many epochs as fit into the same time; its learning rate
+decays over just these. On a CPU, time is the processor's, so that whatever else the machine does enters no result.
+Running the command again continues; the table is printed at the end and can be had again from the runs' folder.
 """
 
 import argparse
@@ -17,11 +17,11 @@ import torch
 from deeplab_lib.analysis.beyond import ablation
 from deeplab_lib.common.files import read_json, write_json
 from deeplab_lib.config import Config
-from deeplab_lib.recipes import OURS
+from deeplab_lib.recipes import EXTRA_RECIPES
 from deeplab_lib.study.results import read_runs
 from deeplab_lib.training.loop import fit
 
-ARMS = {
+VARIANTS = {
     "the study's CE": {"loss": "ce"},
     "class weights": {"loss": "median_ce"},
     "coarser grid": {"loss": "ce", "output_stride": 16},
@@ -31,12 +31,12 @@ ARMS = {
     "augmentation": {"loss": "ce", "augment": "standard"},
     "ours_balanced": {"loss": "ours_balanced"},
     "ours_mirrored": {"loss": "ours_mirrored"},
-    "ours_mirrored without Tversky": OURS["ours_mirrored"].knobs | {"loss": "ce"},
+    "ours_mirrored without Tversky": EXTRA_RECIPES["ours_mirrored"].parameters | {"loss": "ce"},
 }
 
 
 class Stopwatch:
-    """A `watch` for `fit` that takes the time of every epoch, the first left out: a CPU's own, or the clock's."""
+    """A `callback` for `fit` that takes the time of every epoch, the first left out: a CPU's own, or the clock's."""
 
     def __init__(self, device):
         self.clock, self.marks = time.process_time if device == "cpu" else time.monotonic, []
@@ -55,26 +55,26 @@ class Stopwatch:
         return max(1, round(seconds / self.seconds))
 
 
-def epochs_within(seconds, knobs, folder):
-    """How many epochs of a run with `knobs` fit into `seconds`, from two timed ones."""
-    config = Config(**knobs, epochs=3, out_dir=str(folder / "timing"), resume=False)
-    watch = Stopwatch(config.device)
-    fit(config, watch)
-    return watch.epochs_within(seconds)
+def epochs_within(seconds, parameters, folder):
+    """How many epochs of a run with `parameters` fit into `seconds`, from two timed ones."""
+    config = Config(**parameters, epochs=3, out_dir=str(folder / "timing"), resume=False)
+    callback = Stopwatch(config.device)
+    fit(config, callback)
+    return callback.epochs_within(seconds)
 
 
 def command_line(name, description, arguments=None, **further):
-    """What a comparison at equal time is given, and the knobs that all its runs share: `(given, common)`.
+    """What a comparison at equal time is given, and the parameters that all its runs share: `(given, common)`.
 
-    further: {name: default} of options that only this comparison has. Raises ValueError for a knob that is not to be
-    set for all runs.
+    further: {name: default} of options that only this comparison has. Raises ValueError for a parameter that is
+    not to be set for all runs.
     """
     parser = argparse.ArgumentParser(prog=f"python -m benchmarks.{name}", description=description)
     parser.add_argument("--data", help="Cityscapes root; without it the toy city")
     parser.add_argument("--out", type=Path, default=Path(f"runs/{name}"), help="folder of the runs")
     parser.add_argument("--minutes", type=float, default=5, help="training time of each run")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
-    parser.add_argument("--set", nargs="*", default=[], metavar="KNOB=VALUE", help="further knobs, for every run")
+    parser.add_argument("--set", nargs="*", default=[], metavar="NAME=VALUE", help="further parameters, for every run")
     for option, default in further.items():
         parser.add_argument(f"--{option}", default=default, help=f"default: {default}")
     given = parser.parse_args(arguments)
@@ -94,22 +94,22 @@ def notes(path, asked):
 
 
 def main(arguments=None):
-    given, common = command_line("beyond", __doc__.splitlines()[0], arguments, arms=",".join(ARMS))
-    arms = {arm: ARMS.get(arm) for arm in given.arms.split(",")}
-    if unknown := [arm for arm, knobs in arms.items() if knobs is None]:
-        raise ValueError(f"no arm {unknown[0]!r}; arms: {', '.join(ARMS)}")
+    given, common = command_line("beyond", __doc__.splitlines()[0], arguments, variants=",".join(VARIANTS))
+    variants = {variant: VARIANTS.get(variant) for variant in given.variants.split(",")}
+    if unknown := [variant for variant, parameters in variants.items() if parameters is None]:
+        raise ValueError(f"no variant {unknown[0]!r}; variants: {', '.join(VARIANTS)}")
     path = given.out / "beyond.json"
-    known = notes(path, {"minutes": given.minutes, "knobs": common})
+    known = notes(path, {"minutes": given.minutes, "parameters": common})
     epochs = known.setdefault("epochs", {})
-    for arm, knobs in arms.items():
-        if arm not in epochs:
-            epochs[arm] = epochs_within(60 * given.minutes, common | knobs, given.out)
+    for variant, parameters in variants.items():
+        if variant not in epochs:
+            epochs[variant] = epochs_within(60 * given.minutes, common | parameters, given.out)
             write_json(path, known)
-            print(f"{arm}: {epochs[arm]} epochs in {given.minutes:g} minutes", flush=True)
+            print(f"{variant}: {epochs[variant]} epochs in {given.minutes:g} minutes", flush=True)
     for seed in given.seeds:
-        for arm, knobs in arms.items():
-            fit(Config(**common, **knobs, seed=seed, epochs=epochs[arm], out_dir=str(given.out)))
-            print(f"{arm}, seed {seed}: done", flush=True)
+        for variant, parameters in variants.items():
+            fit(Config(**common, **parameters, seed=seed, epochs=epochs[variant], out_dir=str(given.out)))
+            print(f"{variant}, seed {seed}: done", flush=True)
     print(ablation(read_runs(given.out)).round(2).to_string())
 
 

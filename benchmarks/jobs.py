@@ -39,7 +39,7 @@ def memory_of_step(side, amp="auto", scale="paper"):
     from deeplab_lib.common import devices
 
     if side == "ours":
-        devices.set_up("cpu", devices.choices("cpu"))
+        devices.set_up("cpu", devices.fast_paths("cpu"))
     lines.threads_of(scale)
     loaded = peak_mb()
     step = lines.steps(scale, amp).pop(side)
@@ -108,16 +108,17 @@ def pair_of_runs(folder, seed, epochs):
     """
     import torch
 
-    from deeplab_lib.common.devices import CHOICES
+    from deeplab_lib.common.devices import FAST_PATHS
     from deeplab_lib.config import Config
     from deeplab_lib.training.loop import fit
 
     torch.set_num_threads(1)
     common = {"loss": "ce", "data": Path(folder) / "city", "preset": "smoke", "seed": int(seed), "epochs": int(epochs)}
     common |= {"image_height": 64, "image_width": 128, "batch_size": 4, "workers": 0}
-    sides = {"chosen": {"amp": "bf16"}, "none": {"amp": "off", "without": ",".join(CHOICES)}}
+    sides = {"chosen": {"amp": "bf16"}, "none": {"amp": "off", "without": ",".join(FAST_PATHS)}}
     summaries = {
-        side: fit(Config(**common, **knobs, out_dir=Path(folder) / side)).read_text() for side, knobs in sides.items()
+        side: fit(Config(**common, **parameters, out_dir=Path(folder) / side)).read_text()
+        for side, parameters in sides.items()
     }
     return {side: json.loads(text)["final"]["val_mIoU"] for side, text in summaries.items()}
 

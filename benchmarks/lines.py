@@ -49,13 +49,14 @@ def steps(scale, amp="auto"):
     torch.manual_seed(0)
     model, loss = make_model(SCALES[scale][0]).train(), make_loss("ce")
     usual = plain.network(SCALES[scale][0], model.state_dict()).train()
-    model, own = devices.place(model, "cpu", devices.choices("cpu")), images.to(memory_format=torch.channels_last)
+    model = devices.to_device(model, "cpu", devices.fast_paths("cpu"))
+    own = images.to(memory_format=torch.channels_last)
     optimizer, other = make_optimizer(model, 1e-3, fused=True), make_optimizer(usual, 1e-3)
 
     def ours():
         with torch.autocast("cpu", kind, enabled=kind is not None):
-            scores = model.scores(own)
-        value = loss.total(loss.terms(scores, model.subsample(labels, scores.shape[-2:])))
+            grid = model.grid_logits(own)
+        value = loss.total(loss.terms(grid, model.subsample(labels, grid.shape[-2:])))
         value.backward()
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
@@ -75,12 +76,12 @@ def passes(scale):
     @torch.inference_mode()
     def ours():
         with torch.autocast("cpu", AMP, enabled=AMP is not None):
-            scores = model.scores(own)
-        return model.upsample(scores, images.shape[-2:]).max(1).indices
+            grid = model.grid_logits(own)
+        return model.upsample(grid, images.shape[-2:]).max(1).indices
 
     @torch.no_grad()
     def other():
-        return usual.upsample(usual.scores(images), images.shape[-2:]).argmax(1)
+        return usual.upsample(usual.grid_logits(images), images.shape[-2:]).argmax(1)
 
     return {"ours": ours, "plain": other}
 
@@ -95,12 +96,12 @@ def losses(name, size):
     loss = make_loss(name)
 
     def with_gradient(function):
-        scores = logits.clone().requires_grad_()
-        value = function(scores, labels)
-        return value.detach(), torch.autograd.grad(value, scores)[0]
+        grid = logits.clone().requires_grad_()
+        value = function(grid, labels)
+        return value.detach(), torch.autograd.grad(value, grid)[0]
 
     return {
-        "ours": lambda: with_gradient(lambda scores, labels: loss.terms(scores, labels)[name]),
+        "ours": lambda: with_gradient(lambda grid, labels: loss.terms(grid, labels)[name]),
         "plain": lambda: with_gradient(getattr(plain, name)),
     }
 
@@ -112,7 +113,7 @@ def city(folder, size=(1024, 2048), images=2):
 
 
 def loading(root, folder, size=(512, 1024)):
-    """Three ways to a ready pair of tensors: from the cache, decoded by us, decoded plainly."""
+    """Three ways to a ready pair of tensors: from the cache, decoded by us, decoded by Pillow alone."""
     source = Cityscapes(root, "train", size)
     ready = cache.cached(root, "train", size, folder=folder / "cache", say=lambda text: None)
     mean, std = (np.array(getattr(RGB_IMAGENET, name), np.float32) for name in ("mean", "std"))
@@ -131,9 +132,9 @@ def evaluation(root, folder):
     """
     truth = Cityscapes(root, "train").pairs[0].label
     labels = TRAIN_ID_OF_ID[np.asarray(Image.open(truth))]
-    guess = np.roll(np.where((labels >= 0) & (labels < 19), labels, 0), 9, axis=1)
+    predicted = np.roll(np.where((labels >= 0) & (labels < 19), labels, 0), 9, axis=1)
     prediction = folder / "prediction.png"
-    Image.fromarray(ID_OF_TRAIN_ID[guess].astype(np.uint8)).save(prediction)
+    Image.fromarray(ID_OF_TRAIN_ID[predicted].astype(np.uint8)).save(prediction)
     args = argparse.Namespace(evalInstLevelScore=False, evalPixelAccuracy=False, evalLabels=None)
 
     def read(file):
@@ -154,10 +155,12 @@ def evaluation(root, folder):
 
 def scoring(size):
     """Two ways from labels and predictions of `size` to IoU by class: one count of all pairs, and class by class."""
-    labels, guess = (torch.randint(0, 19, (1, *size), generator=torch.Generator().manual_seed(seed)) for seed in (0, 1))
+    labels, predicted = (
+        torch.randint(0, 19, (1, *size), generator=torch.Generator().manual_seed(seed)) for seed in (0, 1)
+    )
     return {
-        "ours": lambda: iou(confusion_per_image(labels, guess)[0]),
-        "plain": lambda: plain.iou(labels, guess),
+        "ours": lambda: iou(confusion_per_image(labels, predicted)[0]),
+        "plain": lambda: plain.iou(labels, predicted),
     }
 
 
@@ -197,7 +200,7 @@ def measure_network(repeats):
 
     The rate is measured in turn with what is held against it: a shared machine is not as fast at every minute.
     """
-    devices.set_up("cpu", devices.choices("cpu"))
+    devices.set_up("cpu", devices.fast_paths("cpu"))
     # A type that the processor has no instructions for is emulated, a hundred times slower: nobody trains in it.
     for kind in filter(None, (torch.float32, AMP)):
         best, n = matrix_rate(kind)
@@ -230,7 +233,7 @@ def share_that_waits(step, repeats):
 
 def measure_losses(repeats):
     """Lines for every loss and its gradient, on the paper's grid and at full resolution."""
-    devices.set_up("cpu", devices.choices("cpu"))
+    devices.set_up("cpu", devices.fast_paths("cpu"))
     for size, place in (((65, 129), "1/8 grid"), ((512, 1024), "full size")):
         for name in ("ce", "focal", "tversky", "dice", "lovasz"):
             target = {"1/8 grid": 2.0, "full size": 1.5}[place] if name == "lovasz" else None
@@ -240,7 +243,7 @@ def measure_losses(repeats):
 
 def measure_data(repeats):
     """Lines for loading one pair, and for evaluating one image."""
-    devices.set_up("cpu", devices.choices("cpu"))
+    devices.set_up("cpu", devices.fast_paths("cpu"))
     with tempfile.TemporaryDirectory() as folder:
         root = city(Path(folder))
         taken = alternate(loading(root, Path(folder)), repeats["full"])

@@ -20,7 +20,7 @@ def network(name, state):
 def train_step(model, optimizer, images, labels):
     """One step with cross-entropy on the logits at full resolution; returns the loss."""
     optimizer.zero_grad()
-    logits = F.interpolate(model.scores(images), size=labels.shape[-2:], mode="bilinear", align_corners=True)
+    logits = F.interpolate(model.grid_logits(images), size=labels.shape[-2:], mode="bilinear", align_corners=True)
     loss = F.cross_entropy(logits, labels, ignore_index=255)
     loss.backward()
     optimizer.step()

@@ -19,7 +19,7 @@ import torch
 from torch import nn
 
 from benchmarks.beyond import Stopwatch, command_line, epochs_within, notes
-from deeplab_lib.analysis.statistics import MEASURES, MIOU, Bootstrap, cells_of, difference
+from deeplab_lib.analysis.statistics import MEASURES, MIOU, Bootstrap, difference, ratios_of
 from deeplab_lib.common import devices
 from deeplab_lib.common.errors import RunStopped
 from deeplab_lib.common.files import write_json, write_npz
@@ -49,13 +49,13 @@ def library():
 # -- the rival -----------------------------------------------------------------------------------------------------
 
 
-def train_rival(config, optimizer, lr, watch=quiet):
+def train_rival(config, optimizer, lr, callback=quiet):
     """Train smp's DeepLabV3+ on the data and with the size, batches, epochs, seed and precision of `config`.
 
     Returns the last epoch's confusion matrices of the validation images `(N, C, C)`.
     """
     smp, data = library(), prepare_data(config, RGB_IMAGENET)
-    devices.set_up(config.device, config.automatic)
+    devices.set_up(config.device, config.fast_paths)
     torch.manual_seed(config.seed)
     network = smp.DeepLabV3Plus(encoder_name="resnet50", encoder_weights=None, classes=NUM_CLASSES)
     network.to(config.device, memory_format=torch.channels_last)
@@ -68,12 +68,12 @@ def train_rival(config, optimizer, lr, watch=quiet):
         network.train()
         for images, labels in batches:
             optimizer.zero_grad()
-            logits, labels = scores(network, images, config).float(), labels.to(config.device)
+            logits, labels = logits_of(network, images, config).float(), labels.to(config.device)
             (dice(logits, labels) + ce(logits, labels)).backward()
             optimizer.step()
             decay.step()
         confusion = validate(network, data.val, config)
-        watch("epoch", None)
+        callback("epoch", None)
     return confusion
 
 
@@ -84,7 +84,7 @@ def make_optimizer(name, network, lr):
     return torch.optim.SGD(network.parameters(), lr, momentum=MOMENTUM, weight_decay=WEIGHT_DECAY)
 
 
-def scores(network, images, config):
+def logits_of(network, images, config):
     """Logits `(N, C, H, W)` of `images (N, 3, H, W)` in the precision of `config`."""
     with devices.autocast(config.device, config.amp):
         return network(images.to(config.device, memory_format=torch.channels_last))
@@ -96,8 +96,8 @@ def validate(network, dataset, config):
     network.eval()
     found = []
     for images, labels in torch.utils.data.DataLoader(dataset, config.batch_size):
-        guess = scores(network, images, config).max(1).indices
-        found.append(confusion_per_image(labels.to(config.device), guess).cpu().numpy())
+        prediction = logits_of(network, images, config).max(1).indices
+        found.append(confusion_per_image(labels.to(config.device), prediction).cpu().numpy())
     return np.concatenate(found)
 
 
@@ -109,17 +109,17 @@ class Ours:
 
     name = "ours"
 
-    def __init__(self, knobs, folder):
-        self.knobs, self.folder = knobs, folder
+    def __init__(self, parameters, folder):
+        self.parameters, self.folder = parameters, folder
 
     def epochs_within(self, seconds):
         """How many epochs fit into `seconds`."""
-        return epochs_within(seconds, self.knobs, self.folder)
+        return epochs_within(seconds, self.parameters, self.folder)
 
     def train(self, factor, seed, epochs):
         """Path of the validation images' results, from disk if the training is finished already."""
-        knobs = self.knobs | {"seed": seed, "epochs": epochs, "out_dir": str(self.folder)}
-        return fit(Config(**knobs, lr=factor * Config(**knobs).lr)).with_suffix(".npz")
+        parameters = self.parameters | {"seed": seed, "epochs": epochs, "out_dir": str(self.folder)}
+        return fit(Config(**parameters, lr=factor * Config(**parameters).lr)).with_suffix(".npz")
 
 
 class Rival(Ours):
@@ -128,22 +128,22 @@ class Rival(Ours):
     name = "rival"
 
     def epochs_within(self, seconds):
-        config = Config(**self.knobs, epochs=3)
-        watch = Stopwatch(config.device)
-        train_rival(config, *TRIALS[self.name][0], watch)
-        return watch.epochs_within(seconds)
+        config = Config(**self.parameters, epochs=3)
+        callback = Stopwatch(config.device)
+        train_rival(config, *TRIALS[self.name][0], callback)
+        return callback.epochs_within(seconds)
 
     def train(self, setting, seed, epochs):
         path = self.folder / f"rival_{setting[0]}{setting[1]:g}_epochs{epochs}_seed{seed}.npz"
         if not path.exists():
-            config = Config(**self.knobs, seed=seed, epochs=epochs)
+            config = Config(**self.parameters, seed=seed, epochs=epochs)
             names = [pair.name for pair in prepare_data(config, RGB_IMAGENET).val.pairs]
             write_npz(path, names=np.array(names), confusion=train_rival(config, *setting))
         return path
 
 
 def loaded(path, method):
-    """Results on disk as `cells_of` takes them: one run of `method`."""
+    """Results on disk as `ratios_of` takes them: one run of `method`."""
     with np.load(path) as stored:
         return SimpleNamespace(path=path, method=method, arrays={key: stored[key] for key in ("names", "confusion")})
 
@@ -176,13 +176,13 @@ def trial(side, setting, seed, epochs):
     return float(mean_iou(iou(confusion.sum(0))))
 
 
-def told(runs, chosen):
+def verdict_lines(runs, chosen):
     """The result in words: both levels, the paired interval of their difference. chosen: {side: (setting, epochs)}."""
-    bootstrap = Bootstrap(cells_of(runs), {MIOU: MEASURES[MIOU]})
+    bootstrap = Bootstrap(ratios_of(runs), {MIOU: MEASURES[MIOU]})
     for name, level in bootstrap.levels().items():
         yield f"{name}: {level:.2f} % mIoU (setting {chosen[name][0]}, {chosen[name][1]} epochs)"
     gain = bootstrap.interval({"gain": difference("ours", "rival")}).loc["gain"]
-    verdict = "above" if gain.low > 0 else "below" if gain.high < 0 else "not told apart from"
+    verdict = "above" if gain.low > 0 else "below" if gain.high < 0 else "not distinguishable from"
     yield (
         f"ours is {verdict} the rival: {gain.estimate:+.2f} points, 95 % interval {gain.low:+.2f} to {gain.high:+.2f} "
         f"({len(runs) // 2} seeds and {len(TRIALS['ours'])} tuning trials each)"
@@ -192,11 +192,11 @@ def told(runs, chosen):
 def main(arguments=None):
     given, common = command_line("rival", __doc__.splitlines()[0], arguments, recipe="ours_balanced")
     library()
-    knobs, path = common | {"loss": given.recipe, "pretrained": "none"}, given.out / "rival.json"
-    if Config(**knobs).amp == "fp16":
+    parameters, path = common | {"loss": given.recipe, "pretrained": "none"}, given.out / "rival.json"
+    if Config(**parameters).amp == "fp16":
         raise ValueError("the rival's loop does not scale its loss, as fp16 needs; --set amp=off or bf16")
-    known = notes(path, {"minutes": given.minutes, "knobs": knobs})
-    sides = [kind(knobs, given.out) for kind in (Ours, Rival)]
+    known = notes(path, {"minutes": given.minutes, "parameters": parameters})
+    sides = [kind(parameters, given.out) for kind in (Ours, Rival)]
     chosen, runs = {}, []
     for side in sides:
         mine = known.setdefault(side.name, {})
@@ -206,7 +206,7 @@ def main(arguments=None):
             setting, epochs = chosen[side.name]
             runs.append(loaded(side.train(setting, seed, epochs), side.name))
             print(f"{side.name}, seed {seed}: done", flush=True)
-    print(*told(runs, chosen), sep="\n")
+    print(*verdict_lines(runs, chosen), sep="\n")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Every knob of a run in one frozen dataclass, checked before anything is loaded."""
+"""Every parameter of a run in one frozen dataclass, checked before anything is loaded."""
 
 import math
 import os
@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 
 from deeplab_lib.common import devices
-from deeplab_lib.common.errors import plainly
+from deeplab_lib.common.errors import short_traceback
 from deeplab_lib.common.files import data_folder, for_project, project_root
 from deeplab_lib.common.parameters import check_parameters
 from deeplab_lib.common.text import did_you_mean, slug
@@ -19,18 +19,18 @@ from deeplab_lib.losses import TERMS, canonical, make_loss, parse_expression
 from deeplab_lib.models.registry import ARCHITECTURES, TORCHVISION_NETWORKS, check_model
 from deeplab_lib.models.timm_backbones import TIMM
 from deeplab_lib.models.views import VIEWS
-from deeplab_lib.recipes import OURS, PRESETS, RECIPES
+from deeplab_lib.recipes import EXTRA_RECIPES, PRESETS, RECIPES
 from deeplab_lib.training.schedule import PolyLR
 
-NAMED = RECIPES | OURS  # what `loss` may name
+NAMED = RECIPES | EXTRA_RECIPES  # what `loss` may name
 PAPER_STEPS = 74_350  # 50 epochs of 1,487 batches: the training in which the study warms up for 500 steps
 
 
-def knob(default, kind, help, choices=None, low=None, high=None, result=False, plain=None):
+def parameter(default, kind, help, choices=None, low=None, high=None, result=False, plain=None):
     """A field of `Config`. `result` marks what changes the numbers of a run (and so belongs to its fingerprint).
 
-    plain: what the study did, for a knob that goes beyond it. At that value the knob stays out of the fingerprint, so
-    that a run of the study is the same whatever knobs are added.
+    plain: what the study did, for a parameter that goes beyond it. At that value it stays out of the fingerprint, so
+    that a run of the study is the same whatever parameters are added.
     """
     about = {"kind": kind, "help": help, "choices": choices, "low": low, "high": high, "result": result, "plain": plain}
     return field(default=default, metadata=about)
@@ -41,46 +41,54 @@ class Config:
     """One run, fully resolved: what is None when it is made takes the recipe's, the preset's or the machine's value.
 
     Values may come as text (papermill, shell): "1e-3", "false" and "None" are read as meant. Raises ValueError in one
-    line naming the knob, its value and the valid ones.
+    line naming the parameter, its value and the valid ones.
     """
 
-    loss: str = knob("ce", str, "recipe key or loss expression", result=True)
-    data: str = knob(None, str, "Cityscapes root; None: $CITYSCAPES_DATASET, else the toy city")
-    preset: str = knob("auto", str, "scale: paper, demo or smoke", choices=("auto", *PRESETS))
-    out_dir: str = knob(None, str, "folder of the run's files; None: runs/<dataset name>")
-    seed: int = knob(0, int, "of weights, order and augmentation", low=0, high=2**31 - 1, result=True)
-    epochs: int = knob(None, int, "passes over the training images", low=1, high=100_000, result=True)
-    batch_size: int = knob(None, int, "images an optimiser step", low=1, high=4096, result=True)
-    accumulate: int = knob(1, int, "micro-batches a step is split into", low=1, high=4096, result=True)
-    lr: float = knob(None, float, "initial learning rate, as given (no preset factor)", low=0, high=10, result=True)
-    image_height: int = knob(None, int, "input height in pixels", low=32, high=4096, result=True)
-    image_width: int = knob(None, int, "input width in pixels", low=32, high=8192, result=True)
-    model: str = knob(None, str, "network; deeplabv2_timm_<name>: on timm's", choices=ARCHITECTURES, result=True)
-    output_stride: int = knob(None, int, "pixels between the grid's cells", choices=(8, 16), result=True, plain=8)
-    pretrained: str = knob(None, str, "auto, none, torchvision or a weights file", result=True)
-    bn: str = knob("train", str, "batch-norm statistics: train or eval (held)", choices=("train", "eval"), result=True)
-    schedule: str = knob(None, str, "recipe whose schedule is used; None: its own", choices=tuple(RECIPES), result=True)
-    split: str = knob(None, str, "training images", choices=("train", "train_extra"), result=True, plain="train")
-    coarse_epochs: int = knob(
+    loss: str = parameter("ce", str, "recipe key or loss expression", result=True)
+    data: str = parameter(None, str, "Cityscapes root; None: $CITYSCAPES_DATASET, else the toy city")
+    preset: str = parameter("auto", str, "scale: paper, demo or smoke", choices=("auto", *PRESETS))
+    out_dir: str = parameter(None, str, "folder of the run's files; None: runs/<dataset name>")
+    seed: int = parameter(0, int, "of weights, order and augmentation", low=0, high=2**31 - 1, result=True)
+    epochs: int = parameter(None, int, "passes over the training images", low=1, high=100_000, result=True)
+    batch_size: int = parameter(None, int, "images an optimiser step", low=1, high=4096, result=True)
+    accumulate: int = parameter(1, int, "micro-batches a step is split into", low=1, high=4096, result=True)
+    lr: float = parameter(
+        None, float, "initial learning rate, as given (no preset factor)", low=0, high=10, result=True
+    )
+    image_height: int = parameter(None, int, "input height in pixels", low=32, high=4096, result=True)
+    image_width: int = parameter(None, int, "input width in pixels", low=32, high=8192, result=True)
+    model: str = parameter(None, str, "network; deeplabv2_timm_<name>: on timm's", choices=ARCHITECTURES, result=True)
+    output_stride: int = parameter(None, int, "pixels between the grid's cells", choices=(8, 16), result=True, plain=8)
+    pretrained: str = parameter(None, str, "auto, none, torchvision or a weights file", result=True)
+    bn: str = parameter(
+        "train", str, "batch-norm statistics: train or eval (frozen)", choices=("train", "eval"), result=True
+    )
+    schedule: str = parameter(
+        None, str, "recipe whose schedule is used; None: its own", choices=tuple(RECIPES), result=True
+    )
+    split: str = parameter(None, str, "training images", choices=("train", "train_extra"), result=True, plain="train")
+    coarse_epochs: int = parameter(
         None, int, "first, passes over the coarse labels; 0: none", low=0, high=100_000, result=True, plain=0
     )
-    augment: str = knob(None, str, "augmentation of training images", choices=LEVELS, result=True, plain="none")
-    crops: int = knob(None, int, "crops tried; rarest classes win", low=1, high=100, result=True, plain=1)
-    ema: float = knob(None, float, "decay of averaged weights; 0: none", low=0, high=0.999999, result=True, plain=0.0)
-    label_stride: int = knob(
+    augment: str = parameter(None, str, "augmentation of training images", choices=LEVELS, result=True, plain="none")
+    crops: int = parameter(None, int, "crops tried; rarest classes win", low=1, high=100, result=True, plain=1)
+    ema: float = parameter(
+        None, float, "decay of averaged weights; 0: none", low=0, high=0.999999, result=True, plain=0.0
+    )
+    label_stride: int = parameter(
         None, int, "pixels between labels the loss sees; 0: grid", choices=(0, 1, 2, 4, 8), result=True, plain=0
     )
-    multiscale: bool = knob(None, bool, "train on three scales and their maximum", result=True, plain=False)
-    tta: str = knob(None, str, "views averaged in testing", choices=tuple(VIEWS), result=True, plain="none")
-    device: str = knob("auto", str, "auto, cpu, cuda, cuda:N or mps")
-    amp: str = knob("auto", str, "mixed precision", choices=("auto", "bf16", "fp16", "off"))
-    gpus: int = knob(1, int, "processes (devices) in this run", low=1, high=64)
-    workers: int = knob(None, int, "loader processes a device; None: by core count", low=0, high=256)
-    without: str = knob("", str, f"automatic choices to leave off, of {', '.join(devices.CHOICES)}")
-    compile: bool = knob(False, bool, "torch.compile the network")
-    deterministic: bool = knob(False, bool, "deterministic GPU kernels only")
-    checkpoint_minutes: float = knob(5.0, float, "longest time between checkpoints", low=0, high=1e6)
-    resume: bool = knob(True, bool, "continue the run; False moves the old files aside")
+    multiscale: bool = parameter(None, bool, "train on three scales and their maximum", result=True, plain=False)
+    tta: str = parameter(None, str, "views averaged in testing", choices=tuple(VIEWS), result=True, plain="none")
+    device: str = parameter("auto", str, "auto, cpu, cuda, cuda:N or mps")
+    amp: str = parameter("auto", str, "mixed precision", choices=("auto", "bf16", "fp16", "off"))
+    gpus: int = parameter(1, int, "processes (devices) in this run", low=1, high=64)
+    workers: int = parameter(None, int, "loader processes a device; None: by core count", low=0, high=256)
+    without: str = parameter("", str, f"fast paths to leave off, of {', '.join(devices.FAST_PATHS)}")
+    compile: bool = parameter(False, bool, "torch.compile the network")
+    deterministic: bool = parameter(False, bool, "deterministic GPU kernels only")
+    checkpoint_minutes: float = parameter(5.0, float, "longest time between checkpoints", low=0, high=1e6)
+    resume: bool = parameter(True, bool, "continue the run; False moves the old files aside")
 
     def __post_init__(self):
         for item in fields(self):
@@ -117,26 +125,26 @@ class Config:
 
     def _same_schedule(self):
         """Whether `schedule` names what the loss would be trained on anyway."""
-        own = self.named or RECIPES["ce"]
-        return all(getattr(own, k) == getattr(self.plan, k) for k in ("lr", "power", "warmup_steps", "changes"))
+        own, used = self.named or RECIPES["ce"], self.schedule_recipe
+        return all(getattr(own, k) == getattr(used, k) for k in ("lr", "power", "warmup_steps", "changes"))
 
     def _defaults(self):
-        """What recipe and preset say of the knobs they set."""
+        """What recipe and preset say of the parameters they set."""
         return {
             "epochs": self.scale.epochs,
             "batch_size": self.scale.batch_size,
-            "lr": self.plan.lr * self.scale.lr_factor,
+            "lr": self.schedule_recipe.lr * self.scale.lr_factor,
             "image_height": self.scale.image_height,
             "image_width": self.scale.image_width,
             "model": self.scale.model,
             "pretrained": "auto" if self.preset == "paper" else "none",
             **{item.name: item.metadata["plain"] for item in beyond_study()},
-            **getattr(self.named, "knobs", {}),
+            **getattr(self.named, "parameters", {}),
         }
 
     def _resolve_machine(self):
         self._set("device", devices.check_device(self.device))
-        self._check_choices()
+        self._check_disabled()
         if self.gpus > 1:
             self._check_processes()
         self._set("amp", devices.check_amp(self.amp, self.device))
@@ -144,12 +152,12 @@ class Config:
             # Two processes may share a machine's cores, and a cached image costs a millisecond: few workers suffice.
             self._set("workers", 0 if self.device == "cpu" else max(1, min(4, devices.cores() // self.gpus)))
 
-    def _check_choices(self):
+    def _check_disabled(self):
         """What is left off must be something that is chosen automatically."""
-        unknown = [name for name in self.left_off if name not in devices.CHOICES]
+        unknown = [name for name in self.disabled if name not in devices.FAST_PATHS]
         if unknown:
-            hint = did_you_mean(unknown[0], devices.CHOICES)
-            raise ValueError(f"without names {unknown[0]!r}{hint}; valid: {', '.join(devices.CHOICES)}")
+            hint = did_you_mean(unknown[0], devices.FAST_PATHS)
+            raise ValueError(f"without names {unknown[0]!r}{hint}; valid: {', '.join(devices.FAST_PATHS)}")
 
     def _check_processes(self):
         """Several processes want a device each, and batch norm that follows the batches wants GPUs."""
@@ -195,10 +203,10 @@ class Config:
                 f"over accumulate {self.accumulate} x gpus {self.gpus}"
             )
         terms = [name for _, name, _ in parse_expression(self.expression)]
-        for change in self.plan.changes:
+        for change in self.schedule_recipe.changes:
             if change.weights and set(change.weights) != set(terms):
                 raise ValueError(
-                    f"schedule {self.plan.key!r} weighs {', '.join(change.weights)}, "
+                    f"schedule {self.schedule_recipe.key!r} weighs {', '.join(change.weights)}, "
                     f"but the loss {self.expression!r} has {', '.join(terms)}"
                 )
 
@@ -208,7 +216,7 @@ class Config:
         return NAMED.get(self.loss)
 
     @property
-    def plan(self):
+    def schedule_recipe(self):
         """The recipe whose rate, power, warm-up and changes are used."""
         return RECIPES[self.schedule] if self.schedule else self.named or RECIPES["ce"]
 
@@ -225,14 +233,14 @@ class Config:
         return PRESETS[self.preset]
 
     @property
-    def left_off(self):
-        """The automatic choices that `without` names."""
+    def disabled(self):
+        """The fast paths that `without` names."""
         return re.findall(r"[\w-]+", self.without.lower())
 
     @property
-    def automatic(self):
-        """The automatic choices in force, see `machine.CHOICES`."""
-        return devices.choices(self.device, self.deterministic, self.left_off)
+    def fast_paths(self):
+        """The fast paths in force, see `devices.FAST_PATHS`."""
+        return devices.fast_paths(self.device, self.deterministic, self.disabled)
 
     @property
     def expression(self):
@@ -250,7 +258,7 @@ class Config:
         if self.named and not self.schedule:
             return self.named.motivation
         loss = f"The loss of {self.title}" if self.named else "A loss of your own"
-        return f"{loss}, on the schedule of {self.plan.title}."
+        return f"{loss}, on the schedule of {self.schedule_recipe.title}."
 
     @property
     def needs_class_counts(self):
@@ -274,7 +282,7 @@ class Config:
 
     @property
     def stem(self):
-        """Name of the run's files: the study's stem, then every knob that differs from recipe and preset."""
+        """Name of the run's files: the study's stem, then every parameter that differs from recipe and preset."""
         name = self.named.stem if self.named else "DeepLabV2_" + slug(self.loss)
         return name + "".join(f"_{key}{value}" for key, value in self._departures())
 
@@ -292,34 +300,35 @@ class Config:
         """The `PolyLR` of this run; a recipe's own warm-up shrinks with the length of the training, except on paper."""
         total = self.epochs * steps_per_epoch
         share = 1 if self.preset == "paper" else total / PAPER_STEPS
-        warmup = round(self.scale.warmup * total) + round(self.plan.warmup_steps * share)
+        warmup = round(self.scale.warmup * total) + round(self.schedule_recipe.warmup_steps * share)
         weights = make_loss(self.expression).weights
-        return PolyLR(self.lr, total, self.plan.power, warmup, weights, self.plan.changes)
+        return PolyLR(self.lr, total, self.schedule_recipe.power, warmup, weights, self.schedule_recipe.changes)
 
     def as_dict(self):
-        """Every knob, for JSON."""
+        """Every parameter, for JSON."""
         return asdict(self)
 
     def result_dict(self):
-        """The knobs that change the numbers, and what recipe and preset add to them."""
-        knobs = {item.name: getattr(self, item.name) for item in fields(self) if item.metadata["result"]}
+        """The parameters that change the numbers, and what recipe and preset add to them."""
+        parameters = {item.name: getattr(self, item.name) for item in fields(self) if item.metadata["result"]}
         for item in beyond_study():
-            if knobs[item.name] == item.metadata["plain"]:
-                del knobs[item.name]
-        extra = {"power": self.plan.power, "changes": [asdict(change) for change in self.plan.changes]}
-        return knobs | extra | {"warmup": [self.plan.warmup_steps, self.scale.warmup], "preset": self.preset}
+            if parameters[item.name] == item.metadata["plain"]:
+                del parameters[item.name]
+        recipe = self.schedule_recipe
+        extra = {"power": recipe.power, "changes": [asdict(change) for change in recipe.changes]}
+        return parameters | extra | {"warmup": [recipe.warmup_steps, self.scale.warmup], "preset": self.preset}
 
 
-KNOBS = {item.name: item for item in fields(Config)}
+PARAMETERS = {item.name: item for item in fields(Config)}
 
 
 def beyond_study():
-    """The knobs for what the study did not do."""
+    """The parameters for what the study did not do."""
     return [item for item in fields(Config) if item.metadata["plain"] is not None]
 
 
 def checked(item, value):
-    """`value` of knob `item` as its type and within its range, or ValueError."""
+    """`value` of parameter `item` as its type and within its range, or ValueError."""
     about = item.metadata
     means_none = item.name == "pretrained" or "none" in (about["choices"] or ())
     if isinstance(value, str) and value.strip().lower() in ("none", "null", "") and not means_none:
@@ -364,8 +373,8 @@ def coerce(name, value, kind):
     raise ValueError(f"{name} is {value!r}; it must be {want}")
 
 
-@plainly
+@short_traceback
 def from_notebook(namespace):
-    """The `Config` of a notebook's parameters, given its `globals()`; a name among them that is no knob is refused."""
-    check_parameters(namespace, KNOBS)
-    return Config(**{name: namespace[name] for name in KNOBS if name in namespace})
+    """The `Config` of a notebook's parameters, given its `globals()`; a name that is none is refused."""
+    check_parameters(namespace, PARAMETERS)
+    return Config(**{name: namespace[name] for name in PARAMETERS if name in namespace})

@@ -119,12 +119,12 @@ def boundary_f(labels, predictions, num_classes=NUM_CLASSES, tolerance=0.0075):
     height, width = labels.shape[-2:]
     radius = max(1, round(tolerance * (height**2 + width**2) ** 0.5))
     valid = labels != IGNORE_INDEX
-    truth, guess = _outline(labels, valid), _outline(predictions, valid)
-    found, claimed = _matched(predictions, guess, _spread(labels, truth, radius), num_classes)
-    recalled, wanted = _matched(labels, truth, _spread(predictions, guess, radius), num_classes)
-    precision, recall = found / claimed.clamp(min=1), recalled / wanted.clamp(min=1)
+    outline, predicted_outline = _outline(labels, valid), _outline(predictions, valid)
+    correct, predicted = _matched(predictions, predicted_outline, _spread(labels, outline, radius), num_classes)
+    recovered, labelled = _matched(labels, outline, _spread(predictions, predicted_outline, radius), num_classes)
+    precision, recall = correct / predicted.clamp(min=1), recovered / labelled.clamp(min=1)
     score = 2 * precision * recall / (precision + recall).clamp(min=1e-12)
-    return 100 * score.sum(1) / ((claimed > 0) | (wanted > 0)).sum(1)
+    return 100 * score.sum(1) / ((predicted > 0) | (labelled > 0)).sum(1)
 
 
 def _outline(maps, valid):

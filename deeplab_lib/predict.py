@@ -13,7 +13,7 @@ import torch
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from deeplab_lib.common.devices import autocast, best_amp, check_device
-from deeplab_lib.common.errors import plainly
+from deeplab_lib.common.errors import short_traceback
 from deeplab_lib.common.files import absolute, for_project, in_project, project_root, write_atomic, write_text
 from deeplab_lib.common.parameters import check_parameters
 from deeplab_lib.common.progress import Progress
@@ -65,11 +65,11 @@ class TrainedRun:
         pixels = self.normalization(resize_image(image, size or self.size))[None].to(self.device)
         pixels = pixels.contiguous(memory_format=torch.channels_last)
         with autocast(self.device, self.amp):
-            views = Views(self.model, self.model.scores, pixels, self.tta)
-        return views.guess(image.shape[:2])[0].to(torch.uint8).cpu().numpy()
+            views = Views(self.model, self.model.grid_logits, pixels, self.tta)
+        return views.predict(image.shape[:2])[0].to(torch.uint8).cpu().numpy()
 
 
-@plainly
+@short_traceback
 def check_settings(namespace):
     """Refuse a parameter that predict.ipynb does not have, and a number of photographs to show that is none."""
     check_parameters(namespace, PARAMETERS)
@@ -78,7 +78,7 @@ def check_settings(namespace):
         raise ValueError(f"shown is {shown!r}; it must be a whole number, 0 or more")
 
 
-@plainly
+@short_traceback
 def results_folder(out_dir, run):
     """The folder `out_dir` of the results of `run`; None: `runs/predictions/<its folder>/<its stem>` in the project.
 
@@ -122,7 +122,7 @@ def weights_file(path=None):
     raise FileNotFoundError(f"no run {path}: there is no such file or folder")
 
 
-@plainly
+@short_traceback
 def load_run(path=None, device="auto"):
     """`TrainedRun` of what `weights_file` finds at `path`.
 
@@ -190,7 +190,7 @@ def _move(part, out):
     part.rmdir()
 
 
-@plainly
+@short_traceback
 def score_export(out, root, split="val"):
     """`ConfusionMatrix` of exported predictions against the labels' own pixels, as the official script scores them.
 
@@ -249,7 +249,7 @@ class Segmentation:
         return {CLASS_NAMES[i]: float(100 * counts[i] / self.train_ids.size) for i in order}
 
 
-@plainly
+@short_traceback
 def find_photographs(path=None, run=None, say=print):
     """The photograph `path`, or those in the folder `path`, sorted; `say` tells of pictures in formats unknown here.
 
@@ -321,7 +321,7 @@ def segment_readable(run, photographs, say=print):
             say(f"left out: {error}")
 
 
-@plainly
+@short_traceback
 def segment_all(run, photographs, out, say=print):
     """Segment the `photographs` (paths) into the folder `out`: `<name>_overlay.jpg`, and `shares.csv` in percent.
 

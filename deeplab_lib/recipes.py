@@ -152,35 +152,35 @@ class Preset:
 PRESETS = {
     "paper": Preset("deeplabv2_resnet101", 512, 1024, 50, 2, 1.0, 0.0, (400, 120), (1024, 2048)),
     # From scratch in a few hundred steps the study's rates are too low and the head's first steps too wild: ten times
-    # the rate and a common warm-up mend both, alike for every recipe.
+    # the rate and a common warm-up fix both, alike for every recipe.
     "demo": Preset("deeplabv2_mini", 128, 256, 5, 4, 10.0, 0.1, (320, 120), (128, 256)),
     "smoke": Preset("deeplabv2_micro", 32, 64, 5, 2, 10.0, 0.1, (20, 8), (64, 128)),
 }
 
 
 @dataclass(frozen=True)
-class OurRecipe(Recipe):
+class ExtraRecipe(Recipe):
     """A recipe beyond the study: the same network, trained and tested as well as we know how.
 
-    knobs: values of `Config`'s fields that the study left alone; what is given explicitly still wins.
+    parameters: values of `Config`'s fields that the study left alone; what is given explicitly still wins.
     """
 
-    knobs: dict = field(default_factory=dict)
+    parameters: dict = field(default_factory=dict)
 
 
-OURS = {
+EXTRA_RECIPES = {
     recipe.key: recipe
     for recipe in (
-        OurRecipe(
+        ExtraRecipe(
             "ours_averaged",
             "ours_averaged",
             "Ours: CE, averaged",
             "ce",
             lr=0.001,
             motivation="The baseline's training, untouched; tested is a running average of its weights.",
-            knobs={"ema": 0.99},
+            parameters={"ema": 0.99},
         ),
-        OurRecipe(
+        ExtraRecipe(
             "ours_balanced",
             "ours_balanced",
             "Ours: balanced classes",
@@ -189,9 +189,9 @@ OURS = {
             motivation="Cross-entropy in which rare classes weigh more, on labels twice as dense each way. The grid is "
             "coarser than the study's, so that a step costs less than half and the same time goes over more images; "
             "tested is a running average of the weights.",
-            knobs={"output_stride": 16, "label_stride": 4, "ema": 0.98},
+            parameters={"output_stride": 16, "label_stride": 4, "ema": 0.98},
         ),
-        OurRecipe(
+        ExtraRecipe(
             "ours_mirrored",
             "ours_mirrored",
             "Ours: mirrored, finer labels",
@@ -201,9 +201,9 @@ OURS = {
             "half of the images are mirrored; in testing every image is seen as it is and mirrored, and the two "
             "answers are averaged. Labels are twice as dense each way. The grid is the study's, for small objects "
             "need it; Tversky speaks for rare classes; tested is a running average of the weights.",
-            knobs={"augment": "flip", "label_stride": 4, "ema": 0.98, "tta": "flip"},
+            parameters={"augment": "flip", "label_stride": 4, "ema": 0.98, "tta": "flip"},
         ),
-        OurRecipe(
+        ExtraRecipe(
             "ours_standard",
             "ours_standard",
             "Ours: augmented, averaged",
@@ -212,9 +212,9 @@ OURS = {
             motivation="Cross-entropy and the surrogate of the metric, on images that never look the same twice; "
             "tested is a running average of the weights. Meant for long training: where a network does not yet fit its "
             "training images, augmentation only makes them harder.",
-            knobs={"augment": "standard", "ema": 0.99},
+            parameters={"augment": "standard", "ema": 0.99},
         ),
-        OurRecipe(
+        ExtraRecipe(
             "ours_two_stage",
             "ours_two_stage",
             "Ours: coarse, then fine",
@@ -222,7 +222,7 @@ OURS = {
             lr=0.001,
             motivation="Many images with coarse labels come first, as a run of its own; its weights start the training "
             "on the few with fine labels.",
-            knobs={"coarse_epochs": 5},
+            parameters={"coarse_epochs": 5},
         ),
     )
 }

@@ -42,7 +42,9 @@ def smoke(smoke_city, tmp_path):
     """Makes a smoke-scale `Config` whose files go to the test's own folder: `smoke(loss="ce_focal", ...)`."""
     from deeplab_lib.config import Config
 
-    def make(**knobs):
-        return Config(**({"preset": "smoke", "out_dir": str(tmp_path / "runs"), "device": "cpu", "amp": "off"} | knobs))
+    def make(**parameters):
+        return Config(
+            **({"preset": "smoke", "out_dir": str(tmp_path / "runs"), "device": "cpu", "amp": "off"} | parameters)
+        )
 
     return make

@@ -10,18 +10,18 @@ from hypothesis import strategies as st
 
 from deeplab_lib.common.devices import check_device
 from deeplab_lib.common.parameters import check_names
-from deeplab_lib.config import KNOBS, Config, coerce, from_notebook
+from deeplab_lib.config import PARAMETERS, Config, coerce, from_notebook
 from deeplab_lib.losses import canonical, make_loss
 from deeplab_lib.recipes import PRESETS, RECIPES
 
-RANGED = [name for name, item in KNOBS.items() if item.metadata["low"] is not None]
-CHOSEN = [name for name, item in KNOBS.items() if item.metadata["choices"]]
+RANGED = [name for name, item in PARAMETERS.items() if item.metadata["low"] is not None]
+CHOSEN = [name for name, item in PARAMETERS.items() if item.metadata["choices"]]
 
 
-def refusal(**knobs):
-    """The one line with which `Config(**knobs)` is refused."""
+def refusal(**parameters):
+    """The one line with which `Config(**parameters)` is refused."""
     with pytest.raises(ValueError) as raised:
-        Config(**knobs)
+        Config(**parameters)
     assert "\n" not in str(raised.value)
     return str(raised.value)
 
@@ -52,7 +52,7 @@ def test_data_decides_the_preset(monkeypatch, tmp_path):
 
 def test_a_warm_up_is_as_long_as_its_training():
     """500 steps of the paper's 74,350; the demo adds a tenth of its own steps for every recipe."""
-    steps = lambda preset, per_epoch, **knobs: Config("ce_lovasz_warmup", preset=preset, **knobs).poly(per_epoch)  # noqa: E731
+    steps = lambda preset, per_epoch, **more: Config("ce_lovasz_warmup", preset=preset, **more).poly(per_epoch)  # noqa: E731
     assert steps("paper", 1487).warmup_steps == 500 and steps("paper", 10).warmup_steps == 500
     assert steps("demo", 80, epochs=5).warmup_steps == 40 + 3
     assert steps("demo", 1487, epochs=50).warmup_steps == 7435 + 500
@@ -65,7 +65,7 @@ def test_a_config_cannot_be_changed():
 
 
 def test_every_knob_is_explained():
-    assert all(len(item.metadata["help"]) > 5 for item in KNOBS.values())
+    assert all(len(item.metadata["help"]) > 5 for item in PARAMETERS.values())
 
 
 # -- text, as papermill and shells give it -----------------------------------------------------------------------------
@@ -133,7 +133,7 @@ def test_what_cannot_be_meant_is_refused_in_one_line(name, value, complaint):
 
 @pytest.mark.parametrize("name", RANGED)
 def test_ranges_hold_at_their_ends(name):
-    about = KNOBS[name].metadata
+    about = PARAMETERS[name].metadata
     for beyond in (about["low"] - 1, about["high"] + 1):
         assert f"{name} is" in refusal(preset="smoke", **{name: beyond})
     for end in {about["low"], about["high"]} - {0 if name == "lr" else None}:
@@ -142,26 +142,26 @@ def test_ranges_hold_at_their_ends(name):
 
 @pytest.mark.parametrize("name", CHOSEN)
 def test_choices_are_named_when_refused(name):
-    wrong = "nonsense" if KNOBS[name].metadata["kind"] is str else 7
+    wrong = "nonsense" if PARAMETERS[name].metadata["kind"] is str else 7
     told = refusal(**({"preset": "smoke"} | {name: wrong}))
     assert f"{name} is {wrong!r}" in told
-    assert all(str(choice) in told for choice in KNOBS[name].metadata["choices"])
+    assert all(str(choice) in told for choice in PARAMETERS[name].metadata["choices"])
 
 
-@given(st.sampled_from(list(KNOBS)), st.integers(0, 25), st.characters(categories=("Ll",)))
+@given(st.sampled_from(list(PARAMETERS)), st.integers(0, 25), st.characters(categories=("Ll",)))
 def test_a_misspelt_name_is_refused_and_the_right_one_offered(name, place, letter):
     misspelt = name[:place] + letter + name[place:]
-    if misspelt in KNOBS:
+    if misspelt in PARAMETERS:
         return
     with pytest.raises(ValueError, match=f"no parameter '{misspelt}'.*; parameters: loss, data, preset"):
-        check_names([misspelt], KNOBS)
+        check_names([misspelt], PARAMETERS)
     with pytest.raises(TypeError):
         Config(**{misspelt: 1})
 
 
 def test_did_you_mean():
     with pytest.raises(ValueError, match=r"no parameter 'losss', did you mean 'loss'\?"):
-        check_names(["seed", "losss"], KNOBS)
+        check_names(["seed", "losss"], PARAMETERS)
 
 
 # -- the notebook's parameters -----------------------------------------------------------------------------------------
@@ -196,7 +196,7 @@ def test_other_names_of_a_notebook_are_its_own():
 
 
 @pytest.mark.parametrize(
-    ("knobs", "stem"),
+    ("parameters", "stem"),
     [
         ({}, "DeepLabV2_ce"),
         ({"seed": 2}, "DeepLabV2_ce_seed2"),
@@ -212,8 +212,8 @@ def test_other_names_of_a_notebook_are_its_own():
         ({"workers": 3, "device": "cpu", "amp": "bf16", "resume": False, "checkpoint_minutes": 1}, "DeepLabV2_ce"),
     ],
 )
-def test_what_changes_the_numbers_and_is_not_the_recipes_enters_the_stem(knobs, stem):
-    assert Config(**({"preset": "paper", "data": "/somewhere"} | knobs)).stem == stem
+def test_what_changes_the_numbers_and_is_not_the_recipes_enters_the_stem(parameters, stem):
+    assert Config(**({"preset": "paper", "data": "/somewhere"} | parameters)).stem == stem
 
 
 def test_a_network_with_a_grid_of_its_own_has_no_other():
@@ -285,7 +285,7 @@ def test_off_and_no_which_yaml_reads_as_false_are_still_meant(name, value, meant
     assert getattr(Config(preset="smoke", **{name: value}), name) == meant
 
 
-@pytest.mark.parametrize("knobs", [{"loss": False}, {"amp": True}, {"preset": False}])
-def test_a_boolean_that_no_word_stands_for_is_refused(knobs):
+@pytest.mark.parametrize("parameters", [{"loss": False}, {"amp": True}, {"preset": False}])
+def test_a_boolean_that_no_word_stands_for_is_refused(parameters):
     with pytest.raises(ValueError, match=r"is (True|False); it must be text"):
-        Config(**knobs)
+        Config(**parameters)

@@ -25,7 +25,7 @@ from deeplab_lib.losses import TERMS, make_loss
 from deeplab_lib.study.results import REQUIRED, read_csv
 
 REFUSED = object()
-KNOBS = {item.name: item.metadata for item in fields(Config)}
+PARAMETERS = {item.name: item.metadata for item in fields(Config)}
 JUNK = (
     "many",
     "1,5",
@@ -64,11 +64,15 @@ def outcome(read):
 
 
 def parameter(rng):
-    """`(knobs, name, meaning)`."""
+    """`(parameters, name, meaning)`."""
     name = rng.choice(
-        [name for name, about in KNOBS.items() if about["low"] is not None or about["choices"] or about["kind"] is bool]
+        [
+            name
+            for name, about in PARAMETERS.items()
+            if about["low"] is not None or about["choices"] or about["kind"] is bool
+        ]
     )
-    about, base = KNOBS[name], {"preset": "smoke", "device": "cpu"}
+    about, base = PARAMETERS[name], {"preset": "smoke", "device": "cpu"}
     if about["kind"] is bool:
         value, meaning = bool_case(rng)
     elif about["choices"]:
@@ -118,15 +122,15 @@ def number_case(rng, about):
 
 
 def read_parameter(case, _):
-    knobs, name, meaning = case
-    got = outcome(lambda: Config(**knobs))
+    parameters, name, meaning = case
+    got = outcome(lambda: Config(**parameters))
     if name in ("image_height", "image_width") and meaning is not REFUSED and meaning % 8 > 1:
         meaning = REFUSED  # the grid does not reach the image's corner
     if got is REFUSED or meaning is REFUSED:
         return got is meaning
     value = getattr(got, name)
     resolved = {"preset": {"auto": "demo"}, "amp": {"auto": got.amp}, "schedule": {meaning: value}}.get(name, {})
-    return value == resolved.get(meaning, meaning) and type(value) in (KNOBS[name]["kind"], type(None))
+    return value == resolved.get(meaning, meaning) and type(value) in (PARAMETERS[name]["kind"], type(None))
 
 
 # -- loss expressions --------------------------------------------------------------------------------------------------

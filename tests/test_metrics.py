@@ -19,15 +19,15 @@ def pairs(draw, num_classes=19):
     """Labels with void and predictions without, `(N, H, W)`."""
     shape = [draw(st.integers(1, high)) for high in (5, 8, 9)]
     rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
-    labels, guesses = rng.integers(0, num_classes, (2, *shape))
+    labels, predicted = rng.integers(0, num_classes, (2, *shape))
     labels[rng.random(shape) < draw(st.sampled_from((0, 0.3, 1)))] = VOID
-    return torch.from_numpy(labels), torch.from_numpy(guesses)
+    return torch.from_numpy(labels), torch.from_numpy(predicted)
 
 
 def test_counts_by_hand():
     labels = torch.tensor([[[0, 0, 1], [2, VOID, VOID]]])
-    guesses = torch.tensor([[[0, 1, 1], [0, 0, 1]]])
-    counts = ConfusionMatrix(3).update(labels, guesses)
+    predicted = torch.tensor([[[0, 1, 1], [0, 0, 1]]])
+    counts = ConfusionMatrix(3).update(labels, predicted)
     assert counts.matrix.tolist() == [[1, 1, 0], [0, 1, 0], [1, 0, 0]]
     assert counts.iou() == pytest.approx([100 / 3, 50, 0])
     assert counts.miou() == pytest.approx((100 / 3 + 50) / 3)
@@ -45,9 +45,9 @@ def test_accumulate_then_divide():
 @given(pairs())
 def test_as_counted_pixel_by_pixel(pair):
     expected = np.zeros((19, 19), dtype=np.int64)
-    for label, guess in zip(pair[0].flatten().tolist(), pair[1].flatten().tolist(), strict=True):
+    for label, prediction in zip(pair[0].flatten().tolist(), pair[1].flatten().tolist(), strict=True):
         if label != VOID:
-            expected[label, guess] += 1
+            expected[label, prediction] += 1
     counts = ConfusionMatrix().update(*pair)
     assert (counts.matrix == expected).all() and counts.matrix.dtype == np.int64
     for c in range(19):
@@ -126,8 +126,8 @@ def test_what_is_no_class_is_refused_by_its_value(value):
 @given(pairs())
 def test_categories_are_the_classes_pooled(pair):
     index = torch.tensor([CATEGORIES.index(label.category) for label in CLASSES])
-    labels, guesses = pair[0].where(pair[0] != VOID, 0), pair[1]
-    pooled = ConfusionMatrix(7).update(index[labels].where(pair[0] != VOID, VOID), index[guesses])
+    labels, predicted = pair[0].where(pair[0] != VOID, 0), pair[1]
+    pooled = ConfusionMatrix(7).update(index[labels].where(pair[0] != VOID, VOID), index[predicted])
     result = ConfusionMatrix().update(*pair).category_iou()
     assert list(result) == list(CATEGORIES)
     assert np.allclose(list(result.values()), pooled.iou(), equal_nan=True)
@@ -157,11 +157,11 @@ def test_the_boundary_tolerance_of_a_small_image_is_one_pixel():
 
 def test_boundary_f_of_a_spurious_class():
     labels = halves(30)
-    guesses = labels.clone()
-    guesses[:, :20, 30:] = 2
+    predicted = labels.clone()
+    predicted[:, :20, 30:] = 2
     # Class 0: column 29, found whole: 1. Class 2: none in the label: 0. Class 1: 40 pixels of column 30 in the label,
     # 20 of them and 29 of row 20 in the guess; within one pixel lie 21 of those 49 and 21 of the 40: 2 x 21 / (49 + 40)
-    assert boundary_f(labels, guesses).item() == pytest.approx(100 * (1 + 42 / 89 + 0) / 3)
+    assert boundary_f(labels, predicted).item() == pytest.approx(100 * (1 + 42 / 89 + 0) / 3)
 
 
 def test_boundary_f_of_an_object_of_a_single_pixel():
@@ -185,10 +185,10 @@ def test_an_edge_towards_void_is_nobodys_outline():
 
 def test_what_is_predicted_at_void_is_nobodys_outline():
     """A perfect prediction stays perfect whatever classes it names where there is no label."""
-    labels, guesses = halves(30).clone(), halves(30).clone()
+    labels, predicted = halves(30).clone(), halves(30).clone()
     labels[:, 5:35, 5:20] = VOID
-    guesses[:, 15:25, 8:16] = 2  # well inside the void
-    assert boundary_f(labels, guesses).tolist() == [100]
+    predicted[:, 15:25, 8:16] = 2  # well inside the void
+    assert boundary_f(labels, predicted).tolist() == [100]
 
 
 @given(pairs(), st.randoms(use_true_random=False))

@@ -118,8 +118,10 @@ class TestOfficialScores:
             blocks = rng.integers(0, 34, (12, 24), dtype=np.uint8).repeat(4, 0).repeat(4, 1)
             save_png(pair.label, blocks)
             labels = read_labels(pair.label)
-            guess = np.where((labels < 19) & (rng.random(labels.shape) < right), labels, rng.integers(0, 19, (48, 96)))
-            save_png(pair.image, np.stack([guess.astype(np.uint8)] * 3, axis=2))
+            prediction = np.where(
+                (labels < 19) & (rng.random(labels.shape) < right), labels, rng.integers(0, 19, (48, 96))
+            )
+            save_png(pair.image, np.stack([prediction.astype(np.uint8)] * 3, axis=2))
         fake = SimpleNamespace(predict=lambda image: image[..., 0])
         out = export(fake, root, "val", tmp_path / "out")
         confusion = score_export(out, root)
@@ -158,14 +160,14 @@ class TestOfficialScores:
     def test_neither_batch_size_nor_order_matters(self, run, city):
         dataset = Cityscapes(city, "val")
         labels = np.stack([dataset.full_labels(i) for i in range(4)])
-        guesses = np.stack([run.predict(dataset.full(i)[0]) for i in range(4)])
-        whole = ConfusionMatrix().update(labels, guesses).matrix
+        predicted = np.stack([run.predict(dataset.full(i)[0]) for i in range(4)])
+        whole = ConfusionMatrix().update(labels, predicted).matrix
         for order in itertools.permutations(range(4)):
             single, pairs = ConfusionMatrix(), ConfusionMatrix()
             for i in order:
-                single.update(labels[i], guesses[i])
+                single.update(labels[i], predicted[i])
             for two in (order[:2], order[2:]):
-                pairs.update(labels[list(two)], guesses[list(two)])
+                pairs.update(labels[list(two)], predicted[list(two)])
             assert np.array_equal(single.matrix, whole) and np.array_equal(pairs.matrix, whole)
 
 
@@ -183,8 +185,8 @@ class TestExport:
         image, _ = Cityscapes(city, "val").full(0)
         small = np.asarray(Image.fromarray(image).resize((64, 32), Image.Resampling.BILINEAR))
         with torch.inference_mode():
-            scores = run.model.scores(run.normalization(small)[None])
-            logits = F.interpolate(scores, size=(64, 128), mode="bilinear", align_corners=True)
+            logits = run.model.grid_logits(run.normalization(small)[None])
+            logits = F.interpolate(logits, size=(64, 128), mode="bilinear", align_corners=True)
         assert np.array_equal(run.predict(image), logits.argmax(1)[0].numpy())
 
     def test_an_earlier_export_is_replaced_whole(self, run, city, tmp_path):
@@ -311,8 +313,8 @@ class TestPhotographs:
     def test_the_network_sees_a_portrait_upright(self, run, tmp_path, monkeypatch):
         """32 x 64 pixels in training; a portrait has as many, in its own shape."""
         Image.new("RGB", (300, 600)).save(tmp_path / "portrait.jpg")
-        seen, scores = [], run.model.scores
-        monkeypatch.setattr(run.model, "scores", lambda images: seen.append(images.shape) or scores(images))
+        seen, logits = [], run.model.grid_logits
+        monkeypatch.setattr(run.model, "grid_logits", lambda images: seen.append(images.shape) or logits(images))
         assert segment(run, tmp_path / "portrait.jpg").train_ids.shape == (600, 300)
         assert seen == [(1, 3, 64, 32)]
 

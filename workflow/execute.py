@@ -50,40 +50,40 @@ class Stop:
     """Remembers that a stop was asked for, and hands it to the notebook's kernel."""
 
     def __init__(self):
-        self.asked = False
+        self.requested = False
         for number in SIGNALS:
             if signal.getsignal(number) is not signal.SIG_IGN:  # as under nohup, which asks to outlive a hang-up
                 signal.signal(number, self)
 
     def __call__(self, *signal_and_frame):
-        self.asked = True
+        self.requested = True
         for child in psutil.Process().children():
             child.send_signal(signal.SIGTERM)
 
 
 @contextlib.contextmanager
-def lane(lanes, stop):
-    """Hold one of `lanes` (lists of devices), see no other, and yield it; waits until one is free.
+def gpu_slot(gpu_slots, stop):
+    """Hold one of `gpu_slots` (lists of devices), see no other, and yield it; waits until one is free.
 
     The lock falls with this process: a run that outlives a killed engine keeps its device until it ends.
     """
-    if not lanes:
+    if not gpu_slots:
         yield
         return
     user = os.getuid() if hasattr(os, "getuid") else getpass.getuser()  # in a container the user may have no name
     # A user's jobs of a cluster may share a machine; to each its first GPU is number 0.
     folder = Path(tempfile.gettempdir()) / f"deeplab-lanes-{user}-{os.environ.get('SLURM_JOB_ID', 'all')}"
     folder.mkdir(exist_ok=True)
-    locks = {devices: filelock.FileLock(folder / f"{devices}.lock") for devices in lanes}
-    told = False
-    while not stop.asked:
+    locks = {devices: filelock.FileLock(folder / f"{devices}.lock") for devices in gpu_slots}
+    waiting = False
+    while not stop.requested:
         for devices, lock in locks.items():
             with contextlib.suppress(filelock.Timeout), lock.acquire(timeout=0):
                 os.environ["CUDA_VISIBLE_DEVICES"] = devices
                 yield devices
                 return
-        if not told:
-            told = print(f"waiting for a free GPU of {', '.join(lanes)}") or True
+        if not waiting:
+            waiting = print(f"waiting for a free GPU of {', '.join(gpu_slots)}") or True
         time.sleep(0.5)
     yield
 
@@ -97,7 +97,7 @@ def execute(notebook, executed, parameters, saved):
 
     executed.parent.mkdir(parents=True, exist_ok=True)
     executed.unlink(missing_ok=True)
-    logging.getLogger("papermill").setLevel(logging.CRITICAL)  # what went wrong is told once, by us
+    logging.getLogger("papermill").setLevel(logging.CRITICAL)  # what went wrong is said once, by us
     # Jupyter interrupts a kernel that it shuts down, and the kernel reports that as an error of its own.
     quiet = ["--IPKernelApp.log_level=CRITICAL"]
     try:
@@ -108,7 +108,7 @@ def execute(notebook, executed, parameters, saved):
             stdout_file=sys.stdout,
             stderr_file=sys.stdout,
             extra_arguments=quiet,
-            shutdown_kernel="immediate",  # what a run leaves is on disk; a farewell takes 2 s
+            shutdown_kernel="immediate",  # what a run leaves is on disk; a clean shutdown takes 2 s
         )
     except papermill.PapermillExecutionError as error:
         return error.evalue if error.ename == "RunStopped" else f"{error.ename}: {error.evalue}"
@@ -121,19 +121,21 @@ def supervise(arguments, stop, end):
     # jsonschema would build a grammar of web addresses, which takes 2 s, for a check that no notebook's format needs.
     sys.modules.setdefault("rfc3987_syntax", None)
     import_module("papermill")  # not at the top: it takes a second, in which a stop is to be heard
-    if stop.asked:
+    if stop.requested:
         return "stopped"
     result = []
     work = threading.Thread(target=lambda: result.append(execute(*arguments)), daemon=True)
     work.start()
     while work.is_alive():
         work.join(0.2)
-        if time.monotonic() > end and not stop.asked:
+        if time.monotonic() > end and not stop.requested:
             print("the time granted is nearly over: saving")
             stop()
     problem = result[0]
     if problem and "kernel died" in problem.lower():
-        return "stopped before there was anything to save" if stop.asked else f"{problem} (killed, or out of memory)"
+        return (
+            "stopped before there was anything to save" if stop.requested else f"{problem} (killed, or out of memory)"
+        )
     return problem
 
 
@@ -150,7 +152,9 @@ def main():
     parser.add_argument("executed", type=Path)
     parser.add_argument("parameters", type=json.loads)
     parser.add_argument("--report", type=Path, help="folder for the executed notebook as HTML and PDF")
-    parser.add_argument("--lanes", nargs="*", default=[], help="values of CUDA_VISIBLE_DEVICES, of which one is taken")
+    parser.add_argument(
+        "--gpu-slots", nargs="*", default=[], help="values of CUDA_VISIBLE_DEVICES, of which one is taken"
+    )
     parser.add_argument("--minutes", type=float, default=1e9, help="time granted; the run saves before it is over")
     parser.add_argument("--threads", type=int, help="processor threads for the notebook; None: all cores")
     args = parser.parse_args()
@@ -161,7 +165,7 @@ def main():
     with contextlib.redirect_stdout(Named(args.name, sys.stdout)):
         if args.report:
             print("analysis, HTML and PDF: about a minute")
-        with lane(args.lanes, stop):
+        with gpu_slot(args.gpu_slots, stop):
             # Saved after each of its cells, the analysis would spend a quarter of its time on that.
             work = (args.notebook, args.executed, args.parameters, not args.report)
             problem = supervise(work, stop, start + seconds - min(MARGIN, seconds / 2))
@@ -176,7 +180,7 @@ def main():
             try:
                 make_report(args.executed, args.report)
             except (ReportError, OSError) as error:
-                print(f"not finished: {'stopped' if stop.asked else error}")
+                print(f"not finished: {'stopped' if stop.requested else error}")
                 sys.exit(1)
         print(f"done in {time.monotonic() - start:.0f} s")
 

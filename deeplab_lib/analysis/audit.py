@@ -197,7 +197,7 @@ def best_loss():
         "Which loss is best",
         "Lovász reaches the best final mIoU",
         f"best run with Lovász {{with}} %, without {{without}} % ({best.name}): the order of the values {order} the "
-        "statement ({gap} points); whether the difference is more than chance cannot be told without intervals",
+        "statement ({gap} points); whether the difference is more than chance is not known without intervals",
         "writes its conclusions from the runs, with intervals, and shows ties as ties",
         names | {"gap": (finding.figures["estimate"], signed)},
     )

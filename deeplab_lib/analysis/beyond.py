@@ -6,7 +6,7 @@ from dataclasses import fields, replace
 import numpy as np
 import pandas as pd
 
-from deeplab_lib.analysis.statistics import MEASURES, MIOU, RESAMPLES, Bootstrap, cells_of, difference
+from deeplab_lib.analysis.statistics import MEASURES, MIOU, RESAMPLES, Bootstrap, difference, ratios_of
 from deeplab_lib.config import Config
 from deeplab_lib.losses import parse_expression
 from deeplab_lib.models.views import VIEWS
@@ -14,16 +14,16 @@ from deeplab_lib.recipes import RECIPES
 from deeplab_lib.study.results import Scope, methods, schedule
 
 STUDIED_TERMS = {term for recipe in RECIPES.values() for _, term, _ in parse_expression(recipe.loss)}
-PLAIN = {item.name: item.metadata["plain"] for item in fields(Config)}  # values of knobs that older runs lack
+PLAIN = {item.name: item.metadata["plain"] for item in fields(Config)}  # values of parameters that older runs lack
 COMPARED = [item.name for item in fields(Config) if item.metadata["result"] and item.name not in ("loss", "seed")]
 LENGTH_ONLY = re.compile(r"(_?(epochs|h|w)\d+)*")  # departures that leave a recipe what it is
 
 
 def goes_beyond(run):
-    """Whether a run with a JSON uses something that the study did not: a knob, a loss term, a recipe of ours."""
-    knobs = any(run.config.get(name, plain) != plain for name, plain in PLAIN.items() if plain is not None)
+    """Whether a run with a JSON uses something that the study did not: a parameter, a loss term, a recipe of ours."""
+    parameters = any(run.config.get(name, plain) != plain for name, plain in PLAIN.items() if plain is not None)
     terms = {term for _, term, _ in parse_expression(run.record["loss"])}
-    return knobs or bool(terms - STUDIED_TERMS) or run.config["loss"].startswith("ours_")
+    return parameters or bool(terms - STUDIED_TERMS) or run.config["loss"].startswith("ours_")
 
 
 def ablation(runs, resamples=RESAMPLES):
@@ -57,14 +57,14 @@ def compare(runs, resamples):
     usual = np.median([seconds(members) for members in changed.values()])
     base = min(plain, key=lambda name: abs(seconds(plain[name]) - usual))
     chosen = {base: plain[base]} | changed
-    cells = cells_of([run for members in chosen.values() for run in members])
-    bootstrap = Bootstrap(cells, {MIOU: MEASURES[MIOU]}, resamples)
+    ratios = ratios_of([run for members in chosen.values() for run in members])
+    bootstrap = Bootstrap(ratios, {MIOU: MEASURES[MIOU]}, resamples)
     gains = bootstrap.interval({name: difference(name, base) for name in changed})
     levels, first = bootstrap.levels(), plain[base][0]
     table = pd.DataFrame({name: row(members, first, levels[name]) for name, members in chosen.items()}).T
-    told = gains.rename(columns={"estimate": "difference"})[["difference", "low", "high", "p"]]
-    table = table.join(told).infer_objects()
-    order = ["change", "seeds", "epochs", "mIoU", *told.columns, "seconds", "tested_GMACs"]
+    intervals = gains.rename(columns={"estimate": "difference"})[["difference", "low", "high", "p"]]
+    table = table.join(intervals).infer_objects()
+    order = ["change", "seeds", "epochs", "mIoU", *intervals.columns, "seconds", "tested_GMACs"]
     return table[order].sort_values("mIoU", ascending=False)
 
 
@@ -103,7 +103,7 @@ def introduction(table):
     above, below = (", ".join(changed.change[mask]) for mask in (changed.low > 0, changed.high < 0))
     verdicts = [f"above CE beyond the noise of the images: {above}"] if above else []
     verdicts += [f"below {'it' if above else 'CE'}: {below}"] if below else []
-    reading = "; ".join(verdicts) or "none can be told apart from CE"
+    reading = "; ".join(verdicts) or "none can be distinguished from CE"
     return (
         "# Beyond the study {#sec-beyond}\n\nSome runs use what the study did not: augmentation, averaged weights, "
         "other losses or ways of testing. @tbl-beyond holds each against the study's cross-entropy run on the same "

@@ -28,7 +28,7 @@ FIGURES = {
     "span the runs, whose marks keep one order in all of them.",
     "ranking": "The runs by final validation mIoU, {intervals}. Runs joined by a bar on the right, thick beside each, "
     "are tied: the images do not tell them apart.",
-    "differences": "Difference in final validation mIoU from the CE run, {intervals}. Hollow: not told apart from it.",
+    "differences": "Difference in final validation mIoU from the CE run, {intervals}. Hollow: not significant.",
     "boundary": "Boundary F-score, mean over the validation images{against_ce}.",
     "confusion": "Confusion matrix of {run}{best}, on the validation images{seeds}. Rows sum to 100 %; void is left "
     "out.",
@@ -40,14 +40,14 @@ FIGURES = {
 }
 
 
-def against_ce(figure, held, told):
-    """What a caption says of the differences from CE: drawn if there is a CE run (`held`), with intervals if `told`."""
+def against_ce(figure, has_baseline, has_intervals):
+    """What a caption says of the differences from CE: drawn if there is a CE run, perhaps with intervals."""
     if figure == "classes":
-        bold = ". Bold: the simultaneous 95 % interval of the difference leaves out zero" if told else ""
-        return f" (top) and its difference from the CE run (bottom){bold}" if held else ""
-    text = ", and its difference from the CE run" if held else ""
-    hollow = ". Hollow: not told apart from it" if held else ""
-    return f"{text}, with simultaneous 95 % intervals{hollow}" if told else text
+        bold = ". Bold: the simultaneous 95 % interval of the difference leaves out zero" if has_intervals else ""
+        return f" (top) and its difference from the CE run (bottom){bold}" if has_baseline else ""
+    text = ", and its difference from the CE run" if has_baseline else ""
+    hollow = ". Hollow: not distinguishable from it" if has_baseline else ""
+    return f"{text}, with simultaneous 95 % intervals{hollow}" if has_intervals else text
 
 
 def named(label):

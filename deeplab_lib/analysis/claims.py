@@ -1,11 +1,11 @@
 """The study's claims as explicit rules: what is measured, what must hold, and what the runs say.
 
-A claim consists of parts; each part is a `Test` of two groups of methods, judged twice: among the methods that share
-the baseline's schedule (runs 1 to 4, or all eight once the control was trained), where only the loss differs, and among
-all recipes as they were trained, where learning rate, warm-up, decay and freezing differ too and every difference is
-confounded with them. The verdict of a part comes from the first where it can be tested there, else from the second; a
-part about the best of all (`whole`) is judged only where all recipes take part. A claim is supported when all its parts
-are, contradicted when one is, and cannot be told otherwise.
+A claim consists of parts; each part is a `ClaimTest` of two groups of methods, judged twice: among the methods that
+share the baseline's schedule (runs 1 to 4, or all eight once the control was trained), where only the loss differs, and
+among all recipes as they were trained, where learning rate, warm-up, decay and freezing differ too and every difference
+is confounded with them. The verdict of a part comes from the first where it can be tested there, else from the second;
+a part about the best of all (`whole`) is judged only where all recipes take part. A claim is supported when all its
+parts are, contradicted when one is, and inconclusive otherwise.
 
 The intervals that verdicts rest on hold at once within a family: one at 95 % for mIoU, rare classes and boundaries,
 together with the differences that figures and tables show; one at 99.5 % for single classes. Those of who is best need
@@ -13,7 +13,7 @@ not hold at once for a false answer to stay below 5 %. That some candidate is ab
 intersection-union test (Berger, "Multiparameter Hypothesis Testing and Acceptance Sampling", Technometrics 24, 1982):
 where it is false, one opponent refutes it alone. Nothing is paid for the number of opponents, only for that of the
 candidates: the width is that of the best candidate against the least favourable single opponent. A pair can thus be
-told apart there that the ranking, which compares all with all, leaves tied. What is read from learning curves has no
+distinguished there that the ranking, which compares all with all, leaves tied. What is read from learning curves has no
 images to resample: runs are permuted between the groups, at a level that keeps all such tests together under one
 percent.
 
@@ -44,7 +44,7 @@ from deeplab_lib.common.text import listing, signed
 from deeplab_lib.labels import CLASS_NAMES
 from deeplab_lib.recipes import RECIPES
 
-SUPPORTED, CONTRADICTED, UNTOLD = "supported", "contradicted", "cannot be told"
+SUPPORTED, CONTRADICTED, INCONCLUSIVE = "supported", "contradicted", "inconclusive"
 CLASS_CONFIDENCE = 0.995
 CURVE_LEVEL = 0.0005  # of each of the twelve tests on curves: six parts, in two scopes
 MARGIN = 2.0  # points of IoU by which a class may lag and still count as not given up
@@ -61,8 +61,8 @@ class Finding:
 
     direction: +1 when the point estimate agrees with the claim, -1 when it speaks against it, 0 without an estimate.
     figures: the numbers used, by name; `sentence(numbers, key)` prints them. seeds: where the runs are so few that no
-    outcome could have been told from chance, how many of each method it takes, else 0. short: the curves have too few
-    epochs. whole: it speaks of the best of all recipes.
+    outcome could have been distinguished from chance, how many of each method it takes, else 0. short: the curves
+    have too few epochs. whole: it speaks of the best of all recipes.
     """
 
     part: str
@@ -166,7 +166,7 @@ class Scope:
 
 
 @dataclass(frozen=True)
-class Test:
+class ClaimTest:
     """A part of a claim: the methods `a` against the methods `b`.
 
     `contrasts()` are the differences whose intervals it needs, `judge(intervals, scope)` reads them. family: names the
@@ -197,11 +197,11 @@ class Test:
         values = [scope.evidence.values.get(measure, {}) for measure in measures]
         known = {name for of_method in values for name, value in of_method.items() if not math.isnan(value)}
         lacking = [scope.evidence.title(name) for name in (*self.a, *self.b) if name not in known]
-        return Finding(self.part, UNTOLD, text=f"no value for {listing(lacking)}") if lacking else None
+        return Finding(self.part, INCONCLUSIVE, text=f"no value for {listing(lacking)}") if lacking else None
 
 
 @dataclass(frozen=True)
-class Higher(Test):
+class Higher(ClaimTest):
     """The mean of the methods `a` lies above the mean of the methods `b`: the interval of a - b leaves out 0."""
 
     measure: str = MIOU
@@ -221,8 +221,8 @@ class Higher(Test):
 
 
 @dataclass(frozen=True)
-class Best(Test):
-    """One of `a` is above every one of `b` (supported), or one of `b` above every one of `a` (contradicted), surely."""
+class Best(ClaimTest):
+    """Whether one of `a` is significantly above every one of `b` (supported), or the reverse (contradicted)."""
 
     measure: str = MIOU
     whole = True
@@ -248,7 +248,7 @@ class Best(Test):
             any(all(intervals[candidate, rival]["low"] > 0 for rival in rivals) for candidate in side)
             for side, rivals in ((self.a, self.b), (self.b, self.a))
         ]
-        verdict = SUPPORTED if leads[0] else CONTRADICTED if leads[1] else UNTOLD
+        verdict = SUPPORTED if leads[0] else CONTRADICTED if leads[1] else INCONCLUSIVE
         row = intervals[best_a, best_b]
         figures = {"with": values[best_a], "without": values[best_b]} | _figures(row)
         title = scope.evidence.title
@@ -260,7 +260,7 @@ class Best(Test):
 
 
 @dataclass(frozen=True)
-class Everywhere(Test):
+class Everywhere(ClaimTest):
     """No class is given up: in every class the interval of mean(a) - mean(b) stays above -`MARGIN` points.
 
     Contradicted when in some class it lies below 0.
@@ -278,21 +278,21 @@ class Everywhere(Test):
         known = {name: row for name, row in rows.items() if not math.isnan(row["estimate"])}
         sure = [name for name, row in known.items() if row["high"] < 0]
         worst = min(sure or known, key=lambda name: known[name]["estimate"])
-        behind, surely = sum(row["estimate"] < 0 for row in known.values()), len(sure)
+        behind, significant = sum(row["estimate"] < 0 for row in known.values()), len(sure)
         safe = sum(row["low"] > -MARGIN for row in known.values())
-        verdict = CONTRADICTED if surely else SUPPORTED if safe == len(known) else UNTOLD
+        verdict = CONTRADICTED if significant else SUPPORTED if safe == len(known) else INCONCLUSIVE
         direction = 1 if all(row["estimate"] > -MARGIN for row in known.values()) else -1
         text = (
-            "below the others in {behind} of {classes} classes, surely in {surely}; "
+            "below the others in {behind} of {classes} classes, significantly in {surely}; "
             f"farthest{' of these' if sure else ''} in {CLASS_NAMES[int(worst.split('_')[1])]}, "
             "by {estimate} points, " + _bounds(known[worst])
         )
-        figures = {"behind": behind, "classes": len(known), "surely": surely} | _figures(known[worst])
+        figures = {"behind": behind, "classes": len(known), "surely": significant} | _figures(known[worst])
         return Finding(self.part, verdict, direction, figures, text)
 
 
 @dataclass(frozen=True)
-class Curves(Test):
+class Curves(ClaimTest):
     """A statistic of the learning curves is higher (`sign` 1) or lower (-1) in the runs `a` than in the runs `b`."""
 
     statistic: object
@@ -309,9 +309,9 @@ class Curves(Test):
             recorded = all(scope.curve((*self.a, *self.b), lambda table: self.column in table))
             reason = "the learning curves are too short to compare"
             text = reason if recorded else f"not every file holds the {self.words}"
-            return Finding(self.part, UNTOLD, text=text, seeds=seeds, short=recorded)
+            return Finding(self.part, INCONCLUSIVE, text=text, seeds=seeds, short=recorded)
         p, gap = permutation_p(a, b), float(a.mean() - b.mean())
-        verdict = UNTOLD if p > CURVE_LEVEL else SUPPORTED if self.sign * gap > 0 else CONTRADICTED
+        verdict = INCONCLUSIVE if p > CURVE_LEVEL else SUPPORTED if self.sign * gap > 0 else CONTRADICTED
         figures = {"a": float(a.mean()), "b": float(b.mean()), "n_a": len(a), "n_b": len(b), "p": p}
         text = f"{self.words}: {{a}} (n = {{n_a}}) against {{b}} (n = {{n_b}}), p = {{p}}"
         if seeds:
@@ -326,12 +326,12 @@ def enough_seeds(a, b):
 
 
 @dataclass(frozen=True)
-class Architectures(Test):
+class Architectures(ClaimTest):
     """The baseline (`a`) against the same recipe on other networks (`b`), by mIoU and by what `cost` counts.
 
-    kind "efficient": supported when some networks are no dearer and all of them surely worse, contradicted when one is
-    surely better. kind "outdone": supported when a network that is no dearer is surely better, contradicted when all
-    networks are surely worse.
+    kind "efficient": supported when some networks are no dearer and all of them significantly worse, contradicted when
+    one is significantly better. kind "outdone": supported when a network that is no dearer is significantly better,
+    contradicted when all networks are significantly worse.
     """
 
     kind: str
@@ -347,20 +347,21 @@ class Architectures(Test):
         better = [other for other in cheaper if rows[other]["low"] > 0]
         worse = [other for other in self.b if rows[other]["high"] < 0]
         if self.kind == "efficient":
-            verdict = CONTRADICTED if better else SUPPORTED if cheaper and set(cheaper) <= set(worse) else UNTOLD
+            verdict = CONTRADICTED if better else SUPPORTED if cheaper and set(cheaper) <= set(worse) else INCONCLUSIVE
         else:
-            verdict = SUPPORTED if better else CONTRADICTED if set(worse) == set(self.b) else UNTOLD
+            verdict = SUPPORTED if better else CONTRADICTED if set(worse) == set(self.b) else INCONCLUSIVE
         figures = {"others": len(self.b), "cheaper": len(cheaper), "better": len(better), "worse": len(worse)}
         cost = "multiply-adds" if self.cost == "macs" else self.cost
         text = (
-            f"other networks: {{others}}; with no more {cost}: {{cheaper}}; of these surely above in mIoU: {{better}}; "
-            "surely below, whatever their cost: {worse}"
+            f"other networks: {{others}}; with no more {cost}: {{cheaper}}; "
+            "of these significantly above in mIoU: {better}; "
+            "significantly below, whatever their cost: {worse}"
         )
         return Finding(self.part, verdict, 0, figures, text)
 
 
 def _side(low, high):
-    return SUPPORTED if min(low, high) > 0 else CONTRADICTED if max(low, high) < 0 else UNTOLD
+    return SUPPORTED if min(low, high) > 0 else CONTRADICTED if max(low, high) < 0 else INCONCLUSIVE
 
 
 def _sign(value):
@@ -423,9 +424,9 @@ FINAL_CE = "validation cross-entropy after the last epoch"
 @claim(
     "a",
     "Lovász gets the best final mIoU.",
-    "mIoU: some run with Lovász is surely above every run without (contradicted: some run without is surely above "
-    "every run with it); intervals corrected for the number of runs that may be the best, not for that of their "
-    "opponents, all of which have to be beaten",
+    "mIoU: some run with Lovász is significantly above every run without (contradicted: some run without is "
+    "significantly above every run with it); intervals corrected for the number of runs that may be the best, not for "
+    "that of their opponents, all of which have to be beaten",
 )
 def lovasz_is_best(scope):
     return [Best("Lovász is best", scope.having("lovasz"), scope.lacking("lovasz"))]
@@ -434,8 +435,8 @@ def lovasz_is_best(scope):
 @claim(
     "b",
     "CE converges quickly, but to lower values, and handles imbalance poorly.",
-    "epochs until 90 % of the own final mIoU: fewer for CE; mIoU and mean IoU of the rare classes: CE surely below "
-    "the mean of the others",
+    "epochs until 90 % of the own final mIoU: fewer for CE; mIoU and mean IoU of the rare classes: CE significantly "
+    "below the mean of the others",
 )
 def ce_is_quick_and_low(scope):
     return [
@@ -448,7 +449,7 @@ def ce_is_quick_and_low(scope):
 @claim(
     "c",
     "Combined losses improve stability and performance.",
-    "mIoU: the mean of the combinations surely above CE; irregularity of the validation mIoU: lower than CE's",
+    "mIoU: the mean of the combinations significantly above CE; irregularity of the validation mIoU: lower than CE's",
 )
 def combinations_help(scope):
     return [
@@ -487,7 +488,7 @@ def lovasz_is_steady(scope):
 @claim(
     "f",
     "Focal and Tversky improve the less represented classes.",
-    f"mean IoU of the classes under {RARE_SHARE:g} % of the labelled pixels: runs with the loss surely above CE",
+    f"mean IoU of the classes under {RARE_SHARE:g} % of the labelled pixels: runs with the loss significantly above CE",
 )
 def focal_and_tversky_help_rare_classes(scope):
     return [
@@ -500,7 +501,7 @@ def focal_and_tversky_help_rare_classes(scope):
     "g",
     "DeepLabV2 is parameter-efficient; newer architectures may trade better.",
     "the CE recipe on other networks, where it was run: none with as few parameters is as good; one with no more "
-    "multiply-adds is surely better (contradicted where all are surely worse, whatever their cost)",
+    "multiply-adds is significantly better (contradicted where all are significantly worse, whatever their cost)",
 )
 def deeplab_is_efficient(scope):
     others = [m for m in scope.evidence.methods if m.recipe == "ce" and scope.baseline and _other_network(m, scope)]
@@ -523,8 +524,8 @@ def _other_network(method, scope):
 @claim(
     "h",
     "Lovász does well in all classes.",
-    f"IoU of every class: runs with Lovász lag the others surely by less than {MARGIN:g} points, and in none they are "
-    "surely behind (contradicted: in one they are)",
+    f"IoU of every class: runs with Lovász lag the others by significantly less than {MARGIN:g} points, and in none "
+    "they are significantly behind (contradicted: in one they are)",
 )
 def lovasz_does_well_everywhere(scope):
     return [Everywhere("Lovász gives up no class", scope.having("lovasz"), scope.lacking("lovasz"))]
@@ -533,7 +534,8 @@ def lovasz_does_well_everywhere(scope):
 @claim(
     "i",
     "Tversky and Focal trade imbalance against boundary precision.",
-    "runs with the loss against CE: mean IoU of the rare classes surely higher and boundary F-score surely lower",
+    "runs with the loss against CE: mean IoU of the rare classes significantly higher and boundary F-score "
+    "significantly lower",
 )
 def tversky_and_focal_trade(scope):
     return [
@@ -564,7 +566,7 @@ def judge(evidence, claims=CLAIMS):
 
 
 def contrasts(evidence, claims=CLAIMS):
-    """What the claims compare in mIoU, rare classes and boundaries: `{key: Contrast}`, for `Evidence.beside`."""
+    """What the claims compare in mIoU, rare classes, boundaries: `{key: Contrast}`, for `Evidence.claim_contrasts`."""
     tests = _possible(_tests(evidence, claims)[1])
     return {key: contrast for test in tests if test.family == "main" for key, contrast in test.contrasts().items()}
 
@@ -587,7 +589,8 @@ def _intervals(evidence, tests):
             contrasts, _ = families.setdefault(test.family, ({}, test.groups()))
             contrasts.update(test.contrasts())
     main, _ = families.pop("main")
-    found = {"main": evidence.together if main == evidence.beside(evidence) else evidence.at_once(main)}
+    shared = main == evidence.claim_contrasts(evidence)
+    found = {"main": evidence.claim_intervals if shared else evidence.simultaneous_intervals(main)}
     for family, (contrasts, groups) in families.items():
         confidence = CLASS_CONFIDENCE if family == "classes" else CONFIDENCE
         found[family] = evidence.rows(contrasts, confidence, groups)
@@ -597,13 +600,13 @@ def _intervals(evidence, tests):
 def _finding(test, scope, intervals):
     """The test's finding in the scope; one without a scope when a group is empty there."""
     if not test.possible:
-        return Finding(test.part, UNTOLD, text="no run to compare")
+        return Finding(test.part, INCONCLUSIVE, text="no run to compare")
     finding = test.judge(intervals.get(test.family), scope)
     if test.whole and len(scope.members) < len(RECIPES):
         figures = finding.figures | {"have": len(scope.members), "all": len(RECIPES)}
         state = "finished" if scope.name == ALL else "trained on this schedule"
         text = f"only {{have}} of {{all}} recipes are {state}; " + finding.text
-        finding = replace(finding, verdict=UNTOLD, figures=figures, text=text)
+        finding = replace(finding, verdict=INCONCLUSIVE, figures=figures, text=text)
     used = {method.schedule for method in scope.evidence.methods if method.name in (*test.a, *test.b)}
     return replace(finding, scope=scope.name, confounded=len(used) > 1, whole=test.whole)
 
@@ -612,4 +615,4 @@ def _together(findings):
     verdicts = {finding.verdict for finding in findings}
     if CONTRADICTED in verdicts:
         return CONTRADICTED
-    return SUPPORTED if verdicts == {SUPPORTED} else UNTOLD
+    return SUPPORTED if verdicts == {SUPPORTED} else INCONCLUSIVE

@@ -6,9 +6,9 @@ No sentence about results is fixed: each is chosen and filled in from the rankin
 import pandas as pd
 
 from deeplab_lib.analysis import prose
-from deeplab_lib.analysis.claims import CONTRADICTED, LONG_ENOUGH, SUPPORTED, UNTOLD
+from deeplab_lib.analysis.claims import CONTRADICTED, INCONCLUSIVE, LONG_ENOUGH, SUPPORTED
 from deeplab_lib.analysis.prose import count, plural
-from deeplab_lib.analysis.setting import from_scratch, scope
+from deeplab_lib.analysis.setup_text import from_scratch, scope
 from deeplab_lib.common.text import listing
 from deeplab_lib.recipes import RECIPES
 
@@ -39,9 +39,9 @@ def verdict_details(verdicts, numbers):
     for verdict in verdicts:
         claim, parts = verdict.claim, {}
         for i, finding in enumerate(verdict.findings):
-            told = _where(finding) + finding.sentence(numbers, f"claims.{claim.key}.{i}")
+            statement = _where(finding) + finding.sentence(numbers, f"claims.{claim.key}.{i}")
             decides = finding in verdict.deciding
-            parts.setdefault(finding.part, {}).setdefault(decides, []).append((told, finding.verdict))
+            parts.setdefault(finding.part, {}).setdefault(decides, []).append((statement, finding.verdict))
         lines = [f"**({claim.key}) {claim.text}** *{verdict.verdict.capitalize()}.* Rule: {claim.rule}."]
         lines += [_point(part, found.get(True, []), found.get(False, [])) for part, found in parts.items()]
         lines += [] if verdict.findings else ["- There is no run that this could be tested on."]
@@ -56,10 +56,10 @@ def _where(finding):
 def _point(part, deciding, others):
     """One part of a claim as a list item; what does not decide comes after it, if it says anything new."""
     text = f"- {part[0].upper()}{part[1:]}. "
-    text += " ".join(f"{told[0].upper()}{told[1:]}. *{verdict.capitalize()}.*" for told, verdict in deciding)
-    said = {told.partition(": ")[2] for told, _ in deciding}
-    beside = [told for told, _ in others if told.partition(": ")[2] not in said]
-    return text.strip() + "".join(f" (Beside it, {told}.)" for told in beside)
+    text += " ".join(f"{said[0].upper()}{said[1:]}. *{verdict.capitalize()}.*" for said, verdict in deciding)
+    said = {statement.partition(": ")[2] for statement, _ in deciding}
+    beside = [statement for statement, _ in others if statement.partition(": ")[2] not in said]
+    return text.strip() + "".join(f" (Beside it, {statement}.)" for statement in beside)
 
 
 def audit_details(findings, numbers):
@@ -90,13 +90,13 @@ def _lettered(verdict):
     return f"{verdict.claim.key}{_mark(verdict)}"
 
 
-def tally(verdicts, evidence, quote=_quoted):
+def count_verdicts(verdicts, evidence, quote=_quoted):
     """How many claims fared how, in a sentence; `quote(verdict)` says it of each that is decided."""
     parts = []
-    for name, words in ((SUPPORTED, "supported"), (CONTRADICTED, "contradicted"), (UNTOLD, "left open")):
+    for name, words in ((SUPPORTED, "supported"), (CONTRADICTED, "contradicted"), (INCONCLUSIVE, "left open")):
         found = [verdict for verdict in verdicts if verdict.verdict == name]
         if found:
-            quoted = f" ({'; '.join(map(quote, found))})" if name != UNTOLD else ""
+            quoted = f" ({'; '.join(map(quote, found))})" if name != INCONCLUSIVE else ""
             parts.append((found, f"{'is' if len(found) == 1 else 'are'} {words}{quoted}"))
     across = [verdict for verdict in verdicts if _mark(verdict)]
     note = " † Across different schedules: this speaks of configurations, not of losses." if across else ""
@@ -112,15 +112,15 @@ def tally(verdicts, evidence, quote=_quoted):
 
 def abstract(study, evidence, ranks, versus, verdicts, titles, numbers):
     """The report in a paragraph."""
-    several, told = len(evidence.recipes) > 1, len(versus) > 0 and evidence.bootstrap
+    several, intervals = len(evidence.recipes) > 1, len(versus) > 0 and evidence.bootstrap
     sentences = [
         _subject(study, evidence),
         prose.alone(ranks, titles, numbers),
         prose.ranking(ranks, titles, numbers),
-        prose.told_apart(versus, titles, evidence) if told and len(versus) > 1 else "",
-        prose.other_schedules(versus, evidence) if told else "",
+        prose.distinguished(versus, titles, evidence) if intervals and len(versus) > 1 else "",
+        prose.other_schedules(versus, evidence) if intervals else "",
         prose.follows_rate(evidence, numbers, brief=True),
-        tally(verdicts, evidence, _lettered) if several else "",
+        count_verdicts(verdicts, evidence, _lettered) if several else "",
         _departures(study, evidence),
         _unfinished(study) if study.unfinished and study.finished else "",
         "The images are synthetic and the training is short: the method is shown, not the field."
@@ -178,12 +178,12 @@ def conclusions(study, evidence, ranks, versus, verdicts, titles, numbers):
     paragraphs = [prose.ranking(ranks, titles, numbers)] if len(ranks) > 1 else []
     paragraphs += [prose.alone(ranks, titles, numbers), _departures(study, evidence)]
     if len(versus):
-        told = prose.told_apart(versus, titles, evidence) if evidence.bootstrap and len(versus) > 1 else ""
-        paragraphs.append(f"{told} {prose.confounding(versus, evidence, numbers)}".strip())
+        differences = prose.distinguished(versus, titles, evidence) if evidence.bootstrap and len(versus) > 1 else ""
+        paragraphs.append(f"{differences} {prose.confounding(versus, evidence, numbers)}".strip())
     elif len(ranks) > 1:
         paragraphs.append(prose.without_baseline(evidence, numbers))
     if len(evidence.recipes) > 1:
-        paragraphs += [tally(verdicts, evidence, _with_parts), _narrower(verdicts, ranks), _open(verdicts)]
+        paragraphs += [count_verdicts(verdicts, evidence, _with_parts), _narrower(verdicts, ranks), _open(verdicts)]
         if evidence.baseline and any(_mark(verdict) for verdict in verdicts):
             paragraphs.append(
                 "Training all eight losses on the schedule of the CE run (`-p schedule ce`) would take the schedules "
@@ -195,7 +195,7 @@ def conclusions(study, evidence, ranks, versus, verdicts, titles, numbers):
 
 def _narrower(verdicts, ranks):
     """Why a claim on who is best can be decided where the ranking leaves its runs tied, "" where none is."""
-    keys = [v.claim.key for v in verdicts if v.verdict != UNTOLD and any(f.whole for f in v.deciding)]
+    keys = [v.claim.key for v in verdicts if v.verdict != INCONCLUSIVE and any(f.whole for f in v.deciding)]
     if not keys or not len(ranks) or not prose.tied_with_first(ranks):
         return ""
     return (
@@ -206,13 +206,13 @@ def _narrower(verdicts, ranks):
 
 def _open(verdicts):
     """Of the claims left open, the parts that are decided, and which way the rest lies."""
-    left = [verdict for verdict in verdicts if verdict.verdict == UNTOLD]
-    decided = {v.claim.key: [f for f in v.deciding if f.verdict != UNTOLD] for v in left}
+    left = [verdict for verdict in verdicts if verdict.verdict == INCONCLUSIVE]
+    decided = {v.claim.key: [f for f in v.deciding if f.verdict != INCONCLUSIVE] for v in left}
     sides = []
     for verdict in (SUPPORTED, CONTRADICTED):
         parts = {key: [f.part for f in found if f.verdict == verdict] for key, found in decided.items()}
-        told = [f"({key}) {listing(names)}" for key, names in parts.items() if names]
-        sides += [f"{verdict}: {'; '.join(told)}"] if told else []
+        keys = [f"({key}) {listing(names)}" for key, names in parts.items() if names]
+        sides += [f"{verdict}: {'; '.join(keys)}"] if keys else []
     text = f"Parts of claims left open are decided all the same; {'; '.join(sides)}. " if sides else ""
     leaning = [verdict for verdict in left if verdict.direction and not decided[verdict.claim.key]]
     agree, against = ([v.claim.key for v in leaning if v.direction == sign] for sign in (1, -1))
@@ -224,7 +224,7 @@ def _open(verdicts):
 
 def _mark(verdict):
     """A dagger for a verdict that was reached across schedules."""
-    return " †" if verdict.confounded and verdict.verdict != UNTOLD else ""
+    return " †" if verdict.confounded and verdict.verdict != INCONCLUSIVE else ""
 
 
 def _outlook(study, evidence, verdicts):
@@ -252,7 +252,7 @@ def _outlook(study, evidence, verdicts):
 
 def _keys(verdicts, lacking):
     """The claims left open of which a deciding part is `lacking(finding)`."""
-    return [v.claim.key for v in verdicts if v.verdict == UNTOLD and any(map(lacking, v.deciding))]
+    return [v.claim.key for v in verdicts if v.verdict == INCONCLUSIVE and any(map(lacking, v.deciding))]
 
 
 def limitations(study, evidence):

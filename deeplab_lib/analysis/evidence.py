@@ -24,10 +24,10 @@ from deeplab_lib.analysis.statistics import (
     Bootstrap,
     Contrast,
     all_pairs,
-    cells_of,
     difference,
     measure,
     ranking,
+    ratios_of,
 )
 from deeplab_lib.labels import CLASS_NAMES
 from deeplab_lib.losses import parse_expression
@@ -79,18 +79,18 @@ def no_contrasts(evidence):
 class Evidence:
     """Methods with their values per measure, `{measure: {method: percent}}`, and a bootstrap when there are images.
 
-    Measures: mIoU, rare (mean IoU of the rare classes), boundary_f, class_0 ... class_18. `beside(evidence)` gives the
-    contrasts `{key: Contrast}` that are to hold at once with those that figures and tables show.
+    Measures: mIoU, rare (mean IoU of the rare classes), boundary_f, class_0 ... class_18. `claim_contrasts(evidence)`
+    gives the contrasts `{key: Contrast}` that are to hold at once with those that figures and tables show.
     """
 
     methods: list[Method]
     values: dict
     rare: tuple[int, ...]
     bootstrap: Bootstrap | None = None
-    beside: Callable = field(default=no_contrasts, repr=False)
+    claim_contrasts: Callable = field(default=no_contrasts, repr=False)
 
     @classmethod
-    def of(cls, study, resamples=RESAMPLES, beside=no_contrasts):
+    def of(cls, study, resamples=RESAMPLES, claim_contrasts=no_contrasts):
         """From the finished runs of one study; methods without an NPZ have values and no intervals.
 
         beside: `claims.contrasts` where claims are judged, so that ranking, differences and verdicts hold at once.
@@ -98,16 +98,16 @@ class Evidence:
         found = [_method(name, members) for name, members in methods(study.finished).items()]
         with_images = [run for method in found for run in method.runs if all(r.arrays for r in method.runs)]
         if not with_images:
-            return cls(found, _values(found, CITYSCAPES_RARE), CITYSCAPES_RARE, beside=beside)
-        cells = cells_of(with_images)
+            return cls(found, _values(found, CITYSCAPES_RARE), CITYSCAPES_RARE, claim_contrasts=claim_contrasts)
+        ratios = ratios_of(with_images)
         pixels = with_images[0].arrays["confusion"].sum((0, 2))
         rare = tuple(int(c) for c in np.flatnonzero((pixels > 0) & (100 * pixels < RARE_SHARE * pixels.sum())))
         measures = MEASURES | {RARE: measure(rare)} if rare else MEASURES
-        bootstrap = Bootstrap(cells, measures, resamples)
+        bootstrap = Bootstrap(ratios, measures, resamples)
         values = _values(found, rare)
         for name in measures:
             values[name] = values[name] | bootstrap.levels(name)
-        return cls(found, values, rare, bootstrap, beside)
+        return cls(found, values, rare, bootstrap, claim_contrasts)
 
     @classmethod
     def published(cls):
@@ -125,7 +125,7 @@ class Evidence:
     @cached_property
     def class_bootstrap(self):
         """The bootstrap of the single classes, made when first asked for: it takes longer than all the rest."""
-        return self.bootstrap and Bootstrap(self.bootstrap.cells, CLASS_MEASURES, self.bootstrap.resamples)
+        return self.bootstrap and Bootstrap(self.bootstrap.ratios, CLASS_MEASURES, self.bootstrap.resamples)
 
     @property
     def recipes(self):
@@ -182,12 +182,12 @@ class Evidence:
         Bounds are NaN where a method, or the whole evidence, has no images.
         """
         single = any(contrast.measure in CLASS_MEASURES for contrast in contrasts.values())
-        covered = set(self.bootstrap.cells.names) if self.bootstrap else set()
-        told = {name: c for name, c in contrasts.items() if set(c.weights) <= covered and self._measured(c)}
+        covered = set(self.bootstrap.ratios.names) if self.bootstrap else set()
+        known = {name: c for name, c in contrasts.items() if set(c.weights) <= covered and self._measured(c)}
         found = {}
-        if told:
-            table = (self.class_bootstrap if single else self.bootstrap).interval(told, confidence, groups)
-            found = dict(zip(told, table.to_numpy(), strict=True))
+        if known:
+            table = (self.class_bootstrap if single else self.bootstrap).interval(known, confidence, groups)
+            found = dict(zip(known, table.to_numpy(), strict=True))
         rows = [found.get(name, (self.estimate(c), NAN, NAN, NAN, NAN)) for name, c in contrasts.items()]
         paired = all(isinstance(name, tuple) for name in contrasts) and contrasts
         index = pd.MultiIndex.from_tuples(contrasts) if paired else list(contrasts)
@@ -205,7 +205,7 @@ class Evidence:
         table = self.interval({name: Contrast(measure, {name: 1.0}) for name in names})
         return table.sort_values("estimate", ascending=False, kind="stable")
 
-    def at_once(self, contrasts):
+    def simultaneous_intervals(self, contrasts):
         """`{key: row}` of what is shown, all pairs of recipes in mIoU and boundaries against CE, and of `contrasts`.
 
         All these intervals hold at once; the keys of the former are `(measure, method, other)`.
@@ -225,13 +225,13 @@ class Evidence:
         return dict(zip(keys, table.to_dict("records"), strict=True))
 
     @cached_property
-    def together(self):
-        """The rows of `at_once` with the contrasts of `beside`: what figures and tables show, and verdicts rest on."""
-        return self.at_once(self.beside(self))
+    def claim_intervals(self):
+        """`simultaneous_intervals` of what the claims compare: figures and tables show them, verdicts rest on them."""
+        return self.simultaneous_intervals(self.claim_contrasts(self))
 
     def pairs(self, measure=MIOU):
         """Differences between all pairs of recipes, of boundary F-scores those from CE. Index: (method, other)."""
-        rows = {tuple(pair): row for (of, *pair), row in self.together.items() if of == measure}
+        rows = {tuple(pair): row for (of, *pair), row in self.claim_intervals.items() if of == measure}
         index = pd.MultiIndex.from_tuples(rows, names=[None, None]) if rows else []
         return pd.DataFrame(list(rows.values()), index, ["estimate", "standard_error", "low", "high", "p"])
 

@@ -6,10 +6,10 @@ import re
 from IPython.display import HTML, Markdown, display
 
 from deeplab_lib import report
+from deeplab_lib.analysis.alt_text import describe
 from deeplab_lib.analysis.captions import FIGURES, INTERVALS, TABLES, named
-from deeplab_lib.analysis.described import describe
 from deeplab_lib.analysis.plots import Missing
-from deeplab_lib.plotting.style import laid_out, sign
+from deeplab_lib.plotting.style import add_scope, freeze_layout
 from deeplab_lib.study.results import methods
 
 
@@ -34,7 +34,7 @@ class Gallery:
         caption = FIGURES[label.partition("/")[0]].format(**self.words, **(words or {}))
         label = label.replace("/", "-").replace(" ", "-")
         try:
-            figure = laid_out(sign(draw(*args, **kwargs), self.scope))
+            figure = freeze_layout(add_scope(draw(*args, **kwargs), self.scope))
         except Missing as reason:
             self.leave_out(label, reason)
         else:

@@ -145,7 +145,7 @@ def predictions(image, labels, predicted, titles):
     `image` is (H, W, 3) uint8, `labels` (H, W) train ids; `predicted` maps runs to train ids (H, W), `titles` to what
     stands above them.
     """
-    wrong = {run: guess != labels for run, guess in predicted.items()}
+    wrong = {run: prediction != labels for run, prediction in predicted.items()}
     share = shades(np.mean(list(wrong.values()), axis=0), labels)
     pairs = [(image, "image", colorize(labels), "ground truth"), (share, "share of runs\nthat are wrong", None, "")]
     pairs += [(colorize(predicted[run]), titles[run], shades(wrong[run], labels), "") for run in predicted]

@@ -13,7 +13,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
 
 from deeplab_lib.analysis.tables import changes, efficiency_of, timing
-from deeplab_lib.plotting.style import STRANGERS, figure, looks, styled
+from deeplab_lib.plotting.style import FALLBACK_STYLES, figure, looks, styled
 from deeplab_lib.recipes import PLAN_EPOCHS, Change
 from deeplab_lib.training.schedule import PolyLR
 
@@ -223,9 +223,9 @@ def iou_against_frequency(iou, share, runs):
     look, titles = _by_method(runs)
     x, low, high = np.arange(len(known)), iou[known].min(), iou[known].max()
     ax.bar(x, high - low, bottom=low, width=0.9, color="0.92")
-    for run, aside in zip(iou.index, np.linspace(-0.35, 0.35, len(iou) + 2)[1:-1], strict=True):
+    for run, offset in zip(iou.index, np.linspace(-0.35, 0.35, len(iou) + 2)[1:-1], strict=True):
         style = {"color": look[run].color, "marker": look[run].marker, "linestyle": "none", "mec": "white", "mew": 0.3}
-        ax.plot(x + aside, iou.loc[run, known], markersize=4.2, label=titles[run], **style)
+        ax.plot(x + offset, iou.loc[run, known], markersize=4.2, label=titles[run], **style)
     ax.set_xticks(x, [f"{share[name]:{'.2f' if share[name] < 1 else '.2g'}}" for name in known])
     ax.set(xlabel="share of the labelled validation pixels (%)", ylabel="validation IoU (%)")
     ax.set(xlim=(-0.6, len(known) - 0.4), ylim=(0, 100))
@@ -315,7 +315,7 @@ def ranking(table, label):
     """Runs by estimate, best on top, with intervals; a bar right of them, thin past others, joins those of every tie.
 
     `table` has name, estimate, low, high, color, marker and tie: the set of groups a row belongs to, as letters
-    (`"a"`, `"ab"`, ...): rows that share a letter are not told apart.
+    (`"a"`, `"ab"`, ...): rows that share a letter cannot be distinguished.
     """
     if table.empty:
         raise Missing("no finished run of the eight recipes to rank")
@@ -394,7 +394,7 @@ def cost_points(runs, efficiency):
     """
     finished = [run for run in runs if run.finished and run.config]
     others = [run for run in finished if run.config["model"] != finished[0].config["model"]]
-    look, rows = looks(runs) | dict(zip([run.stem for run in others], cycle(STRANGERS), strict=False)), []
+    look, rows = looks(runs) | dict(zip([run.stem for run in others], cycle(FALLBACK_STYLES), strict=False)), []
     for run in finished:
         measured, record = efficiency_of(run, efficiency), run.record
         macs = record.get("macs") or measured.get("macs")

@@ -264,18 +264,18 @@ def classes(iou, evidence, decided, numbers):
 
 
 def _sides(others, decided, evidence, numbers):
-    """How many of the differences from CE (method x class) are gains and losses, and how many of them are told."""
+    """How many of the differences from CE (method x class) are gains and losses, and how many are significant."""
     alike = [method.name for method in evidence.same_schedule if method.name in others.index]
     parts = []
     for one, word, side in (("a gain", "gains", others > 0), ("a loss", "losses", others < 0)):
         found = int(side.sum(axis=None))
         part = f"{numbers.put(f'reading.classes.{word}', found, 'd')} {f'is {one}' if found == 1 else f'are {word}'}"
         if decided is not None and found:
-            told = decided.loc[others.index] & side
-            number = int(told.sum(axis=None))
+            significant = decided.loc[others.index] & side
+            number = int(significant.sum(axis=None))
             printed = numbers.put(f"reading.classes.{word}.decided", number, "d")
-            part += f", {printed if number else 'none'} of them told from zero"
-            if number and alike and not told.loc[alike].any(axis=None):
+            part += f", {printed if number else 'none'} of them significant"
+            if number and alike and not significant.loc[alike].any(axis=None):
                 part += " (all in runs on another schedule)"
         parts.append(part)
     return ", and ".join(parts) + ("; none has an interval." if decided is None else ".")
@@ -354,8 +354,8 @@ def boundaries(table, differences, titles, evidence, numbers):
     if len(values) < 2:
         return ""
     ends = _ends({titles[run]: value for run, value in values.items()}, numbers, "boundary", ".1f", " %")
-    told = differences.dropna(subset=["low", "high"])
-    apart = f" {told_apart(told, titles, evidence, 'boundary F-score')}" if len(told) else ""
+    known = differences.dropna(subset=["low", "high"])
+    apart = f" {distinguished(known, titles, evidence, 'boundary F-score')}" if len(known) else ""
     return (
         f"The boundary F-score is {ends}. Each interval is that of a single value: all runs are scored on the same "
         "images, so whether two of them differ is read from the interval of their difference, not from an overlap."
@@ -369,7 +369,7 @@ def tied_with_first(table):
 
 
 def ranking(table, titles, numbers):
-    """Who leads, and who cannot be told apart from the leader: `table` as `statistics.ranking` gives it."""
+    """Who leads, and who cannot be distinguished from the leader: `table` as `statistics.ranking` gives it."""
     if len(table) < 2:
         return ""
     leader, tied = table.index[0], tied_with_first(table)
@@ -379,15 +379,21 @@ def ranking(table, titles, numbers):
     if table["low"].isna().all():
         return f"{named}; without per-image results there are no intervals, and the order of the runs proves nothing."
     if len(table) == 2:
-        return f"{named}, " + ("but these images cannot tell it apart from" if tied else "surely above") + f" {last}."
+        return (
+            f"{named}, "
+            + ("but these images cannot tell it apart from" if tied else "significantly above")
+            + f" {last}."
+        )
     if table["ties"].nunique() == 1:
-        return f"{named}, but no two of the {count(len(table))} runs can be told apart: all share one rank."
+        return f"{named}, but no two of the {count(len(table))} runs can be distinguished: all share one rank."
     if tied:
         text = f"{named}, but these images cannot tell it apart from {listing(titles[method] for method in tied)}. "
     else:
-        text = f"{named}, and is told apart from every other run. "
+        text = f"{named}, and differs significantly from every other run. "
     if table["best"].iloc[-1] == len(table):
-        return text + f"The lowest value is that of {last}, which is surely the last of the {count(len(table))}."
+        return (
+            text + f"The lowest value is that of {last}, which is significantly the lowest of the {count(len(table))}."
+        )
     best = numbers.put("reading.ranking.last", table["best"].iloc[-1], ".0f")
     span = f"rank {best} or" if table["best"].iloc[-1] == len(table) - 1 else f"any rank from {best} to"
     return text + f"The lowest value is that of {last}, which may hold {span} {len(table)}."
@@ -398,8 +404,8 @@ def differences(table, titles, evidence, numbers):
 
     `table` (estimate, low, high by method) is that of `evidence.from_baseline()`.
     """
-    told, reference = table.dropna(subset=["low", "high"]), titles[evidence.baseline.name]
-    if told.empty:
+    known, reference = table.dropna(subset=["low", "high"]), titles[evidence.baseline.name]
+    if known.empty:
         return "Without per-image confusion matrices these differences have no intervals, and none of them is judged."
 
     def named(rows, key):
@@ -408,10 +414,10 @@ def differences(table, titles, evidence, numbers):
             for method, row in rows.iterrows()
         )
 
-    above, below, within = (told.loc[names] for names in _sides_of_zero(told))
+    above, below, within = (known.loc[names] for names in _sides_of_zero(known))
     parts = [f"{named(above, 'above')} {_be(above)} better than {reference}"] if len(above) else []
     parts += [f"{named(below, 'below')} {_be(below)} worse than {reference}"] if len(below) else []
-    parts += [f"{named(within, 'within')} cannot be told from {reference}"] if len(within) else []
+    parts += [f"{named(within, 'within')} cannot be distinguished from {reference}"] if len(within) else []
     return f"In points of mIoU, {'; '.join(parts)}."
 
 
@@ -442,7 +448,7 @@ def confounding(table, evidence, numbers):
 
 
 def other_schedules(table, evidence):
-    """Which runs that are told from the baseline had another schedule, in a sentence; "" when none had."""
+    """Which runs that differ significantly from the baseline had another schedule, in a sentence; "" when none had."""
     alike = {method.name for method in evidence.same_schedule}
     above, below, _ = _sides_of_zero(table)
     other = [evidence.title(method) for method in (*above, *below) if method not in alike]
@@ -534,23 +540,23 @@ def one_of_several(evidence):
     return "One seed of each; @tbl-ranking has the means over seeds." if evidence.several_seeds else ""
 
 
-def told_apart(table, titles, evidence, measure="mIoU"):
+def distinguished(table, titles, evidence, measure="mIoU"):
     """In a sentence without numbers, which runs lie above and below the baseline."""
     plain = f"plain cross-entropy ({titles[evidence.baseline.name]})"
     above, below, rest = ([titles[method] for method in names] for names in _sides_of_zero(table))
     sides = [(names, where) for names, where in ((above, "above"), (below, "below")) if names]
     if not sides:
-        return f"In {measure}, {listing(rest)} cannot be told from {plain}."
+        return f"In {measure}, {listing(rest)} cannot be distinguished from {plain}."
     parts = [
-        f"{listing(names)} {'lies' if len(names) == 1 else 'lie'} surely {where} {it}"
+        f"{listing(names)} {'lies' if len(names) == 1 else 'lie'} significantly {where} {it}"
         for (names, where), it in zip(sides, (plain, "it"), strict=False)
     ]
-    tail = f"; {listing(rest)} cannot be told from it" if rest else ""
+    tail = f"; {listing(rest)} cannot be distinguished from it" if rest else ""
     return f"In {measure}, {', and '.join(parts)}{tail}."
 
 
 def decided_classes(differences, iou):
-    """Which differences from CE are told apart, as booleans like `iou` (method x class); None without intervals."""
+    """Which differences from CE are significant, as booleans like `iou` (method x class); None without intervals."""
     if differences.empty or differences["low"].isna().all():
         return None
     decided = pd.DataFrame(False, iou.index, iou.columns)

@@ -32,7 +32,7 @@ MIN_IMAGES = 5
 
 
 @dataclass(frozen=True)
-class Cells:
+class Ratios:
     """What every measure is made of: per run, image and cell a numerator and a denominator `(R, N, K)`.
 
     The cells are the 19 classes (intersection, union, in pixels) and, last, the boundary F-score (share, 0 or 1).
@@ -71,14 +71,14 @@ class Cells:
         return np.array([[(m == name) / self.methods.count(name) for m in self.methods] for name in self.names])
 
 
-def cells_of(runs):
-    """`Cells` of finished runs with an NPZ; ValueError when they were not validated on the same images."""
+def ratios_of(runs):
+    """`Ratios` of finished runs with an NPZ; ValueError when they were not validated on the same images."""
     arrays = [run.arrays for run in runs]
     for run, array in zip(runs, arrays, strict=True):
         if not np.array_equal(array["names"], arrays[0]["names"]):
             raise ValueError(f"{run.path}: validated on other images than {runs[0].path}; they cannot be paired")
     boundary = [array["boundary_f"] for array in arrays] if all("boundary_f" in array for array in arrays) else None
-    return Cells.of([run.method for run in runs], [array["confusion"] for array in arrays], boundary)
+    return Ratios.of([run.method for run in runs], [array["confusion"] for array in arrays], boundary)
 
 
 def measure(classes):
@@ -92,7 +92,7 @@ MEASURES = {MIOU: measure(range(NUM_CLASSES)), BOUNDARY: measure(BOUNDARY)}
 CLASS_MEASURES = {f"class_{c}": measure([c]) for c in range(NUM_CLASSES)}
 
 
-def estimates(cells, mask, weights):
+def estimates(ratios, mask, weights):
     """One measure in resamples given as image weights `(B, N)`: per method its value and its sampling covariance.
 
     Returns `(value (B, G), covariance (B, G, G))`, in percent and percent squared. The covariance is the infinitesimal
@@ -100,7 +100,7 @@ def estimates(cells, mask, weights):
     a resample is left out of its mean.
     """
     used = np.flatnonzero(mask)
-    numerator, denominator = cells.numerator[:, :, used], cells.denominator[:, :, used]
+    numerator, denominator = ratios.numerator[:, :, used], ratios.denominator[:, :, used]
     top, bottom = np.matmul(weights, numerator), np.matmul(weights, denominator)  # (R, B, K)
     present = bottom > 0
     ratio = np.divide(top, bottom, out=np.zeros_like(top), where=present)
@@ -110,9 +110,9 @@ def estimates(cells, mask, weights):
     factors = np.concatenate([scale, -scale * ratio], axis=2).astype(np.float32)
     counts = np.concatenate([numerator, denominator], axis=2).astype(np.float32)
     influence = np.matmul(factors, counts.transpose(0, 2, 1))  # (R, B, N)
-    influence = np.tensordot(cells.averaging.astype(np.float32), influence, 1).transpose(1, 0, 2)  # (B, G, N)
+    influence = np.tensordot(ratios.averaging.astype(np.float32), influence, 1).transpose(1, 0, 2)  # (B, G, N)
     covariance = (influence * weights[:, None, :].astype(np.float32)) @ influence.transpose(0, 2, 1)
-    return (cells.averaging @ value).T, covariance.astype(np.float64)
+    return (ratios.averaging @ value).T, covariance.astype(np.float64)
 
 
 class Contrast(NamedTuple):
@@ -139,48 +139,49 @@ class Bootstrap:
     `interval(contrasts)` gives intervals that hold at once for all of them.
     """
 
-    def __init__(self, cells, measures=MEASURES, resamples=RESAMPLES):
-        self.cells, self.measures, self.resamples = cells, measures, resamples
+    def __init__(self, ratios, measures=MEASURES, resamples=RESAMPLES):
+        self.ratios, self.measures, self.resamples = ratios, measures, resamples
         rng = np.random.default_rng(SEED)
-        runs, images, _ = cells.numerator.shape
+        runs, images, _ = ratios.numerator.shape
         whole = np.ones((1, images))
         chunk = max(1, min(resamples, 4_000_000 // (runs * images)))
-        self.value = {name: estimates(cells, mask, whole) for name, mask in measures.items()}
+        self.value = {name: estimates(ratios, mask, whole) for name, mask in measures.items()}
         drawn = {name: [] for name in measures}
         for start in range(0, resamples, chunk):
             weights = image_weights(rng, min(chunk, resamples - start), images)
             for name, mask in measures.items():
-                drawn[name].append(estimates(cells, mask, weights))
+                drawn[name].append(estimates(ratios, mask, weights))
         self.drawn = {name: tuple(map(np.concatenate, zip(*parts, strict=True))) for name, parts in drawn.items()}
         # Standard normal and chi-square draws that stand for other seeds, the same for all measures.
-        self.shift = rng.standard_normal((resamples, len(cells.names))) / np.sqrt(cells.seeds)
-        self.freedom = runs - len(cells.names)
-        self.chance = rng.chisquare(self.freedom, resamples) / self.freedom if self.freedom else np.zeros(resamples)
+        self.seed_noise = rng.standard_normal((resamples, len(ratios.names))) / np.sqrt(ratios.seeds)
+        self.degrees_of_freedom = runs - len(ratios.names)
+        free = self.degrees_of_freedom
+        self.chi2_scale = rng.chisquare(free, resamples) / free if free else np.zeros(resamples)
 
     def levels(self, measure=MIOU):
         """`{method: value}` in percent on all images, averaged over seeds."""
-        return dict(zip(self.cells.names, self.value[measure][0][0], strict=True))
+        return dict(zip(self.ratios.names, self.value[measure][0][0], strict=True))
 
     def seed_variance(self, measure):
         """Variance between seeds of one method, pooled over methods; 0 when each has one seed."""
-        if not self.freedom:
+        if not self.degrees_of_freedom:
             return 0.0
-        runs = Cells(tuple(range(len(self.cells.methods))), self.cells.numerator, self.cells.denominator)
+        runs = Ratios(tuple(range(len(self.ratios.methods))), self.ratios.numerator, self.ratios.denominator)
         value = estimates(runs, self.measures[measure], np.ones((1, runs.numerator.shape[1])))[0][0]
-        means = (self.cells.averaging > 0).T @ (self.cells.averaging @ value)
+        means = (self.ratios.averaging > 0).T @ (self.ratios.averaging @ value)
         centred = value - means
-        return float((centred**2).sum() / self.freedom)
+        return float((centred**2).sum() / self.degrees_of_freedom)
 
     def _studentised(self, contrast):
         """Estimate, its standard error, and the resampled deviations in units of their own standard errors `(B,)`."""
-        weights = np.array([contrast.weights.get(name, 0.0) for name in self.cells.names])
+        weights = np.array([contrast.weights.get(name, 0.0) for name in self.ratios.names])
         (value, covariance), (values, covariances) = self.value[contrast.measure], self.drawn[contrast.measure]
         seed_variance = self.seed_variance(contrast.measure)
-        spread = seed_variance * (weights**2 / self.cells.seeds).sum()
+        spread = seed_variance * (weights**2 / self.ratios.seeds).sum()
         estimate = float(value[0] @ weights)
         error = np.sqrt(max(0.0, weights @ covariance[0] @ weights) + spread)
-        deviation = values @ weights - estimate + np.sqrt(seed_variance) * (self.shift @ weights)
-        variance = np.einsum("bgh,g,h->b", covariances, weights, weights).clip(min=0) + spread * self.chance
+        deviation = values @ weights - estimate + np.sqrt(seed_variance) * (self.seed_noise @ weights)
+        variance = np.einsum("bgh,g,h->b", covariances, weights, weights).clip(min=0) + spread * self.chi2_scale
         still = np.abs(deviation) < 1e-9  # two equal runs differ by nothing in every resample
         with np.errstate(divide="ignore", invalid="ignore"):
             studentised = np.where(still, 0.0, deviation / np.sqrt(variance))
@@ -192,18 +193,18 @@ class Bootstrap:
         groups: lists of names, for who asks of a group only whether any of its contrasts is above zero or all are
         below, and can be misled by one group at a time; the group that needs the widest intervals sets the width.
         Returns a frame indexed by name: estimate, standard_error, low, high (points of percent), p (adjusted as the
-        width is). A measure without a value, or decided by too few images, gives NaN; see `bounded`.
+        width is). A measure without a value, or decided by too few images, gives NaN; see `drop_unbounded`.
         """
         rows = {name: self._studentised(contrast) for name, contrast in contrasts.items()}
         seen = [name for name, contrast in contrasts.items() if self._seen(contrast) and np.isfinite(rows[name][0])]
-        told = bounded({name: rows[name][2] for name in seen}, (1 - confidence) / 2)
-        deviations = {name: rows[name][2] if groups else np.abs(rows[name][2]) for name in told}
-        members = [[deviations[name] for name in group if name in told] for group in groups or [contrasts]]
+        known = drop_unbounded({name: rows[name][2] for name in seen}, (1 - confidence) / 2)
+        deviations = {name: rows[name][2] if groups else np.abs(rows[name][2]) for name in known}
+        members = [[deviations[name] for name in group if name in known] for group in groups or [contrasts]]
         extremes = np.abs([np.max(group, axis=0) for group in members if group] or np.zeros((1, self.resamples)))
         quantile = float(np.quantile(extremes, confidence, axis=1, method="higher").max())
         table = {}
         for name, (estimate, error, _) in rows.items():
-            if name not in told:
+            if name not in known:
                 table[name] = (estimate, np.nan, np.nan, np.nan, np.nan)
                 continue
             t = abs(estimate) / error if error > 0 else 0.0
@@ -214,13 +215,13 @@ class Bootstrap:
 
     def _seen(self, contrast):
         """Whether enough images show what is measured, for every method in the contrast."""
-        involved = [contrast.weights.get(method, 0.0) != 0 for method in self.cells.methods]
+        involved = [contrast.weights.get(method, 0.0) != 0 for method in self.ratios.methods]
         mask = self.measures[contrast.measure] > 0
-        images = (self.cells.denominator[involved][:, :, mask] > 0).any(2).sum(1)
+        images = (self.ratios.denominator[involved][:, :, mask] > 0).any(2).sum(1)
         return images.min() >= MIN_IMAGES
 
 
-def bounded(studentised, share):
+def drop_unbounded(studentised, share):
     """The names that may stand in one family: those without bounds in more than `share` of the resamples are left out.
 
     A class that hardly any image decides has resamples without the deciding images, where its standard error is zero
@@ -250,10 +251,11 @@ def all_pairs(methods, measure=MIOU):
 def ranking(levels, pairs):
     """Order of the methods with ties shown as ties.
 
-    levels: `{method: value}`. pairs: frame of `Bootstrap.interval(all_pairs(...))`. Two methods are told apart when the
-    interval of their difference leaves out zero. Returns a frame, best value first: value, best and worst (the ranks
-    that the pairs allow: 1 + those surely better, to all but those surely worse), and ties (two methods share a letter
-    exactly when they are not told apart; eight methods have at most 18 groups, the alphabet lasts).
+    levels: `{method: value}`. pairs: frame of `Bootstrap.interval(all_pairs(...))`. Two methods are distinguished when
+    the interval of their difference leaves out zero. Returns a frame, best value first: value, best and worst (the
+    ranks that the pairs allow: 1 + those significantly better, to all but those significantly worse), and ties (two
+    methods share a letter exactly when they are not distinguished; eight methods have at most 18 groups, the alphabet
+    lasts).
     """
     order = sorted(levels, key=lambda name: -levels[name])
     better = {(a, b) for a in order for b in order if a != b and surely_above(pairs, a, b)}
@@ -273,7 +275,7 @@ def surely_above(pairs, a, b):
 
 
 def _ties(order, better):
-    """The largest groups in which no two methods are told apart; pairs with unequal errors may leave gaps in them.
+    """The largest groups in which no two methods are distinguished; pairs with unequal errors may leave gaps in them.
 
     Insert and absorb: Piepho, "An Algorithm for a Letter-Based Representation of All-Pairwise Comparisons", Journal of
     Computational and Graphical Statistics 13, 2004.

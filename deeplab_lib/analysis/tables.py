@@ -63,7 +63,7 @@ def timing(row):
 def changes(run, join=0.03):
     """Mid-training changes of a run as [(position on the epoch axis, words)].
 
-    Those not farther apart than the share `join` of the training are one, so that their marks can be told apart.
+    Those not farther apart than the share `join` of the training are one, so that their marks can be distinguished.
     """
     epochs, places = run.epochs or 1, {}
     for change in (run.record or {}).get("changes", ()):
@@ -195,9 +195,9 @@ def configurations(runs):
         plan = RECIPES[run.config.get("schedule") or run.recipe or "ce"]
         config = {"lr": plan.lr, "power": plan.power, "warmup_steps": plan.warmup_steps} | run.config
         loss = (run.record or {}).get("loss") or (RECIPES[run.recipe].loss if run.recipe else "not recorded")
-        told = [f"after {place:.3g}: {words}" for place, words in changes(run, join=0)]
+        changed = [f"after {place:.3g}: {words}" for place, words in changes(run, join=0)]
         rows[run.stem] = {"weights": weights(loss)} | {name: config[name] for name in ("lr", "power", "warmup_steps")}
-        rows[run.stem]["changes"] = "; ".join(told) or ("–" if run.record else "not recorded")
+        rows[run.stem]["changes"] = "; ".join(changed) or ("–" if run.record else "not recorded")
     return pd.DataFrame.from_dict(rows, orient="index")
 
 
@@ -236,8 +236,8 @@ def provenance(runs):
     """What was recorded of the runs' origin, two tables of text: what all share, grouped, and runs by what differs."""
     recorded = [run for run in runs if run.record]
     fields = provenance_table(recorded).rename(columns={run.stem: run.label for run in recorded})
-    told = [f"configuration: {name}" for name in ("loss", "lr", "power", "warmup_steps", "recipe_warmup_steps")]
-    fields = fields.drop(index=[name for name in told if name in fields.index])
+    shown = [f"configuration: {name}" for name in ("loss", "lr", "power", "warmup_steps", "recipe_warmup_steps")]
+    fields = fields.drop(index=[name for name in shown if name in fields.index])
     fields = fields.replace(r"^(\d{4}-\d\d-\d\d)T(\d\d:\d\d).*", r"\1 \2", regex=True)
     alike = fields.nunique(axis=1) == 1
     shared = fields[alike].iloc[:, 0] if recorded else pd.Series(dtype=object)

@@ -13,7 +13,7 @@ import torch
 AMP_TYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # glibc's names, from malloc.h
 # What makes a run faster or smaller without being asked for: the kinds of device on which it does, and what it is.
-CHOICES = {
+FAST_PATHS = {
     "channels_last": (("cpu", "cuda", "mps"), "images and weights stored pixel by pixel"),
     "fused": (("cpu", "cuda"), "the optimiser's step in one pass over the weights"),
     "kept_memory": (("cpu",), "freed memory stays with the process"),
@@ -40,7 +40,7 @@ def check_device(device):
 
 
 def check_amp(amp, device):
-    """The mixed precision that `amp` names, "auto" being the best of `device`; ValueError where a GPU imitates it."""
+    """The mixed precision that `amp` names, "auto" being the best of `device`; ValueError where a GPU emulates it."""
     if amp == "auto":
         return best_amp(device)
     if amp == "bf16" and best_amp(device) == "fp16":
@@ -63,15 +63,15 @@ def cores():
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def choices(device, deterministic=False, without=()):
-    """Names of the `CHOICES` in force on `device`, less those `without` names and those that let numbers vary."""
-    barred = {*without, *(("tf32", "autotune") if deterministic else ())}
+def fast_paths(device, deterministic=False, disable=()):
+    """Names of the `FAST_PATHS` in force on `device`, less those in `disable` and those that let numbers vary."""
+    excluded = {*disable, *(("tf32", "autotune") if deterministic else ())}
     kind = torch.device(device).type
-    return tuple(name for name, (kinds, _) in CHOICES.items() if kind in kinds and name not in barred)
+    return tuple(name for name, (kinds, _) in FAST_PATHS.items() if kind in kinds and name not in excluded)
 
 
 def set_up(device, chosen, deterministic=False):
-    """Set this process's switches for a run on `device` with the choices `chosen`.
+    """Set this process's switches for a run on `device` with the fast paths `chosen`.
 
     A GPU that is asked for by number stays this process's first. One may use TF32 and the fastest of cuDNN's kernels,
     unless the numbers must come out the same every time: then PyTorch warns of every operation that cannot promise it.
@@ -94,12 +94,12 @@ def use_deterministic_algorithms(wanted, warn_only):
 
 
 def memory_format(chosen):
-    """How images and weights lie in memory under the `choices` in force."""
+    """How images and weights lie in memory under the `fast_paths` in force."""
     return torch.channels_last if "channels_last" in chosen else torch.contiguous_format
 
 
-def place(model, device, chosen):
-    """`model` on `device`, as the `choices` in force want it."""
+def to_device(model, device, chosen):
+    """`model` on `device`, as the `fast_paths` in force want it."""
     for module in model.modules():
         if hasattr(module, "recompute"):
             module.recompute = "recomputed_norms" in chosen

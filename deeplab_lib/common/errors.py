@@ -1,4 +1,4 @@
-"""Ending early, in good order: stop requests, wrong input, exhausted memory and full disks told in one line."""
+"""Ending early, in good order: stop requests, wrong input, exhausted memory and full disks explained in one line."""
 
 import errno
 import functools
@@ -23,21 +23,21 @@ class RunStopped(RuntimeError):
         return str(self).splitlines()
 
 
-def plainly(function):
+def short_traceback(function):
     """Decorate what checks a user's input: in a notebook its ValueError or OSError shows the message alone.
 
     Elsewhere nothing changes: IPython looks for `_render_traceback_`, Python does not.
     """
 
     @functools.wraps(function)
-    def told(*args, **kwargs):
+    def wrapper(*args, **kwargs):
         try:
             return function(*args, **kwargs)
         except (ValueError, OSError) as error:
             plain(error)
             raise
 
-    return told
+    return wrapper
 
 
 def plain(error):
@@ -47,7 +47,7 @@ def plain(error):
     return error
 
 
-class StopAsked(Exception):
+class StopRequested(Exception):
     """Raised between two steps once a stop was asked for; carries the signal's name."""
 
 
@@ -58,7 +58,7 @@ class Stop:
     """
 
     def __init__(self, patient=False):
-        self.asked, self.patient = None, patient
+        self.requested, self.patient = None, patient
 
     @classmethod
     @contextmanager
@@ -68,7 +68,7 @@ class Stop:
         if threading.current_thread() is not threading.main_thread():
             yield stop  # only the main thread may handle signals
             return
-        heard = [number for number in SIGNALS if not outlived(number)]
+        heard = [number for number in SIGNALS if not ignored(number)]
         before = {number: signal.signal(number, stop._on_signal) for number in heard}
         try:
             yield stop
@@ -77,17 +77,17 @@ class Stop:
                 signal.signal(number, handler)
 
     def _on_signal(self, number, frame):
-        if self.asked and number == signal.SIGINT and not self.patient:
+        if self.requested and number == signal.SIGINT and not self.patient:
             raise KeyboardInterrupt
-        self.asked = signal.Signals(number).name
+        self.requested = signal.Signals(number).name
 
     def check(self):
-        """Raise `StopAsked` if a stop was asked for."""
-        if self.asked:
-            raise StopAsked(self.asked)
+        """Raise `StopRequested` if a stop was asked for."""
+        if self.requested:
+            raise StopRequested(self.requested)
 
 
-def outlived(number):
+def ignored(number):
     """Whether the signal is a hang-up that this process was started to outlive, as by `nohup`."""
     return number == getattr(signal, "SIGHUP", None) and signal.getsignal(number) is signal.SIG_IGN
 
@@ -106,8 +106,8 @@ def is_out_of_memory(error):
 
 def is_out_of_shared_memory(error):
     """Whether an exception says that the loader's processes had no room to hand over their images."""
-    told = f"{error} {error.__cause__}"  # the loader passes on what a killed process died of as the cause
-    return isinstance(error, RuntimeError) and any(words in told for words in OUT_OF_SHARED_MEMORY)
+    text = f"{error} {error.__cause__}"  # the loader passes on what a killed process died of as the cause
+    return isinstance(error, RuntimeError) and any(words in text for words in OUT_OF_SHARED_MEMORY)
 
 
 def is_disk_trouble(error):

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import numpy as np
 
-# Errors of a mount that blinks (network drives, Colab's Drive). A full disk or a read-only folder is not among them:
-# waiting does not mend those.
+# Transient errors of a mount (network drives, Colab's Drive). A full disk or a read-only folder is not among them:
+# waiting does not fix those.
 PASSING = {
     errno.EIO,
     errno.ESTALE,

@@ -2,11 +2,11 @@
 
 import ast
 
-from deeplab_lib.common.errors import plainly
+from deeplab_lib.common.errors import short_traceback
 from deeplab_lib.common.text import did_you_mean
 
 
-@plainly
+@short_traceback
 def check_parameters(namespace, valid):
     """Refuse, with a ValueError, a parameter that is none of `valid`; `namespace` is the notebook's `globals()`."""
     cells = [cell for cell in namespace.get("In", ()) if cell.lower().startswith("# parameters")]

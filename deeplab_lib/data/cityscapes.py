@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from deeplab_lib.common.errors import plainly
+from deeplab_lib.common.errors import short_traceback
 from deeplab_lib.common.files import absolute, project_root
 from deeplab_lib.data.archives import ARCHIVES, Member, city_of, find_archives, list_files
 from deeplab_lib.data.normalization import RGB_IMAGENET
@@ -36,7 +36,7 @@ from deeplab_lib.labels import IGNORE_INDEX, NUM_CLASSES, TRAIN_ID_OF_ID
 SPLITS = {"train": 2975, "val": 500, "test": 1525, "train_extra": 20000}
 LABEL_SOURCES = ("labelIds", "labelTrainIds")
 IMAGE_NAME = re.compile(r"(.+)_leftImg8bit\.(?:png|jpe?g)", re.IGNORECASE)
-TOLD_BY = "names, sizes of images, contents of labels"  # what a fingerprint is made of
+IDENTIFIED_BY = "names, sizes of images, contents of labels"  # what a fingerprint is made of
 # The cities of the fine annotations' training and validation splits: what tells a subset from other data.
 CITIES = {
     *("aachen", "bochum", "bremen", "cologne", "darmstadt", "dusseldorf", "erfurt", "hamburg", "hanover", "jena"),
@@ -183,7 +183,7 @@ def check(root, splits=("train", "val")):
     survey(root, splits)
 
 
-@plainly
+@short_traceback
 def survey(root, splits):
     """The pairs of each split and their `Facts`, `{split: ([Pair], [Facts])}`; refuses what `check` is there for."""
     found = {split: _match(root, split) for split in splits}
@@ -238,10 +238,11 @@ def _check_sizes(pair, image, label):
 
 
 def fingerprint(root, pairs, facts=None):
-    """SHA-256 that is the same on disk and zipped, wherever and whenever the files were copied; see `TOLD_BY`.
+    """SHA-256 that is the same on disk and zipped, wherever and whenever the files were copied; see `IDENTIFIED_BY`.
 
-    Labels, which people mend, are told by their content; photographs, whose noise leaves hardly two of one size, by
-    their number of bytes. A toy city is told by what it was drawn from: its files depend on Pillow's compression.
+    Labels, which people correct, are identified by their content; photographs, whose noise leaves hardly two of one
+    size, by their number of bytes. A toy city is identified by what it was drawn from: its files depend on Pillow's
+    compression.
     """
     digest = hashlib.sha256()
     if (drawn := _drawn_from(root)) is not None:

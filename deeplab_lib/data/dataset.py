@@ -7,7 +7,7 @@ import numpy as np
 from torch.utils.data import Dataset
 
 from deeplab_lib import toycity
-from deeplab_lib.common.errors import plainly
+from deeplab_lib.common.errors import short_traceback
 from deeplab_lib.data import cache, cityscapes
 from deeplab_lib.data.augment import count_classes
 from deeplab_lib.labels import IGNORE_INDEX
@@ -69,7 +69,7 @@ def prepare_data(config, normalization, say=print):
     return Data(train, val, about, info.label_sizes != {config.size}, counts)
 
 
-@plainly
+@short_traceback
 def check_valid(data, split, root):
     """Refuse a split without a single pixel of a class: no loss and no IoU is defined on it."""
     # The first image ends the search, unless it is all void.

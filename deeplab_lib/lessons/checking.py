@@ -99,8 +99,8 @@ class Exercise:
         """Where an answer that makes no known mistake differs first."""
         fine, name = [name for name in given if name not in wrong], wrong[0]
         start = f"right on {', '.join(fine)}, but " if fine else ""
-        told = difference(given[name], self._solution(*self.cases[name]))
-        return f"Not yet: {start}on {name} {told}. {self._try(answer, name)}"
+        found = difference(given[name], self._solution(*self.cases[name]))
+        return f"Not yet: {start}on {name} {found}. {self._try(answer, name)}"
 
     def _try(self, answer, name):
         function = getattr(answer, "__name__", "")

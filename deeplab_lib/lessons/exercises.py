@@ -3,7 +3,7 @@
 Every exercise is one function that solves it and can also make the usual mistakes, each behind a keyword of its own.
 Its name begins with an underscore, so that completion does not offer the solutions. An answer is run on crafted cases
 and compared with the solution, then with every mistake and up to three of them together: what matches is named. An
-answer that matches nothing is told the first case on which it differs.
+answer that matches nothing is answered with the first case on which it differs.
 """
 
 from functools import wraps

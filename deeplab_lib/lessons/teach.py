@@ -59,8 +59,8 @@ def score_of_grid(labels, grid):
     is no upper limit: a network that is surer of one cell than of its neighbour places the outline between them freely.
     """
     classes = F.one_hot(grid.where(grid != IGNORE_INDEX, NUM_CLASSES), NUM_CLASSES + 1).movedim(3, 1).float()
-    scores = F.interpolate(classes, size=labels.shape[1:], mode="bilinear", align_corners=True)
-    return ConfusionMatrix().update(labels, scores[:, :NUM_CLASSES].argmax(1)).miou()
+    logits = F.interpolate(classes, size=labels.shape[1:], mode="bilinear", align_corners=True)
+    return ConfusionMatrix().update(labels, logits[:, :NUM_CLASSES].argmax(1)).miou()
 
 
 def see_through(model):
@@ -101,9 +101,9 @@ def train_small(dataset, steps=60, batch_size=2, loss="ce", lr=0.002, seed=0):
         images, labels = batch(dataset, order[step])
         for group in optimizer.param_groups:
             group["lr"] = group["factor"] * plan.lr(step)
-        scores = network.scores(images)
+        logits = network.grid_logits(images)
         optimizer.zero_grad()
-        loss(scores, network.subsample(labels, scores.shape[-2:])).backward()
+        loss(logits, network.subsample(labels, logits.shape[-2:])).backward()
         optimizer.step()
     return network.eval()
 
@@ -124,10 +124,10 @@ def score_without(network, dataset, branch):
     return score(silenced, dataset)
 
 
-def pull(loss, scores, labels):
+def pull(loss, logits, labels):
     """How hard a loss pulls at each cell: the sum over classes of |d loss / d score|, `(N, h, w)`."""
-    scores = scores.detach().requires_grad_()
-    (gradient,) = torch.autograd.grad(loss(scores, labels), scores)
+    logits = logits.detach().requires_grad_()
+    (gradient,) = torch.autograd.grad(loss(logits, labels), logits)
     return gradient.abs().sum(dim=1)
 
 
@@ -137,14 +137,14 @@ def steps_to_find(loss, margin, lr=20.0, cap=300):
     200 pixels, 20 of them of class 1; every score starts in favour of class 0. Returns `cap` when it takes longer.
     """
     labels = (torch.arange(200) < 20).long().view(1, 1, 200)
-    scores = torch.zeros(1, 2, 1, 200)
-    scores[:, 0] = margin
+    logits = torch.zeros(1, 2, 1, 200)
+    logits[:, 0] = margin
     for step in range(cap):
-        if (scores.argmax(dim=1)[labels == 1] == 1).float().mean() >= 0.5:
+        if (logits.argmax(dim=1)[labels == 1] == 1).float().mean() >= 0.5:
             return step
-        scores.requires_grad_()
-        (gradient,) = torch.autograd.grad(loss(scores, labels), scores)
-        scores = scores.detach() - lr * gradient
+        logits.requires_grad_()
+        (gradient,) = torch.autograd.grad(loss(logits, labels), logits)
+        logits = logits.detach() - lr * gradient
     return cap
 
 

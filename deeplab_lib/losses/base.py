@@ -21,8 +21,8 @@ class Pixels:
         self.valid = flat != ignore_index
         self.labels = flat.where(self.valid, 0)
         # Void logits become constants first: whatever stands there, even NaN, reaches neither value nor gradient.
-        scores = logits.float().transpose(0, 1).reshape(self.num_classes, -1)
-        self.log_p = scores.where(self.valid, 0).log_softmax(dim=0)
+        flat = logits.float().transpose(0, 1).reshape(self.num_classes, -1)
+        self.log_p = flat.where(self.valid, 0).log_softmax(dim=0)
 
     @cached_property
     def p(self):
@@ -59,9 +59,9 @@ class Loss(nn.Module):
 
     def forward(self, logits, labels):
         check_labels(labels, logits.shape[1])
-        return self.of(Pixels(logits, labels))
+        return self.compute(Pixels(logits, labels))
 
-    def of(self, pixels):
+    def compute(self, pixels):
         """The loss of a prepared batch, a scalar."""
         raise NotImplementedError
 

@@ -33,8 +33,8 @@ class WeightedLoss(Loss):
         self.losses = nn.ModuleDict(losses)
         self.weights = dict(weights)
 
-    def of(self, pixels):
-        return self.total({name: loss.of(pixels) for name, loss in self.losses.items()})
+    def compute(self, pixels):
+        return self.total({name: loss.compute(pixels) for name, loss in self.losses.items()})
 
     @property
     def needs_class_counts(self):
@@ -50,7 +50,7 @@ class WeightedLoss(Loss):
     def terms(self, logits, labels):
         """Raw terms `{name: scalar}`. Labels are taken as checked: no value is read back from the device."""
         pixels = Pixels(logits, labels)
-        return {name: loss.of(pixels) for name, loss in self.losses.items()}
+        return {name: loss.compute(pixels) for name, loss in self.losses.items()}
 
     def total(self, terms):
         """Weighted sum of `terms`, a scalar."""

@@ -29,7 +29,7 @@ class FocalTverskyLoss(Loss):
         if self.alpha + self.beta == 0:
             raise ValueError("focal_tversky: alpha and beta are both 0; one must be positive")
 
-    def of(self, pixels):
+    def compute(self, pixels):
         return pixels.class_mean(tversky_miss(pixels, self.alpha, self.beta).clamp(min=SMALL) ** (1 / self.gamma))
 
 
@@ -49,7 +49,7 @@ class UnifiedFocalLoss(Loss):
             check_share("gamma", gamma),
         )
 
-    def of(self, pixels):
+    def compute(self, pixels):
         error = (-torch.expm1(pixels.log_p_true)).clamp(min=SMALL)
         focal = pixels.pixel_mean(-self.delta * error ** (1 - self.gamma) * pixels.log_p_true)
         miss = tversky_miss(pixels, 1 - self.delta, self.delta).clamp(min=SMALL)
@@ -69,7 +69,7 @@ class BoundaryLoss(Loss):
         if self.width != int(self.width):
             raise ValueError(f"loss option width is {width!r}; it must be a whole number of cells")
 
-    def of(self, pixels):
+    def compute(self, pixels):
         near = near_boundary(pixels.label_map, int(self.width)).reshape(-1)
         return weighted_mean(pixels, 1 + self.weight * near)
 
@@ -85,7 +85,7 @@ class OhemLoss(Loss):
         super().__init__()
         self.keep = check_share("keep", check_positive("keep", keep))
 
-    def of(self, pixels):
+    def compute(self, pixels):
         losses = (-pixels.log_p_true).masked_fill(~pixels.valid, -1).sort(descending=True).values
         kept = (self.keep * pixels.valid.sum()).ceil()
         hardest = torch.arange(len(losses), device=losses.device) < kept
@@ -100,7 +100,7 @@ class ClassWeightedLoss(Loss):
 
     weights = None
 
-    def of(self, pixels):
+    def compute(self, pixels):
         if self.weights is None:
             return pixels.pixel_mean(-pixels.log_p_true)
         self.weights = self.weights.to(pixels.log_p.device)

@@ -15,7 +15,7 @@ from deeplab_lib.losses.base import Loss, check_option
 class CrossEntropyLoss(Loss):
     """Mean over pixels of -log p[i, y_i] (Goodfellow et al., "Deep Learning", 2016, section 6.2)."""
 
-    def of(self, pixels):
+    def compute(self, pixels):
         return pixels.pixel_mean(-pixels.log_p_true)
 
 
@@ -26,7 +26,7 @@ class FocalLoss(Loss):
         super().__init__()
         self.gamma = check_option("gamma", gamma)
 
-    def of(self, pixels):
+    def compute(self, pixels):
         # The floor keeps the gradient finite where p rounds to 1 and gamma is below 1.
         miss = (-torch.expm1(pixels.log_p_true)).clamp(min=1e-12)
         return pixels.pixel_mean(-(miss**self.gamma) * pixels.log_p_true)
@@ -44,7 +44,7 @@ class TverskyLoss(Loss):
         if self.alpha + self.beta == 0:
             raise ValueError("tversky: alpha and beta are both 0; one must be positive")
 
-    def of(self, pixels):
+    def compute(self, pixels):
         return pixels.class_mean(1 - self.index(pixels))
 
     def index(self, pixels):
@@ -73,7 +73,7 @@ class LovaszLoss(Loss):
     when its pixel joins the mistakes.
     """
 
-    def of(self, pixels):
+    def compute(self, pixels):
         slopes = lovasz_slopes(pixels.p.detach(), pixels.onehot, pixels.valid)
         # An error weighs as much as its slope; it is p where the slope rises, and 1 - p where it falls.
         return pixels.class_mean((slopes * pixels.p).sum(dim=1) - slopes.clamp(max=0).sum(dim=1))

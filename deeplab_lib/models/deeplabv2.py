@@ -200,22 +200,22 @@ class DeepLabV2(nn.Module):
         x = self.maxpool(self.relu(self.bn1(self.conv1(images))))
         return self.layer4(self.layer3(self.layer2(self.layer1(x))))
 
-    def scores(self, images):
+    def grid_logits(self, images):
         """Logits `(N, C, h, w)` at 1/8 (1/16) resolution: what the loss is computed on."""
         return self.aspp(self.features(images))
 
     def forward(self, images):
         """Logits `(N, C, H, W)` of normalised `images (N, 3, H, W)`, bilinearly upsampled from the grid."""
-        return self.upsample(self.scores(images), images.shape[-2:])
+        return self.upsample(self.grid_logits(images), images.shape[-2:])
 
-    def upsample(self, scores, size):
+    def upsample(self, logits, size):
         """Bilinear upsampling of grid logits `(N, C, h, w)` to `size` (H, W), corner on corner."""
-        scores = scores.contiguous(memory_format=torch.channels_last)  # as fast again on a CPU
-        return F.interpolate(scores, size=size, mode="bilinear", align_corners=True)
+        logits = logits.contiguous(memory_format=torch.channels_last)  # as fast again on a CPU
+        return F.interpolate(logits, size=size, mode="bilinear", align_corners=True)
 
-    def finer(self, scores, stride):
+    def finer(self, logits, stride):
         """Grid logits `(N, C, h, w)` interpolated to a cell every `stride` pixels."""
-        return self.upsample(scores, [(cells - 1) * self.stride // stride + 1 for cells in scores.shape[-2:]])
+        return self.upsample(logits, [(cells - 1) * self.stride // stride + 1 for cells in logits.shape[-2:]])
 
     def subsample(self, labels, size, stride=None):
         """Labels `(N, H, W)` at the pixels where the cells of a grid of `size` (h, w) sit: `(N, h, w)`.
@@ -236,7 +236,7 @@ class DeepLabV2(nn.Module):
         """Stop training the named parts (of conv1, bn1, layer1 ... layer4), weights and batch-norm statistics both.
 
         Gradients are dropped, so that neither momentum nor weight decay moves a frozen weight. The call replaces an
-        earlier one: `freeze(())` thaws. Raises ValueError for an unknown name.
+        earlier one: `freeze(())` unfreezes. Raises ValueError for an unknown name.
         """
         freeze_parts(self, names)
 
@@ -246,7 +246,7 @@ class DeepLabV2(nn.Module):
 
     def train(self, mode=True):
         super().train(mode)
-        hold_batch_norm(self)
+        freeze_bn_statistics(self)
         return self
 
 
@@ -281,10 +281,10 @@ def frozen_modules(model):
     return [module for name in model.frozen for module in model.parts[name]]
 
 
-def hold_batch_norm(model):
+def freeze_bn_statistics(model):
     """Put into eval mode the batch norms that must not follow the batches: all with `bn="eval"`, else the frozen."""
-    held = [model] if model.bn == "eval" else [model.get_submodule(name) for name in frozen_modules(model)]
-    for part in held:
+    frozen = [model] if model.bn == "eval" else [model.get_submodule(name) for name in frozen_modules(model)]
+    for part in frozen:
         for module in part.modules():
             if isinstance(module, nn.modules.batchnorm._BatchNorm):
                 module.eval()

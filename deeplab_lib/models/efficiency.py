@@ -224,9 +224,9 @@ def measure(models, sizes, device="auto", budget=4.0, say=print, options=None):
         row = cost_row(name, model, size, device)
         expected = row["macs"] / speed
         timed = min(1.25 * budget, (WARM_UP + TIMED) * expected) if FEWEST * expected <= budget else 0
-        told = f"{name} {size[1]}x{size[0]}: {row['macs'] / 1e9:.2f} GMACs"
-        told += f", about {timed + 2:.0f} s" if timed else ""
-        say(f"{number}/{len(models)} {told}" if budget else told)
+        line = f"{name} {size[1]}x{size[0]}: {row['macs'] / 1e9:.2f} GMACs"
+        line += f", about {timed + 2:.0f} s" if timed else ""
+        say(f"{number}/{len(models)} {line}" if budget else line)
         add_timings(row, make_model(name, **about) if timed else model, budget, expected, device)
         yield row
 
@@ -282,8 +282,8 @@ def main(arguments=None):
         for row in measure(models, sizes, given.device, budget, say, options):
             merge(given.out, row)
             timing = row["latency_ms"]
-            told = f"{timing['median']:.1f} ms (median of {timing['n']})" if timing else row["note"]
-            say(f"    {told}")
+            line = f"{timing['median']:.1f} ms (median of {timing['n']})" if timing else row["note"]
+            say(f"    {line}")
 
 
 if __name__ == "__main__":

@@ -15,8 +15,8 @@ from deeplab_lib.models.deeplabv2 import (
     PARTS,
     DeepLabV2,
     freeze_batch_norm_affine,
+    freeze_bn_statistics,
     freeze_parts,
-    hold_batch_norm,
     is_affine,
 )
 from deeplab_lib.models.timm_backbones import TIMM, DeepLabV2OnTimm, backbone
@@ -103,22 +103,22 @@ class TorchvisionNetwork(nn.Module):
         self.parts = {part: tuple(f"backbone.{module}" for module in modules) for part, modules in parts.items()}
         freeze_batch_norm_affine(self)
 
-    def scores(self, images):
+    def grid_logits(self, images):
         """Logits `(N, C, h, w)` of `images (N, 3, H, W)` on the network's own grid: what the loss is computed on."""
         features = self.backbone(images)
         return self.classifier(features.get("out", features))
 
     def forward(self, images):
         """Logits `(N, C, H, W)`, bilinearly upsampled to the size of `images (N, 3, H, W)`."""
-        return self.upsample(self.scores(images), images.shape[-2:])
+        return self.upsample(self.grid_logits(images), images.shape[-2:])
 
-    def upsample(self, scores, size):
+    def upsample(self, logits, size):
         """Bilinear upsampling of grid logits `(N, C, h, w)` to `size` (H, W), cell area on cell area."""
-        return F.interpolate(scores, size=size, mode="bilinear", align_corners=False)
+        return F.interpolate(logits, size=size, mode="bilinear", align_corners=False)
 
-    def finer(self, scores, stride):
+    def finer(self, logits, stride):
         """Grid logits `(N, C, h, w)` interpolated to one cell every `stride` pixels."""
-        return self.upsample(scores, [cells * self.stride // stride for cells in scores.shape[-2:]])
+        return self.upsample(logits, [cells * self.stride // stride for cells in logits.shape[-2:]])
 
     def subsample(self, labels, size, stride=None):
         """Labels `(N, H, W)` at the pixels that `upsample` gives to the cells of a grid of `size` (h, w)."""
@@ -149,5 +149,5 @@ class TorchvisionNetwork(nn.Module):
 
     def train(self, mode=True):
         super().train(mode)
-        hold_batch_norm(self)
+        freeze_bn_statistics(self)
         return self

@@ -29,10 +29,10 @@ class Views:
 
     def __init__(self, model, score, images, tta="none"):
         self.model, self.views = model, VIEWS[tta]
-        self.scores = [score(view(images, *how, model.stride)).float() for how in self.views]
-        self.plain = self.scores[0]
+        self.logits = [score(view(images, *how, model.stride)).float() for how in self.views]
+        self.plain = self.logits[0]
 
-    def guess(self, size, chosen=slice(None)):
+    def predict(self, size, chosen=slice(None)):
         """Train ids `(n, H, W)` at `size` (H, W) of the images `chosen`, by the mean probability over the views.
 
         (`max(1).indices` is `argmax(1)`, four times faster on a CPU.)
@@ -40,8 +40,8 @@ class Views:
         if len(self.views) == 1:
             return self.model.upsample(self.plain[chosen], size).max(1).indices
         total = 0
-        for scores, (_, mirrored) in zip(self.scores, self.views, strict=True):
-            p = self.model.upsample(scores[chosen], size).softmax(1)
+        for logits, (_, mirrored) in zip(self.logits, self.views, strict=True):
+            p = self.model.upsample(logits[chosen], size).softmax(1)
             total = total + (p.flip(-1) if mirrored else p)
         return total.max(1).indices
 

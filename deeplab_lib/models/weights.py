@@ -20,7 +20,7 @@ from deeplab_lib.models.torchvision_backbones import RESNETS, DeepLabV2OnResNet
 
 @dataclass(frozen=True)
 class Format:
-    """A family of weight files, told by a key that only its members have; its preprocessing and stride layout."""
+    """A family of weight files, recognised by a key that only its members have; its preprocessing and stride layout."""
 
     name: str
     marker: str  # regular expression for one key, before any prefix but `module.` is removed
@@ -166,8 +166,8 @@ def set_stride_in(model, stride_in):
 def read_weights(path, model=""):
     """Tensors of a weights file under this kit's names (backbone bare, head `aspp.` or `classifier.`), its `Format`.
 
-    model: architecture they are meant for; timm's files cannot be told by their keys. Nothing in the file is executed.
-    Raises FileNotFoundError or ValueError in one line.
+    model: architecture they are meant for; timm's files cannot be recognised by their keys. Nothing in the file is
+    executed. Raises FileNotFoundError or ValueError in one line.
     """
     payload = _load(Path(path))
     state = payload

@@ -17,12 +17,12 @@ from deeplab_lib.common.text import duration
 from deeplab_lib.plotting import run_figures
 from deeplab_lib.training.pace import epoch_seconds
 
-BAR_SECONDS, BEAT_SECONDS = 0.5, 60
+BAR_SECONDS, HEARTBEAT_SECONDS = 0.5, 60
 DRAWING_SHARE = 0.03  # of the time, at most, goes into drawing
 
 
 class Live:
-    """Watches a run for `train.fit(config, watch=Live())` and shows how it goes."""
+    """Watches a run for `train.fit(config, callback=Live())` and shows how it goes."""
 
     def __init__(self):
         self.bar, self.figure, self.samples = None, None, None
@@ -55,7 +55,7 @@ class Live:
         if now - self.bar_at > BAR_SECONDS:
             self.bar_at = now
             self.bar.update(HTML(self._bar(run)))
-        if now - self.beat_at > BEAT_SECONDS:
+        if now - self.beat_at > HEARTBEAT_SECONDS:
             self.beat_at = now
             print(f"  {self._position(run)}")
 
@@ -78,7 +78,7 @@ class Live:
     def _left(self, run):
         """Seconds to go, from the pace of this session."""
         done = run.step - self.first_step
-        return (time.monotonic() - self.started - self.drawing) / max(done, 1) * (run.plan.total_steps - run.step)
+        return (time.monotonic() - self.started - self.drawing) / max(done, 1) * (run.schedule.total_steps - run.step)
 
     def _position(self, run):
         """Where the run stands and how long it will take, in words."""
@@ -90,7 +90,7 @@ class Live:
         return f"{where}, {pace:.1f} images/s, {duration(self._left(run))} left"
 
     def _bar(self, run):
-        share = run.step / run.plan.total_steps
+        share = run.step / run.schedule.total_steps
         return (
             '<div style="padding: 4px 8px; font-variant-numeric: tabular-nums">'
             f'<progress value="{share:.4f}" max="1" style="width: 40%; vertical-align: middle"></progress>'
@@ -99,7 +99,7 @@ class Live:
 
     def _draw(self, run):
         """Redraw the curves, and the predictions on two validation images."""
-        if isinstance(self.figure, Nowhere):
+        if isinstance(self.figure, NullDisplay):
             return
         start = time.monotonic()
         try:
@@ -114,18 +114,18 @@ class Live:
     def _predictions(self, run):
         data = run.data.val
         numbers = np.linspace(0, len(data) - 1, 2).astype(int)
-        stored = devices.memory_format(run.choices)  # as in training: a compiled network would be compiled once more
+        stored = devices.memory_format(run.fast_paths)  # as in training: a compiled network would be compiled once more
         images = torch.stack([data[number][0] for number in numbers]).to(run.device, memory_format=stored)
-        mode = run.tested.training
+        mode = run.eval_model.training
         try:
-            run.tested.eval()
-            guesses = run.views(images).guess(run.config.size).to(torch.uint8).cpu().numpy()
+            run.eval_model.eval()
+            predicted = run.views(images).predict(run.config.size).to(torch.uint8).cpu().numpy()
         finally:
-            run.tested.train(mode)
-        return run_figures.predictions(data, [data.pairs[number].name for number in numbers], guesses)
+            run.eval_model.train(mode)
+        return run_figures.predictions(data, [data.pairs[number].name for number in numbers], predicted)
 
 
-class Nowhere:
+class NullDisplay:
     """Stands for a place in the notebook where there is none: in a script, and in a process that a notebook started."""
 
     def update(self, shown):
@@ -134,7 +134,7 @@ class Nowhere:
 
 def place():
     """A new place in the notebook's output, to be updated."""
-    return display(HTML(""), display_id=True) if InteractiveShell.initialized() else Nowhere()
+    return display(HTML(""), display_id=True) if InteractiveShell.initialized() else NullDisplay()
 
 
 def png(figure):

@@ -5,7 +5,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
-from deeplab_lib.common.devices import CHOICES
+from deeplab_lib.common.devices import FAST_PATHS
 from deeplab_lib.common.text import plan_change
 from deeplab_lib.data import augment
 from deeplab_lib.labels import CLASS_NAMES, IGNORE_INDEX, NUM_CLASSES, PALETTE, colorize
@@ -15,11 +15,11 @@ GREY = "0.45"
 
 
 def configuration(config):
-    """The resolved configuration as a table: every knob, its value and what it means."""
+    """The resolved configuration as a table: every parameter, its value and what it means."""
     from dataclasses import fields
 
     rows = [(item.name, str(getattr(config, item.name)), item.metadata["help"]) for item in fields(config)]
-    rows += [("", name, f"chosen by itself: {CHOICES[name][1]}") for name in config.automatic]
+    rows += [("", name, f"chosen by itself: {FAST_PATHS[name][1]}") for name in config.fast_paths]
     return pd.DataFrame(rows, columns=["parameter", "value", "meaning"]).set_index("parameter")
 
 
@@ -77,15 +77,15 @@ def schedule(config, steps_per_epoch):
     fig = Figure(figsize=(7, 2.4), layout="constrained")
     ax = fig.subplots()
     ax.plot(epochs, [plan.lr(step) for step in range(plan.total_steps)], color=look(config).color)
-    told = []
-    for number, change in enumerate(config.plan.changes, 1):
+    notes = []
+    for number, change in enumerate(config.schedule_recipe.changes, 1):
         at = change.first_step(plan.total_steps) / steps_per_epoch
         ax.axvline(at, color=GREY, lw=0.8, ls=":")
         ax.annotate(f"{number}", (at, 1.01), xycoords=("data", "axes fraction"), ha="center", fontsize=7)
-        told.append(f"{number}  {plan_change(change.power, change.weights, change.freeze)}")
+        notes.append(f"{number}  {plan_change(change.power, change.weights, change.freeze)}")
     # Where the rate has fallen there is room.
     place = {"transform": ax.transAxes, "ha": "right", "va": "top", "multialignment": "left"}
-    ax.text(0.985, 0.93, "\n".join(told), **place, fontsize=7, backgroundcolor="w")
+    ax.text(0.985, 0.93, "\n".join(notes), **place, fontsize=7, backgroundcolor="w")
     ax.set(xlabel="epochs trained", ylabel="base learning rate", xlim=(0, config.epochs), ylim=(0, None))
     ax.locator_params(axis="x", integer=True)
     return fig
@@ -142,20 +142,20 @@ def where(summary):
 
 
 @styled
-def predictions(dataset, names, guesses, count=4):
+def predictions(dataset, names, predicted, count=4):
     """Images, ground truth, predictions `(K, H, W)` and where they differ, for `count` evenly spaced images."""
     place = {pair.name: number for number, pair in enumerate(dataset.pairs)}
     chosen = np.linspace(0, len(names) - 1, min(count, len(names))).astype(int)
-    height, width = guesses.shape[1:]
+    height, width = predicted.shape[1:]
     rows, side, title = len(chosen), 2.37 * height / width, 0.2  # inches: height of a picture, and of what is above it
     fig = Figure(figsize=(9.6, rows * (side + title)))
     room = {"left": 0, "right": 1, "bottom": 0, "top": 1 - title / fig.get_figheight(), "wspace": 0.012}
     axes = fig.subplots(rows, 4, squeeze=False, gridspec_kw=room | {"hspace": title / side})
     for row, number in zip(axes, chosen, strict=True):
         image, labels = dataset.raw(place[str(names[number])])
-        errors = np.where(labels == IGNORE_INDEX, 200, np.where(guesses[number] == labels, 255, 0)).astype(np.uint8)
+        errors = np.where(labels == IGNORE_INDEX, 200, np.where(predicted[number] == labels, 255, 0)).astype(np.uint8)
         picture(row[0], image, str(names[number]))
         picture(row[1], colorize(labels), "ground truth")
-        picture(row[2], colorize(guesses[number]), "prediction")
+        picture(row[2], colorize(predicted[number]), "prediction")
         picture(row[3], np.repeat(errors[..., None], 3, axis=2), "errors (black), void (grey)")
     return fig

@@ -58,7 +58,8 @@ LOOKS = {
     "ce_lovasz_focal": Look("#f8a924", (0, (2.5, 1)), "<"),
 }
 GREYS = ("0.25", ">"), ("0.5", "h"), ("0.7", "d")
-STRANGERS = tuple(Look(grey, (0, (1, 0.6 * n)), marker) for n, (grey, marker) in enumerate(GREYS, 1))  # of no recipe
+# Of runs without a recipe.
+FALLBACK_STYLES = tuple(Look(grey, (0, (1, 0.6 * n)), marker) for n, (grey, marker) in enumerate(GREYS, 1))
 
 
 def styled(draw):
@@ -74,8 +75,8 @@ def styled(draw):
 
 def looks(runs):
     """{stem: Look} by recipe; runs without a recipe are drawn in grey. Seeds and variants share their recipe's look."""
-    strangers = iter(STRANGERS * len(runs))
-    return {run.stem: LOOKS.get(run.recipe) or next(strangers) for run in runs}
+    fallbacks = iter(FALLBACK_STYLES * len(runs))
+    return {run.stem: LOOKS.get(run.recipe) or next(fallbacks) for run in runs}
 
 
 def figure(height, rows=1, columns=1, **subplots):
@@ -84,14 +85,14 @@ def figure(height, rows=1, columns=1, **subplots):
     return fig, fig.subplots(rows, columns, **subplots)
 
 
-def sign(fig, text):
+def add_scope(fig, text):
     """Name data set, preset and length of training in the figure's corner, so that it says so wherever it is pasted."""
     fig.suptitle(text, x=0.995, ha="right", fontsize=5.5, color="0.35")
     return fig
 
 
 @styled
-def laid_out(fig):
+def freeze_layout(fig):
     """Lay a figure out once and for all; with a layout engine left, every saving would draw it twice."""
     fig.get_layout_engine().execute(fig)
     fig.set_layout_engine(None)

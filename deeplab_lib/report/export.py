@@ -100,7 +100,7 @@ def pdf(manuscript, folder=".", strict=False) -> bytes:
 def _typeset(source, date, name, strict):
     """Compile with Typst's own fonts; the system's are asked only for letters that those lack.
 
-    A document that breaks a rule of the archival standards for a reason we cannot mend is set without them.
+    A document that breaks a rule of the archival standards for a reason we cannot fix is set without them.
     """
     standards = ["ua-1", "a-2a"] if date else ["ua-1"]
     timestamp = int(date.timestamp()) if date else None

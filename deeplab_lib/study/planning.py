@@ -9,11 +9,11 @@ from pathlib import Path
 import psutil
 import torch
 
-from deeplab_lib.common.devices import place
+from deeplab_lib.common.devices import to_device
 from deeplab_lib.common.files import jsonable, read_json, write_json
 from deeplab_lib.common.parameters import check_names
 from deeplab_lib.common.text import did_you_mean
-from deeplab_lib.config import KNOBS, Config, coerce
+from deeplab_lib.config import PARAMETERS, Config, coerce
 from deeplab_lib.data.cityscapes import scan
 from deeplab_lib.models import weights
 from deeplab_lib.models.registry import make_model
@@ -41,7 +41,7 @@ def complete(settings):
     for name in settings:
         if name not in DEFAULTS:
             known = f"{did_you_mean(name, DEFAULTS)}; settings: {', '.join(DEFAULTS)}"
-            own = TAKEN.get(name, f"parameters={{{name}: {settings[name]}}}") if name in KNOBS else None
+            own = TAKEN.get(name, f"parameters={{{name}: {settings[name]}}}") if name in PARAMETERS else None
             raise ValueError(f"no setting {name!r}" + (f": a run's own parameter; use {own}" if own else known))
     settings = DEFAULTS | {name: value for name, value in settings.items() if value is not None}
     for name in ("recipes", "losses", "seeds", "models"):
@@ -64,7 +64,7 @@ def complete(settings):
 def _check_parameters(parameters):
     if not isinstance(parameters, dict):
         raise ValueError(f"parameters is {parameters!r}; it must name values: {{epochs: 20}}")
-    check_names(parameters, KNOBS)
+    check_names(parameters, PARAMETERS)
     for name in parameters:
         if name in TAKEN:
             raise ValueError(f"parameters sets {name}; use {TAKEN[name]} instead")
@@ -156,8 +156,8 @@ def label(parameters):
 # -- sharing the machine -----------------------------------------------------------------------------------------
 
 
-def lanes(config):
-    """What each run at a time may see as CUDA_VISIBLE_DEVICES: one lane per `config.gpus` devices; none on a CPU.
+def gpu_slots(config):
+    """What each run at a time may see as CUDA_VISIBLE_DEVICES: one slot per `config.gpus` devices; none on a CPU.
 
     Only devices that are visible here are shared out. `$DEEPLAB_GPUS` states their number instead of PyTorch.
     """
@@ -173,9 +173,9 @@ def lanes(config):
 
 
 def side_by_side(count, config, cores):
-    """`(runs at a time, cores of each)` for `count` runs: one a lane, or on the CPU what cores and memory allow."""
+    """`(runs at a time, cores of each)` for `count` runs: one a slot, or on the CPU what cores and memory allow."""
     memory = psutil.virtual_memory().total / 2**30
-    room = len(lanes(config)) or min(cores // config.gpus, int(memory / MEMORY_GB[config.preset]))
+    room = len(gpu_slots(config)) or min(cores // config.gpus, int(memory / MEMORY_GB[config.preset]))
     at_once = max(1, min(count, cores, room))
     return at_once, max(1, cores // at_once)
 
@@ -244,7 +244,7 @@ def _seconds(config, threads):
     train, val = config.scale.toycity
     if not config.toycity:
         train, val = (len(scan(config.data, split)) for split in (config.split, "val"))
-    model = place(make_model(config.model, output_stride=config.output_stride), config.device, config.automatic)
+    model = to_device(make_model(config.model, output_stride=config.output_stride), config.device, config.fast_paths)
     steps = max(1, train // config.batch_size)  # fewer images than a batch: the run itself will say so
     before = torch.get_num_threads()
     torch.set_num_threads(threads)
@@ -259,13 +259,13 @@ def failures(runs, folder):
     for stem, parameters in runs.items():
         if not finished(folder, stem):
             notebook = Path(folder) / f"{stem}.ipynb"
-            reason = last_words(notebook)
+            reason = describe_failure(notebook)
             yield f"{label(parameters)}: {where(folder, stem, parameters)}" + (f"; {reason}" if reason else "")
             if reason:
                 yield f"    the notebook, as far as it came: {notebook}"
 
 
-def last_words(notebook):
+def describe_failure(notebook):
     """The last line of the traceback in an executed notebook; None where there is no notebook."""
     try:
         cells = json.loads(Path(notebook).read_text(encoding="utf-8"))["cells"]

@@ -1,7 +1,7 @@
 """What the runs left behind, as data: per-epoch tables, final values, and which runs may stand in one table.
 
 A run is `<stem>.csv`, with `<stem>.json` and `<stem>.npz` once it is finished. CSVs that predate this kit (the same
-columns, no JSON, no NPZ) are read too: everything that a CSV alone can tell is told, and `Run.missing` lists the rest.
+columns, no JSON, no NPZ) are read too: everything that a CSV alone can show is read, and `Run.missing` lists the rest.
 """
 
 import csv
@@ -495,7 +495,7 @@ def studies(runs):
     """The runs grouped by what they share, the group with most recipes first.
 
     A run without JSON that is not finished joins the first group: it was trained into the same folder. First stages
-    stand apart, last. What all runs of a group depart in is told once, of the group.
+    stand apart, last. What all runs of a group depart in is said once, of the group.
     """
     groups = {}
     for run in runs:

@@ -22,7 +22,7 @@ from deeplab_lib.study.results import ResultsError, csv_files, read_run, sibling
 NAN = float("nan")
 
 
-def held(path):
+def is_locked(path):
     """Whether a living process holds the lock of the run whose CSV is `path`."""
     lock = sibling(path, ".lock")
     if lock is None:
@@ -44,7 +44,7 @@ def status(folder, planned=()):
     """
     folder = Path(folder)
     rows = [_row(path) for path in (csv_files(folder) if folder.is_dir() else [])]
-    rows += [_started(path) for path in sorted(folder.glob("*.lock")) if not sibling(path, ".csv") and held(path)]
+    rows += [_started(path) for path in sorted(folder.glob("*.lock")) if not sibling(path, ".csv") and is_locked(path)]
     known = {row["run"].lower() for row in rows}
     rows += [_blank(stem) for stem in planned if stem.lower() not in known]
     pace = pd.Series([row["seconds_an_epoch"] for row in rows]).median()
@@ -78,7 +78,7 @@ def _row(path):
     row["seconds_an_epoch"] = float(run.table["Runtime"].tail(3).mean())
     if run.finished:
         return row | {"state": "finished", "seconds_left": 0.0}
-    if held(path):
+    if is_locked(path):
         return row | {"state": "running", "since": max(0.0, time.time() - path.stat().st_mtime)}
     return row | {"state": f"stopped after epoch {run.epoch}"}
 

@@ -1,9 +1,9 @@
 """A toy city: procedural street scenes in perspective, written as Cityscapes files.
 
 All 19 classes occur, and void. Frequent classes are as frequent as in Cityscapes. Rare ones are rare by how seldom they
-occur, not by being tiny, and each scene expects two of `GUESTS` by rotation over its index: any 100 consecutive scenes
-of a split hold every class in at least 8, and all splits follow one distribution. A scene depends on (seed, split,
-index) alone, not on its size in pixels nor on how many scenes there are.
+occur, not by being tiny, and each scene expects two of `RARE_OBJECTS` by rotation over its index: any 100 consecutive
+scenes of a split hold every class in at least 8, and all splits follow one distribution. A scene depends on (seed,
+split, index) alone, not on its size in pixels nor on how many scenes there are.
 """
 
 import json
@@ -29,7 +29,7 @@ CITIES = {
     "test": ("luftschloss", "nirgendorf"),
 }
 COARSE, COARSE_CITIES = "train_extra", ("grobheim", "pauschaldorf", "ungefaehrstadt")
-GUESTS = (
+RARE_OBJECTS = (
     *("truck", "motorcyclist", "wall", "traffic light", "bus", "bicycle stand"),
     *("fence", "train", "cyclist", "verge", "traffic sign", "pedestrians"),
 )
@@ -37,29 +37,29 @@ PARAMETERS_FILE = "toycity.json"
 LEFT, RIGHT = SIDES = (-1, 1)
 
 
-def guests_of(index):
+def rare_objects_of(index):
     """The two rare classes that scene `index` holds for certain; every pair takes its turn."""
-    count = len(GUESTS)
-    return GUESTS[index % count], GUESTS[(index + 1 + index // count % (count - 1)) % count]
+    count = len(RARE_OBJECTS)
+    return RARE_OBJECTS[index % count], RARE_OBJECTS[(index + 1 + index // count % (count - 1)) % count]
 
 
 class Street:
     """A street's cross-section in metres, and what stands on it, collected here to be drawn from far to near."""
 
-    def __init__(self, rng, guests):
+    def __init__(self, rng, rare_objects):
         shift = rng.uniform(-0.4, 0.4)
         self.parking = {side: rng.random() < 0.5 for side in SIDES}
         self.edge = {LEFT: 5.0 + 2.0 * self.parking[LEFT] + shift, RIGHT: 2.1 + 2.0 * self.parking[RIGHT] - shift}
         self.walk = {side: rng.uniform(2.4, 4.2) for side in SIDES}
         self.verge = dict.fromkeys(SIDES, 0.0)
-        if "verge" in guests:
-            self.verge[guests["verge"]] = rng.uniform(2.0, 3.2)
+        if "verge" in rare_objects:
+            self.verge[rare_objects["verge"]] = rng.uniform(2.0, 3.2)
         elif rng.random() < 0.15:
             self.verge[rng.choice(SIDES)] = rng.uniform(1.0, 2.0)
         self.lane = {"own": shift, "oncoming": shift - 3.4}
-        self.ahead = {"own": rng.uniform(9, 22), "oncoming": rng.uniform(8, 20)}  # first car; guests push it back
+        self.ahead = {"own": rng.uniform(9, 22), "oncoming": rng.uniform(8, 20)}  # first car; rare objects push it back
         self.clear = {LEFT: rng.uniform(5, 12), RIGHT: rng.uniform(4, 10)}  # first thing at the kerb, likewise
-        self.rails = "train" in guests or rng.random() < 0.08
+        self.rails = "train" in rare_objects or rng.random() < 0.08
         self.things = []
 
     def line(self, side):
@@ -140,10 +140,10 @@ def paint_skyline(canvas, rng):
         x += wide
 
 
-def paint_row(canvas, rng, street, side, guests):
+def paint_row(canvas, rng, street, side, rare_objects):
     """One side of the street from far to near: houses, parks, walls, fences and the mouths of side streets."""
     walled, fenced = partial(things.garden, boundary=things.wall), partial(things.garden, boundary=things.fence)
-    wanted = [plot for name, plot in (("wall", walled), ("fence", fenced)) if guests.get(name) == side]
+    wanted = [plot for name, plot in (("wall", walled), ("fence", fenced)) if rare_objects.get(name) == side]
     line, z, plots = street.line(side), rng.uniform(-4, 6), []
     while z < 115:
         length = rng.uniform(9, 19)
@@ -165,19 +165,19 @@ def within(rng, x, nearest, farthest):
     return max(rng.uniform(nearest, farthest), abs(x) * 2.3 + 0.8)
 
 
-def place_large_guests(rng, street, guests):
+def place_large_rare_objects(rng, street, rare_objects):
     """Truck, bus and tram, each in a lane of its own and first in it; the tram keeps to its rails."""
     drawings = {"train": things.tram, "truck": things.truck, "bus": things.bus}
-    lanes = ["oncoming", "own"] if "train" in guests or rng.random() < 0.5 else ["own", "oncoming"]
-    for draw in (draw for name, draw in drawings.items() if name in guests):
+    lanes = ["oncoming", "own"] if "train" in rare_objects or rng.random() < 0.5 else ["own", "oncoming"]
+    for draw in (draw for name, draw in drawings.items() if name in rare_objects):
         lane, z = lanes.pop(0), rng.uniform(13, 26)
         street.put(draw, street.lane[lane], z, lane == "oncoming")
         street.ahead[lane] = z + 30
 
 
-def place_small_guests(rng, street, guests):
+def place_small_rare_objects(rng, street, rare_objects):
     """Riders, lights, signs, parked two-wheelers and pedestrians, where nothing hides them."""
-    for name, side in guests.items():
+    for name, side in rare_objects.items():
         kerb = side * (street.edge[side] + rng.uniform(0.5, 0.9))
         if name in ("motorcyclist", "cyclist"):
             lane, shift = ("own", rng.uniform(0.2, 1.3)) if side == RIGHT else ("oncoming", rng.uniform(0.4, 1.6))
@@ -257,17 +257,17 @@ def scene(seed, split, index, size):
         The picture, uint8 `(H, W, 3)`, and its Cityscapes label ids, uint8 `(H, W)`.
     """
     rng = random.Random(f"toycity {VERSION} {seed} {split} {index}")
-    guests = {name: rng.choice(SIDES) for name in guests_of(index)}
-    canvas, street = Canvas(size, rng), Street(rng, guests)
+    rare_objects = {name: rng.choice(SIDES) for name in rare_objects_of(index)}
+    canvas, street = Canvas(size, rng), Street(rng, rare_objects)
     paint_ground(canvas, rng, street)
     paint_markings(canvas, rng, street)
-    if rng.random() < 0.25 or "traffic light" in guests:
+    if rng.random() < 0.25 or "traffic light" in rare_objects:
         paint_crossing(canvas, rng, street)
     paint_skyline(canvas, rng)
     for side in SIDES:
-        paint_row(canvas, rng, street, side, guests)
-    place_large_guests(rng, street, guests)
-    place_small_guests(rng, street, guests)
+        paint_row(canvas, rng, street, side, rare_objects)
+    place_large_rare_objects(rng, street, rare_objects)
+    place_small_rare_objects(rng, street, rare_objects)
     place_traffic(rng, street)
     place_pavement(rng, street)
     street.draw_things(canvas, rng)
@@ -331,8 +331,8 @@ def check(root, parameters):
 def write(root, train, val, test=0, size=(128, 256), seed=0, workers=1):
     """Write a toy city in Cityscapes' layout, whole or not at all; if it is there already, do nothing.
 
-    Any 100 consecutive scenes of a split hold every class in at least 8 of them (see `GUESTS`). The annotations of
-    `test` are real too.
+    Any 100 consecutive scenes of a split hold every class in at least 8 of them (see `RARE_OBJECTS`). The annotations
+    of `test` are real too.
 
     Args:
         root: folder to create: `leftImg8bit/<split>/<city>/`, `gtFine/<split>/<city>/` and `toycity.json`.

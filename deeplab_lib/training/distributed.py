@@ -59,7 +59,7 @@ def from_first(function, *args):
     """`function(*args)`, called in the first process alone; its result in all, so that all take the same way."""
     result = [function(*args) if rank() == 0 else None]
     if size() > 1:
-        with talking():
+        with rethrow():
             dist.broadcast_object_list(result, src=0)
     return result[0]
 
@@ -72,23 +72,23 @@ def share(numbers, parts=1):
     return [item for start in starts for item in numbers[start : start + own]]
 
 
-def deal(batches):
+def scatter(batches):
     """This process's batches, dealt one by one.
 
-    Everyone gets as many, so that all stay in step: who would go short repeats the last one; see `collect`.
+    Everyone gets as many, so that all stay in step: who would go short repeats the last one; see `gather_results`.
     """
     rounds = range(rank(), size() * -(-len(batches) // size()), size())
     return [batches[min(number, len(batches) - 1)] for number in rounds]
 
 
-def collect(results, count):
+def gather_results(results, count):
     """The results of all `count` dealt batches, in the batches' order, from everyone's own; repeats are left out."""
     if size() == 1:
         return results
-    hands = [None] * size()
-    with talking():
-        dist.all_gather_object(hands, results)
-    return [result for turn in zip(*hands, strict=True) for result in turn][:count]
+    per_rank = [None] * size()
+    with rethrow():
+        dist.all_gather_object(per_rank, results)
+    return [result for turn in zip(*per_rank, strict=True) for result in turn][:count]
 
 
 def gather(tensor):
@@ -96,7 +96,7 @@ def gather(tensor):
     if size() == 1:
         return tensor
     shares = [torch.empty_like(tensor, memory_format=torch.contiguous_format) for _ in range(size())]
-    with talking():
+    with rethrow():
         dist.all_gather(shares, tensor.detach().contiguous())
     shares[rank()] = tensor
     return torch.cat(shares)
@@ -112,7 +112,7 @@ def sum_gradients(model):
     if size() == 1 or not gradients:
         return
     flat = torch.cat([gradient.reshape(-1) for gradient in gradients])
-    with talking():
+    with rethrow():
         dist.all_reduce(flat)
     for gradient, total in zip(gradients, flat.split([gradient.numel() for gradient in gradients]), strict=True):
         gradient.copy_(total.view(gradient.shape))
@@ -123,23 +123,23 @@ def synchronize_batch_norm(model):
     return model.synchronized() if size() > 1 and model.bn == "train" else model
 
 
-def agree(stop):
+def sync_stop(stop):
     """Let a stop that any process was asked for be known to all; every process must call this at the same step."""
     if size() > 1:
-        number = torch.tensor(signal.Signals[stop.asked] if stop.asked else 0)
-        with talking():
+        number = torch.tensor(signal.Signals[stop.requested] if stop.requested else 0)
+        with rethrow():
             dist.all_reduce(number, dist.ReduceOp.MAX)
-        stop.asked = signal.Signals(number.item()).name if number else None
+        stop.requested = signal.Signals(number.item()).name if number else None
     return stop
 
 
 def wait():
     """Wait until every process is here."""
-    agree(Stop())
+    sync_stop(Stop())
 
 
 @contextmanager
-def talking():
+def rethrow():
     """Tell an exchange that failed because another process is gone by its own name."""
     try:
         yield
@@ -156,7 +156,7 @@ def launch(config, function, args, stop):
     """Call `function(*args, stop)` here or, with `config.gpus` above 1, in as many new processes.
 
     `function` must be importable and `args` must pickle. What one process raises is raised here; a process that was
-    killed, or a stop, is told as `RunStopped`. No process is left behind.
+    killed, or a stop, is raised as `RunStopped`. No process is left behind.
     """
     if config.gpus == 1:
         return function(*args, stop)
@@ -185,9 +185,9 @@ def launch(config, function, args, stop):
             logs_specs=DefaultLogsSpecs(log_dir=folder),
         )
         try:
-            elastic_launch(setting, work)(folder, setup, function, args, stop.asked)
+            elastic_launch(setting, work)(folder, setup, function, args, stop.requested)
         except ChildFailedError as ended:
-            raise_cause(folder, config.gpus, last_words(folder, ended))
+            raise_cause(folder, config.gpus, describe_failure(folder, ended))
         except SignalException as ended:
             raise_cause(folder, config.gpus, f"stopped by {signal.Signals(ended.sigval).name}")
 
@@ -198,7 +198,7 @@ def check_guarded():
         raise RuntimeError('a script that trains must guard its call of fit: put it under if __name__ == "__main__":')
 
 
-def work(folder, setup, function, args, asked):
+def work(folder, setup, function, args, requested):
     """What each process does: join the others, then call `function`; leave word of an error in `folder`."""
     threading.Thread(target=end_with_parent, daemon=True).start()
     device, threads, start_method = setup
@@ -212,7 +212,7 @@ def work(folder, setup, function, args, asked):
     else:
         backend = "gloo"
     with Stop.listening(patient=True) as stop:
-        stop.asked = asked
+        stop.requested = requested
         try:
             dist.init_process_group(backend)
             function(*args, stop)
@@ -258,7 +258,7 @@ class ProcessTraceback(Exception):
     """Carries the traceback of another process, so that it is shown with the error."""
 
 
-def last_words(folder, failed):
+def describe_failure(folder, failed):
     """Which process ended without a word, and how, as far as the launcher knows."""
     number, failure = next(iter(failed.failures.items()))
     if failure.exitcode < 0:

@@ -30,30 +30,30 @@ class Evaluation:
 
 @torch.inference_mode()
 def evaluate(run, full=False):
-    """Evaluate `run.tested` on `run.data.val` in batches of the training's size; see `Evaluation`.
+    """Evaluate `run.eval_model` on `run.data.val` in batches of the training's size; see `Evaluation`.
 
     Logits are upsampled to the labels, never the labels resized. The loss terms are computed on the grid,
     whatever finer labels or further scales the training sees, batch by batch, and averaged over the images. Several
     processes share the batches; all get the whole result.
     """
-    model, batches, count = run.tested.eval(), run.validation_batches(), len(run.data.val)
+    model, batches, count = run.eval_model.eval(), run.validation_batches(), len(run.data.val)
     kept = np.linspace(0, count - 1, min(count, KEPT_PREDICTIONS)).astype(int).tolist() if full else []
     results = []
-    for indices, images, labels in run.loader(run.data.val, distributed.deal(batches)):
+    for indices, images, labels in run.loader(run.data.val, distributed.scatter(batches)):
         views = run.views(images)
         terms = run.validation_loss.terms(views.plain, model.subsample(labels, views.plain.shape[-2:]))
-        guess = views.guess(run.config.size)
+        prediction = views.predict(run.config.size)
         result = {"losses": torch.stack(list(terms.values())).to(devices.precise(run.device)) * len(indices)}
-        result["confusion"] = confusion_per_image(labels, guess)
+        result["confusion"] = confusion_per_image(labels, prediction)
         if full:
-            result["boundary"] = boundary_f(labels, guess).float()
-            result["predictions"] = guess[[i for i, index in enumerate(indices) if index in kept]].byte().cpu()
+            result["boundary"] = boundary_f(labels, prediction).float()
+            result["predictions"] = prediction[[i for i, index in enumerate(indices) if index in kept]].byte().cpu()
             result["native"] = native_confusion(run, views, indices)
         results.append(result)
-        run.watch("validate", run)
-        distributed.agree(run.stop).check()
+        run.callback("validate", run)
+        distributed.sync_stop(run.stop).check()
     results = [{name: value.cpu() for name, value in result.items()} for result in results]
-    return summed_up(distributed.collect(results, len(batches)), list(terms), count, kept, run.data.native)
+    return summed_up(distributed.gather_results(results, len(batches)), list(terms), count, kept, run.data.native)
 
 
 def summed_up(results, names, count, kept, native):
@@ -76,6 +76,6 @@ def native_confusion(run, views, indices):
         return total
     for place, index in enumerate(indices):
         labels = torch.from_numpy(run.data.val.full_labels(index)).to(views.plain.device)[None]
-        guess = views.guess(labels.shape[-2:], slice(place, place + 1))
-        total = total + confusion_per_image(labels, guess)[0]
+        prediction = views.predict(labels.shape[-2:], slice(place, place + 1))
+        total = total + confusion_per_image(labels, prediction)[0]
     return total

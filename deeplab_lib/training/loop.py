@@ -16,18 +16,18 @@ from deeplab_lib.common import devices
 from deeplab_lib.common.errors import (
     RunStopped,
     Stop,
-    StopAsked,
+    StopRequested,
     is_disk_trouble,
     is_out_of_memory,
     is_out_of_shared_memory,
     leave_signals,
     memory_advice,
-    plainly,
+    short_traceback,
 )
 from deeplab_lib.common.files import file_sha256, jsonable, read_json, write_json
 from deeplab_lib.common.seeds import key
 from deeplab_lib.data import augment
-from deeplab_lib.data.cityscapes import TOLD_BY
+from deeplab_lib.data.cityscapes import IDENTIFIED_BY
 from deeplab_lib.data.dataset import check_data, prepare_data
 from deeplab_lib.losses import CrossEntropyLoss, WeightedLoss, make_loss
 from deeplab_lib.metrics import ConfusionMatrix
@@ -48,22 +48,22 @@ def quiet(event, run):
     """Show nothing."""
 
 
-def fit(config, watch=quiet):
+def fit(config, callback=quiet):
     """Train the run of `config`, or continue it, or find it finished; returns the path of its JSON.
 
-    watch: called as `watch(event, run)`, event being "start", "step", "validate", "epoch" or "finish"; with several
-    processes in the first of them, whither it is pickled.
+    callback: called as `callback(event, run)`, event being "start", "step", "validate", "epoch" or "finish"; with
+    several processes in the first of them, to which it is pickled.
     Raises ValueError for wrong input before anything is trained and RunStopped when the run is cut short.
     """
-    return complete(config, watch)[0]
+    return complete(config, callback)[0]
 
 
-def complete(config, watch):
+def complete(config, callback):
     """What `fit` does; returns its path, and the name of a signal that came too late to cut this run short, if any."""
     distributed.check_guarded()
     late, files = None, RunFiles(Path(config.out_dir), config.stem)
     with checkpoint.run_lock(files):
-        pretrained = weights.resolve(starting_weights(config, watch), config.model)
+        pretrained = weights.resolve(starting_weights(config, callback), config.model)
         data = prepare_data(config, pretrained.normalization)
         identity = identify(config, data, pretrained)
         if not config.resume:  # once everything else has been found in order
@@ -71,14 +71,14 @@ def complete(config, watch):
         summary = read_json(files.path(".json"))
         if summary is None:
             with Stop.listening() as stop:
-                distributed.launch(config, train_run, (config, files, data, pretrained, identity, watch), stop)
-            late = stop.asked
+                distributed.launch(config, train_run, (config, files, data, pretrained, identity, callback), stop)
+            late = stop.requested
         else:
             refuse_changes(files, summary.get("identity", {}), identity)
     return files.path(".json"), late
 
 
-def starting_weights(config, watch):
+def starting_weights(config, callback):
     """What the run of `config` starts from: `pretrained`, or the best weights of its first stage, trained if need be.
 
     The stage is a run of its own with its own files, which continues like any other.
@@ -87,7 +87,7 @@ def starting_weights(config, watch):
     if first is None:
         return config.pretrained
     check_data(config)
-    path, late = complete(first, watch)
+    path, late = complete(first, callback)
     if late:
         raise RunStopped(f"stopped by {late} between the two stages; the first is complete; run it again to continue")
     return path.with_suffix(".best.pt")
@@ -96,7 +96,7 @@ def starting_weights(config, watch):
 def train_run(*parts):
     """Make a `Run` of its parts and bring it to its end: what every process of a run does."""
     run = Run(*parts)
-    with run.told():
+    with run.explain_errors():
         run.restore()
         run.train()
         run.finish()
@@ -108,32 +108,32 @@ class Run:
     With several processes each has one, alike in all but the images it computes on; the first writes and shows.
     """
 
-    def __init__(self, config, files, data, pretrained, identity, watch, stop):
+    def __init__(self, config, files, data, pretrained, identity, callback, stop):
         self.config, self.files, self.data, self.identity = config, files, data, identity
-        self.pretrained, self.stop, self.watch = pretrained, stop, self.aside(first_only(watch))
+        self.pretrained, self.stop, self.callback = pretrained, stop, self.untimed(first_only(callback))
         self.device = torch.device(config.device)
-        self.choices = config.automatic
-        devices.set_up(config.device, self.choices, config.deterministic)
+        self.fast_paths = config.fast_paths
+        devices.set_up(config.device, self.fast_paths, config.deterministic)
         self.loss, self.validation_loss = make_loss(config.expression), with_ce(make_loss(config.expression))
         for loss in (self.loss, self.validation_loss):
             loss.set_class_counts(data.class_counts)
         self.steps_per_epoch = len(data.train) // config.batch_size
-        self.plan = config.poly(self.steps_per_epoch)
+        self.schedule = config.poly(self.steps_per_epoch)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(key(config.seed, "weights"))
             options = {"bn": config.bn, "output_stride": config.output_stride}
             self.model = make_model(config.model, stride_in=pretrained.stride_in, **options)
         self.weights = weights.load_pretrained(self.model, pretrained.path) if pretrained.path else None
         self.model = distributed.synchronize_batch_norm(self.model)
-        devices.place(self.model, self.device, self.choices)
-        self.optimizer = make_optimizer(self.model, config.lr, fused="fused" in self.choices)
+        devices.to_device(self.model, self.device, self.fast_paths)
+        self.optimizer = make_optimizer(self.model, config.lr, fused="fused" in self.fast_paths)
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=config.amp == "fp16")
         self.average = Average(self.model, config.ema) if config.ema else None
-        self.unchecked = None
+        self.pending_check = None
         self.history, self.sessions, self.best = [], [], {"epoch": 0, "val_mIoU": -1.0}
         self.warnings = [pretrained.warning] if pretrained.warning else []
-        if self.plan.warmup_steps >= self.plan.total_steps:
-            steps = f"{self.plan.warmup_steps} steps, the whole training {self.plan.total_steps}"
+        if self.schedule.warmup_steps >= self.schedule.total_steps:
+            steps = f"{self.schedule.warmup_steps} steps, the whole training {self.schedule.total_steps}"
             self.warnings.append(f"the warm-up takes {steps}: the initial learning rate is never reached")
         devices.forget_peak_memory(self.device)
         self.start_epoch(1)
@@ -142,15 +142,15 @@ class Run:
 
     def train(self):
         """Train every epoch that is left, validating and recording after each."""
-        self.watch("start", self)
+        self.callback("start", self)
         if self.config.compile:
-            passes = self.config.accumulate * (self.plan.total_steps - self.step)
+            passes = self.config.accumulate * (self.schedule.total_steps - self.step)
             pace.compile_if_worth(self.config, self.model, passes)
         while self.epoch <= self.config.epochs:
             self.train_epoch()
             self.evaluation = evaluate(self, full=self.epoch == self.config.epochs)
             self.close_epoch()
-            self.watch("epoch", self)
+            self.callback("epoch", self)
         pace.leave_compiled(self.model)
         if not distributed.from_first(readable_npz, self):  # lost between the last epoch and the summary
             self.evaluation = evaluate(self, full=True)
@@ -162,23 +162,23 @@ class Run:
         dataset = augment.augmented(self.data, self.config, self.epoch)
         batches = self.training_batches()[self.step_in_epoch :]
         for indices, images, labels in self.loader(dataset, batches, self.own_share):
-            self.follow_plan(self.step)
+            self.apply_schedule(self.step)
             self.optimize(images, labels, indices)
             self.step_in_epoch += 1
-            self.watch("step", self)
+            self.callback("step", self)
             if time.monotonic() - self.saved_at > 60 * self.config.checkpoint_minutes:
                 self.save()
-            distributed.agree(self.stop).check()
-        self.settle()
+            distributed.sync_stop(self.stop).check()
+        self.check_pending()
         self.training_seconds = self.training_seconds or self.elapsed()  # known, if validation was cut short
 
-    def follow_plan(self, step):
+    def apply_schedule(self, step):
         """Set learning rate, loss weights, frozen parts and the seed of dropout to what belongs to `step`."""
         for group in self.optimizer.param_groups:
-            group["lr"] = self.plan.lr(step) * group["factor"]
-        self.loss.weights = self.plan.weights(step)
-        if self.model.frozen != self.plan.frozen(step):
-            self.model.freeze(self.plan.frozen(step))
+            group["lr"] = self.schedule.lr(step) * group["factor"]
+        self.loss.weights = self.schedule.weights(step)
+        if self.model.frozen != self.schedule.frozen(step):
+            self.model.freeze(self.schedule.frozen(step))
         torch.manual_seed(key(self.config.seed, "step", step))
 
     def optimize(self, images, labels, indices):
@@ -206,7 +206,7 @@ class Run:
         self.optimizer.zero_grad(set_to_none=True)
         if self.average:
             self.average.update(self.model, self.step)
-        self.tally += self.tallied(terms)
+        self.loss_sums += self.step_losses(terms)
 
     def close_epoch(self):
         """Record the epoch: best weights, checkpoint, then the CSV, each whole."""
@@ -230,7 +230,7 @@ class Run:
         self.saved_at = time.monotonic()
         self.clock_start = self.saved_at - seconds
         empty = torch.zeros(2 * terms + 1)
-        self.tally = (empty if tally is None else tally).to(self.device, devices.precise(self.device))
+        self.loss_sums = (empty if tally is None else tally).to(self.device, devices.precise(self.device))
         self.confusion = ConfusionMatrix(matrix=confusion)
 
     @property
@@ -238,12 +238,12 @@ class Run:
         """Optimiser steps taken since the run began."""
         return (self.epoch - 1) * self.steps_per_epoch + self.step_in_epoch
 
-    def aside(self, watch):
-        """`watch`, so that what it takes is no part of an epoch's time."""
+    def untimed(self, callback):
+        """`callback`, so that what it takes is no part of an epoch's time."""
 
         def watched(event, run):
             begun = time.monotonic()
-            watch(event, run)
+            callback(event, run)
             self.clock_start += time.monotonic() - begun
 
         return watched
@@ -253,21 +253,21 @@ class Run:
         return time.monotonic() - self.clock_start
 
     @property
-    def tested(self):
+    def eval_model(self):
         """The network that is validated and kept: the average of the trained one's weights, if there is one."""
         return self.average.model if self.average else self.model
 
-    def scores(self, images, model=None):
+    def grid_logits(self, images, model=None):
         """Grid logits `(N, C, h, w)` of `model` (None: the one in training), computed in the run's mixed precision.
 
         They leave it as float32: what follows, interpolation and its gradient first, would lose what it adds up.
         """
         with devices.autocast(self.device, self.config.amp):
-            return (model or self.model).scores(images).float()
+            return (model or self.model).grid_logits(images).float()
 
     def views(self, images):
         """What the tested network, put into eval mode before, says of `images (N, 3, H, W)` in every view of `tta`."""
-        return Views(self.tested, lambda seen: self.scores(seen, self.tested), images, self.config.tta)
+        return Views(self.eval_model, lambda seen: self.grid_logits(seen, self.eval_model), images, self.config.tta)
 
     def supervised(self, images):
         """Logits that the loss sees, a list of `(N, C, h, w)`, those of the whole batch's images as they are first.
@@ -276,9 +276,9 @@ class Run:
         other scales and the maximum of all, each to be held against the same labels (DeepLab, TPAMI 2018, section 4.1).
         """
         stride, seen = self.config.label_stride, training_views(images, self.config.multiscale, self.model.stride)
-        plain, *rescaled = (distributed.gather(self.scores(view)) for view in seen)
+        plain, *rescaled = (distributed.gather(self.grid_logits(view)) for view in seen)
         views = [self.model.finer(plain, stride) if stride else plain]
-        views += [self.model.upsample(scores, views[0].shape[-2:]) for scores in rescaled]
+        views += [self.model.upsample(logits, views[0].shape[-2:]) for logits in rescaled]
         return [*views, torch.stack(views).amax(0)] if rescaled else views
 
     def training_batches(self):
@@ -298,18 +298,18 @@ class Run:
 
     def loader(self, dataset, batches, chosen=list):
         """Yield `(numbers, images, labels)` per batch of image numbers, on the device; images of `chosen(numbers)`."""
-        sampler, pinned = [chosen(numbers) for numbers in batches], "pinned" in self.choices
+        sampler, pinned = [chosen(numbers) for numbers in batches], "pinned" in self.fast_paths
         options = {"num_workers": self.config.workers, "worker_init_fn": leave_signals, "pin_memory": pinned}
         loader = torch.utils.data.DataLoader(dataset, batch_sampler=sampler, **options)
-        stored = devices.memory_format(self.choices)
+        stored = devices.memory_format(self.fast_paths)
         for numbers, (images, labels) in zip(batches, loader, strict=True):
             images = images.to(self.device, memory_format=stored, non_blocking=pinned)
             yield numbers, images, labels.to(self.device, non_blocking=pinned)
 
-    def tallied(self, terms):
+    def step_losses(self, terms):
         """Raw terms, weighted terms and their total, to be averaged over the epoch's steps."""
         weighted = torch.stack([terms[i] * self.loss.weights[name] for i, name in enumerate(self.loss.losses)])
-        return torch.cat([terms, weighted, weighted.sum()[None]]).to(self.tally.dtype)
+        return torch.cat([terms, weighted, weighted.sum()[None]]).to(self.loss_sums.dtype)
 
     def check_finite(self, terms, indices):
         """Stop before the weights are touched if a loss term is not a finite number.
@@ -318,13 +318,13 @@ class Run:
         """
         waiting = devices.Copy(terms), indices, self.step_in_epoch + 1
         if self.device.type == "cuda":
-            waiting, self.unchecked = self.unchecked, waiting
+            waiting, self.pending_check = self.pending_check, waiting
         if waiting:
             self.refuse_not_finite(*waiting)
 
-    def settle(self):
+    def check_pending(self):
         """Check the step that still waits for it, if one does."""
-        waiting, self.unchecked = self.unchecked, None
+        waiting, self.pending_check = self.pending_check, None
         if waiting:
             self.refuse_not_finite(*waiting)
 
@@ -343,8 +343,8 @@ class Run:
         """The epoch as a row of the CSV, columns in their fixed order."""
         result, seconds, last = self.evaluation, self.elapsed(), self.step - 1
         counts = ConfusionMatrix(matrix=torch.from_numpy(result.confusion.sum(0)))
-        names, mean = list(self.loss.losses), (self.tally / self.steps_per_epoch).tolist()
-        row = {"epoch": self.epoch, "lr": self.plan.lr(last), "train_loss": mean[-1]}
+        names, mean = list(self.loss.losses), (self.loss_sums / self.steps_per_epoch).tolist()
+        row = {"epoch": self.epoch, "lr": self.schedule.lr(last), "train_loss": mean[-1]}
         row["val_loss"] = sum(self.loss.weights[name] * result.losses[name] for name in names)
         row |= {"train_mIoU": self.confusion.miou(), "val_mIoU": counts.miou()}
         row |= record.percent_columns("train", self.confusion.iou()) | record.percent_columns("val", counts.iou())
@@ -353,7 +353,7 @@ class Run:
         row |= {f"loss_{name}": value for name, value in zip(names, mean, strict=False)}
         row |= {f"weighted_{name}": value for name, value in zip(names, mean[len(names) :], strict=False)}
         row |= {f"weight_{name}": self.loss.weights[name] for name in names}
-        row |= {"power": self.plan.power(last), "trainable_parameters": count_parameters(self.model)[1]}
+        row |= {"power": self.schedule.power(last), "trainable_parameters": count_parameters(self.model)[1]}
         row["images_per_s"] = round(self.steps_per_epoch * self.config.batch_size / self.training_seconds, 3)
         return row | {"peak_memory_MB": round(devices.peak_memory_mb(self.config.device), 1)}
 
@@ -362,13 +362,13 @@ class Run:
     @first_only
     def save(self, reason="running"):
         """Write the checkpoint: everything a later session needs to go on exactly from here."""
-        self.settle()
+        self.check_pending()
         self.sessions[-1] |= {"ended": record.now(), "reason": reason}
         state = {name: getattr(self, name) for name in ("identity", "history", "sessions", "warnings", "best")}
         state |= {name: part.state_dict() for name, part in self.moving_parts().items()}
         state["weights"] = self.pretrained.as_dict()  # for whoever starts another run from this file
         state["position"] = {"epoch": self.epoch, "step": self.step_in_epoch, "seconds": self.elapsed()}
-        state["position"] |= {"tally": self.tally.cpu(), "confusion": self.confusion.counts.cpu()}
+        state["position"] |= {"tally": self.loss_sums.cpu(), "confusion": self.confusion.counts.cpu()}
         state["position"]["training_seconds"] = self.training_seconds
         checkpoint.save(self.files.path(".pt"), state, keep=self.files.path(".previous.pt"))
         self.saved_at = time.monotonic()
@@ -403,13 +403,13 @@ class Run:
                 if state[name]:  # a scaler that was not in use leaves nothing
                     part.load_state_dict(state[name])
             for group in self.optimizer.param_groups:
-                group["fused"] = "fused" in self.choices
+                group["fused"] = "fused" in self.fast_paths
             lay_out_momentum(self.optimizer)
             self.history, self.sessions, self.best = state["history"], state["sessions"], state["best"]
             self.warnings = list(dict.fromkeys(state["warnings"] + self.warnings))
             self.start_epoch(**state["position"])
             # There may be no step left in this epoch, or at all, to set what validation and summary report.
-            self.follow_plan(max(self.step - 1, 0))
+            self.apply_schedule(max(self.step - 1, 0))
             self.note_continuation()
         elif (problems or self.files.path(".csv").exists()) and (aside := first_only(self.files.move_aside)()):
             self.warnings.append(f"files of {self.files.stem} without a usable checkpoint are kept as {aside}.*")
@@ -430,17 +430,19 @@ class Run:
         return f"the last good state is in {path}" if path.exists() else "nothing had been saved yet"
 
     @contextmanager
-    def told(self):
+    def explain_errors(self):
         """Turn what ends a run early into one `RunStopped` that says what to do."""
         where = lambda: f"epoch {self.epoch}, step {self.step_in_epoch}"  # noqa: E731
         again = "run it again" + ("" if self.config.resume else " with resume=True")
         try:
             try:
                 yield
-            except StopAsked as asked:
-                self.save(reason=f"interrupted by {asked}")
+            except StopRequested as request:
+                self.save(reason=f"interrupted by {request}")
                 distributed.wait()
-                raise RunStopped(f"stopped by {asked} at {where()}; {self.last_good()}; {again} to continue") from None
+                raise RunStopped(
+                    f"stopped by {request} at {where()}; {self.last_good()}; {again} to continue"
+                ) from None
         except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
             if is_out_of_shared_memory(error):
                 way = "give the container more of it (docker run --shm-size=2g), or set workers=0"
@@ -465,19 +467,19 @@ class Run:
         """Write the summary JSON, last and once: its presence says that the run is complete."""
         self.save(reason="finished")
         write_json(self.files.path(".json"), summarize(self))
-        self.watch("finish", self)
+        self.callback("finish", self)
 
 
 def identify(config, data, pretrained):
     """All that decides a run's numbers; two sessions of one run must agree in it."""
     source = file_sha256(pretrained.path) if pretrained.path else "from scratch"
-    # Weights are told by their content, not by where they lie.
-    knobs = {name: value for name, value in config.result_dict().items() if name != "pretrained"}
-    told = {"dataset": data.about["fingerprint"], "dataset_told_by": TOLD_BY}
-    return jsonable(knobs | told | {"weights": source})
+    # Weights are identified by their content, not by where they lie.
+    parameters = {name: value for name, value in config.result_dict().items() if name != "pretrained"}
+    dataset = {"dataset": data.about["fingerprint"], "dataset_told_by": IDENTIFIED_BY}
+    return jsonable(parameters | dataset | {"weights": source})
 
 
-@plainly
+@short_traceback
 def refuse_changes(files, old, new):
     """Raise ValueError, naming each difference, when a run on disk is not the one asked for."""
     if changed := record.differences(old, new):

@@ -21,9 +21,9 @@ def epoch_seconds(config, model, steps, validated):
     with put_back(model):
         per_image = pass_seconds(config, model, images) / len(images) / config.gpus
     trained = sum(seen.numel() for seen in training_views(images, config.multiscale, model.stride)) / images.numel()
-    tested = sum(scale**2 for scale, _ in VIEWS[config.tta])
+    eval_views = sum(scale**2 for scale, _ in VIEWS[config.tta])
     forward = per_image / 3 / trained  # a forward pass is about a third of a step
-    return steps * config.batch_size * per_image + validated * forward * tested
+    return steps * config.batch_size * per_image + validated * forward * eval_views
 
 
 def compile_if_worth(config, model, passes, say=print):
@@ -35,21 +35,21 @@ def compile_if_worth(config, model, passes, say=print):
     model.train()
     with put_back(model):
         plain = pass_seconds(config, model, images)
-        model.scores = torch.compile(model.scores, dynamic=False)
+        model.grid_logits = torch.compile(model.grid_logits, dynamic=False)
         cost = pass_seconds(config, model, images, times=1)
         saved = plain - pass_seconds(config, model, images)
     # Decided by one process, or some would go on compiled and others not.
     say, (cost, saved) = distributed.first_only(say), distributed.from_first(lambda: (cost, saved))
-    told = f"compiling took {cost:.0f} s and saves {1000 * saved:.1f} of {1000 * plain:.1f} ms a pass"
+    cost_text = f"compiling took {cost:.0f} s and saves {1000 * saved:.1f} of {1000 * plain:.1f} ms a pass"
     if saved > 0:
-        say(f"{told}: paid back after {cost / saved:,.0f} of {passes:,} passes")
+        say(f"{cost_text}: paid back after {cost / saved:,.0f} of {passes:,} passes")
     else:
         leave_compiled(model)
-        say(f"{told}: the network is used uncompiled")
+        say(f"{cost_text}: the network is used uncompiled")
 
 
 def leave_compiled(model):
-    """Go back to the network's own `scores`; a compiled one would be in the way of copies of the network."""
+    """Go back to the network's own `grid_logits`; a compiled one would be in the way of copies of the network."""
     vars(model).pop("scores", None)
 
 
@@ -70,8 +70,8 @@ def pass_seconds(config, model, images, times=3):
     for _ in range(times):
         start = time.monotonic()
         with devices.autocast(config.device, config.amp):
-            scores = [model.scores(seen) for seen in training_views(images, config.multiscale, model.stride)]
-        sum(seen.float().mean() for seen in scores).backward()
+            logits = [model.grid_logits(seen) for seen in training_views(images, config.multiscale, model.stride)]
+        sum(seen.float().mean() for seen in logits).backward()
         synchronize()
         seconds.append(time.monotonic() - start)
         model.zero_grad(set_to_none=True)
@@ -82,4 +82,4 @@ def trial_batch(config):
     """Random images `(N, 3, H, W)` as one process of the run gets them at a time."""
     micro = config.batch_size // config.accumulate // config.gpus
     images = torch.randn(micro, 3, *config.size, device=config.device)
-    return images.to(memory_format=devices.memory_format(config.automatic))
+    return images.to(memory_format=devices.memory_format(config.fast_paths))

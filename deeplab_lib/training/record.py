@@ -54,7 +54,7 @@ def session(config, from_epoch):
         "device": config.device,
         "device_name": device_name(config.device),
         "amp": config.amp,
-        "choices": list(config.automatic),
+        "choices": list(config.fast_paths),
         "gpus": config.gpus,
         "workers": config.workers,
         "threads": torch.get_num_threads(),

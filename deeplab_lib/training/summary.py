@@ -18,7 +18,7 @@ from deeplab_lib.training import record
 def best_state(run):
     """What `.best.pt` holds: the weights, and what is needed to use them."""
     about = {"config": run.config.as_dict(), "best": run.best, "weights": run.pretrained.as_dict()}
-    return {"model": run.tested.state_dict(), **about}
+    return {"model": run.eval_model.state_dict(), **about}
 
 
 def write_npz(run):
@@ -42,8 +42,12 @@ def readable_npz(run):
 
 def summarize(run):
     """The run's summary, for its JSON; `runs/README.md` explains the keys."""
-    config, plan = run.config, run.config.plan
-    resolved = {"power": plan.power, "warmup_steps": run.plan.warmup_steps, "recipe_warmup_steps": plan.warmup_steps}
+    config, plan = run.config, run.config.schedule_recipe
+    resolved = {
+        "power": plan.power,
+        "warmup_steps": run.schedule.warmup_steps,
+        "recipe_warmup_steps": plan.warmup_steps,
+    }
     resolved |= {"lr_factor": config.scale.lr_factor, "steps_per_epoch": run.steps_per_epoch}
     scratch = {"source": "none (from scratch)", "matched": 0}
     return {
@@ -80,8 +84,8 @@ def first_stage(config):
 
 def changes(run):
     """The plan's changes with the step, and the epoch of this run, at which each acts."""
-    for change in run.config.plan.changes:
-        step = change.first_step(run.plan.total_steps)
+    for change in run.config.schedule_recipe.changes:
+        step = change.first_step(run.schedule.total_steps)
         place = {"at": change.progress, "step": step, "epoch": 1 + step / run.steps_per_epoch}
         yield place | {"power": change.power, "weights": change.weights, "freeze": list(change.freeze)}
 

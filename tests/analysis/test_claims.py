@@ -9,7 +9,7 @@ import pytest
 from helpers import synthetic_runs
 
 from deeplab_lib.analysis import claims
-from deeplab_lib.analysis.claims import ALL, CLAIMS, CONTRADICTED, SAME, SUPPORTED, UNTOLD, Higher, claim, judge
+from deeplab_lib.analysis.claims import ALL, CLAIMS, CONTRADICTED, INCONCLUSIVE, SAME, SUPPORTED, Higher, claim, judge
 from deeplab_lib.analysis.evidence import RARE, Evidence, _row
 from deeplab_lib.analysis.numbers import Numbers
 from deeplab_lib.analysis.statistics import BOUNDARY, CLASS_MEASURES, MIOU
@@ -92,10 +92,10 @@ def test_same_schedule_decides_and_is_not_confounded():
 
 
 def test_a_claim_needs_all_its_parts():
-    """Better than CE for sure, steadier or not cannot be told from one seed: so the claim of both cannot be told."""
+    """Better than CE for sure, steadier or not inconclusive from one seed: so is the claim of both."""
     found = verdict(judge(evidence(effects=dict.fromkeys(COMBINED, 3)), without_h()), "c")
-    assert found.verdict == UNTOLD
-    assert {part.verdict for part in found.deciding} == {SUPPORTED, UNTOLD}
+    assert found.verdict == INCONCLUSIVE
+    assert {part.verdict for part in found.deciding} == {SUPPORTED, INCONCLUSIVE}
 
 
 def test_boundaries_are_judged_on_the_boundary_score():
@@ -147,7 +147,7 @@ def test_lovasz_as_good_as_the_rest_gives_up_no_class():
 
 
 @pytest.mark.parametrize(
-    ("low", "high", "expected"), [(-1.9, 2, SUPPORTED), (-2.1, 2, UNTOLD), (-2.1, -0.1, CONTRADICTED)]
+    ("low", "high", "expected"), [(-1.9, 2, SUPPORTED), (-2.1, 2, INCONCLUSIVE), (-2.1, -0.1, CONTRADICTED)]
 )
 def test_a_class_counts_as_kept_by_its_lower_bound_and_as_given_up_by_its_upper(low, high, expected):
     test = claims.Everywhere("everywhere", ("A",), ("B",))
@@ -196,15 +196,17 @@ def test_a_run_as_good_as_all_candidates_keeps_them_from_being_the_best():
     for _ in range(trials):
         study = synthetic_runs.study_in_memory(rng, dict.fromkeys(("ce", "ce_tversky", "ce_dice"), -8), images=60)
         (found,) = judge(Evidence.of(study, 200), {"a": CLAIMS["a"]})
-        false += found.verdict != UNTOLD
+        false += found.verdict != INCONCLUSIVE
     assert false <= 0.07 * trials
 
 
 def test_what_figures_and_claims_share_is_computed_once(monkeypatch):
-    computed, at_once = [], Evidence.at_once
-    monkeypatch.setattr(Evidence, "at_once", lambda self, more: computed.append(len(more)) or at_once(self, more))
+    computed, at_once = [], Evidence.simultaneous_intervals
+    monkeypatch.setattr(
+        Evidence, "simultaneous_intervals", lambda self, more: computed.append(len(more)) or at_once(self, more)
+    )
     study = synthetic_runs.study_in_memory(np.random.default_rng(8), images=20)
-    judged = Evidence.of(study, 60, beside=claims.contrasts)
+    judged = Evidence.of(study, 60, claim_contrasts=claims.contrasts)
     judged.ranking()
     judge(judged)
     assert len(computed) == 1
@@ -215,7 +217,7 @@ def test_what_figures_and_claims_share_is_computed_once(monkeypatch):
 def test_a_difference_stands_with_one_interval_wherever_it_is_shown():
     """Boundaries in the figure and in claim (i); and what the claims add widens the ranking's intervals, too."""
     study = synthetic_runs.study_in_memory(np.random.default_rng(8), images=80)
-    judged = Evidence.of(study, 300, beside=claims.contrasts)
+    judged = Evidence.of(study, 300, claim_contrasts=claims.contrasts)
     tversky = RECIPES["ce_tversky"].stem
     shown = judged.from_baseline(BOUNDARY).loc[tversky]
     told = finding(judge(judged), "i", "loss on boundaries with Tversky", SAME).figures
@@ -238,7 +240,7 @@ def test_the_best_of_a_part_is_no_finding_about_all():
     """Among runs 1 to 4 the leader is named with its interval; the best of all eight is not told from them."""
     verdicts = judge(evidence(effects={"ce_dice": 6}), without_h())
     found = finding(verdicts, "a", "best", SAME)
-    assert (found.verdict, found.direction) == (UNTOLD, -1)
+    assert (found.verdict, found.direction) == (INCONCLUSIVE, -1)
     assert found.figures["high"] < 0
     assert found.text.startswith("only {have} of {all} recipes are trained on this schedule; best with it")
 
@@ -248,7 +250,7 @@ def test_runs_of_one_distribution_rarely_give_a_finding():
     rng, false, rules = np.random.default_rng(5), 0, without_h()
     for _ in range(1000):
         judged = Evidence.of(synthetic_runs.study_in_memory(rng, images=60), 150)
-        found = any(f.verdict != UNTOLD for v in judge(judged, rules) for f in v.findings)
+        found = any(f.verdict != INCONCLUSIVE for v in judge(judged, rules) for f in v.findings)
         pairs = judged.pairs()
         false += found or bool(((pairs.low > 0) | (pairs.high < 0)).any())
     assert false <= 70
@@ -289,13 +291,13 @@ def test_a_column_that_files_lack_is_not_called_a_short_curve():
 def test_a_loss_nobody_trained_is_no_evidence():
     judged = evidence(images=30, recipes=("ce", "ce_dice"))
     found = verdict(judge(judged, without_h()), "f")
-    assert (found.verdict, found.findings) == (UNTOLD, ())
+    assert (found.verdict, found.findings) == (INCONCLUSIVE, ())
 
 
 def test_the_best_of_all_is_not_told_before_all_are_finished():
     judged = evidence(effects={"ce_focal": 4}, recipes=("ce", "ce_lovasz", "ce_focal"))
     found = verdict(judge(judged, without_h()), "a")
-    assert (found.verdict, found.direction) == (UNTOLD, -1)
+    assert (found.verdict, found.direction) == (INCONCLUSIVE, -1)
     sentence = found.deciding[0].sentence(Numbers(), "x")
     assert sentence.startswith("only 3 of 8 recipes are finished; best with it CE + Lovász")
 
@@ -303,7 +305,7 @@ def test_the_best_of_all_is_not_told_before_all_are_finished():
 def test_without_any_run_there_is_nothing_to_tell():
     judged = evidence(images=30, recipes=("ce_dice",))
     assert judged.baseline is None
-    assert {found.verdict for found in judge(judged)} == {UNTOLD}
+    assert {found.verdict for found in judge(judged)} == {INCONCLUSIVE}
     assert judged.from_baseline().empty
     assert judged.class_differences().empty
     assert len(judged.ranking()) == 1
@@ -328,7 +330,7 @@ def test_other_networks_are_judged_when_they_were_run(tmp_path):
 
 def test_dearer_networks_do_not_show_that_ours_is_efficient(tmp_path):
     found = another_network(tmp_path, -6, parameters=500_000, macs=10_000_000)
-    assert [part.verdict for part in found.deciding] == [UNTOLD, CONTRADICTED]
+    assert [part.verdict for part in found.deciding] == [INCONCLUSIVE, CONTRADICTED]
 
 
 def test_several_seeds_can_tell_what_one_cannot(tmp_path):
@@ -356,7 +358,7 @@ def test_several_seeds_can_tell_what_one_cannot(tmp_path):
 
 def test_the_published_order_contradicts_that_lovasz_is_best_but_not_for_sure():
     found = verdict(judge(Evidence.published()), "a")
-    assert (found.verdict, found.direction) == (UNTOLD, -1)
+    assert (found.verdict, found.direction) == (INCONCLUSIVE, -1)
     figures = found.deciding[0].figures
     assert figures["with"] == 53.79
     assert figures["without"] == 53.9948
@@ -366,7 +368,7 @@ def test_the_published_order_contradicts_that_lovasz_is_best_but_not_for_sure():
 
 def test_without_images_nothing_is_certain_but_the_order_is_told():
     verdicts = judge(Evidence.published())
-    assert {found.verdict for found in verdicts} == {UNTOLD}
+    assert {found.verdict for found in verdicts} == {INCONCLUSIVE}
     within = finding(verdicts, "b", "CE ends lower", SAME)
     # CE has 50.50; Tversky, Lovász and Dice 50.10, 50.82 and 50.17, 50.3633 in the mean.
     assert within.figures["estimate"] == pytest.approx(50.50 - (50.10 + 50.82 + 50.17) / 3)

@@ -8,9 +8,9 @@ import pandas as pd
 import pytest
 from helpers.synthetic_runs import study_in_memory, write_runs
 
-from deeplab_lib.analysis import claims, conclusions, pictures, plots, prose, setting, tables
+from deeplab_lib.analysis import claims, conclusions, pictures, plots, prose, setup_text, tables
 from deeplab_lib.analysis.captions import against_ce, named
-from deeplab_lib.analysis.claims import UNTOLD
+from deeplab_lib.analysis.claims import INCONCLUSIVE
 from deeplab_lib.analysis.evidence import Evidence
 from deeplab_lib.analysis.gallery import Gallery, drawn_runs
 from deeplab_lib.analysis.numbers import Numbers
@@ -149,20 +149,30 @@ def test_absent_classes_and_no_relation_to_frequency_are_told_in_grammar(planted
 
 
 def test_captions_speak_of_the_panels_that_are_drawn_and_of_intervals_that_there_are():
-    assert against_ce("classes", held=False, told=True) == against_ce("boundary", held=False, told=False) == ""
-    assert against_ce("classes", held=True, told=False) == " (top) and its difference from the CE run (bottom)"
-    assert "Bold: the simultaneous" in against_ce("classes", held=True, told=True)
-    assert against_ce("boundary", held=False, told=True) == ", with simultaneous 95 % intervals"
-    assert "from the CE run, with" in (whole := against_ce("boundary", held=True, told=True)) and "Hollow" in whole
+    assert (
+        against_ce("classes", has_baseline=False, has_intervals=True)
+        == against_ce("boundary", has_baseline=False, has_intervals=False)
+        == ""
+    )
+    assert (
+        against_ce("classes", has_baseline=True, has_intervals=False)
+        == " (top) and its difference from the CE run (bottom)"
+    )
+    assert "Bold: the simultaneous" in against_ce("classes", has_baseline=True, has_intervals=True)
+    assert against_ce("boundary", has_baseline=False, has_intervals=True) == ", with simultaneous 95 % intervals"
+    assert (
+        "from the CE run, with" in (whole := against_ce("boundary", has_baseline=True, has_intervals=True))
+        and "Hollow" in whole
+    )
 
 
 def test_every_claim_is_counted_once(planted):
-    text = conclusions.tally(planted.verdicts, planted.evidence)
+    text = conclusions.count_verdicts(planted.verdicts, planted.evidence)
     counted = [
         prose._WORDS.index(word) for word in re.findall(r"(\w+) (?:is|are) (?:supported|contradicted|left open)", text)
     ]
     assert sum(counted) == 9
-    told = [verdict for verdict in planted.verdicts if verdict.verdict != UNTOLD]
+    told = [verdict for verdict in planted.verdicts if verdict.verdict != INCONCLUSIVE]
     assert told and all(f"“{verdict.claim.text.rstrip('.')}”" in text for verdict in told)
     assert text.count("“") == len(told)
     assert list(conclusions.verdict_table(planted.verdicts).index) == [f"({key})" for key in "abcdefghi"]
@@ -184,7 +194,7 @@ def test_without_images_nothing_is_judged(old):
     assert "the order of the runs proves nothing" in old.text(conclusions.conclusions)
     abstract = old.text(conclusions.abstract)
     assert "how sure a difference is cannot be said" in abstract
-    assert "was held against" not in abstract and "told from" not in abstract
+    assert "was held against" not in abstract and "distinguished from" not in abstract
     assert "no results for single images" in prose.seeds(old.evidence, old.study, Numbers())
 
 
@@ -219,8 +229,8 @@ def test_without_a_class_of_ce_nothing_is_said_against_it(planted):
 
 def test_what_the_files_do_not_say_of_the_schedule_is_not_made_up(old, planted):
     assert set(tables.configurations(old.study.runs)["changes"]) == {"not recorded"}
-    assert "says of their recipe" in setting.configurations_note(old.study.runs)
-    assert setting.configurations_note(planted.study.runs) == ""
+    assert "says of their recipe" in setup_text.configurations_note(old.study.runs)
+    assert setup_text.configurations_note(planted.study.runs) == ""
 
 
 def test_limitations_follow_from_the_records(planted, tmp_path):
@@ -258,23 +268,23 @@ def test_a_table_of_single_runs_says_so_where_there_are_several_seeds(seeded, pl
 
 
 def test_scope_says_what_it_is(planted, old):
-    assert setting.scope(planted.study).startswith("synthetic toy city, smoke scale, CPU")
-    assert "not recorded" in setting.scope(old.study)
-    assert "did not see those images" in setting.data(planted.study.runs, Numbers())
+    assert setup_text.scope(planted.study).startswith("synthetic toy city, smoke scale, CPU")
+    assert "not recorded" in setup_text.scope(old.study)
+    assert "did not see those images" in setup_text.data(planted.study.runs, Numbers())
 
 
 def test_runs_that_all_depart_alike_are_ranked_and_say_so(tmp_path):
     write_runs(tmp_path, recipes=("ce", "ce_dice"), suffix="batch4", images=8, preset="smoke")
     report = Report(tmp_path)
     assert len(report.ranks) == 2 and len(report.versus) == 1
-    assert setting.scope(report.study).endswith("10 epochs, all with batch4")
+    assert setup_text.scope(report.study).endswith("10 epochs, all with batch4")
 
 
 def test_only_the_small_networks_are_called_the_same_built_shallow(planted):
     run = planted.study.runs[0]
-    assert "built shallow and narrow" in setting.model([run], Numbers())
+    assert "built shallow and narrow" in setup_text.model([run], Numbers())
     other = replace(run, record=run.record | {"config": run.config | {"model": "lraspp"}})
-    assert "shallow" not in setting.model([other], Numbers())
+    assert "shallow" not in setup_text.model([other], Numbers())
 
 
 @pytest.mark.parametrize(
@@ -292,11 +302,11 @@ def test_a_figure_left_out_is_named_readably(label, words):
 def test_what_is_missing_is_listed(old, tmp_path):
     gallery = Gallery("", Numbers(), {})
     gallery.leave_out("val-ce", "no run has values of val_ce")
-    text = setting.missing(old.study, [], gallery)
+    text = setup_text.missing(old.study, [], gallery)
     assert "“Cross-entropy of all runs on the validation images”: no run has values of val_ce" in text
     assert text.count("no JSON") == 1 and "All runs: the files lack" in text
     write_runs(tmp_path, recipes=("ce",), images=8, preset="smoke")
-    text = setting.missing(studies(read_runs(tmp_path))[0], [], Gallery("", Numbers(), {}))
+    text = setup_text.missing(studies(read_runs(tmp_path))[0], [], Gallery("", Numbers(), {}))
     assert "Not among the runs that are compared: CE + Tversky" in text
 
 
@@ -330,10 +340,10 @@ def test_gains_and_losses_by_class_are_told_apart():
     iou = judged.class_values([method.name for method in judged.recipes])
     decided = prose.decided_classes(judged.class_differences(), iou)
     text = prose.classes(iou, judged, decided, Numbers())
-    losses = re.search(r"losses, (\d+) of them told from zero( \(all in runs on another schedule\))?", text)
+    losses = re.search(r"losses, (\d+) of them significant( \(all in runs on another schedule\))?", text)
     told = decided & (iou < iou.loc[judged.baseline.name])
     assert int(losses[1]) == told.sum(axis=None) == decided.sum(axis=None) > 0 and losses[2]
-    assert "gains, none of them told from zero, and" in text
+    assert "gains, none of them significant, and" in text
 
 
 def test_a_side_without_differences_and_a_single_one_are_said_in_good_english(planted):
@@ -342,13 +352,13 @@ def test_a_side_without_differences_and_a_single_one_are_said_in_good_english(pl
     decided = others < 0
     sides = lambda table, told: prose._sides(table, told, planted.evidence, Numbers())  # noqa: E731
     assert base and sides(others, decided) == (
-        "1 is a gain, none of them told from zero, and 1 is a loss, 1 of them told from zero."
+        "1 is a gain, none of them significant, and 1 is a loss, 1 of them significant."
     )
-    assert sides(others[["road"]], decided[["road"]]) == "0 are gains, and 1 is a loss, 1 of them told from zero."
+    assert sides(others[["road"]], decided[["road"]]) == "0 are gains, and 1 is a loss, 1 of them significant."
 
 
 @pytest.mark.parametrize("effects, relation", [
-    ({}, "but these images cannot tell it apart from"), ({"ce_dice": -12.0}, "surely above"),
+    ({}, "but these images cannot tell it apart from"), ({"ce_dice": -12.0}, "significantly above"),
 ])  # fmt: skip
 def test_of_two_runs_one_is_told_from_the_other_or_not(tmp_path, effects, relation):
     write_runs(tmp_path, recipes=("ce", "ce_dice"), images=40, preset="smoke", effects=effects, noise=0.1)
@@ -372,7 +382,7 @@ def test_one_run_is_told_with_its_value_and_nothing_is_compared(tmp_path):
         text = report.text(say)
         alone = r"CE \+ Tversky reached \d\d\.\d\d % mIoU; there is no other run of the eight to compare it with\."
         assert re.search(alone, text)
-        assert "surely" not in text and "the study's" not in text
+        assert "significantly" not in text and "the study's" not in text
     assert len(pictures.choose_images({run.stem: run.arrays for run in report.study.runs})) == 3
 
 
@@ -416,7 +426,7 @@ def test_what_is_only_counted_has_no_latency_and_the_note_says_why():
     table = tables.efficiency_table(costs)
     assert table[["latency", "q1", "q3"]].loc["a, 8×8"].tolist() == [2, 1.5, 3]
     assert table[["latency", "q1", "q3"]].loc["b, 8×8"].isna().all()
-    assert setting.efficiency_note(costs).endswith("latency stands: counted only.")
+    assert setup_text.efficiency_note(costs).endswith("latency stands: counted only.")
 
 
 def test_few_runs_are_said_to_decide_nothing(planted):
@@ -429,5 +439,5 @@ def test_few_runs_are_said_to_decide_nothing(planted):
 def test_a_point_that_does_not_decide_has_no_verdict_of_its_own(planted):
     details = conclusions.verdict_details(planted.verdicts, planted.numbers)
     points = [line for line in details.splitlines() if line.startswith("- ")]
-    ends = re.compile(r"\*(Supported|Contradicted|Cannot be told)\.\*( \(Beside it, [^*]*\))?$")
+    ends = re.compile(r"\*(Supported|Contradicted|Inconclusive)\.\*( \(Beside it, [^*]*\))?$")
     assert points and all(ends.search(point) or "no run" in point for point in points)

@@ -15,11 +15,11 @@ from deeplab_lib.analysis.statistics import (
     MEASURES,
     MIOU,
     Bootstrap,
-    Cells,
     Contrast,
+    Ratios,
     all_pairs,
-    bounded,
     difference,
+    drop_unbounded,
     estimates,
     image_weights,
     least_p,
@@ -39,11 +39,11 @@ def confusion(*entries):
     return matrix
 
 
-def random_cells(seed=0, methods=("A", "B"), images=12, effect=0.0):
+def random_ratios(seed=0, methods=("A", "B"), images=12, effect=0.0):
     rng = np.random.default_rng(seed)
     labels, recall = synthetic_runs.scenes(rng, images)
     matrices = [synthetic_runs.confusions(rng, labels, recall, effect * (name == "B")) for name in methods]
-    return Cells.of(methods, matrices, rng.uniform(40, 70, (len(methods), images))), np.array(matrices)
+    return Ratios.of(methods, matrices, rng.uniform(40, 70, (len(methods), images))), np.array(matrices)
 
 
 # --- estimates -------------------------------------------------------------------------------------------------------
@@ -52,36 +52,36 @@ def random_cells(seed=0, methods=("A", "B"), images=12, effect=0.0):
 def test_miou_is_worked_by_hand_over_two_images():
     """Class 0: hits 6 + 2, union 8 + 4 -> 8/12; class 1: hits 2 + 2, union 4 + 4 -> 4/8; no other class occurs."""
     images = [confusion((0, 0, 6), (0, 1, 2), (1, 1, 2)), confusion((0, 0, 2), (1, 1, 2), (0, 1, 1), (1, 0, 1))]
-    value, _ = estimates(Cells.of(["A"], [images]), MEASURES[MIOU], np.ones((1, 2)))
+    value, _ = estimates(Ratios.of(["A"], [images]), MEASURES[MIOU], np.ones((1, 2)))
     assert value[0, 0] == pytest.approx(100 * (8 / 12 + 4 / 8) / 2, abs=1e-12)
 
 
 def test_a_class_without_pixels_in_a_resample_leaves_the_mean():
     images = [confusion((0, 0, 5), (0, 1, 5)), confusion((2, 2, 3))]
     weights = np.array([[2.0, 0.0], [0.0, 2.0], [1.0, 1.0]])
-    value, _ = estimates(Cells.of(["A"], [images]), MEASURES[MIOU], weights)
+    value, _ = estimates(Ratios.of(["A"], [images]), MEASURES[MIOU], weights)
     # Class 1 is predicted and never true: it counts, with IoU 0.
     assert value[:, 0] == pytest.approx([25, 100, 50])
 
 
 def test_nothing_at_all_has_no_value():
-    value, _ = estimates(Cells.of(["A"], np.zeros((1, 2, 19, 19))), MEASURES[MIOU], np.ones((1, 2)))
+    value, _ = estimates(Ratios.of(["A"], np.zeros((1, 2, 19, 19))), MEASURES[MIOU], np.ones((1, 2)))
     assert np.isnan(value[0, 0])
 
 
 def test_boundary_score_is_the_mean_of_the_images_that_have_one():
-    cells = Cells.of(["A"], np.zeros((1, 3, 19, 19)), [[40.0, np.nan, 80.0]])
-    value, _ = estimates(cells, MEASURES[BOUNDARY], np.array([[1, 1, 1], [3, 0, 0], [0, 1, 2.0]]))
+    ratios = Ratios.of(["A"], np.zeros((1, 3, 19, 19)), [[40.0, np.nan, 80.0]])
+    value, _ = estimates(ratios, MEASURES[BOUNDARY], np.array([[1, 1, 1], [3, 0, 0], [0, 1, 2.0]]))
     assert value[:, 0] == pytest.approx([60, 40, 80])
 
 
 @settings(max_examples=15, deadline=None)
 @given(st.integers(0, 10_000))
 def test_estimates_equal_the_metric_of_the_summed_matrices(seed):
-    cells, matrices = random_cells(seed)
+    ratios, matrices = random_ratios(seed)
     weights = image_weights(np.random.default_rng(seed), 5, 12)
     for measure, mask in (MEASURES | CLASS_MEASURES).items():
-        value, _ = estimates(cells, mask, weights)
+        value, _ = estimates(ratios, mask, weights)
         for b, r in np.ndindex(5, 2):
             summed = np.tensordot(weights[b], matrices[r], 1)
             iou = synthetic_runs.iou(summed)
@@ -94,19 +94,19 @@ def test_estimates_equal_the_metric_of_the_summed_matrices(seed):
 def test_miou_on_all_images_is_the_kits_metric():
     import torch
 
-    cells, matrices = random_cells(3)
-    value, _ = estimates(cells, MEASURES[MIOU], np.ones((1, 12)))
+    ratios, matrices = random_ratios(3)
+    value, _ = estimates(ratios, MEASURES[MIOU], np.ones((1, 12)))
     for r in range(2):
         assert value[0, r] == pytest.approx(ConfusionMatrix(matrix=torch.from_numpy(matrices[r].sum(0))).miou())
 
 
 def test_covariance_is_the_spread_of_the_images_influence():
     """Against a numerical derivative: the influence of image i is d(value) / d(weight i)."""
-    cells, _ = random_cells(1, images=8)
+    ratios, _ = random_ratios(1, images=8)
     weights, step = np.ones((1, 8)), 1e-4
-    value, covariance = estimates(cells, MEASURES[MIOU], weights)
+    value, covariance = estimates(ratios, MEASURES[MIOU], weights)
     influence = [
-        (estimates(cells, MEASURES[MIOU], weights + step * np.eye(8)[i])[0][0] - value[0]) / step for i in range(8)
+        (estimates(ratios, MEASURES[MIOU], weights + step * np.eye(8)[i])[0][0] - value[0]) / step for i in range(8)
     ]
     assert covariance[0] == pytest.approx(np.array(influence).T @ np.array(influence), rel=1e-2)
 
@@ -123,8 +123,8 @@ def test_weights_draw_each_image_as_often_as_chance_does():
 
 def test_the_same_resamples_serve_every_run():
     """Equal runs differ by exactly nothing, however uncertain each is."""
-    _, matrices = random_cells(methods=("A",))
-    twins = Bootstrap(Cells.of(["A", "B"], [matrices[0], matrices[0]]), {MIOU: MEASURES[MIOU]}, 200)
+    _, matrices = random_ratios(methods=("A",))
+    twins = Bootstrap(Ratios.of(["A", "B"], [matrices[0], matrices[0]]), {MIOU: MEASURES[MIOU]}, 200)
     row = twins.interval({"gap": difference("A", "B")}).loc["gap"]
     assert tuple(row[["estimate", "low", "high"]]) == (0, 0, 0)
     assert row.p == 1
@@ -133,20 +133,20 @@ def test_the_same_resamples_serve_every_run():
 
 
 def test_the_same_runs_give_the_same_intervals():
-    cells, _ = random_cells()
-    tables = [Bootstrap(cells, resamples=100).interval(all_pairs(cells.names)) for _ in range(2)]
+    ratios, _ = random_ratios()
+    tables = [Bootstrap(ratios, resamples=100).interval(all_pairs(ratios.names)) for _ in range(2)]
     pd.testing.assert_frame_equal(*tables)
 
 
 def test_an_interval_holds_its_estimate_and_turns_with_its_contrast():
-    bootstrap = Bootstrap(random_cells()[0], resamples=300)
+    bootstrap = Bootstrap(random_ratios()[0], resamples=300)
     there, back = (bootstrap.interval({"d": difference(*names)}).loc["d"] for names in ("AB", "BA"))
     assert there.low < there.estimate < there.high
     assert (back.estimate, back.low, back.high) == pytest.approx((-there.estimate, -there.high, -there.low))
 
 
 def test_intervals_that_hold_together_are_wider_than_one_alone():
-    bootstrap = Bootstrap(random_cells(methods="ABCDEF")[0], resamples=500)
+    bootstrap = Bootstrap(random_ratios(methods="ABCDEF")[0], resamples=500)
     family = bootstrap.interval(all_pairs("ABCDEF"))
     alone = bootstrap.interval({"d": difference("A", "B")}).loc["d"]
     together = family.loc[[("A", "B")]].iloc[0]
@@ -155,7 +155,7 @@ def test_intervals_that_hold_together_are_wider_than_one_alone():
 
 
 def test_p_and_interval_tell_the_same():
-    bootstrap = Bootstrap(random_cells(methods="ABCD", images=60, effect=3.0)[0], resamples=999)
+    bootstrap = Bootstrap(random_ratios(methods="ABCD", images=60, effect=3.0)[0], resamples=999)
     table = bootstrap.interval(all_pairs("ABCD"))
     assert ((table.low > 0) | (table.high < 0)).any()
     assert ((table.p <= 0.05) == ((table.low > 0) | (table.high < 0))).all()
@@ -163,7 +163,7 @@ def test_p_and_interval_tell_the_same():
 
 def test_groups_take_the_width_of_the_widest():
     """Of each group the largest signed deviation counts, in either direction: against a plain computation."""
-    bootstrap = Bootstrap(random_cells(methods="ABC", images=40)[0], resamples=400)
+    bootstrap = Bootstrap(random_ratios(methods="ABC", images=40)[0], resamples=400)
     contrasts = {pair: difference(*pair) for pair in ("AC", "BC", "CA", "CB")}
     table = bootstrap.interval(contrasts, groups=[["AC", "BC"], ["CA"], ["CB"]])
     value, (values, covariances) = bootstrap.value[MIOU][0][0], bootstrap.drawn[MIOU]
@@ -186,7 +186,7 @@ def test_a_class_seen_in_too_few_images_has_no_interval():
     other = images.copy()
     other[:, 0, 1] += np.arange(20) % 3
     measures = {name: CLASS_MEASURES[name] for name in ("class_0", "class_7")}
-    bootstrap = Bootstrap(Cells.of(["A", "B"], [images, other]), measures, 200)
+    bootstrap = Bootstrap(Ratios.of(["A", "B"], [images, other]), measures, 200)
     table = bootstrap.interval({name: difference("A", "B", name) for name in measures})
     assert np.isnan(table.low["class_7"])
     assert np.isfinite(table.low["class_0"])
@@ -199,7 +199,7 @@ def test_a_class_that_one_image_decides_takes_no_bounds_from_the_others():
     other = images + np.array([confusion((0, 1, k)) for k in rng.integers(0, 9, 20)])
     other[3, 7, 7] += 10
     measures = {name: CLASS_MEASURES[name] for name in ("class_0", "class_7")}
-    bootstrap = Bootstrap(Cells.of(["A", "B"], [images, other]), measures, 200)
+    bootstrap = Bootstrap(Ratios.of(["A", "B"], [images, other]), measures, 200)
     table = bootstrap.interval({name: difference("A", "B", name) for name in measures})
     assert np.isnan(table.low["class_7"])
     assert table.estimate["class_7"] < 0
@@ -209,12 +209,12 @@ def test_a_class_that_one_image_decides_takes_no_bounds_from_the_others():
 def test_bounded_keeps_what_together_stays_under_the_share():
     inf = np.inf
     studentised = {"a": np.array([1, 2, 3, 4.0]), "b": np.array([inf, 1, 1, 1]), "c": np.array([inf, inf, 1, 1])}
-    assert bounded(studentised, 0.0) == {"a"}
-    assert bounded(studentised, 0.25) == {"a", "b"}
-    assert bounded(studentised, 0.5) == {"a", "b", "c"}
+    assert drop_unbounded(studentised, 0.0) == {"a"}
+    assert drop_unbounded(studentised, 0.25) == {"a", "b"}
+    assert drop_unbounded(studentised, 0.5) == {"a", "b", "c"}
     # Each alone lacks bounds in a quarter, but in quarters of its own: two of them together in half.
     apart = {name: np.where(np.arange(4) == place, inf, 1.0) for place, name in enumerate("abc")}
-    assert len(bounded(apart, 0.25)) == 1 and len(bounded(apart, 0.5)) == 2
+    assert len(drop_unbounded(apart, 0.25)) == 1 and len(drop_unbounded(apart, 0.5)) == 2
 
 
 @pytest.mark.parametrize(("deciding", "told"), [(3, False), (4, True)])
@@ -225,7 +225,7 @@ def test_a_class_may_lack_bounds_in_half_of_what_the_confidence_leaves(deciding,
     other = images.copy()
     other[:deciding, 0, 0] += rng.integers(2, 9, deciding)
     measures = {"class_0": CLASS_MEASURES["class_0"]}
-    table = Bootstrap(Cells.of("AB", [images, other]), measures, 4000).interval({"d": difference("A", "B", "class_0")})
+    table = Bootstrap(Ratios.of("AB", [images, other]), measures, 4000).interval({"d": difference("A", "B", "class_0")})
     assert np.isfinite(table.low["d"]) == told
 
 
@@ -235,7 +235,7 @@ def test_a_class_needs_its_images_in_every_run_of_a_comparison():
     images[:4, 7, 7] = 10
     other = images.copy()
     other[:, 0, 7] = 3
-    bootstrap = Bootstrap(Cells.of("AB", [images, other]), {"class_7": CLASS_MEASURES["class_7"]}, 200)
+    bootstrap = Bootstrap(Ratios.of("AB", [images, other]), {"class_7": CLASS_MEASURES["class_7"]}, 200)
     contrasts = {"B": Contrast("class_7", {"B": 1.0}), "A - B": difference("A", "B", "class_7")}
     low = bootstrap.interval(contrasts).low
     assert np.isfinite(low["B"]) and np.isnan(low["A - B"])
@@ -244,7 +244,7 @@ def test_a_class_needs_its_images_in_every_run_of_a_comparison():
 @pytest.mark.parametrize(("images", "told"), [(1, False), (4, False), (5, True)])
 def test_a_handful_of_images_decides_nothing(images, told):
     """One image is the same in every resample, which would make any difference certain."""
-    bootstrap = Bootstrap(random_cells(images=images, effect=20.0)[0], resamples=200)
+    bootstrap = Bootstrap(random_ratios(images=images, effect=20.0)[0], resamples=200)
     table = bootstrap.interval({name: difference("A", "B", name) for name in (MIOU, BOUNDARY)})
     assert np.isfinite(table.low).tolist() == [told] * 2 and np.isfinite(table.estimate).all()
 
@@ -253,7 +253,7 @@ def test_p_is_never_zero():
     """What no resample reaches has one chance in as many as were drawn, and the data's own."""
     images = np.array([confusion((0, 0, 90 + i % 7), (1, 1, 50)) for i in range(40)])
     other = images + confusion((0, 1, 200))
-    table = Bootstrap(Cells.of("AB", [images, other]), resamples=99).interval({"d": difference("A", "B")})
+    table = Bootstrap(Ratios.of("AB", [images, other]), resamples=99).interval({"d": difference("A", "B")})
     assert table.p["d"] == 1 / 100
 
 
@@ -262,16 +262,16 @@ def test_deviations_count_other_seeds_as_their_standard_error_does():
     rng = np.random.default_rng(0)
     labels, recall = synthetic_runs.scenes(rng, 40)
     runs = [synthetic_runs.confusions(rng, labels, recall, effect) for effect in (-1, 1, 0)]
-    bootstrap = Bootstrap(Cells.of(["A", "A", "B"], runs), {MIOU: MEASURES[MIOU]}, 2000)
+    bootstrap = Bootstrap(Ratios.of(["A", "A", "B"], runs), {MIOU: MEASURES[MIOU]}, 2000)
     estimate, error, found = bootstrap._studentised(difference("A", "B"))
     s2, (values, covariances) = bootstrap.seed_variance(MIOU), bootstrap.drawn[MIOU]
-    shift = np.sqrt(s2) * (bootstrap.shift[:, 0] - bootstrap.shift[:, 1])
-    variance = covariances[:, 0, 0] + covariances[:, 1, 1] - 2 * covariances[:, 0, 1] + 1.5 * s2 * bootstrap.chance
+    shift = np.sqrt(s2) * (bootstrap.seed_noise[:, 0] - bootstrap.seed_noise[:, 1])
+    variance = covariances[:, 0, 0] + covariances[:, 1, 1] - 2 * covariances[:, 0, 1] + 1.5 * s2 * bootstrap.chi2_scale
     assert found == pytest.approx((values[:, 0] - values[:, 1] - estimate + shift) / np.sqrt(variance))
     images = bootstrap.value[MIOU][1][0]
     assert error**2 == pytest.approx(images[0, 0] + images[1, 1] - 2 * images[0, 1] + 1.5 * s2)
-    assert bootstrap.shift.std(axis=0) == pytest.approx([np.sqrt(0.5), 1], rel=0.06)
-    assert (bootstrap.freedom, bootstrap.chance.mean()) == (1, pytest.approx(1, rel=0.15))
+    assert bootstrap.seed_noise.std(axis=0) == pytest.approx([np.sqrt(0.5), 1], rel=0.06)
+    assert (bootstrap.degrees_of_freedom, bootstrap.chi2_scale.mean()) == (1, pytest.approx(1, rel=0.15))
 
 
 def test_difference_averages_groups():
@@ -283,15 +283,15 @@ def test_seeds_widen_the_interval_of_their_mean():
     rng = np.random.default_rng(0)
     labels, recall = synthetic_runs.scenes(rng, 80)
     low, high, other = (synthetic_runs.confusions(rng, labels, recall, effect, 0.1) for effect in (-1, 1, 0))
-    cells = Cells.of(["A", "A", "B"], [low, high, other])
-    bootstrap = Bootstrap(cells, {MIOU: MEASURES[MIOU]}, 500)
+    ratios = Ratios.of(["A", "A", "B"], [low, high, other])
+    bootstrap = Bootstrap(ratios, {MIOU: MEASURES[MIOU]}, 500)
     gap = synthetic_runs.miou(high.sum(0)) - synthetic_runs.miou(low.sum(0))
     assert bootstrap.seed_variance(MIOU) == pytest.approx(gap**2 / 2)
     assert bootstrap.levels()["A"] == pytest.approx(
         (synthetic_runs.miou(low.sum(0)) + synthetic_runs.miou(high.sum(0))) / 2
     )
     with_seeds = bootstrap.interval({"d": difference("A", "B")}).loc["d"]
-    single = Bootstrap(Cells.of(["A", "B"], [low, other]), {MIOU: MEASURES[MIOU]}, 500)
+    single = Bootstrap(Ratios.of(["A", "B"], [low, other]), {MIOU: MEASURES[MIOU]}, 500)
     without = single.interval({"d": difference("A", "B")}).loc["d"]
     assert single.seed_variance(MIOU) == 0
     # Variance of a difference of means: s2/2 + s2/1 on top of the images'.
@@ -302,9 +302,9 @@ def test_seeds_widen_the_interval_of_their_mean():
 def test_ten_thousand_resamples_of_eight_runs_on_500_images_take_seconds():
     import time
 
-    cells, _ = random_cells(methods="ABCDEFGH", images=500)
+    ratios, _ = random_ratios(methods="ABCDEFGH", images=500)
     start = time.process_time()
-    Bootstrap(cells).interval(all_pairs("ABCDEFGH"))
+    Bootstrap(ratios).interval(all_pairs("ABCDEFGH"))
     assert time.process_time() - start < 20
 
 
@@ -320,8 +320,8 @@ def test_single_intervals_cover_the_truth():
     covered = 0
     for _ in range(200):
         sample = rng.choice(4000, 80, replace=False)
-        cells = Cells.of(["A", "B"], [matrix[sample] for matrix in town])
-        row = Bootstrap(cells, {MIOU: MEASURES[MIOU]}, 200).interval({"d": difference("B", "A")}).loc["d"]
+        ratios = Ratios.of(["A", "B"], [matrix[sample] for matrix in town])
+        row = Bootstrap(ratios, {MIOU: MEASURES[MIOU]}, 200).interval({"d": difference("B", "A")}).loc["d"]
         covered += row.low <= truth <= row.high
     assert 0.90 <= covered / 200 <= 0.99
 
@@ -335,7 +335,7 @@ def test_other_seeds_are_covered_when_seeds_vary():
         odds = np.log(recall / (1 - recall))
         luck = 1 / (1 + np.exp(-(odds + rng.normal(0, 0.1, (12, 1, 1)))))
         matrices = [synthetic_runs.confusions(rng, labels, quality) for quality in luck]
-        bootstrap = Bootstrap(Cells.of([n for n in "ABCD" for _ in range(3)], matrices), {MIOU: MEASURES[MIOU]}, 200)
+        bootstrap = Bootstrap(Ratios.of([n for n in "ABCD" for _ in range(3)], matrices), {MIOU: MEASURES[MIOU]}, 200)
         table = bootstrap.interval(all_pairs("ABCD"))
         false += bool(((table.low > 0) | (table.high < 0)).any())
         spread.append(bootstrap.seed_variance(MIOU) ** 0.5)

@@ -61,8 +61,8 @@ def test_both_losses_and_gradients_agree(name):
 
 def test_both_steps_learn_and_the_networks_agree(monkeypatch):
     monkeypatch.setattr(lines, "AMP", None)
-    guesses = [function() for function in lines.passes("smoke").values()]
-    assert (guesses[0] == guesses[1]).float().mean() > 0.999
+    predicted = [function() for function in lines.passes("smoke").values()]
+    assert (predicted[0] == predicted[1]).float().mean() > 0.999
     for step in lines.steps("smoke").values():
         values = [step().item() for _ in range(8)]
         assert values[-1] < values[0]
@@ -93,8 +93,8 @@ def test_both_ways_of_scoring_agree():
 
 
 def test_plain_iou_by_hand():
-    labels, guess = torch.tensor([[0, 0, 1, 255]]), torch.tensor([[0, 1, 1, 1]])
-    assert plain.iou(labels, guess)[:3] == [50, 50, pytest.approx(np.nan, nan_ok=True)]
+    labels, prediction = torch.tensor([[0, 0, 1, 255]]), torch.tensor([[0, 1, 1, 1]])
+    assert plain.iou(labels, prediction)[:3] == [50, 50, pytest.approx(np.nan, nan_ok=True)]
 
 
 def test_the_memory_of_a_step_is_measured_in_the_precision_asked_for(monkeypatch):

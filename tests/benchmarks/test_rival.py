@@ -24,10 +24,10 @@ def fake(command, monkeypatch, confusion):
     """Have the rival predict `confusion` of its validation images; returns the list of its trainings."""
     trained = []
 
-    def train(config, optimizer, lr, watch=rival.quiet):
+    def train(config, optimizer, lr, callback=rival.quiet):
         trained.append((optimizer, lr, config.seed, config.epochs, config.size, config.batch_size))
         for _ in range(config.epochs):
-            watch("epoch", None)
+            callback("epoch", None)
         if lr == 0.1:
             raise rival.RunStopped("the loss is not finite at epoch 1")
         return confusion
@@ -68,8 +68,8 @@ def test_tuned_on_one_seed_then_trained_on_all_and_told_once(command, monkeypatc
 
 
 def test_an_unknown_arm_is_refused_and_the_valid_ones_named(command):
-    with pytest.raises(ValueError, match=r"no arm 'colour'; arms: the study's CE, class weights, "):
-        beyond.main([*command, "--arms", "colour"])
+    with pytest.raises(ValueError, match=r"no variant 'colour'; variants: the study's CE, class weights, "):
+        beyond.main([*command, "--variants", "colour"])
 
 
 def test_without_smp_it_says_what_to_install(command, monkeypatch):
@@ -81,9 +81,9 @@ def test_without_smp_it_says_what_to_install(command, monkeypatch):
 def test_the_rival_learns_in_the_plain_loop(smoke):
     pytest.importorskip("segmentation_models_pytorch", reason="segmentation_models_pytorch is not installed")
     config = smoke(epochs=3, batch_size=4)
-    watch = Stopwatch("cpu")
-    confusion = rival.train_rival(config, "adam", 1e-3, watch)
+    callback = Stopwatch("cpu")
+    confusion = rival.train_rival(config, "adam", 1e-3, callback)
     data = rival.prepare_data(config, RGB_IMAGENET)
     labels = torch.stack([data.val[i][1] for i in range(len(data.val))])
-    assert confusion.sum() == (labels != 255).sum() and len(watch.marks) == 3 and watch.seconds > 0
+    assert confusion.sum() == (labels != 255).sum() and len(callback.marks) == 3 and callback.seconds > 0
     assert np.trace(confusion.sum(0)) / confusion.sum() > 0.25, "better than the commonest class is by chance"

@@ -27,12 +27,12 @@ from deeplab_lib.training.pace import epoch_seconds
 def switches():
     """Leaves the switches as other tests expect them."""
     yield
-    devices.set_up("cpu", devices.choices("cpu"), deterministic=False)
+    devices.set_up("cpu", devices.fast_paths("cpu"), deterministic=False)
 
 
 @pytest.mark.parametrize("deterministic", [True, False])
 def test_deterministic_gives_up_what_varies(switches, deterministic):
-    devices.set_up("cuda", devices.choices("cuda", deterministic), deterministic)
+    devices.set_up("cuda", devices.fast_paths("cuda", deterministic), deterministic)
     assert torch.are_deterministic_algorithms_enabled() is deterministic
     allowed = torch.backends.cudnn.benchmark, torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32
     assert allowed == (not deterministic,) * 3
@@ -99,12 +99,12 @@ def test_pictures_of_fewer_images_than_usual(smoke, tmp_path):
     ],
 )
 def test_choices_of_each_device_and_what_bars_them(device, deterministic, without, expected):
-    assert devices.choices(device, deterministic, without) == expected
+    assert devices.fast_paths(device, deterministic, without) == expected
 
 
 def test_each_choice_can_be_left_off_and_is_shown(smoke):
     config = smoke(without="channels_last, fused, recomputed_norms")
-    assert config.automatic == ("kept_memory",) and config.stem == smoke().stem
+    assert config.fast_paths == ("kept_memory",) and config.stem == smoke().stem
     assert run_figures.configuration(config).loc[[""], "value"].tolist() == ["kept_memory"]
     with pytest.raises(ValueError, match=r"without names 'channel_last', did you mean 'channels_last'\?; valid: chan"):
         smoke(without="channel_last")
@@ -113,9 +113,12 @@ def test_each_choice_can_be_left_off_and_is_shown(smoke):
 def test_choices_change_a_step_by_rounding_at_most(smoke):
     """Two steps with all of them and with none: the second one's loss shows what the first has done to the weights."""
     sums = []
-    for name in ("", ",".join(devices.CHOICES)):
+    for name in ("", ",".join(devices.FAST_PATHS)):
         config = smoke(epochs=1, out_dir=f"{smoke().out_dir}{name}", without=name)
-        fit(config, lambda event, run: sums.append(run.tally[-1].item()) if (event, run.step) == ("step", 2) else None)
+        fit(
+            config,
+            lambda event, run: sums.append(run.loss_sums[-1].item()) if (event, run.step) == ("step", 2) else None,
+        )
     assert sums[0] == pytest.approx(sums[1], rel=1e-4)
 
 
@@ -123,12 +126,12 @@ def test_nothing_in_a_step_is_read_back_from_the_device():
     """On the meta device there are no values: whatever asked for one would fail."""
     images, labels = (torch.empty(shape, device="meta") for shape in ((2, 3, 64, 128), (2, 64, 128)))
     model = make_model("deeplabv2_micro").to("meta")
-    scores, labels = model.finer(model.scores(images), 4), labels.long()
-    seen = model.subsample(labels, scores.shape[-2:], 4)
+    logits, labels = model.finer(model.grid_logits(images), 4), labels.long()
+    seen = model.subsample(labels, logits.shape[-2:], 4)
     loss = make_loss(" + ".join(TERMS))
-    loss.total(loss.terms(scores, seen)).backward()
+    loss.total(loss.terms(logits, seen)).backward()
     counts = ConfusionMatrix(matrix=torch.zeros(19, 19, dtype=torch.int64, device="meta"))
-    assert counts.update(seen, scores.max(1).indices).counts.is_meta
+    assert counts.update(seen, logits.max(1).indices).counts.is_meta
 
 
 def sleeping(seconds, function):
@@ -144,7 +147,7 @@ def test_a_compiled_network_that_is_slower_is_not_used(smoke, monkeypatch):
     model, told = make_model("deeplabv2_micro"), []
     before = {name: value.clone() for name, value in model.state_dict().items()}
     pace.compile_if_worth(smoke(batch_size=4, accumulate=2), model, passes=100, say=told.append)
-    assert "used uncompiled" in told[0] and "scores" not in vars(model)
+    assert "used uncompiled" in told[0] and "grid_logits" not in vars(model)
     after = model.state_dict()
     assert all(torch.equal(after[name], value) for name, value in before.items()), "timing moved the network"
     assert all(parameter.grad is None for parameter in model.parameters())
@@ -152,18 +155,20 @@ def test_a_compiled_network_that_is_slower_is_not_used(smoke, monkeypatch):
 
 def test_a_compiled_network_that_is_faster_is_used_and_its_pay_back_told(smoke, monkeypatch):
     model, told = make_model("deeplabv2_micro"), []
-    quick = model.scores
+    quick = model.grid_logits
     monkeypatch.setattr(torch, "compile", lambda function, **options: quick)
-    model.scores = sleeping(0.2, quick)
+    model.grid_logits = sleeping(0.2, quick)
     pace.compile_if_worth(smoke(batch_size=4, accumulate=2), model, passes=100, say=told.append)
     assert "paid back after" in told[0] and "of 100 passes" in told[0]
-    assert vars(model)["scores"] is quick
+    assert vars(model)["grid_logits"] is quick
 
 
 def watched(device):
     """As much of a run on `device` as checking its loss needs."""
     pairs = [SimpleNamespace(name=name) for name in ("ulm_1", "ulm_2")]
-    run = SimpleNamespace(device=torch.device(device), loss=make_loss("ce"), unchecked=None, epoch=3, step_in_epoch=6)
+    run = SimpleNamespace(
+        device=torch.device(device), loss=make_loss("ce"), pending_check=None, epoch=3, step_in_epoch=6
+    )
     run.data = SimpleNamespace(train=SimpleNamespace(pairs=pairs))
     run.last_good = lambda: "nothing had been saved yet"
     run.refuse_not_finite = lambda *waiting: Run.refuse_not_finite(run, *waiting)
@@ -187,15 +192,15 @@ def test_a_gpu_stops_before_bad_weights_are_saved():
     run = watched("cuda")
     Run.check_finite(run, torch.tensor([float("nan")]), [0])
     with pytest.raises(RunStopped, match=r"step 7: ce = nan"):
-        Run.settle(run)
-    Run.settle(run)
+        Run.check_pending(run)
+    Run.check_pending(run)
 
 
 def test_a_gpu_asked_for_by_number_is_the_only_one_touched(switches, monkeypatch):
     chosen = []
     monkeypatch.setattr(torch.cuda, "set_device", chosen.append)
     for device in ("cpu", "cuda", "cuda:1"):
-        devices.set_up(device, devices.choices(device))
+        devices.set_up(device, devices.fast_paths(device))
     assert chosen == ["cuda:1"]
 
 

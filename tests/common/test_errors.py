@@ -18,23 +18,23 @@ from deeplab_lib.common.errors import (
     SIGNALS,
     RunStopped,
     Stop,
-    StopAsked,
+    StopRequested,
     is_disk_trouble,
     is_out_of_memory,
     is_out_of_shared_memory,
     memory_advice,
-    plainly,
+    short_traceback,
 )
 from deeplab_lib.config import Config, from_notebook
 
 
 @pytest.mark.parametrize("number", SIGNALS)
 def test_a_signal_asks_for_a_stop_that_the_next_check_obeys(number, monkeypatch):
-    monkeypatch.setattr(errors, "outlived", lambda number: False)  # also where the tests themselves run under nohup
+    monkeypatch.setattr(errors, "ignored", lambda number: False)  # also where the tests themselves run under nohup
     with Stop.listening() as stop:
         stop.check()
         os.kill(os.getpid(), number)
-        with pytest.raises(StopAsked, match=number.name):
+        with pytest.raises(StopRequested, match=number.name):
             stop.check()
 
 
@@ -42,14 +42,14 @@ def test_a_second_interrupt_is_obeyed_at_once():
     with Stop.listening() as stop, pytest.raises(KeyboardInterrupt):
         os.kill(os.getpid(), signal.SIGINT)
         os.kill(os.getpid(), signal.SIGINT)
-    assert stop.asked == "SIGINT"
+    assert stop.requested == "SIGINT"
 
 
 def test_a_cluster_may_repeat_itself():
     with Stop.listening() as stop:
         for _ in range(3):
             os.kill(os.getpid(), signal.SIGTERM)
-        assert stop.asked == "SIGTERM"
+        assert stop.requested == "SIGTERM"
 
 
 def test_handlers_are_put_back_whatever_happens():
@@ -69,7 +69,7 @@ def test_a_hang_up_that_was_to_be_outlived_is():
             os.kill(os.getpid(), signal.SIGHUP)
             stop.check()
             os.kill(os.getpid(), signal.SIGTERM)
-            assert stop.asked == "SIGTERM"
+            assert stop.requested == "SIGTERM"
         assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
     finally:
         signal.signal(signal.SIGHUP, before)
@@ -146,11 +146,17 @@ def test_advice_names_the_finer_labels_first_when_one_image_is_too_much():
 @given(st.integers(1, 24), st.integers(1, 24), st.integers(1, 4), st.sampled_from((32, 64, 512)))
 def test_advice_can_be_followed(micro, accumulate, gpus, height):
     """What is advised is accepted, and leaves the batch as it is while it can still be split."""
-    knobs = {"preset": "smoke", "device": "cpu", "bn": "eval", "gpus": gpus, "batch_size": micro * accumulate * gpus}
-    config = Config(**knobs, accumulate=accumulate, image_height=height)
+    parameters = {
+        "preset": "smoke",
+        "device": "cpu",
+        "bn": "eval",
+        "gpus": gpus,
+        "batch_size": micro * accumulate * gpus,
+    }
+    config = Config(**parameters, accumulate=accumulate, image_height=height)
     words = memory_advice(config).replace(",", " ").split()
     advised = {k: int(v) for k, _, v in (word.partition("=") for word in words) if v.isdigit()}
-    better = Config(**(knobs | {"accumulate": accumulate, "image_height": height} | advised))
+    better = Config(**(parameters | {"accumulate": accumulate, "image_height": height} | advised))
     if micro > 1:
         assert better.batch_size == config.batch_size and better.accumulate > accumulate
     else:
@@ -189,12 +195,12 @@ def test_wrong_input_is_one_line_in_a_notebook(shown):
 
 
 def test_a_fault_of_the_kit_keeps_its_traceback(shown):
-    said = shown("raises(KeyError('x'))", raises=plainly(raises))
+    said = shown("raises(KeyError('x'))", raises=short_traceback(raises))
     assert said.splitlines()[-1] == "KeyError: 'x'" and "Traceback" in said
 
 
 def test_wrong_input_is_the_same_error_for_everything_else():
     error = FileNotFoundError("no photograph")
     with pytest.raises(FileNotFoundError) as raised:
-        plainly(raises)(error)
+        short_traceback(raises)(error)
     assert raised.value is error and str(pickle.loads(pickle.dumps(error))) == "no photograph"

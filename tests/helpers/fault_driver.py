@@ -1,8 +1,8 @@
 """A training process that kills itself at a chosen instant, without the library knowing: what test_resume.py starts.
 
 An instant is `(event, n)`: the n-th time in this process that `event` happens. Events are those of `train.fit`'s
-`watch` ("step", "validate", "epoch"), "changed" (a freeze, a weight or a power has just changed) and, for every file of
-a run by its ending, "torn .pt" (half of the temporary file is written), "written .pt" (whole, not yet synced),
+`callback` ("step", "validate", "epoch"), "changed" (a freeze, a weight or a power has just changed) and, for every file
+of a run by its ending, "torn .pt" (half of the temporary file is written), "written .pt" (whole, not yet synced),
 "renaming .pt" and "renamed .pt"; "linking" and "linked" around the keeping of the previous checkpoint.
 """
 
@@ -23,8 +23,8 @@ def die():
     os.kill(os.getpid(), signal.SIGKILL)
 
 
-def run(knobs, aim, log):
-    """Train as `knobs` say, appending every finished step's number to `log`; die at `aim`."""
+def run(parameters, aim, log):
+    """Train as `parameters` say, appending every finished step's number to `log`; die at `aim`."""
     seen = 0
 
     def due(event):
@@ -36,7 +36,7 @@ def run(knobs, aim, log):
         if due(event):
             die()
 
-    def watch(event, run):
+    def callback(event, run):
         if event == "step":
             with open(log, "a") as steps:
                 steps.write(f"{run.step}\n")
@@ -45,7 +45,7 @@ def run(knobs, aim, log):
     watch_writes(due, happen)
     watch_plan(happen)
     with open(os.devnull, "w") as nowhere, contextlib.redirect_stdout(nowhere):
-        loop.fit(Config(**knobs), watch=watch)
+        loop.fit(Config(**parameters), callback=callback)
 
 
 def watch_writes(due, happen):
@@ -79,15 +79,15 @@ def watch_writes(due, happen):
 
 def watch_plan(happen):
     """Make the loop tell when the plan has just changed something."""
-    follow_plan = loop.Run.follow_plan
+    apply_schedule = loop.Run.apply_schedule
 
     def telling_plan(run, step):
-        before = run.plan.power(max(step - 1, 0)), run.loss.weights, run.model.frozen
-        follow_plan(run, step)
-        if step and before != (run.plan.power(step), run.loss.weights, run.model.frozen):
+        before = run.schedule.power(max(step - 1, 0)), run.loss.weights, run.model.frozen
+        apply_schedule(run, step)
+        if step and before != (run.schedule.power(step), run.loss.weights, run.model.frozen):
             happen("changed")
 
-    loop.Run.follow_plan = telling_plan
+    loop.Run.apply_schedule = telling_plan
 
 
 def ending(path):

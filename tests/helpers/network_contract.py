@@ -15,12 +15,12 @@ def assert_groups_freezing_and_held_statistics(model):
     trainable = {id(p) for p in model.parameters() if p.requires_grad}
     assert {id(p) for p in [*backbone, *head]} == trainable and len(trainable) == len(backbone) + len(head)
     assert all(p.requires_grad != is_affine(model, key) for key, p in model.named_parameters())
-    scores = model.scores(torch.randn(2, 3, 64, 64))
-    F.cross_entropy(scores, model.subsample(torch.randint(0, 5, (2, 64, 64)), scores.shape[-2:])).backward()
+    logits = model.grid_logits(torch.randn(2, 3, 64, 64))
+    F.cross_entropy(logits, model.subsample(torch.randint(0, 5, (2, 64, 64)), logits.shape[-2:])).backward()
     assert all(p.grad.isfinite().all() for p in [*backbone, *head])
     model.freeze((*STAGES, "bn1"))
     before = {key: value.clone() for key, value in model.state_dict().items()}
-    model.train().scores(torch.randn(2, 3, 64, 64))
+    model.train().grid_logits(torch.randn(2, 3, 64, 64))
     assert all(torch.equal(before[key], value) for key, value in model.state_dict().items())
     stem = [model.get_submodule(module) for module in model.parts["conv1"]]
     assert count_parameters(model)[1] == sum(p.numel() for part in [*stem, model.aspp] for p in part.parameters())

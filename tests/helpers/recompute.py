@@ -133,9 +133,9 @@ class Draws:
         self.counts = np.array(
             [np.bincount(d, minlength=images) for d in rng.integers(0, images, (self.COUNT, images))]
         )
-        self.freedom = len(runs) - len(methods)
+        self.degrees_of_freedom = len(runs) - len(methods)
         self.luck = dict(zip(methods, rng.standard_normal((len(methods), self.COUNT)), strict=True))
-        self.chance = rng.chisquare(max(1, self.freedom), self.COUNT) / max(1, self.freedom)
+        self.chi2_scale = rng.chisquare(max(1, self.degrees_of_freedom), self.COUNT) / max(1, self.degrees_of_freedom)
 
     @cache
     def of(self, stem, classes):
@@ -158,10 +158,10 @@ class Draws:
             return np.nansum(whole) / np.isfinite(whole).sum(), 100 * np.nansum(ratio, axis=1) / known, influence
 
     def seed_variance(self, classes):
-        if not self.freedom:
+        if not self.degrees_of_freedom:
             return 0.0
         values = {m: np.array([self.of(s, classes)[0] for s in stems]) for m, stems in self.methods.items()}
-        return sum(((v - v.mean()) ** 2).sum() for v in values.values()) / self.freedom
+        return sum(((v - v.mean()) ** 2).sum() for v in values.values()) / self.degrees_of_freedom
 
     def studentised(self, weights, classes):
         """Estimate of a weighted sum of methods, its standard error, and signed t of every draw."""
@@ -176,7 +176,9 @@ class Draws:
                 influence = influence + weight * moved / len(stems)
             values = values + weight * np.sqrt(variance / len(stems)) * self.luck[method]
             extra += weight**2 * variance / len(stems)
-        errors = np.sqrt((self.counts * influence**2).sum(1) + extra * (self.chance if self.freedom else 0))
+        errors = np.sqrt(
+            (self.counts * influence**2).sum(1) + extra * (self.chi2_scale if self.degrees_of_freedom else 0)
+        )
         deviations = np.where(abs(values - estimate) < 1e-9, 0, values - estimate)
         with np.errstate(invalid="ignore", divide="ignore"):
             t = np.where(deviations == 0, 0, deviations / errors)

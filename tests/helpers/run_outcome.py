@@ -46,15 +46,18 @@ def assert_same(got, expected):
     assert got["record"] == expected["record"]
 
 
-def same_when_cut_short(make, folder, step=7, **knobs):
+def same_when_cut_short(make, folder, step=7, **parameters):
     """Assert that a run stopped after `step` and continued ends as an undisturbed one; the path of the latter's JSON.
 
     make: the fixture `smoke`. folder: where the stopped run's files go.
     """
-    whole, stopped = make(**knobs), make(**knobs, out_dir=str(folder / "again"))
+    whole, stopped = make(**parameters), make(**parameters, out_dir=str(folder / "again"))
     path = fit(whole)
     with pytest.raises(RunStopped):
-        fit(stopped, lambda event, run: (event, run.step) == ("step", step) and setattr(run.stop, "asked", "SIGTERM"))
+        fit(
+            stopped,
+            lambda event, run: (event, run.step) == ("step", step) and setattr(run.stop, "requested", "SIGTERM"),
+        )
     fit(stopped)
     assert_same(outcome(stopped), outcome(whole))
     return path

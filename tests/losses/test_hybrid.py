@@ -99,9 +99,9 @@ def test_boundaries_as_found_pixel_by_pixel(batch, weight, width):
 
 
 @given(batches(dtypes=(torch.float32,)), st.sampled_from(((0.3, 0.7), (1.0, 0.0))), st.sampled_from((0.5, 1.0, 2.0)))
-def test_focal_tversky_as_its_formula(batch, knobs, gamma):
-    misses = plain_misses(*flat(*batch), *knobs) ** (1 / gamma)
-    expression = f"focal_tversky(alpha={knobs[0]}, beta={knobs[1]}, gamma={gamma})"
+def test_focal_tversky_as_its_formula(batch, parameters, gamma):
+    misses = plain_misses(*flat(*batch), *parameters) ** (1 / gamma)
+    expression = f"focal_tversky(alpha={parameters[0]}, beta={parameters[1]}, gamma={gamma})"
     assert value(expression, *batch) == pytest.approx(misses.mean() if len(misses) else 0.0, rel=1e-3, abs=1e-5)
 
 

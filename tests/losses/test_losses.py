@@ -161,11 +161,11 @@ def test_balanced_tversky_is_dice(batch):
 @given(batches(), st.randoms(use_true_random=False))
 def test_lovasz_of_a_hard_prediction_is_one_minus_the_mean_jaccard(batch, random):
     labels, classes = batch[1], batch[0].shape[1]
-    guess = torch.tensor([random.randrange(classes) for _ in range(labels.numel())]).view_as(labels)
-    y, z = labels[labels != VOID], guess[labels != VOID]
+    prediction = torch.tensor([random.randrange(classes) for _ in range(labels.numel())]).view_as(labels)
+    y, z = labels[labels != VOID], prediction[labels != VOID]
     jaccard = [((y == c) & (z == c)).sum() / ((y == c) | (z == c)).sum() for c in y.unique()]
     expected = 1 - float(torch.stack(jaccard).mean()) if len(jaccard) else 0.0
-    assert LovaszLoss()(certain(guess, classes), labels).item() == pytest.approx(expected, abs=1e-5)
+    assert LovaszLoss()(certain(prediction, classes), labels).item() == pytest.approx(expected, abs=1e-5)
 
 
 @given(batches(min_classes=4))

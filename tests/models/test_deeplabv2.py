@@ -31,7 +31,7 @@ def take_steps(model, count=10, lr=0.1):
     optimizer = make_optimizer(model, lr)
     model.train()
     for _ in range(count):
-        F.cross_entropy(model.scores(torch.randn(2, 3, 32, 32)), torch.randint(0, 5, (2, 5, 5))).backward()
+        F.cross_entropy(model.grid_logits(torch.randn(2, 3, 32, 32)), torch.randint(0, 5, (2, 5, 5))).backward()
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
     return optimizer
@@ -85,7 +85,7 @@ def test_parameter_groups_are_all_that_trains_each_once(full):
 def test_features_and_logits_of_the_full_network(full):
     images = torch.empty(1, 3, 512, 1024, device="meta")
     assert full.features(images).shape == (1, 2048, 65, 129)
-    assert full.scores(images).shape == (1, 19, 65, 129)
+    assert full.grid_logits(images).shape == (1, 19, 65, 129)
     assert full(images).shape == (1, 19, 512, 1024)
 
 
@@ -107,7 +107,7 @@ def test_strides_and_dilations_of_the_wider_grid():
         assert [block.conv1.stride[0] for block in blocks] == [stride] + [1] * (len(blocks) - 1)
     assert [c.dilation[0] for c in model.aspp.branches] == [c.padding[0] for c in model.aspp.branches] == [3, 6, 9, 12]
     assert count_parameters(model) == (43_901_068, 43_795_724)
-    assert model.scores(torch.empty(1, 3, 512, 1024, device="meta")).shape == (1, 19, 33, 65)
+    assert model.grid_logits(torch.empty(1, 3, 512, 1024, device="meta")).shape == (1, 19, 33, 65)
 
 
 def test_torchvisions_stride_layout():
@@ -115,10 +115,10 @@ def test_torchvisions_stride_layout():
     assert (block.conv1.stride, block.conv2.stride) == ((1, 1), (2, 2))
 
 
-@pytest.mark.parametrize("knob", [{"stride_in": "5x5"}, {"bn": "frozen"}, {"output_stride": 32}])
-def test_unknown_options_are_refused(knob):
+@pytest.mark.parametrize("parameter", [{"stride_in": "5x5"}, {"bn": "frozen"}, {"output_stride": 32}])
+def test_unknown_options_are_refused(parameter):
     with pytest.raises(ValueError, match="valid:"):
-        DeepLabV2(**knob)
+        DeepLabV2(**parameter)
 
 
 # -- the grid ----------------------------------------------------------------------------------------------------------
@@ -140,9 +140,9 @@ with torch.device("meta"):
 @given(st.integers(17, 200), st.integers(17, 200), st.sampled_from((8, 16)))
 def test_grid_of_any_input_size(height, width, stride):
     images, model = torch.empty(1, 3, height, width, device="meta"), SHAPES[stride]
-    scores = model.scores(images)
-    assert scores.shape[-2:] == (corner_cells(height, stride), corner_cells(width, stride))
-    assert model.upsample(scores, (height, width)).shape == (1, 19, height, width)
+    logits = model.grid_logits(images)
+    assert logits.shape[-2:] == (corner_cells(height, stride), corner_cells(width, stride))
+    assert model.upsample(logits, (height, width)).shape == (1, 19, height, width)
 
 
 @pytest.mark.parametrize("pixels", [512, 1024, 256, 128, 64, 32, 33, 97])
@@ -177,20 +177,20 @@ def test_a_feature_responds_to_the_pixel_its_label_is_taken_from(stride):
 
 
 def test_upsampling_keeps_the_corners():
-    scores = torch.randn(1, 2, 5, 9)
-    up = micro().upsample(scores, (33, 65))
-    assert torch.allclose(up[:, :, ::8, ::8], scores, atol=1e-5)
+    logits = torch.randn(1, 2, 5, 9)
+    up = micro().upsample(logits, (33, 65))
+    assert torch.allclose(up[:, :, ::8, ::8], logits, atol=1e-5)
 
 
 @pytest.mark.parametrize("stride", [8, 4, 2, 1])
 def test_a_finer_grid_holds_the_grid_and_the_labels_of_its_own_pixels(stride):
     """Every 8th pixel keeps its logit and its label; between two cells logits are interpolated."""
     model, every = micro(), 8 // stride
-    scores, labels = torch.randn(1, 2, 5, 9), torch.arange(32)[:, None] * 100 + torch.arange(64)[None]
-    finer = model.finer(scores, stride)
+    logits, labels = torch.randn(1, 2, 5, 9), torch.arange(32)[:, None] * 100 + torch.arange(64)[None]
+    finer = model.finer(logits, stride)
     assert finer.shape == (1, 2, 4 * every + 1, 8 * every + 1)
-    assert torch.allclose(finer[:, :, ::every, ::every], scores, atol=1e-5)
-    assert torch.allclose(finer[0, 0, 0, every // 2], scores[0, 0, 0, :2] @ torch.tensor(LEANING[stride]), atol=1e-5)
+    assert torch.allclose(finer[:, :, ::every, ::every], logits, atol=1e-5)
+    assert torch.allclose(finer[0, 0, 0, every // 2], logits[0, 0, 0, :2] @ torch.tensor(LEANING[stride]), atol=1e-5)
     seen = model.subsample(labels[None], finer.shape[-2:], stride)[0]
     assert torch.equal(seen[::every, ::every], model.subsample(labels[None], (5, 9))[0])
     assert seen[1].tolist() == [min(stride, 31) * 100 + min(stride * i, 63) for i in range(8 * every + 1)]
@@ -290,7 +290,7 @@ def test_frozen_weights_and_statistics_do_not_move_by_one_bit(names):
     free = {k: v for k, v in state(model, "aspp").items()}
     for _ in range(10):
         model.train()
-        F.cross_entropy(model.scores(torch.randn(2, 3, 32, 32)), torch.randint(0, 5, (2, 5, 5))).backward()
+        F.cross_entropy(model.grid_logits(torch.randn(2, 3, 32, 32)), torch.randint(0, 5, (2, 5, 5))).backward()
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
     assert frozen and all(same(frozen, model.state_dict()))
@@ -299,7 +299,7 @@ def test_frozen_weights_and_statistics_do_not_move_by_one_bit(names):
 
 def test_a_freeze_drops_gradients_and_a_thaw_restores_training():
     model = micro()
-    model.scores(torch.randn(2, 3, 32, 32)).mean().backward()
+    model.grid_logits(torch.randn(2, 3, 32, 32)).mean().backward()
     model.freeze(("layer1",))
     assert all(p.grad is None for p in model.layer1.parameters())
     model.freeze(())
@@ -348,10 +348,10 @@ class Calls(TorchDispatchMode):
 def passed(recompute, kind=None, **options):
     """A network after a forward and a backward pass, and what was computed."""
     model = micro(**options).train()
-    devices.place(model, "cpu", ("channels_last", *(["recomputed_norms"] if recompute else [])))
+    devices.to_device(model, "cpu", ("channels_last", *(["recomputed_norms"] if recompute else [])))
     images = torch.randn(2, 3, 64, 64, generator=torch.Generator().manual_seed(1))
     with Calls() as calls, torch.autocast("cpu", kind, enabled=kind is not None):
-        model.scores(images).float().square().mean().backward()
+        model.grid_logits(images).float().square().mean().backward()
     return model, calls.made
 
 
@@ -372,21 +372,21 @@ def test_recomputing_keeps_less(monkeypatch):
     monkeypatch.setattr("deeplab_lib.models.deeplabv2.LARGE", 0)
     images, peaks = torch.randn(2, 3, 256, 256), []
     for chosen in ((), ("recomputed_norms",)):
-        model = devices.place(micro(blocks=(1, 1, 23, 1), width=16).train(), "cpu", chosen)
-        peaks.append(peak_memory_mb(model, lambda model=model: model.scores(images), "cpu"))
+        model = devices.to_device(micro(blocks=(1, 1, 23, 1), width=16).train(), "cpu", chosen)
+        peaks.append(peak_memory_mb(model, lambda model=model: model.grid_logits(images), "cpu"))
     assert 0.8 < peaks[1] / peaks[0] < 0.87, "two of a block's twelve parts, and the stem's are kept"
 
 
 @pytest.mark.parametrize("side, found", [(512, True), (256, False)])
 def test_only_large_activations_are_recomputed_and_only_for_a_backward_pass_to_come(side, found):
-    model = devices.place(micro(width=16).train(), "cpu", ("recomputed_norms",))
+    model = devices.to_device(micro(width=16).train(), "cpu", ("recomputed_norms",))
     images = torch.randn(2, 3, side, side)
     with mock.patch(
         "deeplab_lib.models.deeplabv2.checkpoint", side_effect=lambda function, x, **options: function(x)
     ) as calls:
         with torch.no_grad():
-            model.scores(images)
-        model.eval().scores(images)
+            model.grid_logits(images)
+        model.eval().grid_logits(images)
         assert not calls.called
-        model.train().scores(images)
+        model.train().grid_logits(images)
     assert calls.called is found

@@ -29,14 +29,14 @@ def kept(name):
 def test_forward_is_the_upsampled_grid_and_labels_fit_the_grid(name, size):
     model, images = kept(name), torch.randn(2, 3, *size)
     with torch.no_grad():
-        logits, scores = model(images), model.scores(images)
+        logits, grid = model(images), model.grid_logits(images)
     assert logits.shape == (2, 5, *size)
-    assert torch.equal(logits, model.upsample(scores, size))
+    assert torch.equal(logits, model.upsample(grid, size))
     labels = torch.randint(0, 5, (2, *size))
-    assert model.subsample(labels, scores.shape[-2:]).shape == (2, *scores.shape[-2:])
+    assert model.subsample(labels, grid.shape[-2:]).shape == (2, *grid.shape[-2:])
     if size == (64, 96):
         step, extra = model.stride, int(name in DEEPLABV2_SIZES)  # DeepLabV2's pool rounds up
-        assert scores.shape[-2:] == (64 // step + extra, 96 // step + extra)
+        assert grid.shape[-2:] == (64 // step + extra, 96 // step + extra)
 
 
 @pytest.mark.parametrize("name", TORCHVISION_NETWORKS)
@@ -76,8 +76,8 @@ def test_two_groups_hold_every_parameter_that_trains_and_each_gets_a_gradient(na
     assert {key for key, p in model.named_parameters() if not p.requires_grad} == {
         key for key, _ in model.named_parameters() if is_affine(model, key)
     }
-    scores = model.scores(torch.randn(2, 3, 64, 64))
-    F.cross_entropy(scores, torch.randint(0, 5, (2, *scores.shape[-2:]))).backward()
+    grid = model.grid_logits(torch.randn(2, 3, 64, 64))
+    F.cross_entropy(grid, torch.randint(0, 5, (2, *grid.shape[-2:]))).backward()
     assert all(p.grad is not None and p.grad.isfinite().all() for p in [*backbone, *head])
 
 
@@ -94,7 +94,7 @@ def test_freezing_the_residual_stages_leaves_stem_and_head(name):
     optimizer = torch.optim.SGD(model.parameters(), 0.1, momentum=0.9, weight_decay=0.1)
     for _ in range(2):
         optimizer.zero_grad()
-        model.scores(torch.randn(2, 3, 64, 64)).square().mean().backward()
+        model.grid_logits(torch.randn(2, 3, 64, 64)).square().mean().backward()
         optimizer.step()
     head = "aspp" if name in DEEPLABV2_SIZES else "classifier"
     stem = "conv1" if name in DEEPLABV2_SIZES else "backbone.0.0"
@@ -119,17 +119,17 @@ def test_every_recipe_can_freeze_what_it_wants_and_nothing_else_is_a_part(name):
 def test_batch_norm_statistics_follow_the_batches_or_stay(name, bn):
     model = make_model(name, 5, bn=bn).train()
     before = {key: value.clone() for key, value in model.state_dict().items() if key.endswith(STATISTICS)}
-    model.scores(torch.randn(2, 3, 64, 64))
+    model.grid_logits(torch.randn(2, 3, 64, 64))
     same = [torch.equal(before[key], model.state_dict()[key]) for key in before]
     assert all(same) if bn == "eval" else not any(same)
 
 
 def test_deeplabv3_refuses_to_train_on_one_image_unless_statistics_stay():
-    knobs = {"model": "deeplabv3_mobilenet_v3_large", "batch_size": 2, "accumulate": 2}
+    parameters = {"model": "deeplabv3_mobilenet_v3_large", "batch_size": 2, "accumulate": 2}
     with pytest.raises(ValueError, match=r"its batches are of one image .*; use two images or bn=eval"):
-        Config(**knobs)
-    assert Config(**knobs, bn="eval") and Config(**knobs | {"accumulate": 1})
-    make_model("deeplabv3_mobilenet_v3_large", bn="eval").train().scores(torch.randn(1, 3, 64, 64))
+        Config(**parameters)
+    assert Config(**parameters, bn="eval") and Config(**parameters | {"accumulate": 1})
+    make_model("deeplabv3_mobilenet_v3_large", bn="eval").train().grid_logits(torch.randn(1, 3, 64, 64))
 
 
 def test_unknown_names_and_options_are_refused_in_one_line():

@@ -39,11 +39,11 @@ def small(name=RESNET, **options):
 def test_cells_lie_from_corner_to_corner(name, stride, size):
     model = small(name, output_stride=stride).eval()
     with torch.no_grad():
-        scores = model.scores(torch.randn(1, 3, *size))
+        logits = model.grid_logits(torch.randn(1, 3, *size))
         assert model(torch.randn(1, 3, *size)).shape == (1, 5, *size)
-    assert scores.shape == (1, 5, *(-(-(pixels - 1) // stride) + 1 for pixels in size))
-    columns = model.subsample(torch.arange(size[1]).expand(1, *size), scores.shape[-2:])[0, 0]
-    assert columns.tolist() == [min(stride * i, size[1] - 1) for i in range(scores.shape[-1])]
+    assert logits.shape == (1, 5, *(-(-(pixels - 1) // stride) + 1 for pixels in size))
+    columns = model.subsample(torch.arange(size[1]).expand(1, *size), logits.shape[-2:])[0, 0]
+    assert columns.tolist() == [min(stride * i, size[1] - 1) for i in range(logits.shape[-1])]
 
 
 @pytest.mark.parametrize(
@@ -58,7 +58,7 @@ def test_a_mirrored_network_sees_the_mirrored_image(name, stride):
         for layer in mirrored.modules():
             if isinstance(layer, nn.Conv2d):
                 layer.weight.copy_(layer.weight.flip(-1))
-        assert torch.allclose(mirrored.scores(images.flip(-1)), model.scores(images).flip(-1), atol=1e-4)
+        assert torch.allclose(mirrored.grid_logits(images.flip(-1)), model.grid_logits(images).flip(-1), atol=1e-4)
 
 
 def test_what_is_repeated_at_the_borders_by_hand():
@@ -97,7 +97,7 @@ def test_groups_freezing_and_held_statistics_as_deeplabv2s(name):
 def test_batch_norm_statistics_follow_the_batches_or_stay(bn):
     model = small(bn=bn).train()
     before = {key: value.clone() for key, value in model.state_dict().items() if "running" in key}
-    model.scores(torch.randn(2, 3, 64, 64))
+    model.grid_logits(torch.randn(2, 3, 64, 64))
     same = {torch.equal(before[key], model.state_dict()[key]) for key in before}
     assert same == {bn == "eval"}
 
@@ -238,8 +238,8 @@ def test_auto_asks_the_hub_and_goes_on_without(tmp_path, monkeypatch):
 
 def test_a_run_cut_short_ends_as_an_undisturbed_one_and_can_be_loaded(smoke, tmp_path):
     save(tmp_path, RESNET, "start.safetensors")
-    knobs = {"model": TIMM + RESNET, "epochs": 2, "pretrained": str(tmp_path / "start.safetensors")}
-    path = same_when_cut_short(smoke, tmp_path, **knobs)
+    parameters = {"model": TIMM + RESNET, "epochs": 2, "pretrained": str(tmp_path / "start.safetensors")}
+    path = same_when_cut_short(smoke, tmp_path, **parameters)
     run = load_run(path.with_suffix(""))
     assert run.predict(np.zeros((40, 80, 3), np.uint8)).shape == (40, 80)
     assert run.normalization == normalization.RGB_HALF

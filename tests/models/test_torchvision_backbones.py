@@ -27,15 +27,15 @@ def test_the_backbone_is_torchvisions_to_the_last_parameter(name):
     own = {key: value.shape for key, value in model.state_dict().items() if not key.startswith("aspp")}
     assert own == {key: value.shape for key, value in original.state_dict().items() if not key.startswith("fc")}
     with torch.device("meta"):
-        scores = model.scores(torch.empty(2, 3, 64, 96))
-    assert scores.shape == (2, 5, 9, 13)  # every 8 pixels from corner to corner, as DeepLabV2's own
+        logits = model.grid_logits(torch.empty(2, 3, 64, 96))
+    assert logits.shape == (2, 5, 9, 13)  # every 8 pixels from corner to corner, as DeepLabV2's own
 
 
 def test_the_wider_grid_reaches_from_corner_to_corner_too():
     with torch.device("meta"):
         model, own = make_model(NAMED[0], 5, output_stride=16), make_model("deeplabv2_micro", 5, output_stride=16)
         images = torch.empty(2, 3, 128, 96)
-        assert model.scores(images).shape == own.scores(images).shape == (2, 5, 9, 7)
+        assert model.grid_logits(images).shape == own.grid_logits(images).shape == (2, 5, 9, 7)
     assert [branch.dilation for branch in model.aspp.branches] == [branch.dilation for branch in own.aspp.branches]
     labels = torch.arange(128)[:, None].expand(1, 128, 96)
     assert model.subsample(labels, (9, 7))[0, :, 0].tolist() == [0, 16, 32, 48, 64, 80, 96, 112, 127]
@@ -95,6 +95,6 @@ def test_a_layout_that_does_not_fit_is_refused(tmp_path):
 
 @pytest.mark.parametrize("stride", [8, 16])
 def test_a_run_cut_short_ends_as_an_undisturbed_one_and_can_be_loaded(stride, smoke, tmp_path):
-    knobs = {"model": MINI, "epochs": 2, "output_stride": stride}
-    path = same_when_cut_short(smoke, tmp_path, **knobs)
+    parameters = {"model": MINI, "epochs": 2, "output_stride": stride}
+    path = same_when_cut_short(smoke, tmp_path, **parameters)
     assert load_run(path.with_suffix("")).predict(np.zeros((40, 80, 3), np.uint8)).shape == (40, 80)

@@ -57,7 +57,7 @@ def test_the_time_to_go_is_of_the_epochs_that_are_left(smoke, monkeypatch, capsy
 
     def stop(event, run):
         if event == "step" and run.step == 3 * run.steps_per_epoch // 2:
-            run.stop.asked = "SIGTERM"
+            run.stop.requested = "SIGTERM"
 
     with pytest.raises(RunStopped):
         fit(config, stop)
@@ -72,13 +72,13 @@ def test_the_time_to_go_is_of_the_epochs_that_are_left(smoke, monkeypatch, capsy
 def test_a_network_that_fails_in_a_picture_is_left_in_training_mode(smoke, monkeypatch):
     modes = []
 
-    def watch(event, run):
+    def callback(event, run):
         if event == "epoch" and run.step:
             monkeypatch.setattr(run, "views", lambda images: 1 / 0)
-            run.tested.train()
+            run.eval_model.train()
             with pytest.raises(ZeroDivisionError):
                 Live()._predictions(run)
-            modes.append(run.tested.training)
+            modes.append(run.eval_model.training)
 
-    fit(smoke(epochs=1), watch)
+    fit(smoke(epochs=1), callback)
     assert modes == [True]

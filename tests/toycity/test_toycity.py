@@ -116,9 +116,9 @@ def test_every_class_occurs_in_eight_validation_scenes(validation):
 
 def test_any_hundred_scenes_expect_each_guest_eight_times():
     for start in (0, 7, 250):
-        expected = [name for index in range(start, start + 100) for name in toycity.guests_of(index)]
-        assert min(expected.count(name) for name in toycity.GUESTS) >= 8
-    assert all(len(set(toycity.guests_of(index))) == 2 for index in range(2000))
+        expected = [name for index in range(start, start + 100) for name in toycity.rare_objects_of(index)]
+        assert min(expected.count(name) for name in toycity.RARE_OBJECTS) >= 8
+    assert all(len(set(toycity.rare_objects_of(index))) == 2 for index in range(2000))
 
 
 def test_frequent_classes_are_as_frequent_as_in_cityscapes_and_rare_ones_rare(validation):

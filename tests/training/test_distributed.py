@@ -26,13 +26,13 @@ from deeplab_lib.models.registry import make_model
 from deeplab_lib.recipes import RECIPES
 from deeplab_lib.training import checkpoint, distributed
 from deeplab_lib.training.checkpoint import RunFiles
-from deeplab_lib.training.distributed import agree, collect, deal, launch, launcher_contained, share
+from deeplab_lib.training.distributed import gather_results, launch, launcher_contained, scatter, share, sync_stop
 from deeplab_lib.training.evaluate import evaluate
 from deeplab_lib.training.loop import Run, fit, identify, quiet, train_run
 
 TWO = SimpleNamespace(gpus=2, device="cpu")
 TIMINGS = {"Runtime", "images_per_s", "peak_memory_MB"}
-# Knobs of one epoch with each loss, which also try micro-batches, a single validation batch, and loader processes.
+# Parameters of one epoch with each loss, which also try micro-batches, a single validation batch, and loader processes.
 EPOCHS = {
     "ce": {},
     "focal": {"batch_size": 4, "accumulate": 2},
@@ -81,10 +81,10 @@ def evaluation(parts):
 def everything(folder, runs, stop):
     """All that two processes are compared in; each leaves what it found in `folder`."""
     found = {"gradients": gradients(), "evaluations": {name: evaluation(parts) for name, parts in runs.items()}}
-    found["dealt"] = collect([(batch, distributed.rank()) for batch in deal([10, 11, 12, 13, 14])], 5)
+    found["dealt"] = gather_results([(batch, distributed.rank()) for batch in scatter([10, 11, 12, 13, 14])], 5)
     asked = Stop()
-    asked.asked = "SIGHUP" if distributed.rank() == 1 else None
-    found["asked"] = agree(asked).asked
+    asked.requested = "SIGHUP" if distributed.rank() == 1 else None
+    found["asked"] = sync_stop(asked).requested
     for parts in runs.values():
         train_run(*parts, stop)
     (folder / f"{distributed.rank()}.pickle").write_bytes(pickle.dumps(found))
@@ -106,17 +106,17 @@ def die_in_second(stop):
 
 @dataclass
 class StopAt:
-    """A `watch` that asks for a stop after the given optimiser step."""
+    """A `callback` that asks for a stop after the given optimiser step."""
 
     step: int
 
     def __call__(self, event, run):
         if event == "step" and run.step == self.step:
-            run.stop.asked = "SIGTERM"
+            run.stop.requested = "SIGTERM"
 
 
 def stop_everyone(event, run):
-    """A `watch` that sends the stop of a scheduler to this process and all it started."""
+    """A `callback` that sends the stop of a scheduler to this process and all it started."""
     if event == "step" and run.step == 4:
         for pid in [child.pid for child in multiprocessing.active_children()] + [os.getpid()]:
             os.kill(pid, signal.SIGTERM)
@@ -129,7 +129,7 @@ def runs_in(folder, gpus):
     """Parts of a one-epoch run with each loss, at a rate at which no processor's rounding grows to more than itself."""
     shared = {"preset": "smoke", "device": "cpu", "amp": "off", "bn": "eval", "epochs": 1, "out_dir": str(folder)}
     shared["lr"] = 0.003
-    return {name: parts_of(Config(loss=name, gpus=gpus, **shared, **knobs)) for name, knobs in EPOCHS.items()}
+    return {name: parts_of(Config(loss=name, gpus=gpus, **shared, **parameters)) for name, parameters in EPOCHS.items()}
 
 
 @pytest.fixture(scope="module")
@@ -213,7 +213,7 @@ def test_shares_are_contiguous_in_every_micro_batch(monkeypatch):
 def test_who_runs_short_of_batches_repeats_the_last(monkeypatch):
     monkeypatch.setattr(distributed, "size", lambda: 3)
     monkeypatch.setattr(distributed, "rank", lambda: 2)
-    assert (deal([10, 11, 12, 13]), deal([10]), deal([10, 11, 12])) == ([12, 13], [10], [12])
+    assert (scatter([10, 11, 12, 13]), scatter([10]), scatter([10, 11, 12])) == ([12, 13], [10], [12])
 
 
 # -- continuing and ending -------------------------------------------------------------------------------------------
@@ -221,12 +221,12 @@ def test_who_runs_short_of_batches_repeats_the_last(monkeypatch):
 
 def test_a_run_goes_on_with_another_number_of_processes(smoke, tmp_path):
     """Two processes to the middle of epoch 1, one into epoch 2, two to the end, where layers freeze: as one alone."""
-    knobs = {"loss": "ce_lovasz_warmup", "bn": "eval", "epochs": 3}
-    fit(smoke(**knobs, out_dir=str(tmp_path / "undisturbed")))
+    parameters = {"loss": "ce_lovasz_warmup", "bn": "eval", "epochs": 3}
+    fit(smoke(**parameters, out_dir=str(tmp_path / "undisturbed")))
     for gpus, step in ((2, 4), (1, 15)):
         with pytest.raises(RunStopped, match=f"stopped by SIGTERM at epoch .*, step {step % 10}; the last good state"):
-            fit(smoke(**knobs, gpus=gpus), watch=StopAt(step))
-    path = fit(smoke(**knobs, gpus=2))
+            fit(smoke(**parameters, gpus=gpus), callback=StopAt(step))
+    path = fit(smoke(**parameters, gpus=2))
     assert_same_run(RunFiles(tmp_path / "undisturbed", path.stem), RunFiles(path.parent, path.stem))
     state = checkpoint.load(path.with_suffix(".pt"))
     assert [session["gpus"] for session in state["sessions"]] == [2, 1, 2]
@@ -269,7 +269,7 @@ def test_a_scheduler_that_repeats_itself_does_not_end_what_is_saving():
 def test_a_stop_sent_to_the_loader_processes_too_still_ends_in_order(smoke):
     config = smoke(workers=1)
     with pytest.raises(RunStopped, match="stopped by SIGTERM at epoch 1, step 4"):
-        fit(config, watch=stop_everyone)
+        fit(config, callback=stop_everyone)
     assert checkpoint.load(RunFiles(Path(config.out_dir), config.stem).path(".pt"))["position"]["step"] == 4
 
 
@@ -303,15 +303,15 @@ def test_batch_norm_that_follows_the_batches_is_synchronised_and_checkpoints_fit
 
 
 @pytest.mark.parametrize(
-    ("knobs", "message"),
+    ("parameters", "message"),
     [
         ({"device": "cuda", "gpus": 4, "batch_size": 4}, "gpus is 4, but PyTorch sees 2"),
         ({"device": "cuda:1", "gpus": 2}, "gpus is 2, but device is 'cuda:1'"),
         ({"device": "cuda", "gpus": 2, "batch_size": 3}, "batch_size 3 cannot be split evenly"),
     ],
 )
-def test_impossible_processes_are_refused(smoke, monkeypatch, knobs, message):
+def test_impossible_processes_are_refused(smoke, monkeypatch, parameters, message):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     with pytest.raises(ValueError, match=message):
-        smoke(**knobs)
+        smoke(**parameters)

@@ -15,7 +15,7 @@ from deeplab_lib.common.errors import RunStopped
 from deeplab_lib.models.registry import make_model
 from deeplab_lib.models.views import VIEWS, Views, view
 from deeplab_lib.predict import load_run
-from deeplab_lib.recipes import OURS, RECIPES
+from deeplab_lib.recipes import EXTRA_RECIPES, RECIPES
 from deeplab_lib.study.results import read_run
 from deeplab_lib.training import checkpoint
 from deeplab_lib.training.checkpoint import RunFiles
@@ -67,37 +67,37 @@ def network():
     return make_model("deeplabv2_micro", 5).eval()
 
 
-def guess(network, images, tta, **options):
+def predict(network, images, tta, **options):
     with torch.inference_mode():
-        return Views(network, network.scores, images, tta).guess(images.shape[-2:], **options)
+        return Views(network, network.grid_logits, images, tta).predict(images.shape[-2:], **options)
 
 
 def test_one_view_is_the_network_itself(network):
     images = torch.randn(2, 3, 33, 65)
     with torch.inference_mode():
-        assert torch.equal(guess(network, images, "none"), network(images).argmax(1))
+        assert torch.equal(predict(network, images, "none"), network(images).argmax(1))
 
 
 def test_mean_of_the_probabilities_of_image_and_mirror_image(network):
     images = torch.randn(2, 3, 33, 65)
     with torch.inference_mode():
         p = network(images).softmax(1) + network(images.flip(-1)).softmax(1).flip(-1)
-    assert torch.equal(guess(network, images, "flip"), p.argmax(1))
+    assert torch.equal(predict(network, images, "flip"), p.argmax(1))
 
 
 @pytest.mark.parametrize("tta", ["flip", "multiscale"])
 def test_mirrored_images_are_answered_mirrored(network, tta):
     images = torch.randn(2, 3, 33, 65)
-    mirrored = guess(network, images.flip(-1), tta).flip(-1)
-    assert (guess(network, images, tta) == mirrored).float().mean() > 0.99  # but for ties in rounding
+    mirrored = predict(network, images.flip(-1), tta).flip(-1)
+    assert (predict(network, images, tta) == mirrored).float().mean() > 0.99  # but for ties in rounding
 
 
 def test_chosen_images_and_sizes(network):
     images = torch.randn(3, 3, 32, 64)
     with torch.inference_mode():
-        views = Views(network, network.scores, images, "multiscale")
-        assert views.plain.shape[0] == 3 and len(views.scores) == len(VIEWS["multiscale"]) == 6
-        assert torch.equal(views.guess((50, 70))[1:2], views.guess((50, 70), slice(1, 2)))
+        views = Views(network, network.grid_logits, images, "multiscale")
+        assert views.plain.shape[0] == 3 and len(views.logits) == len(VIEWS["multiscale"]) == 6
+        assert torch.equal(views.predict((50, 70))[1:2], views.predict((50, 70), slice(1, 2)))
 
 
 def test_the_scales_are_those_announced():
@@ -148,7 +148,7 @@ def test_the_average_takes_in_every_step_by_its_number(smoke):
     """The first keeps (1 + 0) / (10 + 0) of the start, the second 2 / 11, the third 3 / 12."""
     weights, seen = lambda model: model.aspp.branches[0].weight.detach().double(), {}
 
-    def watch(event, run):
+    def callback(event, run):
         if event == "start":
             seen["expected"] = weights(run.model).clone()
         if event == "step" and run.step <= 3:
@@ -157,21 +157,21 @@ def test_the_average_takes_in_every_step_by_its_number(smoke):
             assert torch.allclose(weights(run.average.model), seen["expected"], rtol=0, atol=1e-7)
             seen["steps"] = run.step
 
-    fit(smoke(epochs=1, ema=0.99), watch)
+    fit(smoke(epochs=1, ema=0.99), callback)
     assert seen["steps"] == 3
 
 
 def test_a_run_cut_short_ends_as_an_undisturbed_one(smoke, tmp_path):
-    knobs = {"loss": "ours_standard", "epochs": 3}
+    parameters = {"loss": "ours_standard", "epochs": 3}
 
     def cut(event, run):
         if event == "step" and run.step == 13:
-            run.stop.asked = "SIGTERM"
+            run.stop.requested = "SIGTERM"
 
-    whole, again = smoke(**knobs), smoke(**knobs, out_dir=str(tmp_path / "again"))
+    whole, again = smoke(**parameters), smoke(**parameters, out_dir=str(tmp_path / "again"))
     expected = fit(whole)
     with pytest.raises(RunStopped):
-        fit(again, watch=cut)
+        fit(again, callback=cut)
     path = fit(again)
     tables = [pd.read_csv(p.with_suffix(".csv"), dtype=str).drop(columns=TIMINGS) for p in (expected, path)]
     pd.testing.assert_frame_equal(*tables)
@@ -185,13 +185,13 @@ def test_a_run_cut_short_ends_as_an_undisturbed_one(smoke, tmp_path):
 
 
 def test_ours_are_never_among_the_eight(smoke):
-    assert not set(OURS) & set(RECIPES)
-    for key, recipe in OURS.items():
+    assert not set(EXTRA_RECIPES) & set(RECIPES)
+    for key, recipe in EXTRA_RECIPES.items():
         config = smoke(loss=key)
         assert key.startswith("ours_") and config.stem == recipe.stem == key
         assert config.loss not in RECIPES and config.title.startswith("Ours") and len(recipe.motivation) > 40
-        assert all(getattr(config, name) == value for name, value in recipe.knobs.items())
-        assert recipe.knobs.items() <= config.result_dict().items()
+        assert all(getattr(config, name) == value for name, value in recipe.parameters.items())
+        assert recipe.parameters.items() <= config.result_dict().items()
 
 
 def test_what_is_given_wins_over_the_recipe(smoke):
@@ -201,7 +201,7 @@ def test_what_is_given_wins_over_the_recipe(smoke):
 
 def test_the_analysis_takes_ours_for_no_recipe_of_the_study(smoke):
     run = read_run(fit(smoke(loss="ours_averaged", epochs=1)).with_suffix(".csv"))
-    assert (run.recipe, run.title, run.method) == (None, OURS["ours_averaged"].title, "ours_averaged_epochs1")
+    assert (run.recipe, run.title, run.method) == (None, EXTRA_RECIPES["ours_averaged"].title, "ours_averaged_epochs1")
 
 
 def test_knobs_beyond_the_study_stand_in_a_fingerprint_only_when_they_are_used(smoke):

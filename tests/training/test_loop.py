@@ -169,7 +169,7 @@ def test_a_loss_by_class_frequency_validates_with_the_weights_it_trains_with(smo
 def test_a_step_that_is_still_to_be_looked_at_is_so_before_anything_is_saved(smoke):
     def save_too_early(event, run):
         if (event, run.step) == ("step", 3):
-            run.unchecked = devices.Copy(torch.tensor([float("nan")])), [0, 1], 3
+            run.pending_check = devices.Copy(torch.tensor([float("nan")])), [0, 1], 3
             run.save()
 
     config = smoke(epochs=1)
@@ -181,7 +181,7 @@ def test_a_step_that_is_still_to_be_looked_at_is_so_before_anything_is_saved(smo
 def test_frozen_weights_stay_and_rates_are_those_of_the_plan(focal):
     plan, seen = focal.poly(STEPS), {}
 
-    def watch(event, run):
+    def callback(event, run):
         if event != "step":
             return
         step = run.step - 1
@@ -191,7 +191,7 @@ def test_frozen_weights_stay_and_rates_are_those_of_the_plan(focal):
             now = {k: v.clone() for k, v in run.model.state_dict().items() if k.split(".")[0] in plan.frozen(step)}
             assert all(torch.equal(now[key], value) for key, value in seen.setdefault("frozen", now).items())
 
-    fit(focal, watch)
+    fit(focal, callback)
     assert len(seen["frozen"]) > 20
 
 
@@ -237,8 +237,8 @@ def test_a_multiscale_loss_sees_the_images_at_three_scales_and_their_maximum(smo
 
 
 def test_finer_labels_and_scales_go_on_as_they_began(smoke, tmp_path):
-    knobs = {"loss": "ce_dice", "epochs": 2, "label_stride": 2, "multiscale": True, "ema": 0.9}
-    same_when_cut_short(smoke, tmp_path, step=STEPS + 3, **knobs)
+    parameters = {"loss": "ce_dice", "epochs": 2, "label_stride": 2, "multiscale": True, "ema": 0.9}
+    same_when_cut_short(smoke, tmp_path, step=STEPS + 3, **parameters)
 
 
 # -- the same command, the same numbers --------------------------------------------------------------------------------
@@ -400,11 +400,11 @@ def test_a_first_step_that_overflows_in_fp16_leaves_no_momentum(smoke, monkeypat
     momenta, huge = [], partial(torch.amp.GradScaler, init_scale=2.0**40)
     monkeypatch.setattr(torch.amp, "GradScaler", huge)
 
-    def watch(event, run):
+    def callback(event, run):
         if (event, run.step) == ("step", 1):
             momenta.extend(state["momentum_buffer"] for state in run.optimizer.state.values())
 
-    fit(smoke(epochs=1, amp="fp16"), watch)
+    fit(smoke(epochs=1, amp="fp16"), callback)
     assert momenta and not any(momentum.any() for momentum in momenta)
 
 
@@ -413,10 +413,10 @@ def test_momentum_lies_in_memory_as_its_weight_does_whatever_the_run_began_with(
     interrupted(smoke(epochs=1, without=first), 3)
     strides = []
 
-    def watch(event, run):
+    def callback(event, run):
         strides.extend((p.stride(), state["momentum_buffer"].stride()) for p, state in run.optimizer.state.items())
 
-    fit(smoke(epochs=1, without=then), watch)
+    fit(smoke(epochs=1, without=then), callback)
     assert strides and all(weight == momentum for weight, momentum in strides)
 
 
@@ -519,9 +519,9 @@ def test_a_loss_that_is_not_finite_stops_at_that_step_and_names_term_step_and_im
             run.model.aspp.branches[2].bias[4] = float("nan")
 
     batches = []
-    watch = lambda event, run: (batches.append(run.training_batches()), at(12, poison)(event, run))  # noqa: E731
+    callback = lambda event, run: (batches.append(run.training_batches()), at(12, poison)(event, run))  # noqa: E731
     with pytest.raises(RunStopped) as raised:
-        fit(focal, watch)
+        fit(focal, callback)
     message = str(raised.value)
     assert message.startswith("the loss is not finite at epoch 2, step 3: ce = nan, focal = nan; images ")
     names = message.split("images ")[1].split(". ")[0].split(", ")
@@ -541,7 +541,7 @@ def test_a_loss_that_is_not_finite_stops_at_that_step_and_names_term_step_and_im
     ],
 )
 def test_exhausted_memory_says_what_to_try(focal, monkeypatch, error):
-    monkeypatch.setattr(loop.Run, "scores", lambda run, images: (_ for _ in ()).throw(error))
+    monkeypatch.setattr(loop.Run, "grid_logits", lambda run, images: (_ for _ in ()).throw(error))
     with pytest.raises(RunStopped) as raised:
         fit(focal)
     assert str(raised.value) == (
@@ -552,14 +552,14 @@ def test_exhausted_memory_says_what_to_try(focal, monkeypatch, error):
 
 def test_exhausted_memory_is_given_back_though_the_error_is_kept(smoke, monkeypatch):
     """A notebook keeps the last error, so that its next run would begin with the memory of this one."""
-    scores, made = loop.Run.scores, []
+    scores, made = loop.Run.grid_logits, []
 
     def remembered(run, images):
         logits = scores(run, images)
         made.append(weakref.ref(logits))
         return logits
 
-    monkeypatch.setattr(loop.Run, "scores", remembered)
+    monkeypatch.setattr(loop.Run, "grid_logits", remembered)
     monkeypatch.setattr(loop.WeightedLoss, "total", lambda loss, terms: (_ for _ in ()).throw(MemoryError()))
     with pytest.raises(RunStopped) as kept:
         fit(smoke())

@@ -29,19 +29,19 @@ processes.set_forkserver_preload(
 )  # so that each process starts at once
 
 
-def start(knobs, aim=None):
+def start(parameters, aim=None):
     """Start a training process that dies at `aim`."""
-    process = processes.Process(target=fault_driver.run, args=(knobs, aim, f"{knobs['out_dir']}.steps"))
+    process = processes.Process(target=fault_driver.run, args=(parameters, aim, f"{parameters['out_dir']}.steps"))
     process.start()
     return process
 
 
-def finish(knobs):
+def finish(parameters):
     """Run to the end; returns what the run left behind."""
-    process = start(knobs)
+    process = start(parameters)
     process.join()
     assert process.exitcode == 0
-    return outcome(Config(**knobs))
+    return outcome(Config(**parameters))
 
 
 @pytest.fixture(scope="module")
@@ -52,56 +52,56 @@ def undisturbed(smoke_city, tmp_path_factory):
     def get(recipe):
         if recipe not in found:
             begun = time.monotonic()
-            result = finish(knobs_of(recipe, tmp_path_factory.mktemp("undisturbed") / recipe))
+            result = finish(parameters_of(recipe, tmp_path_factory.mktemp("undisturbed") / recipe))
             found[recipe] = result, time.monotonic() - begun
         return found[recipe]
 
     return get
 
 
-def knobs_of(recipe, folder, minutes=EVERY_EPOCH, **more):
+def parameters_of(recipe, folder, minutes=EVERY_EPOCH, **more):
     base = {"loss": recipe, "preset": "smoke", "device": "cpu", "amp": "off", "workers": 0}
     return base | {"out_dir": str(folder), "checkpoint_minutes": minutes} | more
 
 
-def kill(knobs, aim, seconds, rng):
+def kill(parameters, aim, seconds, rng):
     """Start the run and have it killed at `aim`: an instant, or a random time below that share of its duration."""
     if isinstance(aim, tuple):
-        process = start(knobs, aim)
+        process = start(parameters, aim)
         process.join()
         assert process.exitcode == -signal.SIGKILL, f"the run never came to {aim}"
         return
     for _ in range(10):
-        process = start(knobs)
+        process = start(parameters)
         process.join(rng.uniform(0.02, aim) * seconds)
         if process.exitcode is None:
             os.kill(process.pid, signal.SIGKILL)
             process.join()
         if process.exitcode == -signal.SIGKILL:
             return
-        shutil.rmtree(knobs["out_dir"])  # it was done before it could be killed
-        os.remove(f"{knobs['out_dir']}.steps")
+        shutil.rmtree(parameters["out_dir"])  # it was done before it could be killed
+        os.remove(f"{parameters['out_dir']}.steps")
         seconds *= 0.8
     pytest.fail("the run was always done before it could be killed")
 
 
-def assert_little_recomputed(knobs):
+def assert_little_recomputed(parameters):
     """After every kill the run went on at most an epoch (with checkpoints at every step: a step) behind."""
-    path = Path(f"{knobs['out_dir']}.steps")
+    path = Path(f"{parameters['out_dir']}.steps")
     steps = [int(line) for line in path.read_text().split()]
     behind = [before - after + 1 for before, after in pairwise(steps) if after <= before]
-    assert max(behind, default=0) <= (1 if knobs["checkpoint_minutes"] == EVERY_STEP else STEPS_PER_EPOCH)
+    assert max(behind, default=0) <= (1 if parameters["checkpoint_minutes"] == EVERY_STEP else STEPS_PER_EPOCH)
     assert set(steps) == set(range(1, 5 * STEPS_PER_EPOCH + 1))
 
 
 def endure(undisturbed, folder, recipe, minutes, aims, seed=0):
     """Kill one run at each of `aims`, one after the other, then let it finish: it must match the undisturbed one."""
     expected, seconds = undisturbed(recipe)
-    knobs, rng = knobs_of(recipe, folder, minutes), random.Random(seed)
+    parameters, rng = parameters_of(recipe, folder, minutes), random.Random(seed)
     for aim in aims:
-        kill(knobs, aim, seconds, rng)
-    assert_same(finish(knobs), expected)
-    assert_little_recomputed(knobs)
+        kill(parameters, aim, seconds, rng)
+    assert_same(finish(parameters), expected)
+    assert_little_recomputed(parameters)
     assert not list(folder.glob(".*")), "temporary files were left behind"
     shutil.rmtree(folder)
 

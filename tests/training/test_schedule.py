@@ -14,8 +14,8 @@ from deeplab_lib.training.schedule import PolyLR
 EPOCHS_STEPS = [(5, 10), (5, 7), (10, 100), (50, 1487), (3, 1), (1, 1)]
 
 
-def plan_of(key, epochs, steps_per_epoch, **knobs):
-    return Config(loss=key, epochs=epochs, data="/somewhere", preset="paper", **knobs).poly(steps_per_epoch)
+def plan_of(key, epochs, steps_per_epoch, **parameters):
+    return Config(loss=key, epochs=epochs, data="/somewhere", preset="paper", **parameters).poly(steps_per_epoch)
 
 
 @given(st.floats(1e-6, 1), st.integers(1, 3000), st.floats(0, 3), st.integers(0, 600))

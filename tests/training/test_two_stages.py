@@ -22,7 +22,7 @@ from deeplab_lib.training.checkpoint import RunFiles
 from deeplab_lib.training.loop import fit
 
 TIMINGS = ["Runtime", "images_per_s", "peak_memory_MB"]
-KNOBS = {"loss": "ours_two_stage", "coarse_epochs": 1, "epochs": 2}
+PARAMETERS = {"loss": "ours_two_stage", "coarse_epochs": 1, "epochs": 2}
 
 
 def files(config):
@@ -33,7 +33,7 @@ def files(config):
 def undisturbed(smoke_city, tmp_path_factory):
     """The configuration of a run of two stages, made without a stop."""
     folder = tmp_path_factory.mktemp("two_stages")
-    config = Config(**KNOBS, preset="smoke", device="cpu", amp="off", out_dir=str(folder))
+    config = Config(**PARAMETERS, preset="smoke", device="cpu", amp="off", out_dir=str(folder))
     fit(config)
     return config
 
@@ -62,7 +62,7 @@ def test_named_knobs_make_the_same_of_any_loss(smoke):
 def test_what_drawing_took_in_the_first_stage_does_not_count_in_the_second(smoke, capsys):
     live = Live()
     live.drawing = 1e9
-    fit(smoke(**KNOBS), live)
+    fit(smoke(**PARAMETERS), live)
     assert "min left" in (told := capsys.readouterr().out) or " s left" in told
     assert "unknown" not in told and live.drawing < 1e9
 
@@ -71,11 +71,11 @@ def test_what_drawing_took_in_the_first_stage_does_not_count_in_the_second(smoke
 def test_stopped_anywhere_the_same_command_ends_as_if_undisturbed(undisturbed, smoke, split, step):
     def cut(event, run):
         if event == "step" and run.config.split == split and run.step == step:
-            run.stop.asked = "SIGTERM"
+            run.stop.requested = "SIGTERM"
 
-    again = smoke(**KNOBS)
+    again = smoke(**PARAMETERS)
     with pytest.raises(RunStopped):
-        fit(again, watch=cut)
+        fit(again, callback=cut)
     assert not files(again).path(".json").exists()
     fit(again)
     for one, other in ((undisturbed, again), (undisturbed.first_stage, again.first_stage)):
@@ -86,15 +86,15 @@ def test_stopped_anywhere_the_same_command_ends_as_if_undisturbed(undisturbed, s
 
 
 def test_a_stop_as_the_first_stage_ends_does_not_begin_the_second(smoke):
-    config, trained = smoke(**KNOBS), []
+    config, trained = smoke(**PARAMETERS), []
 
-    def watch(event, run):
+    def callback(event, run):
         trained.extend([run.config.split] * (event == "step"))
         if (event, run.config.split) == ("finish", "train_extra"):
             os.kill(os.getpid(), signal.SIGTERM)
 
     with pytest.raises(RunStopped, match="stopped by SIGTERM between the two stages; the first is complete"):
-        fit(config, watch)
+        fit(config, callback)
     assert set(trained) == {"train_extra"} and files(config.first_stage).path(".json").exists()
     fit(config, lambda event, run: trained.append(run.config.split) if event == "start" else None)
     assert trained[-1] == "train"
@@ -102,7 +102,7 @@ def test_a_stop_as_the_first_stage_ends_does_not_begin_the_second(smoke):
 
 def test_other_weights_of_the_first_stage_make_another_run(undisturbed, tmp_path):
     folder = shutil.copytree(undisturbed.out_dir, tmp_path / "copy")
-    moved = Config(**KNOBS, preset="smoke", device="cpu", amp="off", out_dir=str(folder))
+    moved = Config(**PARAMETERS, preset="smoke", device="cpu", amp="off", out_dir=str(folder))
     assert fit(moved).parent == folder, "a finished run is found finished wherever it lies"
     best = files(moved.first_stage).path(".best.pt")
     checkpoint.save(best, checkpoint.load(best) | {"best": {"epoch": 9, "val_mIoU": 0.0}})
@@ -115,11 +115,11 @@ def test_data_that_lack_one_of_the_two_are_refused_before_anything_is_trained(sm
     bare = shutil.ignore_patterns("toycity.json", "gtCoarse", "train_extra")
     city = shutil.copytree(smoke_city, tmp_path / "fine", ignore=bare)
     with pytest.raises(FileNotFoundError, match="looked for leftImg8bit/train_extra"):
-        fit(smoke(**KNOBS, data=str(city)), **fit_nothing)
+        fit(smoke(**PARAMETERS, data=str(city)), **fit_nothing)
     (city / "leftImg8bit" / "train").rename(city / "leftImg8bit" / "train_extra")
     (city / "gtFine" / "train").rename(city / "gtFine" / "elsewhere")
     with pytest.raises(FileNotFoundError, match="looked for leftImg8bit/train/"):
-        fit(smoke(**KNOBS, data=str(city)), **fit_nothing)
+        fit(smoke(**PARAMETERS, data=str(city)), **fit_nothing)
 
 
 def test_status_and_report_know_a_stage_from_a_run(undisturbed, smoke, tmp_path):
@@ -146,5 +146,5 @@ def test_an_unfinished_stage_stands_apart_too(undisturbed, tmp_path):
         path.unlink()
     (only,) = studies(read_runs(folder))
     assert [run.stage for run in only.runs] == [True] and not only.recipes
-    parameters = KNOBS | {"preset": "smoke", "out_dir": str(folder)}
+    parameters = PARAMETERS | {"preset": "smoke", "out_dir": str(folder)}
     assert planning.where(folder, undisturbed.stem, parameters) == "stopped after epoch 1 of 1 on coarse labels"

@@ -171,7 +171,7 @@ def test_weights_that_are_not_there_are_told_and_left_to_the_runs():
 def test_a_lane_is_as_many_visible_devices_as_a_run_wants(monkeypatch, count, visible, gpus, expected):
     for name, value in (("DEEPLAB_GPUS", count), ("CUDA_VISIBLE_DEVICES", visible)):
         monkeypatch.delenv(name, raising=False) if value is None else monkeypatch.setenv(name, value)
-    assert planning.lanes(SimpleNamespace(device="cpu", gpus=gpus)) == expected
+    assert planning.gpu_slots(SimpleNamespace(device="cpu", gpus=gpus)) == expected
 
 
 @pytest.mark.parametrize(
@@ -202,14 +202,14 @@ def test_no_time_is_told_where_none_can_be_measured(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("knobs", "images"),
+    ("parameters", "images"),
     [({}, 20 + 8 / 3), ({"tta": "flip"}, 20 + 8 * 2 / 3), ({"multiscale": True}, 20 + 8 / 3 / 1.8125)],
     ids=["plain", "tta", "multiscale"],
 )
-def test_validation_is_expected_to_take_as_long_as_its_views(tmp_path, monkeypatch, knobs, images):
+def test_validation_is_expected_to_take_as_long_as_its_views(tmp_path, monkeypatch, parameters, images):
     """Of the smoke preset's 20 images trained on and 8 validated: a forward pass is a third of a step."""
     monkeypatch.setattr(pace, "pass_seconds", lambda config, model, batch: len(batch) * 6.0)
-    runs = planning.plan(settings(preset="smoke", runs=tmp_path, recipes=["ce"], parameters=knobs))
+    runs = planning.plan(settings(preset="smoke", runs=tmp_path, recipes=["ce"], parameters=parameters))
     assert planning.expected(runs, tmp_path, 1, 1) == pytest.approx(5 * 6 * images + planning.NOTEBOOK_SECONDS)
 
 
@@ -298,7 +298,7 @@ def test_no_two_runs_hold_one_lane(monkeypatch):
     execute, held, seen, mistakes = execute_module(), set(), set(), []
 
     def work():
-        with execute.lane(["test-a", "test-b"], SimpleNamespace(asked=False)) as devices:
+        with execute.gpu_slot(["test-a", "test-b"], SimpleNamespace(requested=False)) as devices:
             mistakes.extend(held & {devices})
             held.add(devices)
             seen.add(devices)
@@ -369,19 +369,19 @@ def test_the_end_of_an_earlier_slurm_job_is_none(monkeypatch):
 def test_lanes_are_shared_within_a_slurm_job_alone(tmp_path, monkeypatch):
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     monkeypatch.setattr("getpass.getuser", lambda: pytest.fail("a container's user may have no name"))
-    lane, nobody = execute_module().lane, SimpleNamespace(asked=False)
-    with lane([], nobody) as none:
+    gpu_slot, nobody = execute_module().gpu_slot, SimpleNamespace(requested=False)
+    with gpu_slot([], nobody) as none:
         assert none is None and not list(tmp_path.iterdir())
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0")
     with contextlib.ExitStack() as both:
         for job in ("1", "2"):
             monkeypatch.setenv("SLURM_JOB_ID", job)
-            assert both.enter_context(lane(["0"], nobody)) == "0"
+            assert both.enter_context(gpu_slot(["0"], nobody)) == "0"
 
 
 def test_a_stop_that_comes_while_papermill_is_loaded_starts_no_notebook(tmp_path):
     work = (notebook(tmp_path / "cell.ipynb", "number = 0", ""), tmp_path / "out.ipynb", {}, True)
-    assert execute_module().supervise(work, SimpleNamespace(asked=True), end=time.monotonic() + 60) == "stopped"
+    assert execute_module().supervise(work, SimpleNamespace(requested=True), end=time.monotonic() + 60) == "stopped"
     assert not (tmp_path / "out.ipynb").exists()
 
 
@@ -402,7 +402,7 @@ def test_a_kernel_sees_its_lane_alone_and_a_killed_one_is_told(tmp_path):
         "import os, signal, time\nprint(os.environ['CUDA_VISIBLE_DEVICES'], flush=True)\n"
         "time.sleep(1)  # what was printed travels before the kernel dies\nos.kill(os.getpid(), signal.SIGKILL)"
     )
-    process = executing(tmp_path, source, "--lanes", "test-c")
+    process = executing(tmp_path, source, "--gpu-slots", "test-c")
     shown = process.communicate(timeout=60)[0]
     assert shown.startswith("[name] test-c\n[name] not finished: ")
     assert "out of memory" in shown

@@ -151,10 +151,10 @@ def architectures(study, efficiency, numbers):
         groups.setdefault(" and ".join(f"fewer {words}" for words in less), []).append(row["model"])
     groups.pop("", None)
     macs = numbers.put("architectures.gmacs", own["macs"] / 1e9, ".2f")
-    told = [f"{listing(models)} {'has' if len(models) == 1 else 'have'} {less}" for less, models in groups.items()]
+    savings = [f"{listing(models)} {'has' if len(models) == 1 else 'have'} {less}" for less, models in groups.items()]
     text = (
         f"At 1024 × 512, DeepLabV2 with ResNet-101 takes {macs} billion multiply-adds. Of "
-        f"{plural(len(others), 'network')} of other architectures, {listing(told) or 'none takes less'}. "
+        f"{plural(len(others), 'network')} of other architectures, {listing(savings) or 'none takes less'}. "
     )
     trained = {run.config.get("model") for run in study.finished} - {None}
     if len(trained) > 1:
@@ -187,5 +187,5 @@ def missing(study, others, gallery):
 def configurations_note(runs):
     """What the table of configurations shows of runs whose files do not say."""
     silent = any(run.record is None for run in runs)
-    told = "Of runs without a JSON file it shows what the study says of their recipe, with the study's rates and steps."
-    return told if silent else ""
+    note = "Of runs without a JSON file it shows what the study says of their recipe, with the study's rates and steps."
+    return note if silent else ""

@@ -6,7 +6,7 @@ import pytest
 from helpers.synthetic_runs import write_runs
 
 from deeplab_lib.analysis import gallery, pictures, plots
-from deeplab_lib.analysis.described import describe
+from deeplab_lib.analysis.alt_text import describe
 from deeplab_lib.analysis.numbers import Numbers
 from deeplab_lib.study.results import read_runs
 
