@@ -21,6 +21,7 @@ from deeplab_lib.labels import ID_OF_TRAIN_ID, TRAIN_ID_OF_ID
 from deeplab_lib.losses import make_loss
 from deeplab_lib.metrics import confusion_per_image, iou
 from deeplab_lib.models.efficiency import count_macs
+from deeplab_lib.models.placement import to_device
 from deeplab_lib.models.registry import make_model
 from deeplab_lib.training.optimizer import make_optimizer
 
@@ -49,8 +50,7 @@ def steps(scale, amp="auto"):
     torch.manual_seed(0)
     model, loss = make_model(SCALES[scale][0]).train(), make_loss("ce")
     usual = plain.network(SCALES[scale][0], model.state_dict()).train()
-    model = devices.to_device(model, "cpu", devices.fast_paths("cpu"))
-    own = images.to(memory_format=torch.channels_last)
+    model, own = to_device(model, "cpu", devices.fast_paths("cpu")), images.to(memory_format=torch.channels_last)
     optimizer, other = make_optimizer(model, 1e-3, fused=True), make_optimizer(usual, 1e-3)
 
     def ours():
@@ -71,7 +71,7 @@ def passes(scale):
     torch.manual_seed(0)
     model = make_model(SCALES[scale][0]).eval()
     usual = plain.network(SCALES[scale][0], model.state_dict()).eval()
-    model, own = model.to(memory_format=torch.channels_last), images.to(memory_format=torch.channels_last)
+    model, own = to_device(model, "cpu", devices.fast_paths("cpu")), images.to(memory_format=torch.channels_last)
 
     @torch.inference_mode()
     def ours():
@@ -234,11 +234,11 @@ def share_that_waits(step, repeats):
 def measure_losses(repeats):
     """Lines for every loss and its gradient, on the paper's grid and at full resolution."""
     devices.set_up("cpu", devices.fast_paths("cpu"))
-    for size, place in (((65, 129), "1/8 grid"), ((512, 1024), "full size")):
+    for size, where in (((65, 129), "1/8 grid"), ((512, 1024), "full size")):
         for name in ("ce", "focal", "tversky", "dice", "lovasz"):
-            target = {"1/8 grid": 2.0, "full size": 1.5}[place] if name == "lovasz" else None
-            times = repeats["grid" if place == "1/8 grid" else "full"]
-            yield compared(f"{name}, {place}", alternate(losses(name, size), times), target)
+            target = {"1/8 grid": 2.0, "full size": 1.5}[where] if name == "lovasz" else None
+            times = repeats["grid" if where == "1/8 grid" else "full"]
+            yield compared(f"{name}, {where}", alternate(losses(name, size), times), target)
 
 
 def measure_data(repeats):

@@ -1,4 +1,4 @@
-"""Confusion matrices, IoU as cityscapesScripts counts it, and the boundary F-score."""
+"""Confusion matrices, IoU as cityscapesScripts counts it, the boundary F-score, and calibration."""
 
 import numpy as np
 import torch
@@ -7,6 +7,8 @@ from torch.nn import functional as F
 from deeplab_lib.labels import CATEGORIES, CLASSES, IGNORE_INDEX, NUM_CLASSES
 from deeplab_lib.losses.base import check_labels
 
+CALIBRATION_BINS = 15  # of confidence, equally wide, as in Guo et al. 2017
+_UNIT = 2**24  # confidences are added up as whole numbers of this part: every order gives the same sum
 TURNS = 4  # sets of bins among which a CPU shares what it counts
 
 
@@ -159,3 +161,34 @@ def _matched(maps, outline, near, num_classes):
     cells = cells.where(outline, 2 * n * num_classes)
     counts = count(cells, 2 * n * num_classes + 1)[:-1].view(n, num_classes, 2)
     return counts[..., 1], counts.sum(-1)
+
+
+def calibration_per_image(labels, predictions, confidence, bins=CALIBRATION_BINS):
+    """How often predictions of which confidence are right: counts, summed confidence and hits, `(N, bins)` each.
+
+    `labels`, `predictions` `(N, H, W)`, `confidence` `(N, H, W)`: the probability of the predicted class. Bin m of M
+    holds confidences in (m/M, (m + 1)/M], as in Guo et al., "On Calibration of Modern Neural Networks", ICML 2017.
+    Void is left out. Counts and hits are int64, the sums float64.
+    """
+    n = len(labels)
+    place = (confidence * bins).ceil().long().clamp(1, bins) - 1
+    place = place.where(labels != IGNORE_INDEX, bins)  # void has a bin of its own, which is cut off
+    place = (place + (bins + 1) * torch.arange(n, device=labels.device).view(n, 1, 1)).flatten()
+    parts = torch.stack([torch.ones_like(labels), (confidence * _UNIT).round().long(), (labels == predictions).long()])
+    sums = torch.zeros(3, n * (bins + 1), dtype=torch.int64, device=labels.device)
+    sums.scatter_add_(1, place.expand(3, -1), parts.view(3, -1))
+    counts, confident, hits = sums.view(3, n, bins + 1)[..., :bins].cpu()
+    return counts, confident.double() / _UNIT, hits
+
+
+def calibration_error(counts, confidence, hits):
+    """Expected calibration error in percent of `counts`, summed `confidence` and `hits` `(..., bins)`; NaN without any.
+
+    The mean over all pixels of |accuracy - confidence| of their bin (Guo et al. 2017, equation 3). Equally wide bins
+    hide errors of opposite sign within a bin, and almost every pixel of a segmentation falls into the last one: a
+    lower bound of the true error, and the more so the fewer the bins (Nixon et al., "Measuring Calibration in Deep
+    Learning", CVPR Workshops 2019).
+    """
+    counts, confidence, hits = (np.asarray(values, dtype=np.float64) for values in (counts, confidence, hits))
+    total = counts.sum(-1)
+    return 100 * np.divide(np.abs(hits - confidence).sum(-1), total, out=np.full(total.shape, np.nan), where=total > 0)

@@ -12,7 +12,7 @@ import pandas as pd
 import torch
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from deeplab_lib.common.devices import autocast, best_amp, check_device
+from deeplab_lib.common.devices import autocast, best_amp, check_device, fast_paths
 from deeplab_lib.common.errors import short_traceback
 from deeplab_lib.common.files import absolute, for_project, in_project, project_root, write_atomic, write_text
 from deeplab_lib.common.parameters import check_parameters
@@ -22,6 +22,7 @@ from deeplab_lib.data.normalization import NORMALIZATIONS, Normalization
 from deeplab_lib.data.pictures import as_rgb, read_image, read_png, resize_image
 from deeplab_lib.labels import CLASS_NAMES, ID_OF_TRAIN_ID, NUM_CLASSES, PALETTE, TRAIN_ID_OF_ID, colorize
 from deeplab_lib.metrics import ConfusionMatrix
+from deeplab_lib.models.placement import to_device
 from deeplab_lib.models.registry import make_model
 from deeplab_lib.models.views import Views
 from deeplab_lib.plotting.run_figures import overlay
@@ -141,7 +142,7 @@ def load_run(path=None, device="auto"):
     except (KeyError, TypeError, RuntimeError) as error:
         reason = str(error).splitlines()[0]
         raise ValueError(f"{path} holds no run of this kit ({type(error).__name__}: {reason})") from None
-    model = model.eval().to(device, memory_format=torch.channels_last)
+    to_device(model.eval(), device, fast_paths(device))
     tta = config.get("tta", "none")
     folder, stem = path.absolute().parent.name, path.name.removesuffix(ENDING)
     return TrainedRun(folder, stem, model, normalization, size, data, device, amp, tta)

@@ -22,7 +22,8 @@ from deeplab_lib.config import Config
 from deeplab_lib.data.cityscapes import read_labels
 from deeplab_lib.labels import LABELS
 from deeplab_lib.losses import TERMS, make_loss
-from deeplab_lib.study.results import REQUIRED, read_csv
+from deeplab_lib.study import foreign
+from deeplab_lib.study.foreign import REQUIRED
 
 REFUSED = object()
 PARAMETERS = {item.name: item.metadata for item in fields(Config)}
@@ -207,6 +208,7 @@ def table(rng):
         values[rng.choice(REQUIRED[2:])][rng.randrange(count)] = math.nan
     columns = rng.sample(REQUIRED, len(REQUIRED)) if rng.random() < 0.5 else list(REQUIRED)
     rows = [columns] + [[spell_number(rng, values[name][i]) for name in columns] for i in range(count)]
+    rows[1:] = rng.choice((rows[1:], rows[:0:-1], rng.sample(rows[1:], count)))
     if rng.random() < 0.4:
         fault = rng.choice(FAULTS)
         return fault(rng, rows), REFUSED
@@ -235,13 +237,18 @@ def cell(rng, rows, column, text):
     return to_bytes(rng, rows)
 
 
+def without(rows, *columns):
+    kept = [place for place, column in enumerate(rows[0]) if column not in columns]
+    return [[row[place] for place in kept] for row in rows]
+
+
 FAULTS = (
     lambda rng, rows: rng.choice((b"", b"\n\n", b"<!DOCTYPE html><html>", bytes(range(128, 256)), b"\xff\xfe1\x00")),
     lambda rng, rows: cell(rng, rows, rng.choice(REQUIRED), rng.choice(("much", "1;5", "12 %", "--", "0x1F", "1e"))),
     lambda rng, rows: cell(rng, rows, rng.choice(REQUIRED[4:-1]), rng.choice(("100.5", "-0.1", "1e9", "-5"))),
-    lambda rng, rows: cell(rng, rows, "epoch", rng.choice(("0", "-1", "1.5", "", "nan"))),
-    lambda rng, rows: to_bytes(rng, [*rows, rows[-1]]),  # an epoch twice
-    lambda rng, rows: to_bytes(rng, [row[:-1] for row in rows]),  # a column missing
+    lambda rng, rows: cell(rng, rows, "epoch", rng.choice(("-1", "1.5", "", "nan", "1e9"))),
+    lambda rng, rows: to_bytes(rng, without(rows, "epoch")),  # what is needed is missing
+    lambda rng, rows: to_bytes(rng, without(rows, "val_mIoU", "val_loss")),
     lambda rng, rows: to_bytes(rng, [[*row, row[0]] for row in rows]),  # a column twice
     lambda rng, rows: to_bytes(rng, [rows[0], *([*row, "1"] for row in rows[1:])]),  # more values than columns
     lambda rng, rows: to_bytes(rng, [[f"x{name}" for name in rows[0]], *rows[1:]]),  # other names
@@ -252,7 +259,7 @@ def read_table(case, path):
     content, meaning = case
     path = path.with_suffix(".csv")
     path.write_bytes(content)
-    got = outcome(lambda: read_csv(path))
+    got = outcome(lambda: foreign.read_table(path).frame)
     if got is REFUSED or meaning is REFUSED:
         return got is meaning
     return all(np.allclose(got[name], values, rtol=1e-9, equal_nan=True) for name, values in meaning.items())

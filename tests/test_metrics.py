@@ -9,7 +9,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from deeplab_lib.labels import CATEGORIES, CLASSES
-from deeplab_lib.metrics import ConfusionMatrix, boundary_f, confusion_per_image, iou, mean_iou
+from deeplab_lib.metrics import (
+    ConfusionMatrix,
+    boundary_f,
+    calibration_error,
+    calibration_per_image,
+    confusion_per_image,
+    iou,
+    mean_iou,
+)
 
 VOID = 255
 
@@ -197,3 +205,56 @@ def test_boundary_f_lies_in_range_and_is_per_image(pair, random):
     assert ((scores >= 0) & (scores <= 100.001) | scores.isnan()).all()
     each = torch.stack([boundary_f(y[None], z[None])[0] for y, z in zip(*pair, strict=True)])
     assert torch.allclose(scores, each, equal_nan=True)
+
+
+# --- calibration -----------------------------------------------------------------------------------------------------
+
+
+def test_calibration_error_by_hand():
+    """Five pixels and two bins: three at 0.9, two of them right; two at 0.3, both wrong; a void one counts nowhere."""
+    labels = torch.tensor([[[0, 0, 1, 1, 1, VOID]]])
+    predicted = torch.tensor([[[0, 0, 0, 0, 0, 0]]])
+    confidence = torch.tensor([[[0.9, 0.9, 0.9, 0.3, 0.3, 0.9]]])
+    counts, confident, hits = calibration_per_image(labels, predicted, confidence, bins=2)
+    assert (counts.tolist(), hits.tolist()) == ([[2, 3]], [[0, 2]])
+    assert confident.numpy() == pytest.approx(np.array([[0.6, 2.7]]), abs=1e-6)
+    # 2/5 |0 - 0.3| + 3/5 |2/3 - 0.9|
+    assert calibration_error(counts, confident, hits) == pytest.approx(
+        [100 * (0.4 * 0.3 + 0.6 * (0.9 - 2 / 3))], abs=1e-5
+    )
+
+
+def test_a_bin_holds_its_upper_end_and_certainty_is_in_the_last():
+    counts, *_ = calibration_per_image(*[torch.zeros(1, 1, 4).long()] * 2, torch.tensor([[[0.5, 0.50001, 1, 0.02]]]), 2)
+    assert counts.tolist() == [[2, 2]]
+
+
+def test_who_is_right_as_often_as_believed_has_no_error():
+    confidence, labels = torch.full((1, 1, 4), 0.75), torch.tensor([[[1, 1, 1, 0]]])
+    assert calibration_error(*calibration_per_image(labels, torch.ones(1, 1, 4).long(), confidence))[0] == 0
+    assert np.isnan(calibration_error(*calibration_per_image(labels * 0 + VOID, labels, confidence))[0])
+
+
+@given(st.integers(0, 2**32 - 1))
+def test_calibration_of_images_adds_up_in_any_order(seed):
+    rng = np.random.default_rng(seed)
+    labels, predicted = torch.from_numpy(rng.integers(0, 3, (2, 4, 5, 6)))
+    labels[rng.random(labels.shape) < 0.2] = VOID
+    confidence = torch.from_numpy(rng.random(labels.shape)).float()
+    whole = calibration_per_image(labels, predicted, confidence)
+    order = [2, 0, 3, 1]
+    shuffled = calibration_per_image(labels[order], predicted[order], confidence[order])
+    assert all(torch.equal(a.sum(0), b.sum(0)) for a, b in zip(whole, shuffled, strict=True))
+    assert whole[0].sum() == (labels != VOID).sum()
+
+
+def test_calibration_error_is_that_of_another_library():
+    torchmetrics = pytest.importorskip("torchmetrics.functional.classification")
+    rng = np.random.default_rng(0)
+    logits = torch.from_numpy(rng.normal(0, 2, (3, 19, 40, 50))).float()
+    labels = torch.from_numpy(rng.integers(0, 19, (3, 40, 50)))
+    labels[rng.random(labels.shape) < 0.1] = VOID
+    p = logits.softmax(1)
+    mine = calibration_error(*(c.sum(0) for c in calibration_per_image(labels, p.argmax(1), p.amax(1))))
+    theirs = torchmetrics.multiclass_calibration_error(p, labels, 19, n_bins=15, norm="l1", ignore_index=VOID)
+    assert mine == pytest.approx(100 * theirs.item(), abs=1e-4)  # in percent: 1e-6 of the share

@@ -162,8 +162,11 @@ def architectures(study, efficiency, numbers):
     return text + "None of them was trained here, so that this compares cost and leaves quality open."
 
 
-def missing(study, others, gallery):
-    """What this report lacks and why, as a list: figures left out, runs that stand apart, notes on final values."""
+def missing(study, others, gallery, left_out=()):
+    """What this report lacks and why, as a list: figures left out, runs that stand apart, notes on the runs' files.
+
+    left_out: a line for each file that is no run's table, as `results.read_folder` gives them.
+    """
     lines = [f"The figure “{named(label)}”: {reason}." for label, reason in gallery.missing.items()]
     lacking = {}
     for run in study.runs:
@@ -172,6 +175,7 @@ def missing(study, others, gallery):
         who = "All runs" if len(labels) == len(study.runs) > 1 else listing(labels)
         lines += [f"{who}: the files lack {what}."] if what else []
     lines += [f"{run.label}: {note}." for run in study.runs for note in run.notes]
+    lines += [f"Left out: {line}." for line in left_out]
     lines += [
         f"Another study in the same folder, {other}: {listing(run.label for run in other.runs)}. Results of "
         "different data, scale or length do not stand in one table."

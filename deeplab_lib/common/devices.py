@@ -18,6 +18,7 @@ FAST_PATHS = {
     "fused": (("cpu", "cuda"), "the optimiser's step in one pass over the weights"),
     "kept_memory": (("cpu",), "freed memory stays with the process"),
     "recomputed_norms": (("cpu",), "large batch norms inside a block computed again for the gradient, not kept"),
+    "matrix_products": (("cpu",), "1x1 convolutions and the pyramid computed as matrix products"),
     "tf32": (("cuda",), "float32 products rounded to TF32"),
     "autotune": (("cuda",), "cuDNN tries its kernels and keeps the fastest"),
     "pinned": (("cuda",), "images copied while the GPU works"),
@@ -96,14 +97,6 @@ def use_deterministic_algorithms(wanted, warn_only):
 def memory_format(chosen):
     """How images and weights lie in memory under the `fast_paths` in force."""
     return torch.channels_last if "channels_last" in chosen else torch.contiguous_format
-
-
-def to_device(model, device, chosen):
-    """`model` on `device`, as the `fast_paths` in force want it."""
-    for module in model.modules():
-        if hasattr(module, "recompute"):
-            module.recompute = "recomputed_norms" in chosen
-    return model.to(device, memory_format=memory_format(chosen))
 
 
 def precise(device):

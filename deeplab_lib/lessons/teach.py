@@ -15,6 +15,7 @@ from deeplab_lib.labels import ID_OF_TRAIN_ID, IGNORE_INDEX, NUM_CLASSES
 from deeplab_lib.losses import make_loss
 from deeplab_lib.metrics import ConfusionMatrix
 from deeplab_lib.models.deeplabv2 import DeepLabV2
+from deeplab_lib.models.placement import to_device
 from deeplab_lib.training.optimizer import make_optimizer
 from deeplab_lib.training.schedule import PolyLR
 
@@ -94,7 +95,8 @@ def receptive_fields(stages):
 def train_small(dataset, steps=60, batch_size=2, loss="ce", lr=0.002, seed=0):
     """A demo-scale DeepLabV2 after a few seconds of training: no good network, but one that has learnt the streets."""
     torch.manual_seed(seed)
-    network, loss = DeepLabV2(blocks=(1, 1, 1, 1), width=16), make_loss(loss)
+    network = to_device(DeepLabV2(blocks=(1, 1, 1, 1), width=16), "cpu", ("matrix_products",))
+    loss = make_loss(loss)
     optimizer = make_optimizer(network, lr)
     plan, order = PolyLR(lr, steps, warmup_steps=10), torch.randint(len(dataset), (steps, batch_size))
     for step in range(steps):

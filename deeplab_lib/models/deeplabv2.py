@@ -7,7 +7,6 @@ max-pool rounds up, so that a 512x1024 image gives a 65x129 grid whose cells lie
 """
 
 from contextlib import contextmanager, nullcontext
-from itertools import product
 
 import torch
 from torch import nn
@@ -18,22 +17,6 @@ STAGES = ("layer1", "layer2", "layer3", "layer4")
 FREEZABLE = ("conv1", "bn1", *STAGES)
 PARTS = {name: (name,) for name in FREEZABLE}  # name for `freeze`: modules it stands for
 LARGE = 2**20  # elements from which it pays to compute a tensor again instead of keeping it
-
-
-class PointwiseConv2d(nn.Conv2d):
-    """A 1x1 convolution; what it computes is a matrix product.
-
-    oneDNN's bfloat16 matrix product is about a quarter faster on a CPU than its 1x1 convolution of the same numbers.
-    """
-
-    def __init__(self, in_channels, out_channels, stride=1):
-        super().__init__(in_channels, out_channels, 1, stride=stride, bias=False)
-
-    def forward(self, x):
-        pixels = x.permute(0, 2, 3, 1)
-        if x.dtype != torch.bfloat16 or not x.is_cpu or self.stride != (1, 1) or not pixels.is_contiguous():
-            return super().forward(x)
-        return F.linear(pixels, self.weight.flatten(1)).permute(0, 3, 1, 2)
 
 
 class Bottleneck(nn.Module):
@@ -51,18 +34,17 @@ class Bottleneck(nn.Module):
         super().__init__()
         first, second = (stride, 1) if stride_in == "1x1" else (1, stride)
         out_channels = planes * self.expansion
-        self.conv1 = PointwiseConv2d(in_channels, planes, stride=first)
+        self.conv1 = nn.Conv2d(in_channels, planes, 1, stride=first, bias=False)
         self.bn1 = nn.BatchNorm2d(planes)
         self.conv2 = nn.Conv2d(planes, planes, 3, stride=second, padding=dilation, dilation=dilation, bias=False)
         self.bn2 = nn.BatchNorm2d(planes)
-        self.conv3 = PointwiseConv2d(planes, out_channels)
+        self.conv3 = nn.Conv2d(planes, out_channels, 1, bias=False)
         self.bn3 = nn.BatchNorm2d(out_channels)
         self.relu = nn.ReLU(inplace=True)
         self.downsample = None
         if stride != 1 or in_channels != out_channels:
-            self.downsample = nn.Sequential(
-                PointwiseConv2d(in_channels, out_channels, stride), nn.BatchNorm2d(out_channels)
-            )
+            shortcut = nn.Conv2d(in_channels, out_channels, 1, stride=stride, bias=False)
+            self.downsample = nn.Sequential(shortcut, nn.BatchNorm2d(out_channels))
 
     def forward(self, x):
         out = self.activated(self.bn1, self.conv2, self.conv1(x))
@@ -113,35 +95,8 @@ class ASPP(nn.Module):
             nn.init.zeros_(branch.bias)
 
     def forward(self, x):
-        # Traced, the network is to be counted or exported: as the convolutions that it is.
-        if x.is_cpu and not torch.jit.is_tracing():
-            return self.by_product(x)
+        """Logits `(N, C, h, w)` of features `(N, C', h, w)`."""
         return sum(branch(x) for branch in self.branches)
-
-    def by_product(self, x):
-        """The same sum as one matrix product, whose parts are then shifted to where the dilations put them.
-
-        A CPU has no good kernel for few output channels at high dilation. On a small grid most of the shifts lead
-        outside, and all four centres are one: of 36 kernel taps 21 are computed on a 17x33 grid, 33 on 65x129.
-        """
-        n, _, height, width = x.shape
-        taps = self.taps(height, width)
-        # Pixel by pixel, so that the gradient comes back as the features lie; then plane by plane, to be shifted.
-        parts = F.linear(x.permute(0, 2, 3, 1), torch.cat(list(taps.values()))).permute(0, 3, 1, 2).float()
-        parts = parts.contiguous().view(n, len(taps), -1, height, width).unbind(1)
-        shifted = (F.pad(part, (-dx, dx, -dy, dy)) for part, (dy, dx) in zip(parts, taps, strict=True))
-        return sum(shifted) + sum(branch.bias for branch in self.branches)[:, None, None]
-
-    def taps(self, height, width):
-        """`{(dy, dx): weights (C, channels)}` of every distinct offset that stays on a grid of this size."""
-        taps = {}
-        for branch in self.branches:
-            (rate, _), kernel = branch.dilation, branch.weight.permute(2, 3, 0, 1)
-            for y, x in product(range(3), range(3)):
-                offset = dy, dx = (y - 1) * rate, (x - 1) * rate
-                if abs(dy) < height and abs(dx) < width:
-                    taps[offset] = taps[offset] + kernel[y, x] if offset in taps else kernel[y, x]
-        return taps
 
 
 class DeepLabV2(nn.Module):

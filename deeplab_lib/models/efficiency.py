@@ -24,9 +24,16 @@ import torch
 from torch import nn
 from torch.nn.modules.utils import _pair
 
-from deeplab_lib.common.devices import check_device, device_name, synchronizer, use_deterministic_algorithms
+from deeplab_lib.common.devices import (
+    check_device,
+    device_name,
+    fast_paths,
+    synchronizer,
+    use_deterministic_algorithms,
+)
 from deeplab_lib.common.files import read_json, write_json
 from deeplab_lib.models.deeplabv2 import count_parameters
+from deeplab_lib.models.placement import to_device
 from deeplab_lib.models.registry import TORCHVISION_NETWORKS, check_model, make_model
 from deeplab_lib.models.torchvision_backbones import RESNETS
 from deeplab_lib.recipes import PRESETS
@@ -200,7 +207,8 @@ def add_timings(row, model, budget, expected, device):
     if FEWEST * expected > budget:
         row["note"] = f"not timed: an image takes about {expected:.1f} s here, too long for {budget:g} s of passes"
         return
-    model = model.to(device).eval()
+    # As it is trained and used, but in the layout of memory in which PyTorch makes a network.
+    model = to_device(model, device, {"matrix_products"} & {*fast_paths(device)}).eval()
     image = torch.zeros(1, 3, row["height"], row["width"], device=device)
     run = lambda: model(image)  # noqa: E731
     row["peak_memory_MB"] = peak_memory_mb(model, run, device)
@@ -234,10 +242,10 @@ def measure(models, sizes, device="auto", budget=4.0, say=print, options=None):
 def merge(path, row):
     """Put `row` into the file of rows at `path`, in place of an earlier one of the same network, size and device."""
     rows = (read_json(path) or {"rows": []})["rows"]
-    write_json(path, {"rows": [*(old for old in rows if place(old) != place(row)), row]})
+    write_json(path, {"rows": [*(old for old in rows if key_of(old) != key_of(row)), row]})
 
 
-def place(row):
+def key_of(row):
     """What a row is of; older ones do not say the stride, which only DeepLabV2's networks have a choice of."""
     stride = row.get("output_stride", 8) if row["model"].startswith("deeplabv2") else None
     return [stride, *(row.get(name) for name in ("model", "height", "width", "device", "dtype"))]

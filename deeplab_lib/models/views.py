@@ -45,6 +45,14 @@ class Views:
             total = total + (p.flip(-1) if mirrored else p)
         return total.max(1).indices
 
+    def log_probabilities(self, size):
+        """Logarithms of the class probabilities `(N, C, H, W)` at `size` (H, W), of their mean over the views."""
+        if len(self.views) == 1:
+            return self.model.upsample(self.plain, size).log_softmax(1)
+        parts = [self.model.upsample(logits, size).softmax(1) for logits in self.logits]
+        parts = [p.flip(-1) if mirrored else p for p, (_, mirrored) in zip(parts, self.views, strict=True)]
+        return (sum(parts) / len(parts)).log()
+
 
 def view(images, scale, mirrored=False, stride=8):
     """`images (N, 3, H, W)` at about `scale`, mirrored or not.

@@ -9,13 +9,13 @@ from pathlib import Path
 import psutil
 import torch
 
-from deeplab_lib.common.devices import to_device
 from deeplab_lib.common.files import jsonable, read_json, write_json
 from deeplab_lib.common.parameters import check_names
 from deeplab_lib.common.text import did_you_mean
 from deeplab_lib.config import PARAMETERS, Config, coerce
 from deeplab_lib.data.cityscapes import scan
 from deeplab_lib.models import weights
+from deeplab_lib.models.placement import to_device
 from deeplab_lib.models.registry import make_model
 from deeplab_lib.recipes import RECIPES
 from deeplab_lib.training.pace import epoch_seconds

@@ -4,7 +4,6 @@ A run is `<stem>.csv`, with `<stem>.json` and `<stem>.npz` once it is finished. 
 columns, no JSON, no NPZ) are read too: everything that a CSV alone can show is read, and `Run.missing` lists the rest.
 """
 
-import csv
 import json
 import re
 from collections import Counter
@@ -15,16 +14,11 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from deeplab_lib.common.text import slug
+from deeplab_lib.common.text import listing, slug
 from deeplab_lib.labels import NUM_CLASSES
 from deeplab_lib.recipes import RECIPES
+from deeplab_lib.study.foreign import CLASS_VAL, NoRunTable, ResultsError, read_table
 
-CLASS_TRAIN = [f"class_{c}_train" for c in range(NUM_CLASSES)]
-CLASS_VAL = [f"class_{c}_val" for c in range(NUM_CLASSES)]
-PERCENTAGES = ["train_mIoU", "val_mIoU", *CLASS_TRAIN, *CLASS_VAL]
-REQUIRED = ["epoch", "lr", "train_loss", "val_loss", *PERCENTAGES, "Runtime"]
-FINALS = ["train_mIoU_final", "val_mIoU_final"]
-EMPTY = ["", "nan", "none", "null", "na", "n/a"]
 # A column that this kit writes and older files lack: a CSV with it and without a JSON is a run that is not finished.
 KIT_COLUMN = "trainable_parameters"
 SEED = re.compile(r"_seed(\d+)(?=_|$)", re.IGNORECASE)
@@ -32,15 +26,12 @@ COARSE = re.compile(r"_split_train_extra(?=_|$)", re.IGNORECASE)
 SET_ASIDE = re.compile(r"\.old\d+\.csv$", re.IGNORECASE)
 
 
-class ResultsError(ValueError):
-    """A run's file that cannot be used, in one line: which file, where in it, what to do."""
-
-
 @dataclass
 class Run:
     """One run: `table` has a row an epoch, `record` is its JSON or None, `notes` go into the report.
 
     weights: what it started from, in words, where that is not what most runs of its kind did; part of the variant.
+    absent: columns of `foreign.REQUIRED` that the CSV lacks; they are NaN in `table`.
     """
 
     path: Path
@@ -54,6 +45,7 @@ class Run:
     planned_epochs: int | None = None
     notes: list[str] = field(default_factory=list)
     weights: str = ""
+    absent: list[str] = field(default_factory=list)
 
     @property
     def config(self):
@@ -170,6 +162,11 @@ class Run:
             lacks.append("intervals, confusion matrices, boundary F-score and predictions (no NPZ)")
         if "val_ce" not in self.table:
             lacks.append("validation cross-entropy, which compares across losses (no val_ce column)")
+        classes = [
+            f"class_0_{split} to class_18_{split}" for split in ("train", "val") if f"class_0_{split}" in self.absent
+        ]
+        if absent := [column for column in self.absent if not column.startswith("class_")] + classes:
+            lacks.append(f"the column{'s' * (len(absent) > 1)} {listing(absent)}")
         return lacks
 
 
@@ -206,71 +203,6 @@ def parse_stem(stem):
 # --- reading ---------------------------------------------------------------------------------------------------------
 
 
-def read_csv(path):
-    """The checked per-epoch table of one CSV; raises ResultsError naming file, column and row (as an editor counts).
-
-    Further columns are kept when they hold numbers, and left out when they hold words.
-    """
-    header, rows, lines = _read_cells(path)
-    missing = [column for column in REQUIRED if column not in header]
-    if missing:
-        more = f" and {len(missing) - 3} more" if len(missing) > 3 else ""
-        raise ResultsError(f"{path}: row 1: column {', '.join(missing[:3])}{more} is missing; is this a run's table?")
-    table = {}
-    for place, column in enumerate(header):
-        words = pd.Series([row[place].strip() for row in rows], dtype=object)
-        empty = words.str.lower().isin(EMPTY)
-        numbers = pd.to_numeric(words.mask(empty), errors="coerce").astype(float)
-        wrong = np.flatnonzero(numbers.isna() & ~empty)
-        if not len(wrong):
-            table[column] = numbers
-        elif column in REQUIRED + FINALS:
-            word, line = words[wrong[0]], lines[wrong[0]]
-            raise ResultsError(f"{path}: column {column}, row {line}: {word!r} is not a number; correct it")
-    table = pd.DataFrame({column: values for column, values in table.items() if column})
-    _check(path, table, lines)
-    return table
-
-
-def _read_cells(path):
-    """`(header, rows, line of each row)`; blank lines are skipped, rows cut short are filled up with empty cells."""
-    try:
-        with open(path, newline="", encoding="utf-8-sig") as file:
-            reader = csv.reader(file, strict=True)
-            found = [(row, reader.line_num) for row in reader if row]
-    except (csv.Error, UnicodeDecodeError) as error:
-        raise ResultsError(f"{path}: not a comma-separated table in UTF-8 ({error}); repair it") from None
-    if not found:
-        raise ResultsError(f"{path}: the file is empty; remove it or train the run again")
-    (header, _), *found = found
-    header = [column.strip() for column in header]
-    if twice := next((column for column in header if column and header.count(column) > 1), None):
-        raise ResultsError(f"{path}: row 1: column {twice} stands twice; remove one")
-    for row, line in found:
-        if any(cell.strip() for cell in row[len(header) :]):
-            raise ResultsError(
-                f"{path}: row {line}: {len(row)} values for {len(header)} columns; is a comma used as decimal point?"
-            )
-    rows = [(row + [""] * len(header))[: len(header)] for row, _ in found]
-    return header, rows, [line for _, line in found]
-
-
-def _check(path, table, lines):
-    epochs = table["epoch"].to_numpy()
-    wrong = ~((epochs >= 1) & (epochs == np.round(epochs)))
-    wrong[1:] |= ~(np.diff(epochs) > 0)
-    if wrong.any():
-        row = int(np.flatnonzero(wrong)[0])
-        where = f"column epoch, row {lines[row]}: {epochs[row]:g}"
-        raise ResultsError(f"{path}: {where}; epochs are 1, 2, ... in order, each once")
-    for column in PERCENTAGES + [column for column in FINALS if column in table]:
-        outside = (table[column] < 0) | (table[column] > 100 + 1e-6)
-        if outside.any():
-            row = int(np.flatnonzero(outside)[0])
-            where = f"column {column}, row {lines[row]}: {table[column].iloc[row]:g}"
-            raise ResultsError(f"{path}: {where} is no percentage from 0 to 100")
-
-
 def _read_record(path):
     json_path = sibling(path, ".json")
     if json_path is None:
@@ -300,10 +232,11 @@ def read_run(path):
     stem = path.stem
     if recipe and parse_stem(stem)[0] == recipe:
         stem = RECIPES[recipe].stem + stem[len(RECIPES[recipe].stem) :]
-    run = Run(path, stem, recipe, title, seed, variant, read_csv(path), record)
+    table = read_table(path)
+    run = Run(path, stem, recipe, title, seed, variant, table.frame, record, absent=table.absent)
     if not run.finished:
         run.planned_epochs = planned_epochs(path)
-    run.notes += _notes(run)
+    run.notes += [*(["; ".join(table.notes)] if table.notes else []), *_notes(run)]
     return run
 
 
@@ -329,7 +262,7 @@ def _notes(run):
         final = f"{column}_final"
         source = final if final in run.table and run.table[final].notna().any() else column
         finite = run.table[source].dropna()
-        if source == final:
+        if source == final and not np.isclose(run.table[column].dropna().tail(1), finite.tail(1)).any():
             notes.append(f"{column}: the last finite value of {final} is used")
         if finite.empty:
             notes.append(f"{column}: no finite value")
@@ -353,15 +286,25 @@ def csv_files(folder):
     return [path for path in files if not path.name.startswith(".") and not SET_ASIDE.search(path.name)]
 
 
-def read_runs(folder):
-    """Every run of `folder`, recipes first in their order, then by stem.
+def read_runs(folder: Path | str) -> list[Run]:
+    """Every run of `folder`, recipes first in their order, then by stem; `read_folder` also says what it left out."""
+    return read_folder(folder)[0]
 
-    Raises ResultsError when there is no run, when a file is malformed, or when two files claim one run.
+
+def read_folder(folder: Path | str) -> tuple[list[Run], list[str]]:
+    """`(runs, left_out)`: the runs of a folder in their order, and a line for each CSV that is no run's table.
+
+    Raises ResultsError when there is no run, when a run's file holds a wrong value, or when two files claim one run.
     """
-    folder = Path(folder)
-    runs = [read_run(path) for path in csv_files(folder)]
+    folder, runs, left_out = Path(folder), [], []
+    for path in csv_files(folder):
+        try:
+            runs.append(read_run(path))
+        except NoRunTable as error:
+            left_out.append(str(error).replace(str(path), path.name))
     if not runs:
-        raise ResultsError(f"{folder}: no run's CSV here; train one, or name the folder that holds them")
+        reasons = f" ({'; '.join(left_out)})" if left_out else ""
+        raise ResultsError(f"{folder}: no run's CSV here; train one, or name the folder that holds them{reasons}")
     claimed = {}
     for run in runs:
         if (other := claimed.setdefault(_plain(run.stem), run)) is not run:
@@ -369,7 +312,7 @@ def read_runs(folder):
     runs = _tell_weights(runs)
     order = {key: number for number, key in enumerate(RECIPES)}
     runs.sort(key=lambda run: (order.get(run.recipe, len(order)), run.variant, run.seed, run.stem))
-    return runs
+    return runs, left_out
 
 
 def _tell_weights(runs):

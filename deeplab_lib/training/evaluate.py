@@ -6,10 +6,12 @@ import numpy as np
 import torch
 
 from deeplab_lib.common import devices
-from deeplab_lib.metrics import boundary_f, confusion_per_image
+from deeplab_lib.labels import IGNORE_INDEX
+from deeplab_lib.metrics import boundary_f, calibration_per_image, confusion_per_image
 from deeplab_lib.training import distributed
 
 KEPT_PREDICTIONS = 64
+CALIBRATION = ("calibration_count", "calibration_confidence", "calibration_hits", "log_loss")
 
 
 @dataclass
@@ -17,7 +19,8 @@ class Evaluation:
     """What was measured, image by image: `confusion` (N, C, C) int64; `losses` {term: mean}, raw.
 
     Only for a full evaluation: `native` (C, C) at the labels' own size, `boundary` (N,) percent, and the train ids
-    `predictions` (K, H, W) uint8 of up to 64 evenly spaced images, `kept` (K,) their numbers.
+    `predictions` (K, H, W) uint8 of up to 64 evenly spaced images, `kept` (K,) their numbers; `calibration` {name:
+    array}, see `believed`.
     """
 
     confusion: np.ndarray
@@ -26,6 +29,7 @@ class Evaluation:
     boundary: np.ndarray | None = None
     predictions: np.ndarray | None = None
     kept: list = field(default_factory=list)
+    calibration: dict = field(default_factory=dict)
 
 
 @torch.inference_mode()
@@ -49,6 +53,7 @@ def evaluate(run, full=False):
             result["boundary"] = boundary_f(labels, prediction).float()
             result["predictions"] = prediction[[i for i, index in enumerate(indices) if index in kept]].byte().cpu()
             result["native"] = native_confusion(run, views, indices)
+            result |= believed(views, labels, prediction)
         results.append(result)
         run.callback("validate", run)
         distributed.sync_stop(run.stop).check()
@@ -64,9 +69,25 @@ def summed_up(results, names, count, kept, native):
         for name in ("confusion", "boundary", "predictions")
         if name in results[0]
     }
+    for name in CALIBRATION:
+        if name in results[0]:
+            whole.setdefault("calibration", {})[name] = torch.cat([result[name] for result in results]).numpy()
     if native and "native" in results[0]:
         whole["native"] = sum(result["native"] for result in results).numpy()
     return Evaluation(losses=dict(zip(names, losses.tolist(), strict=True)), kept=kept, **whole)
+
+
+def believed(views, labels, predictions):
+    """How far the probabilities of a batch can be believed, image by image, at the input size, void left out.
+
+    `calibration_count`, `calibration_confidence`, `calibration_hits` (N, 15), see `metrics.calibration_per_image`, and
+    `log_loss` (N,): the mean of -log p of the labelled class in nats, which is cross-entropy at full size.
+    """
+    log_p, valid = views.log_probabilities(labels.shape[-2:]), labels != IGNORE_INDEX
+    confidence = log_p.gather(1, predictions[:, None])[:, 0].exp()
+    counted = dict(zip(CALIBRATION, calibration_per_image(labels, predictions, confidence), strict=False))
+    lost = -log_p.gather(1, labels.where(valid, 0)[:, None])[:, 0].where(valid, 0)
+    return counted | {"log_loss": lost.sum((1, 2)) / valid.sum((1, 2))}
 
 
 def native_confusion(run, views, indices):

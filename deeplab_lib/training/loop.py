@@ -33,6 +33,7 @@ from deeplab_lib.losses import CrossEntropyLoss, WeightedLoss, make_loss
 from deeplab_lib.metrics import ConfusionMatrix
 from deeplab_lib.models import weights
 from deeplab_lib.models.deeplabv2 import count_parameters
+from deeplab_lib.models.placement import to_device
 from deeplab_lib.models.registry import make_model
 from deeplab_lib.models.views import Views, training_views
 from deeplab_lib.training import checkpoint, distributed, pace, record
@@ -125,7 +126,7 @@ class Run:
             self.model = make_model(config.model, stride_in=pretrained.stride_in, **options)
         self.weights = weights.load_pretrained(self.model, pretrained.path) if pretrained.path else None
         self.model = distributed.synchronize_batch_norm(self.model)
-        devices.to_device(self.model, self.device, self.fast_paths)
+        to_device(self.model, self.device, self.fast_paths)
         self.optimizer = make_optimizer(self.model, config.lr, fused="fused" in self.fast_paths)
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=config.amp == "fp16")
         self.average = Average(self.model, config.ema) if config.ema else None

@@ -50,7 +50,7 @@ def compile_if_worth(config, model, passes, say=print):
 
 def leave_compiled(model):
     """Go back to the network's own `grid_logits`; a compiled one would be in the way of copies of the network."""
-    vars(model).pop("scores", None)
+    vars(model).pop("grid_logits", None)
 
 
 @contextmanager

@@ -26,6 +26,7 @@ def write_npz(run):
     result, names = run.evaluation, np.array([pair.name for pair in run.data.val.pairs])
     content = {"names": names, "confusion": result.confusion, "boundary_f": result.boundary}
     content |= {"prediction_names": names[result.kept], "predictions": result.predictions}
+    content |= result.calibration
     if result.native is not None:
         content["confusion_native"] = result.native
     files.write_npz(run.files.path(".npz"), **content)

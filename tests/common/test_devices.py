@@ -90,8 +90,8 @@ def test_pictures_of_fewer_images_than_usual(smoke, tmp_path):
 @pytest.mark.parametrize(
     ("device", "deterministic", "without", "expected"),
     [
-        ("cpu", False, (), ("channels_last", "fused", "kept_memory", "recomputed_norms")),
-        ("cpu", True, ("fused",), ("channels_last", "kept_memory", "recomputed_norms")),
+        ("cpu", False, (), ("channels_last", "fused", "kept_memory", "recomputed_norms", "matrix_products")),
+        ("cpu", True, ("fused",), ("channels_last", "kept_memory", "recomputed_norms", "matrix_products")),
         ("cuda", False, (), ("channels_last", "fused", "tf32", "autotune", "pinned")),
         ("cuda:1", True, (), ("channels_last", "fused", "pinned")),
         ("cuda", False, ("tf32", "pinned"), ("channels_last", "fused", "autotune")),
@@ -103,7 +103,7 @@ def test_choices_of_each_device_and_what_bars_them(device, deterministic, withou
 
 
 def test_each_choice_can_be_left_off_and_is_shown(smoke):
-    config = smoke(without="channels_last, fused, recomputed_norms")
+    config = smoke(without="channels_last, fused, recomputed_norms, matrix_products")
     assert config.fast_paths == ("kept_memory",) and config.stem == smoke().stem
     assert run_figures.configuration(config).loc[[""], "value"].tolist() == ["kept_memory"]
     with pytest.raises(ValueError, match=r"without names 'channel_last', did you mean 'channels_last'\?; valid: chan"):

@@ -11,9 +11,9 @@ from torch import nn
 from torch.nn import functional as F
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from deeplab_lib.common import devices
 from deeplab_lib.models.deeplabv2 import ASPP, FREEZABLE, STAGES, DeepLabV2, count_parameters
 from deeplab_lib.models.efficiency import peak_memory_mb
+from deeplab_lib.models.placement import ProductASPP, to_device
 from deeplab_lib.training.optimizer import make_optimizer
 
 
@@ -224,11 +224,11 @@ def test_branches_are_summed():
 def test_as_one_product_it_is_the_sum_of_the_branches_on_any_grid(height, width):
     """Value and every gradient, in float64, offsets that leave the grid included."""
     torch.manual_seed(0)
-    aspp, x = ASPP(4, 3).double(), torch.randn(2, 4, height, width, dtype=torch.float64, requires_grad=True)
+    aspp, x = ProductASPP(4, 3).double(), torch.randn(2, 4, height, width, dtype=torch.float64, requires_grad=True)
     for branch in aspp.branches:
         nn.init.normal_(branch.weight), nn.init.normal_(branch.bias)
     inputs = [x, *aspp.parameters()]
-    product, branches = aspp.by_product(x), sum(branch(x) for branch in aspp.branches)
+    product, branches = aspp(x), ASPP.forward(aspp, x)
     assert torch.allclose(product, branches, atol=1e-4)
     gradients = (torch.autograd.grad(value.square().mean(), inputs) for value in (product, branches))
     assert all(torch.allclose(ours, theirs, atol=1e-4) for ours, theirs in zip(*gradients, strict=True))
@@ -237,7 +237,7 @@ def test_as_one_product_it_is_the_sum_of_the_branches_on_any_grid(height, width)
 @pytest.mark.parametrize(("size", "count"), [((17, 33), 21), ((65, 129), 33), ((6, 6), 1)])
 def test_only_taps_that_stay_on_the_grid_are_computed(size, count):
     """Nine of each of four branches, their centres one; of 18 and 24 no row above or below stays on 17 rows."""
-    assert len(ASPP(4, 3).taps(*size)) == count
+    assert len(ProductASPP(4, 3).taps(*size)) == count
 
 
 # -- batch norm and freezing -------------------------------------------------------------------------------------------
@@ -348,7 +348,7 @@ class Calls(TorchDispatchMode):
 def passed(recompute, kind=None, **options):
     """A network after a forward and a backward pass, and what was computed."""
     model = micro(**options).train()
-    devices.to_device(model, "cpu", ("channels_last", *(["recomputed_norms"] if recompute else [])))
+    to_device(model, "cpu", ("channels_last", "matrix_products", *(["recomputed_norms"] if recompute else [])))
     images = torch.randn(2, 3, 64, 64, generator=torch.Generator().manual_seed(1))
     with Calls() as calls, torch.autocast("cpu", kind, enabled=kind is not None):
         model.grid_logits(images).float().square().mean().backward()
@@ -372,14 +372,14 @@ def test_recomputing_keeps_less(monkeypatch):
     monkeypatch.setattr("deeplab_lib.models.deeplabv2.LARGE", 0)
     images, peaks = torch.randn(2, 3, 256, 256), []
     for chosen in ((), ("recomputed_norms",)):
-        model = devices.to_device(micro(blocks=(1, 1, 23, 1), width=16).train(), "cpu", chosen)
+        model = to_device(micro(blocks=(1, 1, 23, 1), width=16).train(), "cpu", chosen)
         peaks.append(peak_memory_mb(model, lambda model=model: model.grid_logits(images), "cpu"))
     assert 0.8 < peaks[1] / peaks[0] < 0.87, "two of a block's twelve parts, and the stem's are kept"
 
 
 @pytest.mark.parametrize("side, found", [(512, True), (256, False)])
 def test_only_large_activations_are_recomputed_and_only_for_a_backward_pass_to_come(side, found):
-    model = devices.to_device(micro(width=16).train(), "cpu", ("recomputed_norms",))
+    model = to_device(micro(width=16).train(), "cpu", ("recomputed_norms",))
     images = torch.randn(2, 3, side, side)
     with mock.patch(
         "deeplab_lib.models.deeplabv2.checkpoint", side_effect=lambda function, x, **options: function(x)

@@ -15,14 +15,13 @@ from deeplab_lib.analysis.numbers import Numbers
 from deeplab_lib.labels import CLASS_NAMES
 from deeplab_lib.recipes import RECIPES
 from deeplab_lib.study import status
+from deeplab_lib.study.foreign import REQUIRED, read_table
 from deeplab_lib.study.results import (
-    REQUIRED,
     ResultsError,
     Scope,
     load_runs,
     methods,
     parse_stem,
-    read_csv,
     read_run,
     read_runs,
     require_comparable,
@@ -200,8 +199,8 @@ def spoil(frame, column, row, value):
         ("class_4_val", 0, "12,5", r"column class_4_val, row 2: '12,5' is not a number"),
         ("train_mIoU", 2, 140, r"column train_mIoU, row 4: 140 is no percentage from 0 to 100"),
         ("val_mIoU", 2, -1, r"column val_mIoU, row 4: -1 is no percentage"),
-        ("epoch", 1, 1, r"column epoch, row 3: 1; epochs are 1, 2, \.\.\. in order"),
-        ("epoch", 0, 0, r"column epoch, row 2: 0; epochs"),
+        ("epoch", 1, -1, r"column epoch, row 3: -1; epochs are 1, 2, \.\.\., whole numbers"),
+        ("epoch", 0, 1e9, r"column epoch, row 2: 1e\+09; epochs"),
         ("epoch", 3, 3.5, r"column epoch, row 5: 3\.5; epochs"),
         ("epoch", 3, "", r"column epoch, row 5: nan; epochs"),
     ],
@@ -211,19 +210,29 @@ def test_a_wrong_cell_is_named_by_file_column_and_row(old_csv, column, row, valu
     spoil(frame, column, row, value)
     write()
     with pytest.raises(ResultsError, match=message) as caught:
-        read_csv(path)
+        read_table(path)
     assert str(path) in str(caught.value)
     assert "\n" not in str(caught.value)
 
 
 def test_missing_columns_are_named(old_csv):
     path, frame, _ = old_csv
-    frame.drop(columns=["lr", "Runtime"]).to_csv(path, index=False)
-    with pytest.raises(ResultsError, match=r"row 1: column lr, Runtime is missing"):
-        read_csv(path)
+    frame.drop(columns="epoch").to_csv(path, index=False)
+    with pytest.raises(ResultsError, match=r"row 1: column epoch is missing"):
+        read_table(path)
     frame[["epoch", "lr"]].to_csv(path, index=False)
-    with pytest.raises(ResultsError, match=r"column train_loss, val_loss, train_mIoU and \d+ more is missing"):
-        read_csv(path)
+    with pytest.raises(ResultsError, match=r"column val_mIoU or val_loss is missing; .* Its columns: epoch, lr$"):
+        read_table(path)
+
+
+def test_what_a_table_lacks_beyond_that_is_absent(old_csv):
+    path, frame, _ = old_csv
+    frame.drop(columns=["lr", "Runtime"]).to_csv(path, index=False)
+    run = read_run(path)
+    assert run.absent == ["lr", "Runtime"]
+    assert list(run.table) == REQUIRED
+    assert run.table[["lr", "Runtime"]].isna().all(axis=None)
+    assert "the columns lr and Runtime" in run.missing
 
 
 @pytest.mark.parametrize(
@@ -239,7 +248,7 @@ def test_a_file_that_is_no_table_gives_one_line(tmp_path, content, message):
     path = tmp_path / "DeepLabV2_ce.csv"
     path.write_bytes(content)
     with pytest.raises(ResultsError, match=message) as caught:
-        read_csv(path)
+        read_table(path)
     assert len(str(caught.value).splitlines()) == 1
 
 
@@ -266,7 +275,7 @@ def test_a_damaged_csv_is_read_as_meant_or_refused_in_one_line(tmp_path_factory,
 def test_extra_columns_and_an_index_column_do_no_harm(old_csv):
     path, frame, _ = old_csv
     frame.assign(score=1.5, remark="first try").to_csv(path)
-    table = read_csv(path)
+    table = read_table(path).frame
     assert list(table) == [*REQUIRED, "score"]
     pd.testing.assert_frame_equal(table[REQUIRED], frame[REQUIRED], check_dtype=False)
 
@@ -277,7 +286,7 @@ def test_rows_are_counted_as_an_editor_counts(old_csv):
     write()
     path.write_text(path.read_text().replace("\n", "\n\n", 1))
     with pytest.raises(ResultsError, match=r"column lr, row 5: 'x'"):
-        read_csv(path)
+        read_table(path)
 
 
 def test_a_decimal_comma_and_a_doubled_column_are_explained(old_csv):
@@ -285,10 +294,10 @@ def test_a_decimal_comma_and_a_doubled_column_are_explained(old_csv):
     lines = path.read_text().splitlines()
     path.write_text("\n".join([*lines[:2], lines[2].replace(".", ",", 1), *lines[3:]]))
     with pytest.raises(ResultsError, match=r"row 3: 46 values for 45 columns; is a comma used as decimal point"):
-        read_csv(path)
+        read_table(path)
     path.write_text(lines[0].replace("val_loss", "train_loss") + "\n" + lines[1])
     with pytest.raises(ResultsError, match="column train_loss stands twice"):
-        read_csv(path)
+        read_table(path)
 
 
 def test_a_damaged_json_or_npz_gives_one_line(eight):

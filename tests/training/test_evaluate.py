@@ -42,10 +42,29 @@ def test_losses_are_means_over_the_images_as_they_are(smoke, city, tta):
     result = evaluate(run)
     images, labels = (torch.stack(tensors) for tensors in zip(*(run.data.val[i] for i in range(8)), strict=True))
     with torch.inference_mode():
-        logits = run.model.eval().scores(images)
+        logits = run.model.eval().grid_logits(images)
     grid = run.model.subsample(labels, logits.shape[-2:])
     # Each batch is a mean over its pixels, each image counts for the mean of its batch.
     batches = [slice(0, 3), slice(3, 6), slice(6, 8)]
     means = [F.cross_entropy(logits[batch], grid[batch], ignore_index=255).item() for batch in batches]
     assert result.losses["ce"] == pytest.approx((3 * means[0] + 3 * means[1] + 2 * means[2]) / 8, rel=1e-5)
     assert len(result.confusion) == 8
+
+
+@pytest.mark.parametrize("tta", ["none", "flip"])
+def test_what_is_believed_is_the_probability_of_the_prediction(smoke, city, tta):
+    """Against the whole split at once: softmax of the upsampled logits, or its mean over the views."""
+    run = made(smoke(data=str(city), batch_size=3, tta=tta))
+    result = evaluate(run, full=True).calibration
+    images, labels = (torch.stack(tensors) for tensors in zip(*(run.data.val[i] for i in range(8)), strict=True))
+    model = run.model.eval()
+    with torch.inference_mode():
+        p = model.upsample(model.grid_logits(images), labels.shape[-2:]).softmax(1)
+        if tta == "flip":
+            p = (p + model.upsample(model.grid_logits(images.flip(-1)), labels.shape[-2:]).softmax(1).flip(-1)) / 2
+    valid = labels != 255
+    assert (result["calibration_count"].sum(1) == valid.sum((1, 2)).numpy()).all()
+    assert result["calibration_confidence"].sum() == pytest.approx(p.amax(1)[valid].sum().item(), rel=1e-5)
+    assert abs(result["calibration_hits"].sum() - (p.argmax(1) == labels)[valid].sum().item()) <= 2
+    lost = F.nll_loss(p.log(), labels, ignore_index=255, reduction="none").sum((1, 2)) / valid.sum((1, 2))
+    assert result["log_loss"] == pytest.approx(lost.numpy(), rel=1e-4)
