@@ -176,6 +176,11 @@ def table_kind(files: dict[str, File], table: str | Path | None, source: Path) -
         Layout(rf"images/{SPLIT}/{PICTURE}", rf"{folder}/{SPLIT}/{mask}", reader),
         Layout(rf"{SPLIT}/images/{PICTURE}", rf"{SPLIT}/{folder}/{mask}", reader),
         Layout(rf"images/{PICTURE}", rf"{folder}/{mask}", reader),
+        Layout(
+            rf"leftImg8bit/{SPLIT}/(?P<city>[^/]+)/(?P<name>[^/]+)_leftImg8bit\.(?:png|jpe?g)",
+            rf"gtFine/{SPLIT}/(?P<city>[^/]+)/(?P<name>[^/]+)_gtFine_labelIds\.png",
+            reader,
+        ),
     )
     return Kind(f"masks with a table of classes ({Path(str(name)).name})", "", layouts)
 

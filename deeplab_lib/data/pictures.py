@@ -16,6 +16,7 @@ from deeplab_lib.data.archives import Member
 
 HEADER = 24  # bytes of a PNG up to its width and height
 Size = tuple[int, int]
+WHITES = (255, 1023, 4095, 65535)  # of files of 16 bits that hold 8, 10, 12 or 16
 
 
 def image_size(file: Path | Member) -> Size:
@@ -79,7 +80,11 @@ def _archive_errors(file):
 
 def read_png(file: Path | Member) -> Image.Image:
     """Decode a picture; `ValueError` with the file's name when it is none, truncated or damaged."""
-    content = read_bytes(file)
+    return decode_picture(read_bytes(file), file)
+
+
+def decode_picture(content: bytes, file: Path | Member) -> Image.Image:
+    """The picture whose `file` holds `content`; errors as in `read_png`."""
     try:
         image = Image.open(io.BytesIO(content))
         image.load()
@@ -97,9 +102,14 @@ def read_image(file: Path | Member) -> np.ndarray:
 
 
 def as_rgb(image: Image.Image, file: Path | Member) -> Image.Image:
-    """A Pillow picture in RGB, 16-bit grey brought to 8 bits; `ValueError` when its numbers have no known range."""
+    """A Pillow picture in RGB, 16-bit grey brought to 8 bits; `ValueError` when its numbers have no known range.
+
+    Cameras write 10 or 12 bits into files of 16: their largest value tells.
+    """
     if image.mode.startswith("I;16"):  # Pillow would cut off at 255: white
-        image = Image.fromarray((np.asarray(image) / 257).round().astype(np.uint8))
+        values = np.asarray(image)
+        white = next(white for white in WHITES if values.max() <= white)
+        image = Image.fromarray((values * (255 / white)).round().astype(np.uint8))
     if image.mode in ("I", "F"):
         raise ValueError(f"{file} holds numbers of no known range (mode {image.mode}); save it with 8 bits a channel")
     return image.convert("RGB")

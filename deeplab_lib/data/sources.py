@@ -235,6 +235,22 @@ def annotated_classes(files: dict[str, File]) -> Reader | None:
     return None
 
 
+def numbered_classes(files: dict[str, File]) -> Reader | None:
+    """As `annotated_classes`, of masks whose pixels are a class's place in the list."""
+    reader = annotated_classes(files)
+    if reader is None:
+        return None
+    classes = tuple(by_name(known.name, number) for number, known in enumerate(reader.classes))
+    return Values(Table(classes, reader.table.source))
+
+
+def numbered_names(root: Path) -> list[str]:
+    """The names that a list of classes in the folder `root` gives to 0, 1, 2, ...; none where there is no list."""
+    lists = {name: root / name for name in ("label_colors.txt", "labelmap.txt") if (root / name).is_file()}
+    reader = annotated_classes(lists)
+    return [known.name for known in reader.classes] if reader else []
+
+
 def parse_classes(lines: Iterable[str]) -> Iterable[SourceClass]:
     """The classes that the lines of a `label_colors.txt` or a `labelmap.txt` name."""
     for line in lines:
@@ -254,6 +270,11 @@ _ANNOTATED = Kind(
             r"leftImg8bit/(?P<split>[^/]+)/(?:[^/]+/)*(?P<name>[^/]+?)(?:_leftImg8bit)?\.(?:png|jpe?g)",
             r"gtFine/(?P<split>[^/]+)/(?:[^/]+/)*(?P<name>[^/]+)_gtFine_color\.png",
             annotated_classes,
+        ),
+        Layout(
+            r"leftImg8bit/(?P<split>[^/]+)/(?:[^/]+/)*(?P<name>[^/]+?)(?:_leftImg8bit)?\.(?:png|jpe?g)",
+            r"gtFine/(?P<split>[^/]+)/(?:[^/]+/)*(?P<name>[^/]+)_gtFine_labelIds\.png",
+            numbered_classes,
         ),
         Layout(rf"JPEGImages/{PICTURE}", rf"SegmentationClass/{MASK}", annotated_classes),
         Layout(rf"(?P<split>[^/]+)/image_2/{PICTURE}", rf"(?P<split>[^/]+)/semantic_rgb/{MASK}", annotated_classes),
