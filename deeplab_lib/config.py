@@ -3,6 +3,7 @@
 import math
 import os
 import re
+from collections.abc import Callable
 from dataclasses import MISSING, asdict, dataclass, field, fields, replace
 from pathlib import Path
 
@@ -19,11 +20,13 @@ from deeplab_lib.losses import TERMS, canonical, make_loss, parse_expression
 from deeplab_lib.models.registry import ARCHITECTURES, TORCHVISION_NETWORKS, check_model
 from deeplab_lib.models.timm_backbones import TIMM
 from deeplab_lib.models.views import VIEWS
-from deeplab_lib.recipes import EXTRA_RECIPES, PRESETS, RECIPES
+from deeplab_lib.recipes import EXTRA_RECIPES, PRESETS, RECIPES, VERSIONS, Preset, Recipe, preset_for, recipe_for
+from deeplab_lib.training.earlier import UNSAID, began_earlier
 from deeplab_lib.training.schedule import PolyLR
 
 NAMED = RECIPES | EXTRA_RECIPES  # what `loss` may name
-PAPER_STEPS = 74_350  # 50 epochs of 1,487 batches: the training in which the study warms up for 500 steps
+# The steps of a training in which the study warms up for 500: of its logs 50 epochs of 524, of its text of 1,487.
+WARMED_UP_IN = {"logs": 26_200, "text": 74_350, "code": 26_200}
 
 
 def parameter(default, kind, help, choices=None, low=None, high=None, result=False, plain=None):
@@ -45,6 +48,9 @@ class Config:
     """
 
     loss: str = parameter("ce", str, "recipe key or loss expression", result=True)
+    follows: str = parameter(
+        "logs", str, "version of the study's recipes: its logs, text or code", VERSIONS, result=True
+    )
     data: str = parameter(None, str, "Cityscapes root; None: $CITYSCAPES_DATASET, else the toy city")
     preset: str = parameter("auto", str, "scale: paper, demo or smoke", choices=("auto", *PRESETS))
     out_dir: str = parameter(None, str, "folder of the run's files; None: runs/<dataset name>")
@@ -93,6 +99,8 @@ class Config:
     def __post_init__(self):
         for item in fields(self):
             self._set(item.name, checked(item, getattr(self, item.name)))
+        # What was asked for, before it is resolved: version 0.1 may have understood it otherwise.
+        self._set("given", {name: value for name, value in asdict(self).items() if value != PARAMETERS[name].default})
         self._set("loss", self._canonical_loss())
         self._set("out_dir", self.out_dir and str(for_project(self.out_dir)))
         self._set("data", str(cityscapes.data_root(self.data) or ""))
@@ -125,15 +133,17 @@ class Config:
 
     def _same_schedule(self):
         """Whether `schedule` names what the loss would be trained on anyway."""
-        own, used = self.named or RECIPES["ce"], self.schedule_recipe
-        return all(getattr(own, k) == getattr(used, k) for k in ("lr", "power", "warmup_steps", "changes"))
+        own = self.named or recipe_for("ce", self.follows)
+        return all(
+            getattr(own, k) == getattr(self.schedule_recipe, k) for k in ("lr", "power", "warmup_steps", "changes")
+        )
 
     def _defaults(self):
         """What recipe and preset say of the parameters they set."""
         return {
             "epochs": self.scale.epochs,
             "batch_size": self.scale.batch_size,
-            "lr": self.schedule_recipe.lr * self.scale.lr_factor,
+            "lr": self.schedule_recipe.lr * self.lr_factor,
             "image_height": self.scale.image_height,
             "image_width": self.scale.image_width,
             "model": self.scale.model,
@@ -192,6 +202,10 @@ class Config:
                 f"{self.model} pools a batch to one value a channel, but its batches are of one image (batch_size "
                 f"{self.batch_size}, accumulate {self.accumulate}); use two images or bn=eval"
             )
+        if self.full_size_loss and self.label_stride:
+            raise ValueError(
+                f"label_stride is {self.label_stride}, but with follows=code the loss sees every label; leave it out"
+            )
         if self.coarse_epochs and self.split != "train":
             raise ValueError(f"coarse_epochs is {self.coarse_epochs}, but split is {self.split}; use split=train")
         if self.crops > 1 and self.augment in ("none", "flip"):
@@ -211,14 +225,14 @@ class Config:
                 )
 
     @property
-    def named(self):
+    def named(self) -> Recipe | None:
         """The recipe that is trained, the study's or ours, or None for a loss expression."""
-        return NAMED.get(self.loss)
+        return recipe_for(self.loss, self.follows) if self.loss in NAMED else None
 
     @property
-    def schedule_recipe(self):
+    def schedule_recipe(self) -> Recipe:
         """The recipe whose rate, power, warm-up and changes are used."""
-        return RECIPES[self.schedule] if self.schedule else self.named or RECIPES["ce"]
+        return recipe_for(self.schedule or (self.loss if self.named else "ce"), self.follows)
 
     @property
     def first_stage(self):
@@ -228,9 +242,38 @@ class Config:
         return None
 
     @property
-    def scale(self):
+    def scale(self) -> Preset:
         """The preset's values."""
-        return PRESETS[self.preset]
+        return preset_for(self.preset, self.follows)
+
+    @property
+    def lr_factor(self) -> float:
+        """By what the preset multiplies the plan's rate."""
+        studied = self.schedule or self.loss in RECIPES
+        return self.scale.lr_factor if studied else self.scale.extra_lr_factor
+
+    @property
+    def full_size_loss(self) -> bool:
+        """Whether the loss is taken at the input's size, as in the study's code, and not on the network's grid."""
+        return self.follows == "code"
+
+    @property
+    def scenes(self) -> dict[str, tuple[int, ...]] | None:
+        """The toy city's scenes that this run uses, for `cityscapes.describe`; None for other data, used whole."""
+        if not self.toycity:
+            return None
+        counts = self.scale.toycity
+        return {split: (count,) for split, count in counts.items()} | {"val": (self.val_each_epoch, counts["val"])}
+
+    @property
+    def epochs_per_pass(self) -> int:
+        """How many epochs make a pass over the training images."""
+        return self.scale.epochs_per_pass if self.toycity else 1
+
+    @property
+    def val_each_epoch(self) -> int | None:
+        """How many images, the first, are evaluated after every epoch but the last; None: all."""
+        return (self.scale.val_each_epoch or self.scale.toycity["val"]) if self.toycity else None
 
     @property
     def disabled(self):
@@ -284,25 +327,28 @@ class Config:
     def stem(self):
         """Name of the run's files: the study's stem, then every parameter that differs from recipe and preset."""
         name = self.named.stem if self.named else "DeepLabV2_" + slug(self.loss)
-        return name + "".join(f"_{key}{value}" for key, value in self._departures())
+        short = {"image_height": "h", "image_width": "w", "batch_size": "batch", "model": "", "follows": ""}
+        short |= {"output_stride": "stride", "coarse_epochs": "coarse"}
+        short |= {name: f"{name}_" for name in ("schedule", "augment", "tta", "split")}
+        return name + "".join(f"_{short.get(key, key)}{value}" for key, value in self._departures())
 
     def _departures(self):
         normal = {item.name: item.default for item in fields(self) if item.metadata["result"]} | self._defaults()
-        short = {"image_height": "h", "image_width": "w", "batch_size": "batch", "model": "", "coarse_epochs": "coarse"}
-        short |= {"output_stride": "stride", **{name: f"{name}_" for name in ("schedule", "augment", "tta", "split")}}
         for name, default in normal.items():
             value = getattr(self, name)
             if name != "loss" and value != default and not (name == "pretrained" and value == "auto"):
                 text = f"{value:g}" if isinstance(value, float) else slug(Path(str(value)).stem)
-                yield short.get(name, name), text
+                yield name, text
 
     def poly(self, steps_per_epoch):
         """The `PolyLR` of this run; a recipe's own warm-up shrinks with the length of the training, except on paper."""
         total = self.epochs * steps_per_epoch
-        share = 1 if self.preset == "paper" else total / PAPER_STEPS
+        share = 1 if self.preset == "paper" else total / WARMED_UP_IN[self.follows]
         warmup = round(self.scale.warmup * total) + round(self.schedule_recipe.warmup_steps * share)
         weights = make_loss(self.expression).weights
-        return PolyLR(self.lr, total, self.schedule_recipe.power, warmup, weights, self.schedule_recipe.changes)
+        return PolyLR(
+            self.lr, total, self.schedule_recipe.power, warmup, weights, self.schedule_recipe.changes, self.follows
+        )
 
     def as_dict(self):
         """Every parameter, for JSON."""
@@ -316,6 +362,10 @@ class Config:
                 del parameters[item.name]
         recipe = self.schedule_recipe
         extra = {"power": recipe.power, "changes": [asdict(change) for change in recipe.changes]}
+        if self.epochs_per_pass > 1:
+            extra["epochs_per_pass"] = self.epochs_per_pass
+        if self.toycity and self.scale.val_each_epoch:
+            extra["val_each_epoch"] = self.val_each_epoch
         return parameters | extra | {"warmup": [recipe.warmup_steps, self.scale.warmup], "preset": self.preset}
 
 
@@ -373,8 +423,35 @@ def coerce(name, value, kind):
     raise ValueError(f"{name} is {value!r}; it must be {want}")
 
 
+class EarlierConfig(Config):
+    """The configuration of a run that version 0.1 began, before a run could follow anything but the study's text."""
+
+    def _departures(self):
+        return ((key, value) for key, value in super()._departures() if key != "follows")
+
+
+def as_begun(config: Config, say: Callable[[str], None] = print) -> Config:
+    """`config`, or what the same parameters meant in version 0.1 where that version began their run.
+
+    Such a run, or its first stage, is continued as it was begun, or kept if it is finished; `say` is told which.
+    """
+    if config.follows != "logs" or not config.resume or isinstance(config, EarlierConfig):
+        return config
+    earlier = EarlierConfig(**config.given | UNSAID)
+    stage = earlier.first_stage
+    if not any(began_earlier(run.out_dir, run.stem) for run in filter(None, (earlier, stage))):
+        return config
+    done = (Path(earlier.out_dir) / f"{earlier.stem}.json").exists()
+    say(
+        f"{earlier.stem} in {earlier.out_dir} was begun by version 0.1, which followed the study's text: it "
+        + ("is finished and kept" if done else "continues as it began")
+        + "; to follow the logs, give another out_dir, or resume=False, which moves its files aside"
+    )
+    return earlier
+
+
 @short_traceback
 def from_notebook(namespace):
     """The `Config` of a notebook's parameters, given its `globals()`; a name that is none is refused."""
     check_parameters(namespace, PARAMETERS)
-    return Config(**{name: namespace[name] for name in PARAMETERS if name in namespace})
+    return as_begun(Config(**{name: namespace[name] for name in PARAMETERS if name in namespace}))

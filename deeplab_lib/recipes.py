@@ -2,12 +2,20 @@
 
 A recipe says what is trained: loss, learning rate and the changes on the way. A preset says at what scale: network,
 image size, epochs. Every recipe runs at every preset. Recipes of our own stand after the study's eight.
+
+The study describes its runs three times, and not alike: in its text, in the logs of its runs and in its code. `RECIPES`
+and `PRESETS` follow the logs, which record what was done; `recipe_for` and `preset_for` give the other versions.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from typing import Literal
 
 PLAN_EPOCHS = 50
-ALL_STAGES = ("layer1", "layer2", "layer3", "layer4", "bn1")
+ALL_STAGES = ("layer1", "layer2", "layer3", "layer4", "bn1")  # frozen by the study's text
+LATE_STAGES = ("layer3", "layer4")  # frozen by its logs: 2,835,724 parameters are left to train
+
+Follows = Literal["logs", "text", "code"]
+VERSIONS = ("logs", "text", "code")
 
 
 @dataclass(frozen=True)
@@ -55,7 +63,7 @@ RECIPES = {
             "DeepLabV2_ce",
             "CE",
             "ce",
-            lr=0.001,
+            lr=0.0001,
             motivation="The baseline: plain cross-entropy, every pixel counted alike.",
         ),
         Recipe(
@@ -63,7 +71,7 @@ RECIPES = {
             "DeepLabV2_ce07_tv03",
             "CE + Tversky",
             "0.7*ce + 0.3*tversky(alpha=0.3, beta=0.7)",
-            lr=0.001,
+            lr=0.0001,
             motivation="Cross-entropy carries the whole picture; Tversky, which punishes a missed pixel more than a "
             "false one, speaks for the under-represented classes.",
         ),
@@ -72,7 +80,7 @@ RECIPES = {
             "DeepLabV2_ce05_lv05",
             "CE + Lovász",
             "0.5*ce + 0.5*lovasz",
-            lr=0.001,
+            lr=0.0001,
             motivation="Lovász-Softmax is a surrogate of IoU itself: half of the training aims straight at the metric.",
         ),
         Recipe(
@@ -80,7 +88,7 @@ RECIPES = {
             "DeepLabV2_cv07_di03",
             "CE + Dice",
             "0.7*ce + 0.3*dice",
-            lr=0.001,
+            lr=0.0001,
             motivation="Dice scores the overlap of each class whatever its size, which should help small and irregular "
             "objects.",
         ),
@@ -92,12 +100,12 @@ RECIPES = {
             lr=0.0002,
             warmup_steps=500,
             changes=(
-                Change(29, power=1.2),
-                Change(46, power=2.0, weights={"ce": 0.5, "lovasz": 0.5}, freeze=ALL_STAGES),
-                Change(47, power=1.2),
+                Change(31, power=1.0),
+                Change(46, power=2.0, weights={"ce": 0.5, "lovasz": 0.5}, freeze=LATE_STAGES),
+                Change(48, power=1.2),
             ),
-            motivation="The same pair at a lower, warmed-up rate that decays faster from epoch 29 on, to settle and "
-            "refine; at the end the residual stages are frozen and only the layers around them go on learning.",
+            motivation="The same pair, warmed up to twice the rate of the first runs; from epoch 31 on the rate decays "
+            "faster, to settle and refine, and at the end the last two stages are frozen.",
         ),
         Recipe(
             "ce_focal",
@@ -106,9 +114,9 @@ RECIPES = {
             "0.5*ce + 0.5*focal(gamma=2)",
             lr=0.0003,
             warmup_steps=500,
-            changes=(Change(31, power=1.0), Change(44, freeze=ALL_STAGES)),
-            motivation="Focal turns the attention to hard and rare pixels; a slightly steeper decay over the last 20 "
-            "epochs is meant to close the training well.",
+            changes=(Change(29, power=1.2), Change(44, power=1.0, freeze=LATE_STAGES)),
+            motivation="Focal turns the attention to hard and rare pixels, at the highest of the rates; a steeper "
+            "decay from epoch 29 on is meant to close the training well, with the last two stages frozen at the end.",
         ),
         Recipe(
             "ce_lovasz_dice",
@@ -116,7 +124,7 @@ RECIPES = {
             "CE + Lovász + Dice",
             "0.5*ce + 0.25*lovasz + 0.25*dice",
             lr=0.0002,
-            power=1.1,
+            changes=(Change(31, power=1.1),),
             motivation="Both overlap losses beside cross-entropy; a steeper decay is to consolidate class detail.",
         ),
         Recipe(
@@ -130,12 +138,43 @@ RECIPES = {
     )
 }
 
+# What the study's text says where its logs say otherwise.
+TEXT = {
+    **{key: {"lr": 0.001} for key in ("ce", "ce_tversky", "ce_lovasz", "ce_dice")},
+    "ce_lovasz_warmup": {
+        "changes": (
+            Change(29, power=1.2),
+            Change(46, power=2.0, weights={"ce": 0.5, "lovasz": 0.5}, freeze=ALL_STAGES),
+            Change(47, power=1.2),
+        ),
+        "motivation": "The same pair at a lower, warmed-up rate that decays faster from epoch 29 on, to settle and "
+        "refine; at the end the residual stages are frozen and only the layers around them go on learning.",
+    },
+    "ce_focal": {
+        "changes": (Change(31, power=1.0), Change(44, freeze=ALL_STAGES)),
+        "motivation": "Focal turns the attention to hard and rare pixels; a slightly steeper decay over the last 20 "
+        "epochs is meant to close the training well.",
+    },
+    "ce_lovasz_dice": {"power": 1.1, "changes": ()},
+}
+
+
+def recipe_for(key: str, follows: Follows = "logs") -> Recipe:
+    """The recipe `key`, the study's or ours, in the version of the study that is followed."""
+    if key in EXTRA_RECIPES:
+        # A recipe of ours has the baseline's rate, whichever that is.
+        return replace(EXTRA_RECIPES[key], lr=recipe_for("ce", follows).lr)
+    return replace(RECIPES[key], **TEXT.get(key, {})) if follows == "text" else RECIPES[key]
+
 
 @dataclass(frozen=True)
 class Preset:
-    """A scale. `lr_factor` multiplies every recipe's rate; `warmup` is a share of all steps, on top of a recipe's own.
+    """A scale. `lr_factor` multiplies the rate of the study's recipes, `extra_lr_factor` that of ours and of losses of
+    your own; `warmup` is a share of all steps, on top of a recipe's own.
 
-    toycity: scenes (train, val) of the built-in toy city, written at `toycity_size` (H, W).
+    toycity: scenes of each split of the built-in toy city, written at `toycity_size` (H, W). On it, and on no other
+    data, a pass over the training scenes is divided into `epochs_per_pass` epochs, and after every epoch but the last
+    only the first `val_each_epoch` validation scenes are evaluated (None: all).
     """
 
     model: str
@@ -144,18 +183,38 @@ class Preset:
     epochs: int
     batch_size: int
     lr_factor: float
+    extra_lr_factor: float
     warmup: float
-    toycity: tuple
-    toycity_size: tuple
+    toycity: dict[str, int]
+    toycity_size: tuple[int, int]
+    epochs_per_pass: int = 1
+    val_each_epoch: int | None = None
+
+
+def scenes(train: int, val: int) -> dict[str, int]:
+    """Scenes of each split of a toy city; coarsely labelled ones, drawn on demand, are as many as training scenes."""
+    return {"train": train, "val": val, "train_extra": train}
 
 
 PRESETS = {
-    "paper": Preset("deeplabv2_resnet101", 512, 1024, 50, 2, 1.0, 0.0, (400, 120), (1024, 2048)),
-    # From scratch in a few hundred steps the study's rates are too low and the head's first steps too wild: ten times
-    # the rate and a common warm-up fix both, alike for every recipe.
-    "demo": Preset("deeplabv2_mini", 128, 256, 5, 4, 10.0, 0.1, (320, 120), (128, 256)),
-    "smoke": Preset("deeplabv2_micro", 32, 64, 5, 2, 10.0, 0.1, (20, 8), (64, 128)),
+    "paper": Preset("deeplabv2_resnet101", 512, 1024, 50, 3, 1.0, 1.0, 0.0, scenes(400, 120), (1024, 2048)),
+    # From scratch in a few hundred steps the study's rates are too low and the head's first steps too wild: a hundred
+    # times the rate and a common warm-up solve both, alike for every recipe.
+    "demo": Preset("deeplabv2_mini", 128, 256, 5, 4, 100.0, 100.0, 0.1, scenes(320, 120), (128, 256)),
+    "smoke": Preset("deeplabv2_micro", 32, 64, 5, 2, 100.0, 100.0, 0.1, scenes(20, 8), (64, 128)),
 }
+
+# The scales at which the study's text is followed, whose rates differ from those of its logs.
+_TEXT_PRESETS = {
+    "paper": replace(PRESETS["paper"], batch_size=2),
+    "demo": replace(PRESETS["demo"], epochs=5, lr_factor=10.0, extra_lr_factor=10.0),
+    "smoke": replace(PRESETS["smoke"], lr_factor=10.0, extra_lr_factor=10.0),
+}
+
+
+def preset_for(name: str, follows: Follows = "logs") -> Preset:
+    """The scale `name` for the version of the study that is followed."""
+    return _TEXT_PRESETS[name] if follows == "text" else PRESETS[name]
 
 
 @dataclass(frozen=True)
@@ -176,7 +235,7 @@ EXTRA_RECIPES = {
             "ours_averaged",
             "Ours: CE, averaged",
             "ce",
-            lr=0.001,
+            lr=0.0001,
             motivation="The baseline's training, untouched; tested is a running average of its weights.",
             parameters={"ema": 0.99},
         ),
@@ -185,7 +244,7 @@ EXTRA_RECIPES = {
             "ours_balanced",
             "Ours: balanced classes",
             "median_ce",
-            lr=0.001,
+            lr=0.0001,
             motivation="Cross-entropy in which rare classes weigh more, on labels twice as dense each way. The grid is "
             "coarser than the study's, so that a step costs less than half and the same time goes over more images; "
             "tested is a running average of the weights.",
@@ -196,7 +255,7 @@ EXTRA_RECIPES = {
             "ours_mirrored",
             "Ours: mirrored, finer labels",
             "0.7*ce + 0.3*tversky(alpha=0.3, beta=0.7)",
-            lr=0.001,
+            lr=0.0001,
             motivation="For few images and many passes over them, which a network soon knows by heart: in training "
             "half of the images are mirrored; in testing every image is seen as it is and mirrored, and the two "
             "answers are averaged. Labels are twice as dense each way. The grid is the study's, for small objects "
@@ -208,7 +267,7 @@ EXTRA_RECIPES = {
             "ours_standard",
             "Ours: augmented, averaged",
             "0.5*ce + 0.5*lovasz",
-            lr=0.001,
+            lr=0.0001,
             motivation="Cross-entropy and the surrogate of the metric, on images that never look the same twice; "
             "tested is a running average of the weights. Meant for long training: where a network does not yet fit its "
             "training images, augmentation only makes them harder.",
@@ -219,7 +278,7 @@ EXTRA_RECIPES = {
             "ours_two_stage",
             "Ours: coarse, then fine",
             "ce",
-            lr=0.001,
+            lr=0.0001,
             motivation="Many images with coarse labels come first, as a run of its own; its weights start the training "
             "on the few with fine labels.",
             parameters={"coarse_epochs": 5},

@@ -35,7 +35,7 @@ def test_none_is_what_recipe_and_preset_say(preset, key):
     config, scale, recipe = Config(loss=key, preset=preset), PRESETS[preset], RECIPES[key]
     assert (config.epochs, config.batch_size, config.model) == (scale.epochs, scale.batch_size, scale.model)
     assert config.size == (scale.image_height, scale.image_width)
-    assert config.lr == pytest.approx(recipe.lr * scale.lr_factor)
+    assert config.lr == pytest.approx(recipe.lr * scale.lr_factor) and config.follows == "logs"
     assert config.stem == recipe.stem and config.title == recipe.title and config.expression == recipe.loss
     assert all(value is not None for name, value in config.as_dict().items() if name != "schedule")
     json.dumps(config.as_dict())
@@ -51,12 +51,36 @@ def test_data_decides_the_preset(monkeypatch, tmp_path):
 
 
 def test_a_warm_up_is_as_long_as_its_training():
-    """500 steps of the paper's 74,350; the demo adds a tenth of its own steps for every recipe."""
+    """500 steps, of 26,200 in the logs and 74,350 in the text; the demo adds a tenth of its own for every recipe."""
     steps = lambda preset, per_epoch, **more: Config("ce_lovasz_warmup", preset=preset, **more).poly(per_epoch)  # noqa: E731
-    assert steps("paper", 1487).warmup_steps == 500 and steps("paper", 10).warmup_steps == 500
-    assert steps("demo", 80, epochs=5).warmup_steps == 40 + 3
-    assert steps("demo", 1487, epochs=50).warmup_steps == 7435 + 500
+    assert steps("paper", 524).warmup_steps == 500 and steps("paper", 10).warmup_steps == 500
+    assert steps("demo", 80, epochs=5).warmup_steps == 40 + 8
+    assert steps("demo", 524, epochs=50).warmup_steps == 2620 + 500
+    assert steps("demo", 80, epochs=5, follows="code").warmup_steps == 40 + 8
+    assert steps("demo", 80, epochs=5, follows="text").warmup_steps == 40 + 3
+    assert steps("demo", 1487, epochs=50, follows="text").warmup_steps == 7435 + 500
     assert Config("ce", preset="demo", epochs=5).poly(80).warmup_steps == 40
+
+
+@pytest.mark.parametrize(
+    ("loss", "rates"),
+    [
+        ("ce", (0.01, 0.01)),
+        ("ce_focal", (0.03, 0.003)),
+        ("ours_mirrored", (0.01, 0.01)),
+        ("0.5*ce + 0.5*ohem", (0.01, 0.01)),
+    ],
+)
+def test_rates_at_demo_scale(loss, rates):
+    logs, text = (Config(loss, preset="demo", follows=follows) for follows in ("logs", "text"))
+    assert (logs.lr, text.lr) == pytest.approx(rates, rel=1e-12) and logs.stem != text.stem
+    assert logs.result_dict()["follows"] == "logs" and text.result_dict()["follows"] == "text"
+
+
+def test_by_the_studys_code_the_loss_sees_every_label():
+    assert Config(follows="code").full_size_loss and not Config().full_size_loss
+    complaint = "label_stride is 4, but with follows=code the loss sees every label; leave it out"
+    assert refusal(follows="code", label_stride=4) == complaint
 
 
 def test_a_config_cannot_be_changed():
@@ -123,6 +147,7 @@ def test_text_is_read_as_meant(name, text, meant):
         ("accumulate", 3, "batch_size 2 cannot be split evenly over accumulate 3 x gpus 1"),
         ("output_stride", 12, "output_stride is 12; valid: 8, 16"),
         ("image_height", 270, "cells lie 8 pixels apart; use a multiple of 8, such as 264 or 272"),
+        ("follows", "log", "follows is 'log', did you mean 'logs'?; valid: logs, text, code"),
         ("schedule", "ce_fokal", "did you mean 'ce_focal'?"),
         ("schedule", "ce_lovasz_warmup", "schedule 'ce_lovasz_warmup' weighs ce, lovasz, but the loss 'ce' has ce"),
     ],
@@ -153,7 +178,7 @@ def test_a_misspelt_name_is_refused_and_the_right_one_offered(name, place, lette
     misspelt = name[:place] + letter + name[place:]
     if misspelt in PARAMETERS:
         return
-    with pytest.raises(ValueError, match=f"no parameter '{misspelt}'.*; parameters: loss, data, preset"):
+    with pytest.raises(ValueError, match=f"no parameter '{misspelt}'.*; parameters: loss, follows, data"):
         check_names([misspelt], PARAMETERS)
     with pytest.raises(TypeError):
         Config(**{misspelt: 1})
@@ -200,8 +225,12 @@ def test_other_names_of_a_notebook_are_its_own():
     [
         ({}, "DeepLabV2_ce"),
         ({"seed": 2}, "DeepLabV2_ce_seed2"),
-        ({"lr": 1e-4}, "DeepLabV2_ce_lr0.0001"),
-        ({"lr": 0.001, "epochs": 50}, "DeepLabV2_ce"),
+        ({"lr": 1e-3}, "DeepLabV2_ce_lr0.001"),
+        ({"lr": 0.0001, "epochs": 50}, "DeepLabV2_ce"),
+        ({"follows": "text"}, "DeepLabV2_ce_text"),
+        ({"follows": "text", "lr": 0.001, "batch_size": 2}, "DeepLabV2_ce_text"),
+        ({"follows": "code", "seed": 1, "lr": 0.001}, "DeepLabV2_ce_code_seed1_lr0.001"),
+        ({"follows": "logs"}, "DeepLabV2_ce"),
         ({"epochs": 3, "bn": "eval"}, "DeepLabV2_ce_epochs3_bneval"),
         ({"image_height": 256, "image_width": 512, "batch_size": 8}, "DeepLabV2_ce_batch8_h256_w512"),
         ({"model": "deeplabv3_resnet101"}, "DeepLabV2_ce_deeplabv3_resnet101"),

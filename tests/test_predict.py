@@ -253,7 +253,39 @@ class TestLoadRun:
             assert (run.stem, run.size, run.normalization) == (stem.name, (40, 72), BGR_CAFFE)
             assert not run.model.training
 
-    def test_the_latest_run_is_the_default(self, tmp_path, monkeypatch):
+    def test_the_best_finished_run_on_the_latest_data_is_the_default(self, tmp_path, monkeypatch):
+        """Not the latest of the runs, which may be its worst; not a better one on other data or at another scale."""
+        monkeypatch.setattr(predict, "project_root", lambda: tmp_path)
+        runs = [  # in the order in which they were made
+            ("elsewhere", "cityscapes", "demo", 80.0, True),
+            ("large", "toycity", "paper", 70.0, True),
+            ("good", "toycity", "demo", 45.678, True),
+            ("stopped", "toycity", "demo", 60.0, False),
+            ("lost", "toycity", "demo", None, True),
+            ("worst", "toycity", "demo", 31.0, True),
+        ]
+        for time, (stem, data, preset, miou, finished) in enumerate(runs):
+            path = saved_run(tmp_path / "runs" / data, data=f"/data/{data}", stem=stem)
+            record = {"finished": finished, "config": {"data": f"/data/{data}", "preset": preset}}
+            path.with_name(f"{stem}.json").write_text(json.dumps(record | {"final": {"val_mIoU": miou}}))
+            os.utime(path, (time, time))
+        said = []
+        assert load_run(say=said.append).stem == "good"
+        assert said == ["good in toycity/: at 45.68 % validation mIoU the best of 2 finished runs on the data set "
+                        "toycity, preset demo"]  # fmt: skip
+        assert load_run("runs/cityscapes", say=said.append).stem == "elsewhere"
+        assert said[1] == "elsewhere in cityscapes/: the only finished run on the data set cityscapes, preset demo"
+        assert load_run("runs/toycity/worst.json", say=said.append).stem == "worst" and len(said) == 2
+
+    @pytest.mark.parametrize("record", ["{", "[]", "{}", '{"finished": "yes", "config": 3, "final": 1}'])
+    def test_a_record_that_says_nothing_is_no_finished_run(self, tmp_path, record):
+        path = saved_run(tmp_path, data="/data/toycity")
+        path.with_name("DeepLabV2_ce.json").write_text(record)
+        said = []
+        assert load_run(tmp_path, say=said.append).stem == "DeepLabV2_ce"
+        assert "the latest run; none on the data set" in said[0]
+
+    def test_the_latest_run_is_the_default_where_none_is_finished(self, tmp_path, monkeypatch):
         monkeypatch.setattr(predict, "project_root", lambda: tmp_path)
         with pytest.raises(FileNotFoundError, match=r"no trained run in .*train one") as error:
             load_run()

@@ -10,7 +10,7 @@ from typing import NamedTuple
 from deeplab_lib.common.text import signed
 from deeplab_lib.labels import CLASS_NAMES
 
-INTERVALS = {True: "with simultaneous 95 % intervals", False: "without intervals, for want of per-image results"}
+INTERVALS = "with simultaneous 95 % intervals"
 
 FIGURES = {
     "lr": "Base learning rate over the training. Equal schedules lie on each other, thinner on top; diamonds mark "
@@ -38,6 +38,10 @@ FIGURES = {
     "time": "Validation mIoU against the time spent on training and validation.",
     "cost": "Validation mIoU against cost at the image size of the runs. Dotted: measured, not trained.",
 }
+
+
+# Figures that show the validation of every epoch.
+CURVES = ("loss-grid", "val-loss", "val-ce", "miou-grid", "val-miou", "time")
 
 
 def against_ce(figure, has_baseline, has_intervals):
@@ -71,6 +75,11 @@ class Table(NamedTuple):
 
 _CLASSES = {"train_mIoU": ("train mIoU", ".1f"), "val_mIoU": ("val mIoU", ".1f")}
 _CLASSES |= {name: (name, ".1f") for name in CLASS_NAMES}
+_DIFFERENCE = {"estimate": ("difference", signed), "low": ("from", signed), "high": ("to", signed)}
+_DIFFERENCE |= {"verdict": ("verdict", ""), "speaks_of": ("speaks of", "")}
+_VERDICTS = (
+    "Supported: the interval lies above zero; contradicted: below; no difference that matters: within the margin."
+)
 _INTERVAL = {"low": ("from", ".2f"), "high": ("to", ".2f")}
 
 TABLES = {
@@ -114,7 +123,13 @@ TABLES = {
     ),
     "neighbours": Table(
         "Neighbours in the ranking: difference in mIoU (points), {intervals}",
-        {"estimate": ("difference", signed), "low": ("from", signed), "high": ("to", signed)},
+        _DIFFERENCE,
+        _VERDICTS,
+    ),
+    "differences": Table(
+        "Difference in mIoU from the CE run (points), {intervals}, and the verdict on “it lies above CE”",
+        _DIFFERENCE,
+        _VERDICTS,
     ),
     "efficiency": Table(
         "Cost of one image, by architecture and size (width × height)",
@@ -150,6 +165,7 @@ TABLES = {
             "difference": ("difference", signed),
             "low": ("from", signed),
             "high": ("to", signed),
+            "verdict": ("above CE", ""),
             "seconds": ("seconds", ".0f"),
             "tested_GMACs": ("GMACs", ".4g"),
         },
@@ -181,8 +197,21 @@ TABLES = {
         },
         ours=False,
     ),
+    "study-logs": Table(
+        "The logs of the study: initial rate, validation mIoU (%) of the first and the last epoch, and movement of the "
+        "last ten epochs (points)",
+        {
+            "initial_lr": ("initial rate", "g"),
+            "first_val_mIoU": ("epoch 1", ".2f"),
+            "val_mIoU": ("last epoch", ".2f"),
+            "late_range": ("range", ".2f"),
+            "late_deviation": ("deviation", ".2f"),
+        },
+        "Range: highest minus lowest; deviation: standard deviation.",
+        ours=False,
+    ),
     "published-classes": Table(
-        "**Published**: last-row values of the study (%), rounded here",
+        "**Published**: last-row values of the study (%), those of epoch 1, rounded here",
         _CLASSES,
         "A dash is empty in print, too.",
         ours=False,

@@ -92,7 +92,8 @@ def rates(run, points=400):
         return ends
     an_epoch, total = config["steps_per_epoch"], config["steps_per_epoch"] * config["epochs"]
     plan = [Change(1 + round(PLAN_EPOCHS * change["at"]), change["power"]) for change in run.record.get("changes", ())]
-    schedule = PolyLR(config["lr"], total, config["power"], config["warmup_steps"], changes=plan)
+    form = {"changes": plan, "follows": run.follows}
+    schedule = PolyLR(config["lr"], total, config["power"], config["warmup_steps"], **form)
     if not np.allclose([schedule.lr(epoch * an_epoch - 1) for epoch in ends[0]], ends[1], rtol=1e-3, atol=0):
         return ends
     jumps = [change.first_step(total) - before for change in plan for before in (1, 0)]

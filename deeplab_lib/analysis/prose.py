@@ -11,11 +11,12 @@ import pandas as pd
 from deeplab_lib.analysis.evidence import RARE_SHARE
 from deeplab_lib.analysis.pictures import scores_of
 from deeplab_lib.analysis.plots import duration_unit
-from deeplab_lib.analysis.statistics import MIOU
+from deeplab_lib.analysis.statistics import MIOU, TIE
 from deeplab_lib.analysis.tables import changes
+from deeplab_lib.analysis.verdicts import CONTRADICTED, EQUIVALENT, INCONCLUSIVE, SUPPORTED, VERDICTS
 from deeplab_lib.common.text import listing, signed
 from deeplab_lib.labels import CLASS_NAMES
-from deeplab_lib.recipes import RECIPES
+from deeplab_lib.recipes import recipe_for
 from deeplab_lib.study.results import methods, schedule
 
 WIDE_GAP = 5  # points of mIoU between training and validation that are spoken of
@@ -132,7 +133,7 @@ def _as_weighted_last(run):
     if weights:
         other = (table[weights] != table[weights].iloc[-1]).any(axis=1)
         return table[other[::-1].cumsum()[::-1] == 0]
-    plan = RECIPES[run.recipe].changes if run.recipe else ()
+    plan = recipe_for(run.recipe, run.follows).changes if run.recipe else ()
     return table[table["epoch"] > max((c.progress * (run.epochs or 0) for c in plan if c.weights), default=0)]
 
 
@@ -187,7 +188,8 @@ def validation_mious(runs, numbers):
     if early:
         ends = _ends(early, numbers, "early", ".0f", " epochs")
         text += f"A curve reached nine tenths of its last value after {ends}. "
-    lost = {run.label: run.best[1] - run.final_val_mIoU for run in runs if np.isfinite(run.best[1])}
+    # On the images of every epoch both, which may be fewer than those of the final value.
+    lost = {run.label: run.best[1] - curves[run.label].iloc[-1] for run in runs if np.isfinite(run.best[1])}
     if not lost:
         return text.strip()
     late = [label for label, value in lost.items() if value > 1]
@@ -373,11 +375,15 @@ def ranking(table, titles, numbers):
     if len(table) < 2:
         return ""
     leader, tied = table.index[0], tied_with_first(table)
+    first = [titles[name] for name, value in table["value"].items() if abs(value - table["value"].iloc[0]) < TIE]
     top = numbers.put(f"reading.ranking.{leader}", table["value"].iloc[0], ".2f")
-    named = f"{titles[leader]} has the highest final mIoU, {top} %"
+    if len(first) == len(table):
+        return f"All {plural(len(table), 'run')} end at exactly the same mIoU, {top} %."
+    named = f"{listing(first)} {'has' if len(first) == 1 else 'share'} the highest final mIoU, {top} %"
     last = titles[table.index[-1]]
     if table["low"].isna().all():
-        return f"{named}; without per-image results there are no intervals, and the order of the runs proves nothing."
+        why = table.attrs.get("no_intervals") or "none of these runs has an interval"
+        return f"{named}; {why}, so there are no intervals, and the order of the runs proves nothing."
     if len(table) == 2:
         return (
             f"{named}, "
@@ -406,7 +412,8 @@ def differences(table, titles, evidence, numbers):
     """
     known, reference = table.dropna(subset=["low", "high"]), titles[evidence.baseline.name]
     if known.empty:
-        return "Without per-image confusion matrices these differences have no intervals, and none of them is judged."
+        why = evidence.no_intervals or listing(dict.fromkeys(table["reason"]))
+        return f"These differences have no intervals ({why}), and none of them is judged."
 
     def named(rows, key):
         return listing(
@@ -414,17 +421,25 @@ def differences(table, titles, evidence, numbers):
             for method, row in rows.iterrows()
         )
 
-    above, below, within = (known.loc[names] for names in _sides_of_zero(known))
-    parts = [f"{named(above, 'above')} {_be(above)} better than {reference}"] if len(above) else []
-    parts += [f"{named(below, 'below')} {_be(below)} worse than {reference}"] if len(below) else []
-    parts += [f"{named(within, 'within')} cannot be distinguished from {reference}"] if len(within) else []
-    return f"In points of mIoU, {'; '.join(parts)}."
+    found = by_verdict(known)
+    parts = []
+    for verdict, words in (
+        (SUPPORTED, "{} {be} better than {reference}"),
+        (CONTRADICTED, "{} {be} worse than {reference}"),
+        (EQUIVALENT, "{} {make} no difference from {reference} that matters"),
+        (INCONCLUSIVE, "{} {be} inconclusive"),
+    ):
+        if names := found[verdict]:
+            rows = known.loc[names]
+            verb = {"be": _be(rows), "make": "makes" if len(rows) == 1 else "make", "reference": reference}
+            parts.append(words.format(named(rows, verdict.split()[0]), **verb))
+    margin = numbers.put("reading.margin.mIoU", evidence.margins.of(MIOU), ".3g")
+    return f"In points of mIoU, with a margin of {margin}, {'; '.join(parts)}."
 
 
-def _sides_of_zero(table):
-    """The methods whose intervals lie above zero, below it, and neither, three lists."""
-    above, below = table["low"] > 0, table["high"] < 0
-    return [list(table.index[side]) for side in (above, below, ~(above | below))]
+def by_verdict(table):
+    """`{verdict: [rows' names]}` of a table of differences from the baseline."""
+    return {verdict: list(table.index[table["verdict"] == verdict]) for verdict in VERDICTS}
 
 
 def confounding(table, evidence, numbers):
@@ -450,7 +465,8 @@ def confounding(table, evidence, numbers):
 def other_schedules(table, evidence):
     """Which runs that differ significantly from the baseline had another schedule, in a sentence; "" when none had."""
     alike = {method.name for method in evidence.same_schedule}
-    above, below, _ = _sides_of_zero(table)
+    found = by_verdict(table)
+    above, below = found[SUPPORTED], found[CONTRADICTED]
     other = [evidence.title(method) for method in (*above, *below) if method not in alike]
     if not other:
         return ""
@@ -502,16 +518,15 @@ def seeds(evidence, study, numbers):
     found = sorted(set(evidence.seeds.values()))
     if not found:
         return ""
-    if not evidence.bootstrap:
-        return (
-            "The files of these runs hold no results for single images, so none of this can be done here: what follows "
-            "has no intervals, and all runs are tied."
-        )
+    if evidence.no_intervals:
+        why = evidence.no_intervals
+        return f"None of this can be done here, since {why}: what follows has no intervals, and all runs are tied."
     if found == [1]:
         return (
             "Every run was made with one seed. The intervals cover the choice of validation images and nothing else: "
             "how much a second training of the same configuration would differ, from other first weights and another "
-            "order of the images, is not known here. Differences that look decided below may still be luck of the seed."
+            "order of the images, is not known here. A verdict below speaks of *these trained networks*, and not of "
+            "the losses: what it decides may still be luck of the seed."
         )
     deviations = seed_deviations(study.recipes)
     many = [number for number in found if number > 1]
@@ -524,7 +539,8 @@ def seeds(evidence, study, numbers):
     return (
         f"{who} trained with {counted} seeds{rest}. The standard deviation between seeds in mIoU is "
         f"{_ends(deviations, numbers, 'seeds.sd', '.2f', ' points')}; values are means over seeds, and the variance "
-        "between seeds, pooled over the configurations that have several, enters every interval below."
+        "between seeds, pooled over the configurations that have several, enters every interval below. So a verdict "
+        "speaks of *the losses* where nothing else differs, and of *the configurations* where the schedule does, too."
     )
 
 
@@ -543,16 +559,15 @@ def one_of_several(evidence):
 def distinguished(table, titles, evidence, measure="mIoU"):
     """In a sentence without numbers, which runs lie above and below the baseline."""
     plain = f"plain cross-entropy ({titles[evidence.baseline.name]})"
-    above, below, rest = ([titles[method] for method in names] for names in _sides_of_zero(table))
-    sides = [(names, where) for names, where in ((above, "above"), (below, "below")) if names]
-    if not sides:
-        return f"In {measure}, {listing(rest)} cannot be distinguished from {plain}."
-    parts = [
-        f"{listing(names)} {'lies' if len(names) == 1 else 'lie'} significantly {where} {it}"
-        for (names, where), it in zip(sides, (plain, "it"), strict=False)
-    ]
-    tail = f"; {listing(rest)} cannot be distinguished from it" if rest else ""
-    return f"In {measure}, {', and '.join(parts)}{tail}."
+    above, below, equal, rest = ([titles[method] for method in names] for names in by_verdict(table).values())
+    parts = [f"{listing(above)} {'lies' if len(above) == 1 else 'lie'} significantly above {plain}"] if above else []
+    it = "it" if above else plain
+    parts += [f"{listing(below)} {'lies' if len(below) == 1 else 'lie'} significantly below {it}"] if below else []
+    it = "it" if parts else plain
+    parts += [f"between {listing(equal)} and {it} there is no difference that matters"] if equal else []
+    it = "it" if parts else plain
+    parts += [f"against {it}, {listing(rest)} {_be(rest)} inconclusive"] if rest else []
+    return f"In {measure}, {'; '.join(parts)}."
 
 
 def decided_classes(differences, iou):

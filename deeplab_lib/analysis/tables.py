@@ -14,7 +14,7 @@ from deeplab_lib.analysis import published
 from deeplab_lib.common.text import plan_change
 from deeplab_lib.labels import CLASS_NAMES
 from deeplab_lib.losses import parse_expression
-from deeplab_lib.recipes import RECIPES
+from deeplab_lib.recipes import RECIPES, recipe_for
 from deeplab_lib.study.results import ResultsError, require_comparable
 
 NAN = float("nan")
@@ -192,7 +192,7 @@ def configurations(runs):
     """
     rows = {}
     for run in runs:
-        plan = RECIPES[run.config.get("schedule") or run.recipe or "ce"]
+        plan = recipe_for(run.config.get("schedule") or run.recipe or "ce", run.follows)
         config = {"lr": plan.lr, "power": plan.power, "warmup_steps": plan.warmup_steps} | run.config
         loss = (run.record or {}).get("loss") or (RECIPES[run.recipe].loss if run.recipe else "not recorded")
         changed = [f"after {place:.3g}: {words}" for place, words in changes(run, join=0)]

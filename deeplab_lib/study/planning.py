@@ -12,12 +12,13 @@ import torch
 from deeplab_lib.common.files import jsonable, read_json, write_json
 from deeplab_lib.common.parameters import check_names
 from deeplab_lib.common.text import did_you_mean
-from deeplab_lib.config import PARAMETERS, Config, coerce
+from deeplab_lib.config import PARAMETERS, Config, as_begun, coerce
 from deeplab_lib.data.cityscapes import scan
 from deeplab_lib.models import weights
 from deeplab_lib.models.placement import to_device
 from deeplab_lib.models.registry import make_model
 from deeplab_lib.recipes import RECIPES
+from deeplab_lib.training.earlier import UNSAID
 from deeplab_lib.training.pace import epoch_seconds
 from deeplab_lib.training.record import differences
 
@@ -92,7 +93,8 @@ def configured(parameters, here=False):
 
     A cluster's login node has no GPU, and can plan and look at runs on many all the same.
     """
-    return Config(**{name: value for name, value in parameters.items() if here or name not in ON_ITS_MACHINE})
+    config = Config(**{name: value for name, value in parameters.items() if here or name not in ON_ITS_MACHINE})
+    return as_begun(config, say=lambda line: None)
 
 
 def check(runs):
@@ -106,6 +108,7 @@ def check(runs):
         if not finished(config.out_dir, stem) and not config.toycity and not Path(config.data).exists():
             raise ValueError(f"data is {config.data}: there is no such folder")
         found = (read_json(path) or {}).get("identity", {})
+        found = found and UNSAID | found
         known = {name: value for name, value in jsonable(config.result_dict()).items() if name in found}
         if changed := differences({name: found[name] for name in known}, known):
             raise ValueError(
@@ -241,8 +244,9 @@ def expected(runs, folder, at_once, threads):
 
 
 def _seconds(config, threads):
-    train, val = config.scale.toycity
-    if not config.toycity:
+    if config.toycity:
+        train, val = config.scale.toycity[config.split] // config.epochs_per_pass, config.val_each_epoch
+    else:
         train, val = (len(scan(config.data, split)) for split in (config.split, "val"))
     model = to_device(make_model(config.model, output_stride=config.output_stride), config.device, config.fast_paths)
     steps = max(1, train // config.batch_size)  # fewer images than a batch: the run itself will say so

@@ -16,8 +16,9 @@ import pandas as pd
 
 from deeplab_lib.common.text import listing, slug
 from deeplab_lib.labels import NUM_CLASSES
-from deeplab_lib.recipes import RECIPES
+from deeplab_lib.recipes import RECIPES, recipe_for
 from deeplab_lib.study.foreign import CLASS_VAL, NoRunTable, ResultsError, read_table
+from deeplab_lib.training.earlier import UNSAID
 
 # A column that this kit writes and older files lack: a CSV with it and without a JSON is a run that is not finished.
 KIT_COLUMN = "trainable_parameters"
@@ -51,6 +52,11 @@ class Run:
     def config(self):
         """The resolved configuration, `{}` when there is no JSON."""
         return (self.record or {}).get("config", {})
+
+    @property
+    def follows(self):
+        """The version of the study that was followed; the logs' for a CSV alone, which is a log."""
+        return (UNSAID | self.config)["follows"] if self.record else "logs"
 
     @property
     def legacy(self):
@@ -131,14 +137,21 @@ class Run:
 
     @property
     def best(self):
-        """`(epoch, val_mIoU)` of the epoch with the highest validation mIoU.
+        """`(epoch, val_mIoU)` of the epoch with the highest validation mIoU, on the images of every epoch.
 
-        `(None, nan)` when there is none, or when the headline is measured otherwise than the epochs' values.
+        `(None, nan)` when there is none, or when the headline is measured otherwise than the epochs' values and nothing
+        says how.
         """
         values = self.table["val_mIoU"].dropna()
-        if values.empty or not np.isclose(values.iloc[-1], self.final_val_mIoU):
+        if values.empty or not (self.curve_images or np.isclose(values.iloc[-1], self.final_val_mIoU)):
             return None, float("nan")
         return int(self.table["epoch"].loc[values.idxmax()]), float(values.max())
+
+    @property
+    def curve_images(self) -> tuple[int, int] | None:
+        """`(120, 400)`: curves are of the first 120 of 400 validation images; None where every epoch evaluates all."""
+        part, whole = self.dataset.get("val_each_epoch"), self.dataset.get("val")
+        return (part, whole) if part and part != whole else None
 
     @cached_property
     def arrays(self):
@@ -490,9 +503,10 @@ def methods(runs):
 
 def schedule(run):
     """How a run was trained, apart from its loss, as text: runs with equal texts share a schedule."""
-    plan = RECIPES[run.config.get("schedule") or run.recipe or "ce"]
+    plan = recipe_for(run.config.get("schedule") or run.recipe or "ce", run.follows)
     factor = run.config.get("lr_factor") or 1
-    return describe_schedule(plan, run.config.get("lr", plan.lr * factor) / factor)
+    version = "" if run.follows == "logs" else f"; by the study's {run.follows}"
+    return describe_schedule(plan, run.config.get("lr", plan.lr * factor) / factor) + version
 
 
 def describe_schedule(plan, lr):

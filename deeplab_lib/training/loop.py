@@ -26,6 +26,7 @@ from deeplab_lib.common.errors import (
 )
 from deeplab_lib.common.files import file_sha256, jsonable, read_json, write_json
 from deeplab_lib.common.seeds import key
+from deeplab_lib.config import as_begun
 from deeplab_lib.data import augment
 from deeplab_lib.data.cityscapes import IDENTIFIED_BY
 from deeplab_lib.data.dataset import check_data, prepare_data
@@ -39,9 +40,10 @@ from deeplab_lib.models.views import Views, training_views
 from deeplab_lib.training import checkpoint, distributed, pace, record
 from deeplab_lib.training.checkpoint import RunFiles
 from deeplab_lib.training.distributed import first_only
+from deeplab_lib.training.earlier import UNSAID
 from deeplab_lib.training.ema import Average
 from deeplab_lib.training.evaluate import evaluate
-from deeplab_lib.training.optimizer import lay_out_momentum, make_optimizer
+from deeplab_lib.training.optimizer import HEAD_FACTOR, lay_out_momentum, make_optimizer
 from deeplab_lib.training.summary import best_state, readable_npz, summarize, write_npz
 
 
@@ -62,6 +64,7 @@ def fit(config, callback=quiet):
 def complete(config, callback):
     """What `fit` does; returns its path, and the name of a signal that came too late to cut this run short, if any."""
     distributed.check_guarded()
+    config = as_begun(config)
     late, files = None, RunFiles(Path(config.out_dir), config.stem)
     with checkpoint.run_lock(files):
         pretrained = weights.prepare(config, starting_weights(config, callback))
@@ -118,7 +121,7 @@ class Run:
         self.loss, self.validation_loss = make_loss(config.expression), with_ce(make_loss(config.expression))
         for loss in (self.loss, self.validation_loss):
             loss.set_class_counts(data.class_counts)
-        self.steps_per_epoch = len(data.train) // config.batch_size
+        self.steps_per_epoch = data.train_each_epoch // config.batch_size
         self.schedule = config.poly(self.steps_per_epoch)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(key(config.seed, "weights"))
@@ -127,7 +130,8 @@ class Run:
         self.weights = weights.load_pretrained(self.model, pretrained.path) if pretrained.path else None
         self.model = distributed.synchronize_batch_norm(self.model)
         to_device(self.model, self.device, self.fast_paths)
-        self.optimizer = make_optimizer(self.model, config.lr, fused="fused" in self.fast_paths)
+        head_factor = 1 if config.follows == "code" else HEAD_FACTOR
+        self.optimizer = make_optimizer(self.model, config.lr, "fused" in self.fast_paths, head_factor)
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=config.amp == "fp16")
         self.average = Average(self.model, config.ema) if config.ema else None
         self.pending_check = None
@@ -192,7 +196,8 @@ class Run:
         for i, part in enumerate(images.chunk(parts)):
             views = self.supervised(part)
             if targets is None:
-                own = self.model.subsample(labels, views[0].shape[-2:], self.config.label_stride).chunk(parts)
+                stride = 1 if self.config.full_size_loss else self.config.label_stride
+                own = self.model.subsample(labels, views[0].shape[-2:], stride).chunk(parts)
                 targets = [distributed.gather(target) for target in own]
                 valid = torch.stack([(target != 255).sum() for target in targets])
                 shares = valid / valid.sum().clamp(min=1)
@@ -274,25 +279,34 @@ class Run:
     def supervised(self, images):
         """Logits that the loss sees, a list of `(N, C, h, w)`, those of the whole batch's images as they are first.
 
-        `label_stride` interpolates them to finer labels than the grid's; `multiscale` adds those of the images at
-        other scales and the maximum of all, each to be held against the same labels (DeepLab, TPAMI 2018, section 4.1).
+        `label_stride` interpolates them to finer labels than the grid's, and the study's code to every label;
+        `multiscale` adds those of the images at other scales and the maximum of all, each to be held against the same
+        labels (DeepLab, TPAMI 2018, section 4.1).
         """
         stride, seen = self.config.label_stride, training_views(images, self.config.multiscale, self.model.stride)
         plain, *rescaled = (distributed.gather(self.grid_logits(view)) for view in seen)
-        views = [self.model.finer(plain, stride) if stride else plain]
+        if self.config.full_size_loss:
+            views = [self.model.upsample(plain, images.shape[-2:])]
+        else:
+            views = [self.model.finer(plain, stride) if stride else plain]
         views += [self.model.upsample(logits, views[0].shape[-2:]) for logits in rescaled]
         return [*views, torch.stack(views).amax(0)] if rescaled else views
 
     def training_batches(self):
-        """The epoch's batches of image numbers, from (seed, epoch) alone; a last, smaller batch is left out."""
-        order = np.random.default_rng(key(self.config.seed, "order", self.epoch)).permutation(len(self.data.train))
-        used = order[: self.steps_per_epoch * self.config.batch_size]
+        """The epoch's batches of image numbers, from (seed, epoch) alone; a last, smaller batch is left out.
+
+        They are the epoch's part of a pass over the training images.
+        """
+        passes, part = divmod(self.epoch - 1, self.config.epochs_per_pass)
+        order = np.random.default_rng(key(self.config.seed, "order", passes + 1)).permutation(len(self.data.train))
+        used = order[part * self.data.train_each_epoch :][: self.steps_per_epoch * self.config.batch_size]
         return used.reshape(self.steps_per_epoch, -1).tolist()
 
-    def validation_batches(self):
-        """Validation images in order, in batches of the training's micro-batch size."""
-        size, count = self.config.batch_size // self.config.accumulate, len(self.data.val)
-        return [list(range(first, min(first + size, count))) for first in range(0, count, size)]
+    def validation_batches(self, full):
+        """Validation images in order, in batches of the training's micro-batch size: those of every epoch, then all."""
+        size, each_epoch = self.config.batch_size // self.config.accumulate, self.data.val_each_epoch
+        parts = [(0, each_epoch), (each_epoch, len(self.data.val))] if full else [(0, each_epoch)]
+        return [list(range(at, min(at + size, end))) for start, end in parts for at in range(start, end, size)]
 
     def own_share(self, numbers):
         """The image numbers of a training batch that this process computes on."""
@@ -342,22 +356,35 @@ class Run:
             )
 
     def row(self):
-        """The epoch as a row of the CSV, columns in their fixed order."""
-        result, seconds, last = self.evaluation, self.elapsed(), self.step - 1
-        counts = ConfusionMatrix(matrix=torch.from_numpy(result.confusion.sum(0)))
+        """The epoch as a row of the CSV, columns in their fixed order.
+
+        Losses and means are of the images that are evaluated after every epoch. What ends in `_final`, and the classes
+        in the last row, are of all.
+        """
+        whole, seconds, last = self.evaluation, self.elapsed(), self.step - 1
         names, mean = list(self.loss.losses), (self.loss_sums / self.steps_per_epoch).tolist()
-        row = {"epoch": self.epoch, "lr": self.schedule.lr(last), "train_loss": mean[-1]}
-        row["val_loss"] = sum(self.loss.weights[name] * result.losses[name] for name in names)
-        row |= {"train_mIoU": self.confusion.miou(), "val_mIoU": counts.miou()}
-        row |= record.percent_columns("train", self.confusion.iou()) | record.percent_columns("val", counts.iou())
-        row |= {"Runtime": round(seconds, 3), "val_ce": result.losses["ce"]}
-        row["val_pixel_accuracy"] = counts.pixel_accuracy()
+        trained = {"train_loss": mean[-1], "train_mIoU": self.confusion.miou()}
+        seen, finals = trained | self.validated(whole.first or whole), trained | self.validated(whole)
+        row = {"epoch": self.epoch, "lr": self.schedule.lr(last)}
+        row |= {name: seen[name] for name in ("train_loss", "val_loss", "train_mIoU", "val_mIoU")}
+        row |= record.percent_columns("train", self.confusion.iou())
+        row |= record.percent_columns("val", counts_of(whole).iou())
+        row |= {"Runtime": round(seconds, 3)} | {name: seen[name] for name in ("val_ce", "val_pixel_accuracy")}
         row |= {f"loss_{name}": value for name, value in zip(names, mean, strict=False)}
         row |= {f"weighted_{name}": value for name, value in zip(names, mean[len(names) :], strict=False)}
         row |= {f"weight_{name}": self.loss.weights[name] for name in names}
         row |= {"power": self.schedule.power(last), "trainable_parameters": count_parameters(self.model)[1]}
         row["images_per_s"] = round(self.steps_per_epoch * self.config.batch_size / self.training_seconds, 3)
-        return row | {"peak_memory_MB": round(devices.peak_memory_mb(self.config.device), 1)}
+        row["peak_memory_MB"] = round(devices.peak_memory_mb(self.config.device), 1)
+        done = self.epoch == self.config.epochs
+        return row | {f"{name}_final": value if done else math.nan for name, value in finals.items()}
+
+    def validated(self, result):
+        """Loss and means of an `Evaluation`."""
+        counts = counts_of(result)
+        loss = sum(self.loss.weights[name] * result.losses[name] for name in self.loss.losses)
+        means = {"val_mIoU": counts.miou(), "val_pixel_accuracy": counts.pixel_accuracy()}
+        return {"val_loss": loss, "val_ce": result.losses["ce"]} | means
 
     # -- state on disk -------------------------------------------------------------------------------------------
 
@@ -484,11 +511,16 @@ def identify(config, data, pretrained):
 @short_traceback
 def refuse_changes(files, old, new):
     """Raise ValueError, naming each difference, when a run on disk is not the one asked for."""
-    if changed := record.differences(old, new):
+    if changed := record.differences(UNSAID | old, new):
         raise ValueError(
             f"{files.path('')} holds a run that differs in {'; '.join(changed)}. "
             f"Give another out_dir, move {files.stem}.* elsewhere, or resume=False, which moves a run's own files aside"
         )
+
+
+def counts_of(result):
+    """The `ConfusionMatrix` of all images of an `Evaluation`."""
+    return ConfusionMatrix(matrix=torch.from_numpy(result.confusion.sum(0)))
 
 
 def with_ce(loss):

@@ -1,4 +1,4 @@
-"""The optimiser: SGD with momentum, the head at ten times the base rate."""
+"""The optimiser: SGD with momentum, the head at ten times the base rate unless the study's code is followed."""
 
 import inspect
 
@@ -20,11 +20,13 @@ class SGD(torch.optim.SGD):
     )
 
 
-def make_optimizer(model, lr, fused=False):
-    """`SGD` for `model`; `factor` of a group, by which the loop multiplies the base rate, is 10 for the head's."""
+def make_optimizer(model: torch.nn.Module, lr: float, fused: bool = False, head_factor: float = HEAD_FACTOR) -> SGD:
+    """`SGD` for `model`; `factor` of a group, by which the loop multiplies the base rate, is `head_factor` for the
+    head's.
+    """
     groups = [
         {"params": model.backbone_parameters(), "factor": 1},
-        {"params": model.aspp_parameters(), "factor": HEAD_FACTOR},
+        {"params": model.aspp_parameters(), "factor": head_factor},
     ]
     optimizer = SGD(groups, lr=lr, momentum=MOMENTUM, weight_decay=WEIGHT_DECAY, fused=fused)
     lay_out_momentum(optimizer)

@@ -3,39 +3,63 @@
 Nothing here has state: a resumed run asks for step t and gets what the undisturbed run had at step t.
 """
 
-from deeplab_lib.recipes import Change
+from collections.abc import Iterable
+
+from deeplab_lib.recipes import Change, Follows
+
+WARMUP_START = 1e-6  # the first rate of a warm-up, by the study's logs
 
 
 class PolyLR:
-    """Poly decay with linear warm-up and mid-training changes.
+    """Poly decay after a linear warm-up, with mid-training changes (DeepLab, TPAMI 2018, section 4.1).
 
-    lr(t) = base_lr * (1 - t / T)^power(t) * min(1, (t + 1) / warmup_steps), with the power in force at step t (DeepLab,
-    TPAMI 2018, section 4.1; the decay stays global when the power changes). Changes act by progress, so that a short
-    run replays a plan of 50 epochs.
+    Over the first `warmup_steps` w the rate rises linearly from 1e-6 to `base_lr`; then
+    lr(t) = base_lr * (1 - (t - w) / (T - w))^power(t), with the power in force at step t. The formula holds from the
+    first step on, so that a rising power makes the rate jump down, and a falling one up. Changes act by progress, so
+    that a short run replays a plan of 50 epochs.
+
+    The study's text describes the warm-up differently, which `follows="text"` gives: the decay starts with the first
+    step, and the warm-up multiplies it, lr(t) = base_lr * (1 - t / T)^power(t) * min(1, (t + 1) / w).
 
     Args: base_lr: initial rate. total_steps: T. power, weights: in force from the start. changes: `recipes.Change`s.
     """
 
-    def __init__(self, base_lr, total_steps, power=0.9, warmup_steps=0, weights=None, changes=()):
-        self.base_lr, self.total_steps, self.warmup_steps = base_lr, total_steps, warmup_steps
+    def __init__(
+        self,
+        base_lr: float,
+        total_steps: int,
+        power: float = 0.9,
+        warmup_steps: int = 0,
+        weights: dict[str, float] | None = None,
+        changes: Iterable[Change] = (),
+        follows: Follows = "logs",
+    ):
+        self.base_lr, self.total_steps, self.warmup_steps, self.follows = base_lr, total_steps, warmup_steps, follows
         start = Change(epoch=1, power=power, weights=dict(weights or {}), freeze=())
         self.changes = (start, *sorted(changes, key=lambda change: change.epoch))
 
-    def lr(self, step):
+    def lr(self, step: int) -> float:
         """Base learning rate of optimiser step `step` (0-based); 0 from T on, never negative."""
-        remaining = max(0.0, 1 - step / self.total_steps)
-        warmth = min(1.0, (step + 1) / self.warmup_steps) if self.warmup_steps else 1.0
-        return self.base_lr * remaining ** self.power(step) * warmth
+        if step >= self.total_steps:
+            return 0.0
+        if self.follows == "text":
+            warmth = min(1.0, (step + 1) / self.warmup_steps) if self.warmup_steps else 1.0
+            return self.base_lr * (1 - step / self.total_steps) ** self.power(step) * warmth
+        if step < self.warmup_steps:
+            first = min(WARMUP_START, self.base_lr)
+            return first + (self.base_lr - first) * step / self.warmup_steps
+        decayed = (step - self.warmup_steps) / (self.total_steps - self.warmup_steps)
+        return self.base_lr * (1 - decayed) ** self.power(step)
 
-    def power(self, step):
+    def power(self, step: int) -> float:
         """Exponent of the decay in force at `step`."""
         return self._last("power", step)
 
-    def weights(self, step):
+    def weights(self, step: int) -> dict[str, float]:
         """Loss weights `{term: weight}` in force at `step`."""
         return self._last("weights", step)
 
-    def frozen(self, step):
+    def frozen(self, step: int) -> tuple[str, ...]:
         """Names of the parts frozen at `step`; what was frozen once stays so."""
         return tuple(dict.fromkeys(name for change in self._past(step) for name in change.freeze))
 

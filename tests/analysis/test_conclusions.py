@@ -56,7 +56,7 @@ def test_a_planted_winner_and_loser_are_named(planted):
     for say in (conclusions.abstract, conclusions.conclusions):
         text = planted.text(say)
         assert "CE + Focal has the highest final mIoU" in text
-        assert "told apart from every other run" in text
+        assert "differs significantly from every other run" in text
         assert "lowest value is that of CE + Dice" in text
     top = planted.numbers["reading.ranking.DeepLabV2_ce05_f05_warnup_lr_0.0003"]
     assert f"{top:.2f} %" in planted.text(conclusions.abstract)
@@ -124,7 +124,9 @@ def test_only_configurations_with_several_seeds_are_said_to_have_them(tmp_path):
     assert text.startswith("CE was trained with 3 seeds, every other configuration with one.")
     assert "One seed of CE + Dice" in conclusions.limitations(report.study, report.evidence)
     text = report.text(conclusions.conclusions)
-    assert "eight seeds a configuration (without which" in text, "of 16! / (8! 8!) exchanges two are as far apart"
+    assert re.search(r"\w+ seeds a configuration \(without which b", text), (
+        "the variance between CE's seeds says how many"
+    )
     assert "one schedule for all" not in text, "they share one"
 
 
@@ -169,7 +171,10 @@ def test_captions_speak_of_the_panels_that_are_drawn_and_of_intervals_that_there
 def test_every_claim_is_counted_once(planted):
     text = conclusions.count_verdicts(planted.verdicts, planted.evidence)
     counted = [
-        prose._WORDS.index(word) for word in re.findall(r"(\w+) (?:is|are) (?:supported|contradicted|left open)", text)
+        prose._WORDS.index(word)
+        for word in re.findall(
+            r"(\w+) (?:is|are|comes? to) (?:supported|contradicted|no difference that matters|inconclusive)", text
+        )
     ]
     assert sum(counted) == 9
     told = [verdict for verdict in planted.verdicts if verdict.verdict != INCONCLUSIVE]
@@ -320,7 +325,7 @@ def test_the_table_of_recipes_gives_all_eight():
     table = tables.recipes_table()
     assert list(table["run"]) == [recipe.title for recipe in RECIPES.values()]
     assert table["weights"][7] == "0.5/0.25/0.25" and "power 1.1" in table["besides"][7]
-    assert "from epoch 46: power 2, weights 0.5/0.5, layer1–4 and bn1 frozen" in table["besides"][5]
+    assert "from epoch 46: power 2, weights 0.5/0.5, layer3 and layer4 frozen" in table["besides"][5]
 
 
 def test_origin_splits_into_what_is_shared_and_what_differs(planted):
@@ -387,7 +392,7 @@ def test_one_run_is_told_with_its_value_and_nothing_is_compared(tmp_path):
 
 
 def test_without_a_ce_run_that_is_said_and_the_schedules_are_still_in_doubt(tmp_path):
-    write_runs(tmp_path, recipes=("ce_tversky", "ce_lovasz_focal"), images=40, preset="smoke")
+    write_runs(tmp_path, recipes=("ce_tversky", "ce_lovasz_dice"), images=40, preset="smoke")
     report = Report(tmp_path)
     text = report.text(conclusions.conclusions)
     assert "There is no finished CE run" in text and "Only runs that share a schedule can be compared" in text
@@ -398,18 +403,22 @@ def test_without_a_ce_run_that_is_said_and_the_schedules_are_still_in_doubt(tmp_
 def test_curves_too_short_to_judge_ask_for_more_epochs(tmp_path):
     write_runs(tmp_path, images=20, preset="smoke", epochs=6)
     text = Report(tmp_path).text(conclusions.conclusions)
-    assert "nine epochs or more (without which c, d and e cannot be decided)" in text
-    assert "five seeds a configuration (without which" in text, "three runs with Tversky or Focal, three without"
+    assert re.search(r"nine epochs or more \(without which (c, )?d and e cannot be decided\)", text)
+    assert "two seeds a configuration (without which" in text
 
 
-def test_an_order_that_is_that_of_the_rates_is_said_to_be(planted, tmp_path):
-    assert prose.follows_rate(planted.evidence, Numbers()) == "", "the second lowest rate leads"
-    slow = {key: -9.0 for key, recipe in RECIPES.items() if recipe.lr < RECIPES["ce"].lr}
-    write_runs(tmp_path, images=12, preset="smoke", effects=slow, noise=0.1)
-    report = Report(tmp_path)
+def test_an_order_that_is_that_of_the_rates_is_said_to_be(tmp_path):
+    slow = {key: -9.0 for key, recipe in RECIPES.items() if recipe.lr > RECIPES["ce"].lr}
+    fast = {key: 30_000 * recipe.lr for key, recipe in RECIPES.items() if recipe.lr > RECIPES["ce"].lr}
+    for name, effects in (("against", slow), ("along", fast)):
+        write_runs(tmp_path / name, images=12, preset="smoke", effects=effects, noise=0.1)
+    report = Report(tmp_path / "against")
+    assert prose.follows_rate(report.evidence, Numbers()) == "", "the lowest rate leads"
+    assert "Those below it had other schedules as well." in report.text(conclusions.abstract)
+    report = Report(tmp_path / "along")
     assert prose.follows_rate(report.evidence, Numbers()).startswith("The order of the runs follows their initial rate")
     assert "follows their initial rates" in report.text(conclusions.abstract)
-    assert "Those below it had other schedules as well." in report.text(conclusions.abstract)
+    assert "had other schedules as well." in report.text(conclusions.abstract)
 
 
 def test_all_runs_at_an_end_are_named():
@@ -430,14 +439,16 @@ def test_what_is_only_counted_has_no_latency_and_the_note_says_why():
 
 
 def test_few_runs_are_said_to_decide_nothing(planted):
-    """One run against three can be exchanged in four ways: p is never below 0.25."""
+    """A single training of each says nothing of how much its curve varies."""
     details = conclusions.verdict_details(planted.verdicts, planted.numbers)
-    assert "where so few runs can give no less than 0.25" in details
+    assert "every run has one seed): how much trainings differ takes two seeds to say" in details
     assert re.search(r"without which [b-e, and]+ cannot be decided", planted.text(conclusions.conclusions))
 
 
 def test_a_point_that_does_not_decide_has_no_verdict_of_its_own(planted):
     details = conclusions.verdict_details(planted.verdicts, planted.numbers)
     points = [line for line in details.splitlines() if line.startswith("- ")]
-    ends = re.compile(r"\*(Supported|Contradicted|Inconclusive)\.\*( \(Beside it, [^*]*\))?$")
+    ends = re.compile(
+        r"\*(Supported|Contradicted|No difference that matters|Inconclusive)\.\*( \(Beside it, [^*]*\))?$"
+    )
     assert points and all(ends.search(point) or "no run" in point for point in points)

@@ -530,7 +530,7 @@ def test_configurations_tell_changes(eight):
     table = tables.configurations(read_runs(eight))
     assert table.lr["DeepLabV2_ce"] == pytest.approx(0.01)
     assert table.weights["DeepLabV2_ce05_lv05"] == "0.5/0.5"
-    assert table.changes["DeepLabV2_ce05_f05_warnup_lr_0.0003"].endswith("layer1–4 and bn1 frozen")
+    assert table.changes["DeepLabV2_ce05_f05_warnup_lr_0.0003"].endswith("power 1, layer3 and layer4 frozen")
     assert table.changes["DeepLabV2_ce"] == "–"
 
 
