@@ -21,6 +21,7 @@ from torch import nn
 from deeplab_lib import bootstrap
 from deeplab_lib.common.content import article, what_is
 from deeplab_lib.common.files import file_sha256, in_project, project_root
+from deeplab_lib.common.search import nearest
 from deeplab_lib.data.normalization import BGR_CAFFE, NORMALIZATIONS, RGB_IMAGENET, Normalization
 from deeplab_lib.models import mobile_weights, timm_backbones
 from deeplab_lib.models.deeplabv2 import Bottleneck
@@ -489,7 +490,14 @@ def _existing(text):
     """The file meant by a path that may be relative to the current folder or to the project."""
     if (path := in_project(text)).is_file():
         return path
-    raise FileNotFoundError(f"pretrained is {text!r}: no such file; use auto, none, torchvision or a path")
+    if path.is_dir():
+        files = sorted(file.name for file in path.iterdir() if file.suffix in (".pth", ".pt", ".safetensors", ".bin"))
+        hint = f"a folder; name a file in it: {some(files)}" if files else "a folder without weights"
+    else:
+        names = [file.name for file in path.parent.iterdir()] if path.parent.is_dir() else []
+        near = nearest(path.name, names)
+        hint = "no such file" + (f", the nearest there is {near}" if near else "")
+    raise FileNotFoundError(f"pretrained is {text!r}: {hint}; use auto, none, torchvision or a path")
 
 
 def _from_file(path, model):

@@ -7,7 +7,7 @@ import pathlib
 import pickle
 import re
 import socket
-import time
+import threading
 
 import numpy as np
 import pytest
@@ -174,7 +174,8 @@ def test_a_rate_that_suits_weights_is_proposed_at_the_demos_factor(tmp_path):
 def test_a_hub_that_does_not_answer_is_given_up_within_seconds(monkeypatch):
     """Nobody listens; the look-up of the name itself hangs."""
     monkeypatch.setattr(timm_backbones, "getproxies", dict)
-    monkeypatch.setattr(socket, "create_connection", lambda *_: time.sleep(60))
+    never = threading.Event()
+    monkeypatch.setattr(socket, "create_connection", lambda *_: never.wait() or pytest.fail("answered"))
     monkeypatch.setattr("huggingface_hub.hf_hub_download", lambda *_: pytest.fail("was asked"))
     assert not timm_backbones.reachable(patience=0.1)
     with pytest.raises(ConnectionError) as error:
@@ -295,3 +296,17 @@ def test_kind_6_safetensors_are_told_by_content(tmp_path):
 
     save_file({key: value.contiguous() for key, value in small_state().items()}, tmp_path / "w.pth")
     assert load_test_resnet(tmp_path / "w.pth")
+
+
+def test_kind_2_a_look_alike_of_a_missing_file_is_named(tmp_path):
+    saved(tmp_path / "best_model.pth", {})
+    with pytest.raises(FileNotFoundError) as error:
+        weights.resolve(str(tmp_path / "best-model.pth"))
+    one_line(error, "no such file, the nearest there is best_model.pth")
+
+
+def test_kind_2_a_folder_in_the_place_of_a_file_names_its_files(tmp_path):
+    saved(tmp_path / "best_model.pth", {})
+    with pytest.raises(FileNotFoundError) as error:
+        weights.resolve(str(tmp_path))
+    one_line(error, "a folder; name a file in it: best_model.pth")
