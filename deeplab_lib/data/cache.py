@@ -28,7 +28,7 @@ from deeplab_lib.data.label_files import FORMS
 from deeplab_lib.data.normalization import RGB_IMAGENET
 
 ROW = 257  # numbers an image in values.bin: pixels of each value, and the place of the file's form in `FORMS`
-RULES = "-2"  # of reading labels: a cache made by other rules has another name
+RULES = "v2"  # of reading labels: a cache made by other rules has another name
 CHUNK = 32  # images decoded between two writes: bounds the memory
 
 
@@ -42,7 +42,7 @@ def cached(root, split, size, normalization=RGB_IMAGENET, folder=None, say=print
     source = Cityscapes(root, split, size, normalization, pairs)
     height, width = source.size
     digest = digest or fingerprint(root, source.pairs)
-    name = f"{split}-{width}x{height}-{digest[:16]}{RULES}"
+    name = f"{split}-{width}x{height}-{RULES}{digest[:14]}"
     places = [Path(folder)] if folder else locations()
     finished = next((place / name for place in places if (place / name).is_dir()), None)
     if finished is None:

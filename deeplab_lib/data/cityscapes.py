@@ -124,7 +124,9 @@ def _match(root, split, ends=()):
     for source in LABEL_SOURCES:
         if labels := _named(files, re.compile(rf"(.+)_{kind}_{source}\.png", re.IGNORECASE)):
             break
-    if not labels and split != "test" and (command := conversion(Path(root))):
+    # India's data set calls numbers of its own labelids, in folders that are numbers.
+    foreign = all(city.isdigit() and "_labelids." in file.name for (city, _), file in labels.items())
+    if foreign and split != "test" and (command := conversion(Path(root))):
         raise FileNotFoundError(f"no labels for {split} in {root}: {command}")
     alone = Counter(name for _, name in labels)  # a label in another folder than its image, if there is but one
     by_name = {name: key for key in labels for name in key[1:] if alone[name] == 1}

@@ -135,7 +135,7 @@ class TestMadeOnce:
 
 SCRIPT = """
 import sys, time
-from deeplab_lib import cache, cityscapes
+from deeplab_lib.data import cache, cityscapes
 root, folder, pause = sys.argv[1:]
 slow = cityscapes.Cityscapes.read
 def full(self, index):

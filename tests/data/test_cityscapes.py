@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from deeplab_lib.config import Config
-from deeplab_lib.data import archives, cityscapes, pictures
+from deeplab_lib.data import archives, cityscapes, label_files, pictures
 from deeplab_lib.data.cityscapes import Cityscapes, check, data_root, describe, fingerprint, scan
 from deeplab_lib.data.label_files import read_labels
 from deeplab_lib.data.normalization import BGR_CAFFE, RGB_IMAGENET
@@ -432,8 +432,8 @@ def test_cityscapes_in_full_is_checked_by_names_and_headers(tmp_path, monkeypatc
             for i in range(count):
                 os.link(file, folder / f"ulm_{split == 'val':06d}_{i:06d}_{suffix}.png")
     read, open_file = Counter(), Path.open
-    for module in (pictures, cityscapes):
-        monkeypatch.setattr(module, "read_png", lambda file: pytest.fail(f"{file} was decoded"))
+    for module in (pictures, label_files):
+        monkeypatch.setattr(module, "decode_picture", lambda content, file: pytest.fail(f"{file} was decoded"))
 
     def counting(file, *mode):
         read[file] += 1

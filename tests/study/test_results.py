@@ -316,7 +316,7 @@ def test_an_empty_folder_says_what_to_do_and_an_absent_one_that_it_is_none(tmp_p
     (tmp_path / "toycity").mkdir()
     with pytest.raises(ResultsError, match="there is no such folder; the nearest there is toycity"):
         read_runs(tmp_path / "toycitty")
-    with pytest.raises(ResultsError, match="there is no such folder$"):
+    with pytest.raises(ResultsError, match=r"there is no such folder$"):
         read_runs(tmp_path / "nowhere" / "at all")
 
 
