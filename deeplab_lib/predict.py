@@ -134,7 +134,7 @@ def best_run(found: Sequence[Path]) -> tuple[Path, str]:
     data = f"the data set {name}" + (f", preset {preset}" if preset else "")
     if not scores:
         return latest, f"the latest run; none on {data} is finished"
-    best = max(scores, key=scores.get)
+    best = max(scores, key=lambda path: scores[path])
     if len(scores) == 1:
         return best, f"the only finished run on {data}"
     return best, f"at {scores[best]:.2f} % validation mIoU the best of {len(scores)} finished runs on {data}"

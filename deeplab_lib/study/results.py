@@ -356,7 +356,7 @@ def read_folder(folder: Path | str, dataset: str | None = None) -> tuple[list[Ru
             left_out.append(str(error).replace(str(path), path.name))
     if not runs:
         raise ResultsError(_no_runs(folder, left_out))
-    claimed = {}
+    claimed: dict[str, Run] = {}
     for run in runs:
         if (other := claimed.setdefault(_plain(run.stem), run)) is not run:
             raise ResultsError(f"{folder}: {other.path.name} and {run.path.name} are the same run; move one away")
