@@ -185,6 +185,25 @@ def architectures(study, efficiency, numbers):
     return text + "None of them was trained here, so that this compares cost and leaves quality open."
 
 
+def draft(runs, planned=None):
+    """What a draft lacks, in sentences; nothing for a report whose runs are all finished.
+
+    runs: those that figures show, or all. planned: names of the runs that belong to the study, given for a draft alone.
+    """
+    unfinished = [run for run in runs if not run.finished]
+    if planned is None and not unfinished:
+        return ""
+    titles = {recipe.stem: recipe.title for recipe in RECIPES.values()}
+    known = {run.stem.lower() for run in runs}
+    absent = [titles.get(name, name) for name in planned or () if name.lower() not in known]
+    reached = [f"{run.label} (epoch {run.epoch} of {run.epochs or 'an unknown number'})" for run in unfinished]
+    parts = [f"Not finished: {listing(reached)}."] if reached else []
+    parts += [f"Not begun: {listing(absent)}."] if absent else []
+    return " ".join(
+        ["This is a draft.", *(parts or ["All planned runs are finished; `make report` makes the report."])]
+    )
+
+
 def missing(study, others, gallery, left_out=()):
     """What this report lacks and why, as a list: figures left out, runs that stand apart, notes on the runs' files.
 
