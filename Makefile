@@ -3,13 +3,20 @@ PYTHON ?= python3
 BIN := .venv/bin
 SNAKEMAKE := $(BIN)/snakemake --snakefile workflow/Snakefile
 
-.PHONY: report draft setup test torture lab status bench lessons clean
+.PHONY: report draft published setup test torture lab status bench lessons clean
 
 report: .venv/ready  ## eight runs, the analysis, report/report.html and report/report.pdf
 	@$(SNAKEMAKE)
 
 draft: .venv/ready  ## a report of what is there now, unfinished runs named: report/draft/
 	@$(SNAKEMAKE) draft
+
+published: PARAMETERS = {"runs": "$(abspath $(LOGS))", "audit_logs": "$(abspath $(LOGS))", "dataset": "Cityscapes", \
+  "report_dir": "$(CURDIR)/report/published", "title": "One network, eight losses: the study from its own logs"}
+published: .venv/ready  ## a report of the study's own logs: make published LOGS=folder
+	@test -d "$(LOGS)" || { echo "name the folder of the logs (CSV files): make published LOGS=folder"; exit 1; }
+	@$(BIN)/python workflow/execute.py published notebooks/analysis.ipynb report/published/analysis.ipynb \
+	  '$(PARAMETERS)' --report report/published
 
 setup: .venv/ready  ## only install
 

@@ -14,8 +14,8 @@ INTERVALS = "with simultaneous 95 % intervals"
 
 FIGURES = {
     "lr": "Base learning rate over the training. Equal schedules lie on each other, thinner on top; diamonds mark "
-    "recorded changes.",
-    "loss-grid": "Training and validation loss of each run, each on its own scale. Dotted lines mark recorded "
+    "changes.",
+    "loss-grid": "Training and validation loss of each run, each on its own scale. Dotted lines mark "
     "changes during training, which are listed above the panel.",
     "train-loss": "Training loss of all runs. The losses are different functions: compare shapes, not heights.",
     "val-loss": "Validation loss of all runs, each of the loss that it was trained with.",
@@ -28,12 +28,13 @@ FIGURES = {
     "span the runs, whose marks keep one order in all of them.",
     "ranking": "The runs by final validation mIoU, {intervals}. Runs joined by a bar on the right, thick beside each, "
     "are tied: the images do not tell them apart.",
-    "differences": "Difference in final validation mIoU from the CE run, {intervals}. Hollow: not significant.",
+    "differences": "Difference in final validation mIoU from the CE run, {intervals}{hollow}.",
     "boundary": "Boundary F-score, mean over the validation images{against_ce}.",
     "confusion": "Confusion matrix of {run}{best}, on the validation images{seeds}. Rows sum to 100 %; void is left "
     "out.",
     "scene": "The {role} image, {name}: image over ground truth, share of the runs that are wrong, and each run's "
     "prediction, with its mean IoU over the classes labelled in the image, over its errors (red; void black).",
+    "rate": "Final validation mIoU against the initial learning rate. Grey: none of the study's eight.",
     "durations": "Time of all epochs together, and mean time of an epoch with its standard deviation.",
     "time": "Validation mIoU against the time spent on training and validation.",
     "cost": "Validation mIoU against cost at the image size of the runs. Dotted: measured, not trained.",
@@ -114,6 +115,17 @@ TABLES = {
         ours=False,
     ),
     "classes": Table("Final training and validation mIoU and validation IoU of every class, in percent", _CLASSES),
+    "late": Table(
+        "Validation mIoU (%) of the runs on one schedule over their last ten epochs",
+        {
+            "last": ("last epoch", ".2f"),
+            "lowest": ("lowest", ".2f"),
+            "highest": ("highest", ".2f"),
+            "range": ("range", ".2f"),
+            "deviation": ("sd", ".2f"),
+        },
+        "Range and standard deviation in points: how much a run moves by itself.",
+    ),
     "ranking": Table(
         "Final validation mIoU, {intervals}, and the ranks that are possible",
         {"value": ("mIoU (%)", ".2f")}
@@ -226,7 +238,8 @@ TABLES = {
             "warmup_steps": ("warm-up", ".0f"),
             "changes": ("changes", ""),
         },
-        "Rates as used, after the preset's factor; warm-up in steps. Changes come after the given number of this "
+        "Rates as used, after the preset's factor; warm-up in steps where no unit stands. Changes come after the given "
+        "number of this "
         "training's epochs.",
     ),
     "shared": Table("What the records of all finished runs agree on"),

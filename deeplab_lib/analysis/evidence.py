@@ -69,8 +69,7 @@ class Method:
 def _method(name, runs):
     run = runs[0]
     record = run.record or {}
-    expression = record.get("loss") or (RECIPES[run.recipe].loss if run.recipe else None)
-    losses = frozenset(term for _, term, _ in parse_expression(expression)) if expression else frozenset()
+    losses = frozenset(term for _, term, _ in parse_expression(run.loss)) if run.loss else frozenset()
     parameters = record.get("parameters", {}).get("total", NAN)
     model, macs = run.config.get("model"), record.get("macs") or NAN
     plan, runs = schedule(run), tuple(runs)

@@ -25,6 +25,7 @@ class Gallery:
     def __init__(self, scope, numbers, titles, no_intervals="", curves=""):
         self.scope, self.numbers, self.titles, self.curves = scope, numbers, titles, curves
         self.words = {"intervals": f"without intervals ({no_intervals})" if no_intervals else INTERVALS}
+        self.words["hollow"] = "" if no_intervals else ". Hollow: not significant"
         self.shown, self.missing = [], {}
 
     def show(self, label, draw, *args, words=None, vector=True, **kwargs):

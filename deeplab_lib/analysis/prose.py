@@ -16,7 +16,7 @@ from deeplab_lib.analysis.tables import changes
 from deeplab_lib.analysis.verdicts import CONTRADICTED, EQUIVALENT, INCONCLUSIVE, SUPPORTED, VERDICTS
 from deeplab_lib.common.text import listing, signed
 from deeplab_lib.labels import CLASS_NAMES
-from deeplab_lib.recipes import recipe_for
+from deeplab_lib.study.log_schedule import loss_changes
 from deeplab_lib.study.results import methods, schedule
 
 WIDE_GAP = 5  # points of mIoU between training and validation that are spoken of
@@ -102,22 +102,26 @@ def schedules(runs, numbers):
 
 
 def losses(runs, numbers):
-    """What the loss curves show: how far they fell, and whose validation loss turned upwards."""
+    """What the loss curves show: how far they fell, and whose validation loss turned upwards, under one loss each."""
     fell, turned = {}, []
     for run in runs:
-        if {"train_loss", "val_loss"} <= set(run.table):
-            train, val = run.table["train_loss"].dropna(), _as_weighted_last(run)["val_loss"].dropna()
-            if len(train) > 1 and len(val) and train.iloc[0] > 0:
-                fell[run.label] = 100 * (1 - train.iloc[-1] / train.iloc[0])
-                rise = 100 * (val.iloc[-1] / val.min() - 1)
-                if rise > 5:
-                    epoch = int(run.table["epoch"].loc[val.idxmin()])
-                    size = numbers.put(f"reading.losses.rise.{run.stem}", rise, ".0f")
-                    turned.append(f"{run.label} (lowest at epoch {epoch}, {size} % above it at the end)")
+        if not {"train_loss", "val_loss"} <= set(run.table):
+            continue
+        starts = [1, *run.loss_starts]
+        first = run.table[run.table["epoch"] < starts[1]] if len(starts) > 1 else run.table
+        last = run.table[run.table["epoch"] >= starts[-1]]
+        train, val = first["train_loss"].dropna(), last["val_loss"].dropna()
+        if len(train) > 1 and train.iloc[0] > 0:
+            fell[run.label] = 100 * (1 - train.iloc[-1] / train.iloc[0])
+        rise = 100 * (val.iloc[-1] / val.min() - 1) if len(val) and val.min() > 0 else 0
+        if rise > 5:
+            epoch = int(run.table["epoch"].loc[val.idxmin()])
+            size = numbers.put(f"reading.losses.rise.{run.stem}", rise, ".0f")
+            turned.append(f"{run.label} (lowest at epoch {epoch}, {size} % above it at the end)")
     if not fell:
         return ""
     ends = _ends(fell, numbers, "losses.fell", ".0f", " %")
-    text = f"From the first epoch to the last the training losses fell by {ends}. "
+    text = f"From the first epoch to the last the training losses fell by {ends}. " + _other_losses(runs, numbers)
     if turned:
         text += (
             f"The validation loss of {listing(turned)} ended more than 5 % above its minimum, a sign of overfitting. "
@@ -127,14 +131,24 @@ def losses(runs, numbers):
     return text + ("Heights must not be compared from run to run, since each curve is a sum of other terms.")
 
 
-def _as_weighted_last(run):
-    """The epochs since the weights of the loss last changed: before, its validation loss is another function."""
-    table, weights = run.table, [column for column in run.table if column.startswith("weight_")]
-    if weights:
-        other = (table[weights] != table[weights].iloc[-1]).any(axis=1)
-        return table[other[::-1].cumsum()[::-1] == 0]
-    plan = recipe_for(run.recipe, run.follows).changes if run.recipe else ()
-    return table[table["epoch"] > max((c.progress * (run.epochs or 0) for c in plan if c.weights), default=0)]
+def _other_losses(runs, numbers):
+    """Which runs went on with another loss, where the figures of the loss stop or start anew."""
+    changed = [(run, epoch) for run in runs for epoch in run.loss_starts]
+    if not changed:
+        return ""
+    named = []
+    for run, epoch in changed:
+        jump = next((change for change in loss_changes(run.table) if run.legacy and change.epoch == epoch), None)
+        by = ""
+        if jump:
+            train = numbers.put(f"reading.losses.jump.{run.stem}.{epoch}.train", jump.train, ".2f")
+            val = numbers.put(f"reading.losses.jump.{run.stem}.{epoch}.val", jump.val, ".2f")
+            by = f" (training loss × {train}, validation loss × {val}, while mIoU hardly moves)"
+        named.append(f"{run.label} at epoch {epoch}{by}")
+    return (
+        f"The loss itself was changed in {listing(named)}: a jump there is another function, not another network, and "
+        "what is said of these curves holds up to the change (the fall) and since the last one (the rise). "
+    )
 
 
 def cross_entropy(runs, numbers):
@@ -163,16 +177,23 @@ def training_mious(runs, numbers):
         return ""
     text = (
         f"Training mIoU ends at {_ends(train, numbers, 'train_mIoU', '.1f', ' %')}. Its "
-        f"difference from validation mIoU is {_ends(gaps, numbers, 'gap', signed)} points; the two are counted "
-        "differently (on the logits' grid while the weights still change, and at full size after the epoch), so that a "
-        "small difference of either sign means little. "
+        f"difference from validation mIoU is {_ends(gaps, numbers, 'gap', signed)} points; "
     )
+    logged = all(run.legacy for run in runs)
+    if logged:
+        text += "how the two were counted is not in the logs. "
+    else:
+        text += (
+            "the two are counted differently (on the logits' grid while the weights still change, and at full size "
+            "after the epoch), so that a small difference of either sign means little. "
+        )
     wide = [label for label, gap in gaps.items() if gap > WIDE_GAP]
     if wide:
         who = "All runs" if len(wide) == len(gaps) > 1 else listing(wide)
+        why = "a sign of overfitting" if logged else "more than the counting explains: a sign of overfitting"
         text += (
-            f"{who} {'fits' if len(wide) == 1 else 'fit'} the training images better by more than "
-            f"{WIDE_GAP:g} points, which the counting alone hardly explains: part of it is learnt by heart."
+            f"{who} {'fits' if len(wide) == 1 else 'fit'} the training images better by more than {WIDE_GAP:g} points, "
+            f"{why}."
         )
     return text.strip()
 
@@ -497,7 +518,7 @@ def follows_rate(evidence, numbers, brief=False):
 
     brief: without what else follows the rates, and what that may mean.
     """
-    rows = [(method.runs[0].config.get("lr"), evidence.values[MIOU].get(method.name), method.runs[0].final_train_mIoU)
+    rows = [(method.runs[0].initial_lr, evidence.values[MIOU].get(method.name), method.runs[0].final_train_mIoU)
             for method in evidence.recipes if method.runs]  # fmt: skip
     table = pd.DataFrame(rows, columns=["rate", "val", "train"], dtype=float).dropna()
     ranks = {name: rank_correlation(table["rate"], table[name]) for name in ("val", "train")}
@@ -527,7 +548,9 @@ def seeds(evidence, study, numbers):
         return ""
     if evidence.no_intervals:
         why = evidence.no_intervals
-        return f"None of this can be done here, since {why}: what follows has no intervals, and all runs are tied."
+        return (
+            f"None of this can be done here, since {why}: what follows has no intervals, and no difference is judged."
+        )
     if found == [1]:
         return (
             "Every run was made with one seed. The intervals cover the choice of validation images and nothing else: "

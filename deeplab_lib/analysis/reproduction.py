@@ -25,7 +25,7 @@ def report_folder(runs: str | Path) -> Path:
 
 
 def again(runs: Sequence[Run], folder: str | Path) -> str:
-    """Markdown: how the report on `runs`, of `folder`, is made again."""
+    """Markdown: how the report on `runs`, of `folder`, is made again; nothing where no run has a record."""
     shown = portable(folder)
     shown = f"runs/{Path(folder).resolve().name}" if shown.startswith(ELSEWHERE) else shown
     lines = {run.label: command(run, shown) for run in runs}
@@ -33,18 +33,17 @@ def again(runs: Sequence[Run], folder: str | Path) -> str:
     known = [line for line in lines.values() if line]
     if not unknown and usual_study(runs, folder):
         return "`make report` makes all of it: the data, the runs, the analysis and this document."
-    parts = []
-    if known:
-        parts.append("The runs, from the folder of the kit:\n\n" + _block(known))
+    if not known:
+        return ""
+    parts = ["The runs, from the folder of the kit:\n\n" + _block(known)]
     if unknown:
-        whose = "the runs" if not known else listing(unknown)
-        parts.append(f"How {whose} were trained is not recorded, so no command is given for them.")
+        parts.append(f"How these were trained is not recorded, so no command is given: {listing(unknown)}.")
     render = "python -c \"from deeplab_lib.report import make_report; make_report('again.ipynb', 'again')\""
     analysis = [f"papermill notebooks/analysis.ipynb again.ipynb -p runs {shlex.quote(shown)}", render]
     return "\n\n".join(
         [
             *parts,
-            f"{'Then the' if known else 'The'} analysis and the report, into the folder `again`:",
+            "Then the analysis and the report, into the folder `again`:",
             _block(analysis),
         ]
     )

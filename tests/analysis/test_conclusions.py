@@ -110,7 +110,8 @@ def test_a_validation_loss_of_other_weights_is_no_sign_of_overfitting(old, weigh
     """Run 5 changes its weights after nine tenths: the validation loss may rise there, for it is another function."""
     run = next(run for run in old.study.runs if run.recipe == "ce_lovasz_warmup")
     val = [*np.linspace(1.1, 1, 9), 1.5]
-    changed = replace(run, table=run.table.assign(train_loss=np.linspace(2, 1, 10), val_loss=val, **weights))
+    train = np.linspace(2, 1, 10) if weights else [*np.linspace(2, 1.1, 9), 1.6]  # of a log, both curves have to jump
+    changed = replace(run, table=run.table.assign(train_loss=train, val_loss=val, **weights))
     assert "none has turned upwards" in prose.losses([changed], Numbers())
     kept = replace(changed, table=changed.table.assign(weight_ce=0.7))
     assert "sign of overfitting" in prose.losses([kept], Numbers())
@@ -232,9 +233,15 @@ def test_without_a_class_of_ce_nothing_is_said_against_it(planted):
     assert "furthest apart" in text and "differences from CE" not in text
 
 
-def test_what_the_files_do_not_say_of_the_schedule_is_not_made_up(old, planted):
-    assert set(tables.configurations(old.study.runs)["changes"]) == {"not recorded"}
-    assert "says of their recipe" in setup_text.configurations_note(old.study.runs)
+def test_the_schedule_of_an_old_csv_is_what_its_rates_show(old, planted):
+    changes = tables.configurations(old.study.runs)["changes"]
+    assert set(changes.iloc[[0, 1, 2, 3, 7]]) == {"–"}
+    assert list(changes.iloc[4:7]) == [
+        "after 6: power 1; after 9: power 1.2",  # power 2 begins and ends inside the last of the ten epochs
+        "after 5: power 1.2; after 8: power 1",
+        "after 6: power 1.1",
+    ]
+    assert "as the logged rates show them" in setup_text.configurations_note(old.study.runs)
     assert setup_text.configurations_note(planted.study.runs) == ""
 
 

@@ -57,11 +57,13 @@ def test_data_and_weights_are_named_without_their_folders(tmp_path):
 
 @pytest.mark.parametrize("changes", [{"loss": "no_such_loss"}, {"bn": "`rm`\n```"}, {"epochs": "$(x)"}])
 def test_a_record_that_no_command_can_follow_is_named(tmp_path, changes):
-    synthetic_runs.write_runs(tmp_path, ["ce"], images=4, epochs=2)
-    (run,) = read_runs(tmp_path)
+    synthetic_runs.write_runs(tmp_path, ["ce", "ce_dice"], images=4, epochs=2)
+    run, other = read_runs(tmp_path)
     run.record["config"] |= changes
-    text = reproduction.again([run], tmp_path)
-    assert "How the runs were trained is not recorded" in text and "train.ipynb" not in text
+    text = reproduction.again([run, other], tmp_path)
+    assert f"How these were trained is not recorded, so no command is given: {run.label}." in text
+    assert text.count("train.ipynb") == 1 and "$(x)" not in text
+    assert reproduction.again([run], tmp_path) == ""
 
 
 def test_the_usual_study_is_made_by_make_report(tmp_path, monkeypatch):

@@ -1,7 +1,5 @@
 """The study's printed tables against each other, and its text against its code."""
 
-import re
-
 import numpy as np
 import pandas as pd
 
@@ -10,10 +8,7 @@ from deeplab_lib.analysis.audit.finding import CODE, TABLES, AuditFinding
 from deeplab_lib.analysis.audit.study_logs import NAMES, StudyLogs
 from deeplab_lib.common.text import listing, signed
 from deeplab_lib.recipes import RECIPES
-
-ABBREVIATIONS = {"ce": "ce", "cv": "ce", "tv": "tversky", "lv": "lovasz", "l": "lovasz", "di": "dice", "f": "focal",
-                 "fo": "focal"}  # fmt: skip
-
+from deeplab_lib.study.names import parse_name
 
 # --- the tables of mIoU ----------------------------------------------------------------------------------------------
 
@@ -56,24 +51,6 @@ def best_loss() -> AuditFinding:
 
 
 # --- the table of initial configurations -----------------------------------------------------------------------------
-
-
-def parse_name(name: str) -> tuple[dict[str, float], float | None, bool | None]:
-    """What a run's name says: `({loss: weight}, initial lr or None, warm-up True, False or None)`.
-
-    `ce07` and `l0.25` are weights 0.7 and 0.25 (a leading zero without a point stands before one); a bare loss has
-    weight 1.
-    """
-    body, _, lr = name.removeprefix("DeepLabV2_").partition("_lr_")
-    warmup = False if "no_warnup" in body else True if "warnup" in body else None
-    losses = {}
-    for token in body.split("_"):
-        match = re.fullmatch(r"([a-z]+)(\d[\d.]*)?", token)
-        if match and match[1] in ABBREVIATIONS:
-            digits = match[2] or "1"
-            weight = float(digits if "." in digits or digits[0] != "0" else f"0.{digits[1:]}")
-            losses[ABBREVIATIONS[match[1]]] = weight
-    return losses, float(lr) if lr else None, warmup
 
 
 def fit(row: published.InitialRow, name: str) -> int:
