@@ -28,7 +28,9 @@ setup: .venv/ready  ## only install
 	@touch $@
 
 test: .venv/ready  ## what proves the kit, but for `make torture`
-	@$(BIN)/ruff check . && $(BIN)/ruff format --check .
+	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/codespell
+	@$(BIN)/lint-imports --no-logo
+	@$(BIN)/mypy
 	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2
 
 torture: .venv/ready  ## the long fault run: fifty kills
@@ -51,5 +53,5 @@ lessons:  ## build/lessons.zip: the kit to hand out, without the solutions' note
 	@echo build/lessons.zip
 
 clean:  ## generated files, but not runs/, report/ and data/
-	@rm -rf .snakemake .pytest_cache .ruff_cache build *.egg-info
+	@rm -rf .snakemake .pytest_cache .ruff_cache .mypy_cache .import_linter_cache build *.egg-info
 	@find . -name __pycache__ -not -path "./.venv/*" -prune -exec rm -rf {} +

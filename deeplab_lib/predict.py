@@ -5,6 +5,7 @@ import math
 import os
 import shlex
 import shutil
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -45,6 +46,7 @@ ENDING = ".best.pt"
 OVERLAY = "_overlay.jpg"
 HIGHEST = 8  # inches of a figure: a tall, narrow picture would need memory without end
 EXPORTED = "_pred_labelIds.png"  # the official scripts look for `<city>_<sequence>_<frame>*.png`
+OFFICIAL = "cityscapesscripts.evaluation.evalPixelLevelSemanticLabeling"
 PARAMETERS = ("run", "photographs", "shown", "out_dir", "data", "split", "device")
 
 
@@ -125,7 +127,7 @@ def best_run(found: Sequence[Path]) -> tuple[Path, str]:
     data = f"the data set {name}" + (f", preset {preset}" if preset else "")
     if not scores:
         return latest, f"the latest run; none on {data} is finished"
-    best = max(scores, key=scores.get)
+    best = max(scores, key=lambda path: scores[path])
     if len(scores) == 1:
         return best, f"the only finished run on {data}"
     return best, f"at {scores[best]:.2f} % validation mIoU the best of {len(scores)} finished runs on {data}"
@@ -272,12 +274,17 @@ def score_export(out, root, split="val"):
 def official_command(out, root):
     """The shell command by which cityscapesScripts scores an export of val in `out`, of the data set in `root`.
 
-    None where the data set has not all the files that it reads: beside the label ids, the instance ids.
+    None where the data set has not all the files that it reads: beside the label ids, the instance ids. Its release
+    2.3.0 calls `numpy.in1d`, which NumPy 2.4 has no more: there the command gives it the same function's new name.
     """
     if not any(Path(root).glob("gtFine/val/*/*_gtFine_instanceIds.png")):
         return None
     data, results = (shlex.quote(str(absolute(path))) for path in (root, out))
-    return f"CITYSCAPES_DATASET={data} CITYSCAPES_RESULTS={results} csEvalPixelLevelSemanticLabeling"
+    script = "csEvalPixelLevelSemanticLabeling"
+    if not hasattr(np, "in1d"):
+        program = f"import numpy; numpy.in1d = numpy.isin; from {OFFICIAL} import main; main()"
+        script = shlex.join([sys.executable, "-c", program])
+    return f"CITYSCAPES_DATASET={data} CITYSCAPES_RESULTS={results} {script}"
 
 
 # -- photographs ---------------------------------------------------------------------------------------------------

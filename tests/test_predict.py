@@ -6,6 +6,8 @@ import itertools
 import json
 import os
 import shlex
+import subprocess
+import sys
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -84,6 +86,19 @@ def assert_same_scores(confusion, result):
     assert categories == pytest.approx(theirs, abs=1e-9, nan_ok=True)
 
 
+def write_instances(root):
+    """Instance ids beside every label file of val: cars are the first of their kind, the rest has its label id."""
+    for path in root.glob("gtFine/val/*/*_gtFine_labelIds.png"):
+        ids = np.asarray(Image.open(path)).astype(np.int32)
+        file = path.with_name(path.name.replace("labelIds", "instanceIds"))
+        Image.fromarray(np.where(ids == 26, 26_001, ids).astype(np.uint16)).save(file)
+
+
+def own_environment():
+    """Like a shell in which this Python is the first that is found."""
+    return os.environ | {"PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
+
+
 class TestOfficialScores:
     def test_a_network_on_a_toy_city(self, run, city, tmp_path):
         out = export(run, city, "val", tmp_path / "out", say=print)
@@ -92,13 +107,19 @@ class TestOfficialScores:
     def test_the_official_command_is_told_where_its_files_are(self, tmp_path):
         root = write_city(tmp_path / "my city", {"val": 1}, size=(8, 8))
         assert predict.official_command(tmp_path / "out", root) is None
-        save_png(root / "gtFine/val/ulm/ulm_000000_000000_gtFine_instanceIds.png", np.zeros((8, 8), np.uint8))
-        command = predict.official_command(tmp_path / "out", root)
-        assert shlex.split(command) == [
-            f"CITYSCAPES_DATASET={root}",
-            f"CITYSCAPES_RESULTS={tmp_path / 'out'}",
-            "csEvalPixelLevelSemanticLabeling",
-        ]
+        write_instances(root)
+        words = shlex.split(predict.official_command(tmp_path / "out", root))
+        assert words[:2] == [f"CITYSCAPES_DATASET={root}", f"CITYSCAPES_RESULTS={tmp_path / 'out'}"]
+
+    def test_the_official_command_runs_as_it_is_printed(self, run, tmp_path):
+        """In a shell, with the packages that are installed, instance scores included, which are its default."""
+        root = toycity.write(tmp_path / "my city", train=1, val=2, size=(64, 128))
+        write_instances(root)
+        out = export(run, root, "val", tmp_path / "out", say=print)
+        subprocess.run(predict.official_command(out, root), shell=True, check=True, env=own_environment())
+        result = json.loads((root / "evaluationResults" / "resultPixelLevelSemanticLabeling.json").read_text())
+        assert_same_scores(score_export(out, root), result)
+        assert np.isfinite(result["classInstScores"]["car"])
 
     @pytest.mark.parametrize("tta", ["none", "flip", "multiscale"])
     def test_what_is_exported_is_what_the_run_has_measured(self, smoke, tmp_path, tta):

@@ -356,7 +356,7 @@ def read_folder(folder: Path | str, dataset: str | None = None) -> tuple[list[Ru
     if not runs:
         reasons = f" ({'; '.join(left_out)})" if left_out else ""
         raise ResultsError(f"{folder}: no run's CSV here; train one, or name the folder that holds them{reasons}")
-    claimed = {}
+    claimed: dict[str, Run] = {}
     for run in runs:
         if (other := claimed.setdefault(_plain(run.stem), run)) is not run:
             raise ResultsError(f"{folder}: {other.path.name} and {run.path.name} are the same run; move one away")
