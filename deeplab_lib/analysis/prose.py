@@ -576,6 +576,13 @@ def follows_rate(evidence, numbers, brief=False):
     return text + ")."
 
 
+def resamples(evidence, numbers):
+    """On how many resamples the intervals rest; nothing where there are none."""
+    if not evidence.bootstrap:
+        return ""
+    return f"Every interval rests on {numbers.put('reading.resamples', evidence.bootstrap.resamples, ',d')} resamples."
+
+
 def seeds(evidence, study, numbers):
     """How many seeds there are, and what that leaves uncovered."""
     found = sorted(set(evidence.seeds.values()))
