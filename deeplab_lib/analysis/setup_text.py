@@ -42,7 +42,8 @@ def purpose(study: Study) -> str:
         return (
             "This report reads logs of runs that this kit did not train, a table of epochs each, and tests each "
             "conclusion as a rule that data can support or contradict, that they can show to make no difference that "
-            "matters, or on which they are inconclusive. Nothing was trained for it. Two principles govern what follows.\n\n"
+            "matters, or on which they are inconclusive. Nothing was trained for it. Two principles govern what "
+            "follows.\n\n"
             "- *No verdict without its uncertainty.* Intervals need the results on single images, which logs do not "
             "hold: differences between final values are shown, and none of them is called significant.\n"
             "- *Conclusions are computed.* Every sentence about results, from the abstract to the conclusions, is "
