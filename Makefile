@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 SNAKEMAKE := $(BIN)/snakemake --snakefile workflow/Snakefile
 
-.PHONY: report draft published setup test torture lab status bench lessons clean
+.PHONY: report draft published setup test torture lab status gpu-check bench lessons clean
 
 report: .venv/ready  ## eight runs, the analysis, report/report.html and report/report.pdf
 	@$(SNAKEMAKE)
@@ -28,7 +28,9 @@ setup: .venv/ready  ## only install
 	@touch $@
 
 test: .venv/ready  ## what proves the kit, but for `make torture`
-	@$(BIN)/ruff check . && $(BIN)/ruff format --check .
+	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/codespell
+	@$(BIN)/lint-imports --no-logo
+	@$(BIN)/mypy
 	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2
 
 torture: .venv/ready  ## the long fault run: fifty kills
@@ -39,6 +41,9 @@ lab: .venv/ready  ## JupyterLab with the notebooks
 
 status: .venv/ready  ## where every run stands
 	@$(BIN)/python -m deeplab_lib.study.status
+
+gpu-check: .venv/ready  ## proves the kit on this machine's GPU in ten minutes: a table, and gpu-check.json to send
+	@$(BIN)/python -m deeplab_lib.study.gpu_check --minutes 8
 
 bench: .venv/ready  ## speed and memory against plain baselines
 	@$(BIN)/python -m benchmarks
@@ -51,5 +56,5 @@ lessons:  ## build/lessons.zip: the kit to hand out, without the solutions' note
 	@echo build/lessons.zip
 
 clean:  ## generated files, but not runs/, report/ and data/
-	@rm -rf .snakemake .pytest_cache .ruff_cache build *.egg-info
+	@rm -rf .snakemake .pytest_cache .ruff_cache .mypy_cache .import_linter_cache build *.egg-info
 	@find . -name __pycache__ -not -path "./.venv/*" -prune -exec rm -rf {} +

@@ -136,7 +136,7 @@ class Claim:
     parts: object
 
 
-CLAIMS = {}
+CLAIMS: dict[str, Claim] = {}
 
 
 def claim(key, text, rule):

@@ -1,7 +1,8 @@
 """One point of the audit, with its figures and its source."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 from deeplab_lib.analysis.numbers import Numbers
 
@@ -9,7 +10,7 @@ NETWORK = "counted on the network"
 TABLES = "computed from the printed tables"
 CODE = "read in the study's code"
 
-Figure = tuple[float, str | Callable[[float], str]]
+Figure = tuple[Any, str | Callable[[Any], str]]
 
 
 @dataclass(frozen=True)
@@ -25,7 +26,7 @@ class AuditFinding:
     found: str
     remedy: str
     source: str
-    figures: dict[str, Figure] = field(default_factory=dict)
+    figures: Mapping[str, Figure] = field(default_factory=dict)
 
     def filled(self, numbers: Numbers) -> tuple[str, str]:
         """`(printed, found)` with their figures, which are registered under `audit.<key>.<name>`."""

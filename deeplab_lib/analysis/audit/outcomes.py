@@ -69,7 +69,8 @@ def order_by_rate(logs: StudyLogs) -> AuditFinding:
     numbers = [*NUMBERS, UNREPORTED]
     rates, finals = logs.values("initial_lr", numbers), {n: logs.value(n, "last")[1] for n in numbers}
     groups = {rate: [n for n in numbers if np.isclose(rates[n], rate, rtol=1e-3)] for rate in _distinct(rates.values())}
-    figures, parts = {}, []
+    figures: dict[str, tuple] = {}
+    parts = []
     for place, (rate, members) in enumerate(groups.items(), 1):
         values = [finals[n] for n in members]
         figures |= {f"rate{place}": (rate, "g"), f"low{place}": (min(values), ".2f")}
@@ -141,7 +142,7 @@ def latencies(logs: StudyLogs) -> AuditFinding:
     printed = [run.latency for run in published.RUNS.values()]
     logged = logs.values("latency", NUMBERS)
     within = {number: 100 * (max(pair) / min(pair) - 1) for number, pair in logged.items()}
-    worst, others = max(within, key=within.get), sorted(within.values())[:-1]
+    worst, others = max(within, key=lambda number: within[number]), sorted(within.values())[:-1]
     figures = {
         "low": (min(printed), ".2f"),
         "high": (max(printed), ".2f"),

@@ -31,7 +31,7 @@ def means_table() -> pd.DataFrame:
 
 def best_loss() -> AuditFinding:
     """ "Lovász is best" against the study's own results table."""
-    groups = {"with": [], "without": []}
+    groups: dict[str, list[float]] = {"with": [], "without": []}
     for run in published.RUNS.values():
         groups["with" if "lovasz" in RECIPES[run.recipe].loss else "without"].append(run.val_mIoU)
     best = {name: max(values) for name, values in groups.items()}
@@ -68,7 +68,8 @@ def matched_rows() -> pd.DataFrame:
     names = {run.number: run.name for run in published.RUNS.values()}
     rows = {}
     for row in published.INITIAL_TABLE:
-        number = max(names, key=lambda number, row=row: fit(row, names[number]))
+        fits = {number: fit(row, name) for number, name in names.items()}
+        number = max(fits, key=lambda number: fits[number])
         remarks = []
         if row.weights and len(row.weights) != len(row.losses):
             remarks.append(f"{len(row.losses)} terms, {len(row.weights)} weights")

@@ -133,9 +133,10 @@ def read_logs(folder: str | Path | None) -> StudyLogs:
     """
     if folder is None:
         return StudyLogs()
-    folder, read, notes = in_project(folder), {}, []
+    read: dict = {}
+    notes: list[str] = []
     known = {name.casefold(): number for number, name in NAMES.items()}
-    for path in sorted(folder.glob("*.csv")):
+    for path in sorted(in_project(folder).glob("*.csv")):
         number = known.get(path.stem.casefold())
         if number is None or number in read:
             notes.append(f"{path.name} is {'no run of the study' if number is None else 'a second file of one run'}.")
