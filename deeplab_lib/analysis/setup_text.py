@@ -113,11 +113,10 @@ def data(runs, numbers):
             "**The runs of this report did not see those images.** They were trained and validated on the *toy city*: "
             "street scenes drawn by a program, written in Cityscapes' own layout, with its 19 classes. The frequent "
             "classes are about as frequent as in Cityscapes, the rarest several times as common, so the imbalance is "
-            f"milder. There are {train} scenes for training and {val} for validation, used at {size}."
-            f"{epochs(runs, numbers)} They "
+            f"milder. There are {train} scenes for training and {val} for validation, used at {size}. They "
             "serve to show the whole method at work within minutes, and how losses behave under imbalance at a small "
             "scale. They say nothing about real streets, and numbers obtained on them must not be held against "
-            "published ones."
+            "published ones." + epochs(runs, numbers)
         )
     note = f" This is not the whole of Cityscapes: {about['subset']}." if about["subset"] else ""
     return (
@@ -178,7 +177,8 @@ def training(runs, numbers):
         f"The runs last {numbers.put('training.epochs', epochs, 'd')} epochs with batches of "
         f"{numbers.put('training.batch', batch, 'd')} images"
     )
-    factor, train = _agreed(runs, "config", "lr_factor"), _agreed(runs, "dataset", "train")
+    factor = _agreed(runs, "config", "lr_factor")
+    train = _agreed(runs, "dataset", "train_each_epoch") or _agreed(runs, "dataset", "train")
     if train:
         text += f", so that each sees {numbers.put('training.seen', epochs * train, ',d')} images"
     if factor and factor != 1:

@@ -667,7 +667,9 @@ class Recomputed:
             "train": dataset["train"], "val": len(self.arrays[self.ce]["names"]), "height": config["image_height"],
             "width": config["image_width"], "parameters": parameters["total"], "trainable": parameters["trainable"],
             "gmacs": self.first["macs"] / 1e9, "epochs": epochs, "batch": config["batch_size"],
-            "seen": epochs * dataset["train"], "lr_factor": config["lr_factor"],
+            "seen": epochs * dataset.get("train_each_epoch", dataset["train"]), "lr_factor": config["lr_factor"],
+            "epoch": dataset.get("train_each_epoch"),
+            "epochs_per_pass": dataset["train"] / dataset.get("train_each_epoch", dataset["train"]),
         }[name]  # fmt: skip
 
     @recomputes(r"reading\.change\.(?P<stem>.+)\.(?P<number>\d+)")
