@@ -2,10 +2,12 @@
 
 import os
 import zipfile
+from collections.abc import Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatch
 from functools import lru_cache
 from pathlib import Path
+from typing import IO
 
 ARCHIVES = {
     "leftImg8bit": ("leftImg8bit_trainvaltest.zip", "leftImg8bit_trainextra.zip"),
@@ -25,28 +27,28 @@ class Member:
     crc: int
 
     @property
-    def name(self):
+    def name(self) -> str:
         return self.member.rpartition("/")[2]
 
-    def open(self, mode="rb"):
+    def open(self, mode: str = "rb") -> IO[bytes]:
         return _archive(self.archive).open(self.member)
 
-    def read_bytes(self):
+    def read_bytes(self) -> bytes:
         with self.open() as stream:
             return stream.read()
 
-    def __str__(self):
+    def __str__(self) -> str:
         return f"{self.archive}: {self.member}"
 
 
-def _archive(path):
+def _archive(path: Path) -> zipfile.ZipFile:
     """The open archive; each process has its own, since an inherited handle would share its file position."""
     status = path.stat()
     return _open_archive(path, status.st_size, status.st_mtime_ns, os.getpid())
 
 
 @lru_cache(maxsize=16)
-def _open_archive(path, size, changed, process):
+def _open_archive(path: Path, size: int, changed: int, process: int) -> zipfile.ZipFile:
     """Open an archive; `ValueError` in one line when it is a saved web page or only part of a download."""
     try:
         return zipfile.ZipFile(path)
@@ -63,12 +65,12 @@ def _open_archive(path, size, changed, process):
         raise ValueError(f"{path} {problem}; {advice}") from None
 
 
-def find_archives(root, top):
+def find_archives(root: Path, top: str) -> list[Path]:
     """The official archives that hold the folder `top` (a key of `ARCHIVES`) and are present in `root`."""
     return [path for path in (Path(root) / name for name in ARCHIVES[top]) if path.is_file()]
 
 
-def list_files(root, folder):
+def list_files(root: Path, folder: str) -> Sequence[Path | Member]:
     """The files two levels below `folder`, such as "leftImg8bit/train", sorted by city and name.
 
     The unpacked folder, unless it is empty, wins over an archive beside it. Returns a list of `Path` or of `Member`,
@@ -86,6 +88,6 @@ def list_files(root, folder):
     return sorted(found, key=lambda file: file.member)
 
 
-def city_of(file):
+def city_of(file: Path | Member) -> str:
     """The folder that holds a file."""
     return file.member.split("/")[-2] if isinstance(file, Member) else file.parent.name

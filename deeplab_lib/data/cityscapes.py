@@ -13,6 +13,7 @@ import zipfile
 import zlib
 from bisect import bisect_right
 from collections import Counter
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
@@ -20,12 +21,14 @@ from typing import NamedTuple
 import numpy as np
 import torch
 from PIL import Image
+from torch import Tensor
 
 from deeplab_lib import toycity
 from deeplab_lib.common.errors import short_traceback
 from deeplab_lib.common.files import absolute, project_root
+from deeplab_lib.common.types import PathLike, Size
 from deeplab_lib.data.archives import ARCHIVES, Member, city_of, find_archives, list_files
-from deeplab_lib.data.normalization import RGB_IMAGENET
+from deeplab_lib.data.normalization import RGB_IMAGENET, Normalization
 from deeplab_lib.labels import IGNORE_INDEX, NUM_CLASSES, TRAIN_ID_OF_ID
 
 SPLITS = {"train": 2975, "val": 500, "test": 1525, "train_extra": 20000}
@@ -78,7 +81,7 @@ class DatasetInfo(NamedTuple):
     pairs: dict[str, list[Pair]]
 
 
-def data_root(data=None):
+def data_root(data: PathLike | None = None) -> Path | None:
     """The data set's root: `data`, else `$CITYSCAPES_DATASET` (as in cityscapesScripts), else None.
 
     A relative path is looked for in the current folder, then in the project's.
@@ -90,7 +93,7 @@ def data_root(data=None):
     return home if home.exists() and not here.exists() else here
 
 
-def scan(root, split):
+def scan(root: PathLike, split: str) -> list[Pair]:
     """Pairs of image and label of one split, sorted by name.
 
     Labels are the `*_labelIds.png` files, or where there is none the `*_labelTrainIds.png`. Raises `FileNotFoundError`
@@ -169,12 +172,12 @@ def _nothing_found(root, split):
     return f"no images in {root}: looked for {wanted}/<city>/*_leftImg8bit.png and for {archive}; {advice}"
 
 
-def image_size(file):
+def image_size(file: Path | Member) -> Size:
     """`(height, width)` from a PNG file's header, without decoding it."""
     return png_size(read_bytes(file, HEADER), file)
 
 
-def png_size(head, file):
+def png_size(head: bytes, file: Path | Member) -> Size:
     """`(height, width)` from the first bytes of a PNG; `ValueError` with the name of the `file` that is none."""
     if len(head) < HEADER or head[:8] != b"\x89PNG\r\n\x1a\n":
         raise ValueError(f"{file} is not a PNG file; copy or download it again")
@@ -182,13 +185,17 @@ def png_size(head, file):
     return height, width
 
 
-def check(root, splits=("train", "val"), scenes=None):
+def check(
+    root: PathLike, splits: Sequence[str] = ("train", "val"), scenes: Mapping[str, Sequence[int]] | None = None
+) -> None:
     """Refuse, in one line, data that a run would stumble over later; decodes nothing."""
     survey(root, splits, scenes)
 
 
 @short_traceback
-def survey(root, splits, scenes=None):
+def survey(
+    root: PathLike, splits: Sequence[str], scenes: Mapping[str, Sequence[int]] | None = None
+) -> dict[str, tuple[list[Pair], list[Facts]]]:
     """The pairs of each split and their `Facts`, `{split: ([Pair], [Facts])}`; refuses what `check` is there for."""
     found = {split: _match(root, split, (scenes or {}).get(split, ())) for split in splits}
     for split, (_, left) in found.items():
@@ -202,7 +209,7 @@ def survey(root, splits, scenes=None):
     return {split: (pairs, look_at(pairs)) for split, (pairs, _) in found.items()}
 
 
-def look_at(pairs):
+def look_at(pairs: Sequence[Pair]) -> list[Facts]:
     """`Facts` of each pair; `ValueError` where image and label differ in size.
 
     On a network drive every file costs a round trip: several at once. In archives, which cannot lose a file on the
@@ -241,7 +248,12 @@ def _check_sizes(pair, image, label):
         raise ValueError(f"image and label differ in size (width x height): {sizes}")
 
 
-def fingerprint(root, pairs, facts=None, scenes=None):
+def fingerprint(
+    root: PathLike,
+    pairs: Sequence[Pair],
+    facts: Sequence[Facts] | None = None,
+    scenes: Mapping[str, Sequence[int]] | None = None,
+) -> str:
     """SHA-256 that is the same on disk and zipped, wherever and whenever the files were copied; see `IDENTIFIED_BY`.
 
     Labels, which people correct, are identified by their content; photographs, whose noise leaves hardly two of one
@@ -274,7 +286,7 @@ def _drawn_from(root, scenes=None):
     return toycity.parameters_text({key: scenes[key][-1] if key in scenes else parameters[key] for key in parameters})
 
 
-def describe(root, train="train", scenes=None):
+def describe(root: PathLike, train: str = "train", scenes: Mapping[str, Sequence[int]] | None = None) -> DatasetInfo:
     """`DatasetInfo` of the data under `root`, which is checked: counts, sizes, fingerprint of what trains and of val.
 
     `train` is the split that is trained on: "train", or "train_extra" with its coarse labels.
@@ -287,8 +299,9 @@ def describe(root, train="train", scenes=None):
     train_pairs, (val_pairs, facts) = found[train][0], found["val"]
     counts = {"train": len(train_pairs), "val": len(val_pairs)}
     synthetic = _drawn_from(root) is not None
-    sizes = [seen.label_size or image_size(pair.label) for pair, seen in zip(val_pairs, facts, strict=True)]
-    source = val_pairs[0].label.name.removesuffix(".png").rpartition("_")[2]
+    labels = [pair.label for pair in val_pairs if pair.label]  # every one: only the test split has pairs without
+    sizes = [seen.label_size or image_size(label) for label, seen in zip(labels, facts, strict=True)]
+    source = labels[0].name.removesuffix(".png").rpartition("_")[2]
     known = val_pairs + (train_pairs if train == "train" else [])  # the coarse images come from other cities
     subset = None if synthetic else _subset(counts, {pair.city for pair in known}, train)
     return DatasetInfo(
@@ -313,7 +326,7 @@ def _subset(counts, cities, train):
     return ", ".join(missing) or None
 
 
-def read_bytes(file, count=-1):
+def read_bytes(file: Path | Member, count: int = -1) -> bytes:
     """The first `count` bytes of a `Path` or `Member`; `ValueError` with its name when an archive cannot give them."""
     try:
         with file.open("rb") as stream:
@@ -324,7 +337,7 @@ def read_bytes(file, count=-1):
         raise ValueError(f"{file} cannot be read ({error}); download the archive again") from None
 
 
-def read_png(file):
+def read_png(file: Path | Member) -> Image.Image:
     """Decode a PNG; `ValueError` with the file's name when it is truncated or damaged."""
     content = read_bytes(file)
     try:
@@ -335,12 +348,12 @@ def read_png(file):
     return image
 
 
-def read_image(file):
+def read_image(file: Path | Member) -> np.ndarray:
     """uint8 RGB `(H, W, 3)`."""
     return np.asarray(as_rgb(read_png(file), file))
 
 
-def as_rgb(image, file):
+def as_rgb(image: Image.Image, file: Path | Member) -> Image.Image:
     """A Pillow picture in RGB, 16-bit grey brought to 8 bits; `ValueError` when its numbers have no known range."""
     if image.mode.startswith("I;16"):  # Pillow would cut off at 255: white
         image = Image.fromarray((np.asarray(image) / 257).round().astype(np.uint8))
@@ -349,7 +362,7 @@ def as_rgb(image, file):
     return image.convert("RGB")
 
 
-def read_labels(file):
+def read_labels(file: Path | Member) -> np.ndarray:
     """Train ids, uint8 `(H, W)`, void 255; `ValueError` names the file and a value that no label has."""
     image = read_png(file)
     if len(image.getbands()) > 1:
@@ -370,14 +383,14 @@ def read_labels(file):
     return np.array(image.point((table % 256).tolist()))
 
 
-def resize_image(image, size):
+def resize_image(image: np.ndarray, size: Size) -> np.ndarray:
     """uint8 `(H, W, 3)` to `size` = (height, width), bilinear with antialiasing; the aspect is not kept."""
     if image.shape[:2] == tuple(size):
         return image
     return np.asarray(Image.fromarray(image).resize(size[::-1], Image.Resampling.BILINEAR))
 
 
-def resize_labels(labels, size):
+def resize_labels(labels: np.ndarray, size: Size) -> np.ndarray:
     """`(H, W)` to `size` = (height, width): the label under each new pixel's centre."""
     (old_h, old_w), (h, w) = labels.shape, size
     rows, columns = (2 * np.arange(h) + 1) * old_h // (2 * h), (2 * np.arange(w) + 1) * old_w // (2 * w)
@@ -391,23 +404,31 @@ class Cityscapes(torch.utils.data.Dataset):
     `pairs`: the scenes, where they are known already.
     """
 
-    def __init__(self, root, split, size=None, normalization=RGB_IMAGENET, pairs=None):
+    def __init__(
+        self,
+        root: PathLike,
+        split: str,
+        size: Size | None = None,
+        normalization: Normalization = RGB_IMAGENET,
+        pairs: list[Pair] | None = None,
+    ) -> None:
         self.pairs = pairs or scan(root, split)
-        self.size, self.normalization = size and tuple(size), normalization
+        self.size: Size | None = (size[0], size[1]) if size else None
+        self.normalization = normalization
 
-    def __len__(self):
+    def __len__(self) -> int:
         return len(self.pairs)
 
-    def __getitem__(self, index):
+    def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
         image, labels = self.raw(index)
         return self.normalization(image), torch.from_numpy(labels.astype(np.int64))
 
-    def raw(self, index):
+    def raw(self, index: int) -> tuple[np.ndarray, np.ndarray]:
         """Image uint8 `(H, W, 3)` and train ids uint8 `(H, W)` at the data set's size."""
         image, labels = self.full(index)
         return (resize_image(image, self.size), resize_labels(labels, self.size)) if self.size else (image, labels)
 
-    def full(self, index):
+    def full(self, index: int) -> tuple[np.ndarray, np.ndarray]:
         """As `raw`, at the files' own size, as the official evaluation needs them; no label file means all void."""
         pair = self.pairs[index]
         image = read_image(pair.image)
@@ -417,6 +438,6 @@ class Cityscapes(torch.utils.data.Dataset):
         _check_sizes(pair, image.shape[:2], labels.shape)
         return image, labels
 
-    def full_labels(self, index):
+    def full_labels(self, index: int) -> np.ndarray:
         """Train ids uint8 `(H, W)` at the label file's own size."""
-        return read_labels(self.pairs[index].label)
+        return read_labels(self.pairs[index].label)  # type: ignore[arg-type]  # only the test split has none
