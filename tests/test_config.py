@@ -189,6 +189,22 @@ def test_did_you_mean():
         check_names(["seed", "losss"], PARAMETERS)
 
 
+@pytest.mark.parametrize(
+    ("name", "meant"),
+    [("learning_rate", "lr"), ("Learning_Rate", "lr"), ("bs", "batch_size"), ("dataset", "data"),
+     ("num_workers", "workers"), ("backbone", "model"), ("criterion", "loss"), ("random_state", "seed"),
+     ("output_dir", "out_dir")],
+)  # fmt: skip
+def test_what_other_programs_call_a_parameter_is_understood(name, meant):
+    with pytest.raises(ValueError, match=f"no parameter '{name}', did you mean '{meant}'\\?"):
+        check_names([name], PARAMETERS)
+
+
+def test_another_name_is_offered_only_where_the_notebook_has_the_parameter():
+    with pytest.raises(ValueError, match=r"no parameter 'learning_rate'; parameters: runs, title"):
+        check_names(["learning_rate"], ["runs", "title"])
+
+
 # -- the notebook's parameters -----------------------------------------------------------------------------------------
 
 

@@ -91,9 +91,9 @@ def reproduction(study: Study) -> str:
             f"is not in the logs; `make report` trains this kit's version of them. {stored}"
         )
     return (
-        "The same code, data and seed give the same numbers on the same kind of machine; `make report` makes all of "
-        "it. The first weights, the order of the images and every random choice follow from the seed, the epoch and "
-        f"the image, never from the state of a generator or the number of workers. {stored}"
+        "The same code, data and seed give the same numbers on the same kind of machine. The first weights, the order "
+        "of the images and every random choice follow from the seed, the epoch and the image, never from the state of "
+        f"a generator or the number of workers. {stored}"
     )
 
 
@@ -253,6 +253,25 @@ def architectures(study, efficiency, numbers):
     if len(trained) > 1:
         return text + "Those that were trained on the same data appear with their mIoU among the runs."
     return text + "None of them was trained here, so that this compares cost and leaves quality open."
+
+
+def draft(runs, planned=None):
+    """What a draft lacks, in sentences; nothing for a report whose runs are all finished.
+
+    runs: those that figures show, or all. planned: names of the runs that belong to the study, given for a draft alone.
+    """
+    unfinished = [run for run in runs if not run.finished]
+    if planned is None and not unfinished:
+        return ""
+    titles = {recipe.stem: recipe.title for recipe in RECIPES.values()}
+    known = {run.stem.lower() for run in runs}
+    absent = [titles.get(name, name) for name in planned or () if name.lower() not in known]
+    reached = [f"{run.label} (epoch {run.epoch} of {run.epochs or 'an unknown number'})" for run in unfinished]
+    parts = [f"Not finished: {listing(reached)}."] if reached else []
+    parts += [f"Not begun: {listing(absent)}."] if absent else []
+    return " ".join(
+        ["This is a draft.", *(parts or ["All planned runs are finished; `make report` makes the report."])]
+    )
 
 
 def missing(study, others, gallery, left_out=()):

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import errno
+from collections import Counter
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -11,7 +13,7 @@ import numpy as np
 from deeplab_lib import toycity
 from deeplab_lib.common.errors import short_traceback
 from deeplab_lib.common.types import PathLike, Say
-from deeplab_lib.data import cache, cityscapes
+from deeplab_lib.data import cache, cityscapes, label_files
 from deeplab_lib.data.augment import count_classes
 from deeplab_lib.data.normalization import Normalization
 from deeplab_lib.labels import IGNORE_INDEX
@@ -81,15 +83,32 @@ def prepare_data(config: Config, normalization: Normalization, say: Say = print)
     height, width = info.label_size
     about |= {"split": config.split, "label_height": height, "label_width": width, "labels": info.labels}
     splits = {
-        split: cache.cached(
-            config.data, split, config.size, normalization, say=say, digest=digest, pairs=info.pairs[split]
-        )
+        split: cache.cached(config.data, split, config.size, normalization, None, say, digest, info.pairs[split])
         for split, digest in info.digests.items()
     }
+    verdict = judge_labels(splits, info)
+    if verdict.warning:
+        say(f"note: {verdict.warning}")
+    about["label_files"] = verdict.about
     for split, data in splits.items():
         check_valid(data, split, info.root)
     counts = count_classes(splits[config.split]) if config.needs_class_counts else None
     return Data(splits[config.split], splits["val"], about, info.label_sizes != {config.size}, counts)
+
+
+@short_traceback
+def judge_labels(splits, info):
+    """The `Verdict` on the labels of all `splits`, from what was seen when they were cached."""
+    read = {split: data.label_values() for split, data in splits.items()}
+    forms = sum((forms for _, forms in read.values()), Counter())
+    root = Path(info.root)
+    return label_files.judge(
+        {split: values for split, (values, _) in read.items()},
+        forms,
+        info.labels,
+        root,
+        lambda: cityscapes.conversion(root) or "convert them with a table (kind `table`)",
+    )
 
 
 @short_traceback

@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from deeplab_lib.common.search import nearest, works
 from deeplab_lib.common.text import listing, slug
 from deeplab_lib.labels import NUM_CLASSES
 from deeplab_lib.recipes import RECIPES, recipe_for
@@ -354,8 +355,7 @@ def read_folder(folder: Path | str, dataset: str | None = None) -> tuple[list[Ru
         except NoRunTable as error:
             left_out.append(str(error).replace(str(path), path.name))
     if not runs:
-        reasons = f" ({'; '.join(left_out)})" if left_out else ""
-        raise ResultsError(f"{folder}: no run's CSV here; train one, or name the folder that holds them{reasons}")
+        raise ResultsError(_no_runs(folder, left_out))
     claimed: dict[str, Run] = {}
     for run in runs:
         if (other := claimed.setdefault(_plain(run.stem), run)) is not run:
@@ -364,6 +364,23 @@ def read_folder(folder: Path | str, dataset: str | None = None) -> tuple[list[Ru
     order = {key: number for number, key in enumerate(RECIPES)}
     runs.sort(key=lambda run: (order.get(run.recipe, len(order)), run.variant, run.seed, run.stem))
     return runs, left_out
+
+
+def _no_runs(folder, left_out):
+    """One line for a folder without a run: what it holds instead, and the sub-folder that has runs."""
+    if not folder.is_dir():
+        near = nearest(folder.name, [path.name for path in folder.parent.glob("*/")])
+        return f"{folder}: there is no such folder" + (f"; the nearest there is {near}" if near else "")
+    reasons = f" ({'; '.join(left_out)})" if left_out else ""
+    inside = next((path for path in sorted(folder.glob("*/")) if any(map(_is_run, csv_files(path)))), None)
+    advice = "train one, or name the folder that holds them"
+    if inside:
+        advice = f"there are some in {inside}: name that folder"
+    return f"{folder}: no run's CSV here; {advice}{reasons}"
+
+
+def _is_run(path):
+    return works(lambda: read_run(path))
 
 
 def _tell_weights(runs):

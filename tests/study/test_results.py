@@ -310,10 +310,22 @@ def test_a_damaged_json_or_npz_gives_one_line(eight):
         read_run(eight / "DeepLabV2_ce.csv")
 
 
-def test_an_empty_or_absent_folder_says_what_to_do(tmp_path):
-    for folder in (tmp_path, tmp_path / "nowhere"):
-        with pytest.raises(ResultsError, match="no run's CSV here; train one"):
-            read_runs(folder)
+def test_an_empty_folder_says_what_to_do_and_an_absent_one_that_it_is_none(tmp_path):
+    with pytest.raises(ResultsError, match="no run's CSV here; train one"):
+        read_runs(tmp_path)
+    (tmp_path / "toycity").mkdir()
+    with pytest.raises(ResultsError, match="there is no such folder; the nearest there is toycity"):
+        read_runs(tmp_path / "toycitty")
+    with pytest.raises(ResultsError, match=r"there is no such folder$"):
+        read_runs(tmp_path / "nowhere" / "at all")
+
+
+def test_kind_2_runs_in_a_sub_folder_are_pointed_to_and_the_advice_works(tmp_path):
+    synthetic_runs.write_runs(tmp_path / "toycity", recipes=("ce",), images=12, epochs=4)
+    with pytest.raises(ResultsError, match="there are some in ") as error:
+        read_runs(tmp_path)
+    folder = str(error.value).rpartition("there are some in ")[2].removesuffix(": name that folder")
+    assert [run.recipe for run in read_runs(folder)] == ["ce"]
 
 
 # --- old and unfinished runs -----------------------------------------------------------------------------------------
