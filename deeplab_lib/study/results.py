@@ -149,15 +149,15 @@ class Run:
 
     @cached_property
     def final_train_mIoU(self):
-        return self._final_mean("train_mIoU")
+        return self.final("train_mIoU")
 
     @cached_property
     def final_val_mIoU(self):
         """The headline, in percent: the last epoch's validation mIoU."""
-        return self._final_mean("val_mIoU")
+        return self.final("val_mIoU")
 
-    def _final_mean(self, column):
-        """The last finite value; a `<column>_final` column, when present and finite anywhere, wins."""
+    def final(self, column: str) -> float:
+        """The last finite value, NaN without one; a `<column>_final` column, when present and finite anywhere, wins."""
         for name in (f"{column}_final", column):
             finite = self.table[name].dropna() if name in self.table else ()
             if len(finite):
@@ -313,7 +313,8 @@ def _notes(run):
         final = f"{column}_final"
         source = final if final in run.table and run.table[final].notna().any() else column
         finite = run.table[source].dropna()
-        if source == final and not np.isclose(run.table[column].dropna().tail(1), finite.tail(1)).any():
+        agree = np.isclose(run.table[column].dropna().tail(1), finite.tail(1)).any()
+        if source == final and not agree and not run.curve_images:
             notes.append(f"{column}: the last finite value of {final} is used")
         if finite.empty:
             notes.append(f"{column}: no finite value")

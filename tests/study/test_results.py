@@ -142,6 +142,25 @@ def test_final_columns_win_by_their_last_finite_row(old_csv):
     ]
 
 
+def test_a_final_value_is_the_last_finite_one_of_any_column(old_csv):
+    path, frame, write = old_csv
+    frame["val_ce"] = [0.9, 0.7, 0.8, np.nan]
+    write()
+    run = read_run(path)
+    assert run.final("val_ce") == 0.8 and np.isnan(run.final("val_boundary"))
+
+
+def test_the_best_epoch_is_chosen_on_the_images_of_every_epoch(old_csv):
+    """Two of eight images make the curve: the last epoch's own value there is not the headline, which is of all."""
+    path, frame, write = old_csv
+    frame["val_mIoU"], frame["val_mIoU_final"] = [10.0, 40.0, 20.0, 30.0], [np.nan, np.nan, np.nan, 34.5]
+    write()
+    path.with_suffix(".json").write_text(json.dumps({"config": {}, "dataset": {"val": 8, "val_each_epoch": 2}}))
+    run = read_run(path)
+    assert (run.final_val_mIoU, run.best, run.curve_images) == (34.5, (2, 40.0), (2, 8))
+    assert not any("val_mIoU" in note for note in run.notes)
+
+
 def test_the_best_epoch_is_the_first_of_the_highest(old_csv):
     path, frame, write = old_csv
     frame["val_mIoU"] = [10.0, 40.0, 20.0, 40.0]
