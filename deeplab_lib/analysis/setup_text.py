@@ -43,9 +43,10 @@ def purpose(study: Study) -> str:
     """What the report does with the study's question, and the principles that it follows, as Markdown."""
     if study.logs_only:
         return (
-            "This report reads the logs of the study's own runs, a table of epochs each, and tests each conclusion as "
-            "a rule that data can support or contradict, that they can show to make no difference that matters, or on "
-            "which they are inconclusive. Nothing was trained for it. Two principles govern what follows.\n\n"
+            "This report reads logs of runs that this kit did not train, a table of epochs each, and tests each "
+            "conclusion as a rule that data can support or contradict, that they can show to make no difference that "
+            "matters, or on which they are inconclusive. Nothing was trained for it. Two principles govern what "
+            "follows.\n\n"
             "- *No verdict without its uncertainty.* Intervals need the results on single images, which logs do not "
             "hold: differences between final values are shown, and none of them is called significant.\n"
             "- *Conclusions are computed.* Every sentence about results, from the abstract to the conclusions, is "
