@@ -38,21 +38,17 @@ def evaluate(run, full=False):
     """Evaluate `run.eval_model` on the images of an epoch's evaluation, if `full` on all; see `Evaluation`.
 
     Logits are upsampled to the labels, never the labels resized. The loss terms are computed on the grid (at the input
-    size where the study's code is followed), whatever finer labels or further scales the training sees, batch by batch,
-    and averaged over the images. Several
-    processes share the batches; all get the whole result.
+    size where the study's code is followed), whatever finer labels or further scales the training sees, on batches of
+    the training's size, and averaged over the images. Several processes share the batches; all get the whole result.
     """
-    model, batches, count = run.eval_model.eval(), run.validation_batches(full), len(run.data.val)
+    run.eval_model.eval()
+    batches, count = run.validation_batches(full), len(run.data.val)
     kept = np.linspace(0, count - 1, min(count, KEPT_PREDICTIONS)).astype(int).tolist() if full else []
     results = []
     for indices, images, labels in run.loader(run.data.val, distributed.scatter(batches)):
         views = run.views(images)
-        if run.config.full_size_loss:
-            terms = run.validation_loss.terms(model.upsample(views.plain, labels.shape[-2:]), labels)
-        else:
-            terms = run.validation_loss.terms(views.plain, model.subsample(labels, views.plain.shape[-2:]))
         prediction = views.predict(run.config.size)
-        result = {"losses": torch.stack(list(terms.values())).to(devices.precise(run.device)) * len(indices)}
+        result = {"losses": loss_sums(run, views.plain, labels)}
         result["confusion"] = confusion_per_image(labels, prediction)
         if full:
             result["boundary"] = boundary_f(labels, prediction).float()
@@ -63,9 +59,23 @@ def evaluate(run, full=False):
         run.callback("validate", run)
         distributed.sync_stop(run.stop).check()
     results = [{name: value.cpu() for name, value in result.items()} for result in results]
-    results, names = distributed.gather_results(results, len(batches)), list(terms)
+    results, names = distributed.gather_results(results, len(batches)), list(run.validation_loss.losses)
     first = summed_up(results[: len(run.validation_batches(full=False))], names, [], False)
     return replace(summed_up(results, names, kept, run.data.native), first=first) if full else first
+
+
+def loss_sums(run, logits, labels):
+    """The raw terms of grid logits `(N, C, h, w)` and labels `(N, H, W)`, each the sum over the images of their means.
+
+    A mean is that of as many images as a training batch has, which Dice, Tversky and Lovász see together.
+    """
+    if run.config.full_size_loss:
+        logits = run.eval_model.upsample(logits, labels.shape[-2:])
+    else:
+        labels = run.eval_model.subsample(labels, logits.shape[-2:])
+    parts = zip(logits.split(run.config.micro_batch), labels.split(run.config.micro_batch), strict=True)
+    means = ((torch.stack(list(run.validation_loss.terms(*part).values())), len(part[0])) for part in parts)
+    return sum(mean.to(devices.precise(run.device)) * count for mean, count in means)
 
 
 def summed_up(results, names, kept, native):
