@@ -258,6 +258,24 @@ class Config:
         return self.follows == "code"
 
     @property
+    def scenes(self) -> dict[str, tuple[int, ...]] | None:
+        """The toy city's scenes that this run uses, for `cityscapes.describe`; None for other data, used whole."""
+        if not self.toycity:
+            return None
+        counts = self.scale.toycity
+        return {split: (count,) for split, count in counts.items()} | {"val": (self.val_each_epoch, counts["val"])}
+
+    @property
+    def epochs_per_pass(self) -> int:
+        """How many epochs make a pass over the training images."""
+        return self.scale.epochs_per_pass if self.toycity else 1
+
+    @property
+    def val_each_epoch(self) -> int | None:
+        """How many images, the first, are evaluated after every epoch but the last; None: all."""
+        return (self.scale.val_each_epoch or self.scale.toycity["val"]) if self.toycity else None
+
+    @property
     def disabled(self):
         """The fast paths that `without` names."""
         return re.findall(r"[\w-]+", self.without.lower())
@@ -344,6 +362,10 @@ class Config:
                 del parameters[item.name]
         recipe = self.schedule_recipe
         extra = {"power": recipe.power, "changes": [asdict(change) for change in recipe.changes]}
+        if self.epochs_per_pass > 1:
+            extra["epochs_per_pass"] = self.epochs_per_pass
+        if self.toycity and self.scale.val_each_epoch:
+            extra["val_each_epoch"] = self.val_each_epoch
         return parameters | extra | {"warmup": [recipe.warmup_steps, self.scale.warmup], "preset": self.preset}
 
 

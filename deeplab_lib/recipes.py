@@ -172,7 +172,9 @@ class Preset:
     """A scale. `lr_factor` multiplies the rate of the study's recipes, `extra_lr_factor` that of ours and of losses of
     your own; `warmup` is a share of all steps, on top of a recipe's own.
 
-    toycity: scenes (train, val) of the built-in toy city, written at `toycity_size` (H, W).
+    toycity: scenes of each split of the built-in toy city, written at `toycity_size` (H, W). On it, and on no other
+    data, a pass over the training scenes is divided into `epochs_per_pass` epochs, and after every epoch but the last
+    only the first `val_each_epoch` validation scenes are evaluated (None: all).
     """
 
     model: str
@@ -183,16 +185,23 @@ class Preset:
     lr_factor: float
     extra_lr_factor: float
     warmup: float
-    toycity: tuple
-    toycity_size: tuple
+    toycity: dict[str, int]
+    toycity_size: tuple[int, int]
+    epochs_per_pass: int = 1
+    val_each_epoch: int | None = None
+
+
+def scenes(train: int, val: int) -> dict[str, int]:
+    """Scenes of each split of a toy city; coarsely labelled ones, drawn on demand, are as many as training scenes."""
+    return {"train": train, "val": val, "train_extra": train}
 
 
 PRESETS = {
-    "paper": Preset("deeplabv2_resnet101", 512, 1024, 50, 3, 1.0, 1.0, 0.0, (400, 120), (1024, 2048)),
+    "paper": Preset("deeplabv2_resnet101", 512, 1024, 50, 3, 1.0, 1.0, 0.0, scenes(400, 120), (1024, 2048)),
     # From scratch in a few hundred steps the study's rates are too low and the head's first steps too wild: a hundred
     # times the rate and a common warm-up solve both, alike for every recipe.
-    "demo": Preset("deeplabv2_mini", 128, 256, 5, 4, 100.0, 100.0, 0.1, (320, 120), (128, 256)),
-    "smoke": Preset("deeplabv2_micro", 32, 64, 5, 2, 100.0, 100.0, 0.1, (20, 8), (64, 128)),
+    "demo": Preset("deeplabv2_mini", 128, 256, 5, 4, 100.0, 100.0, 0.1, scenes(320, 120), (128, 256)),
+    "smoke": Preset("deeplabv2_micro", 32, 64, 5, 2, 100.0, 100.0, 0.1, scenes(20, 8), (64, 128)),
 }
 
 # The scales at which the study's text is followed, whose rates differ from those of its logs.

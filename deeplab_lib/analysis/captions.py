@@ -40,6 +40,10 @@ FIGURES = {
 }
 
 
+# Figures that show the validation of every epoch.
+CURVES = ("loss-grid", "val-loss", "val-ce", "miou-grid", "val-miou", "time")
+
+
 def against_ce(figure, has_baseline, has_intervals):
     """What a caption says of the differences from CE: drawn if there is a CE run, perhaps with intervals."""
     if figure == "classes":

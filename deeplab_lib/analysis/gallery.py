@@ -7,7 +7,7 @@ from IPython.display import HTML, Markdown, display
 
 from deeplab_lib import report
 from deeplab_lib.analysis.alt_text import describe
-from deeplab_lib.analysis.captions import FIGURES, INTERVALS, TABLES, named
+from deeplab_lib.analysis.captions import CURVES, FIGURES, INTERVALS, TABLES, named
 from deeplab_lib.analysis.plots import Missing
 from deeplab_lib.plotting.style import add_scope, freeze_layout
 from deeplab_lib.study.results import methods
@@ -18,11 +18,11 @@ class Gallery:
 
     scope: what the results are about, signed in every figure. titles: {run or method: display name}. intervals: whether
     the runs' files allow them. `shown` lists the figures that were drawn, `missing` those that the files are too poor
-    for, with the reason.
+    for, with the reason. curves: on which images the epochs are validated, where that is not on all.
     """
 
-    def __init__(self, scope, numbers, titles, intervals=True):
-        self.scope, self.numbers, self.titles = scope, numbers, titles
+    def __init__(self, scope, numbers, titles, intervals=True, curves=""):
+        self.scope, self.numbers, self.titles, self.curves = scope, numbers, titles, curves
         self.words = {"intervals": INTERVALS[intervals]}
         self.shown, self.missing = [], {}
 
@@ -32,6 +32,8 @@ class Gallery:
         `words` fill the caption. What follows a `/` in the label tells figures with one caption apart.
         """
         caption = FIGURES[label.partition("/")[0]].format(**self.words, **(words or {}))
+        if self.curves and label in CURVES:
+            caption += f" Validated on {self.curves}."
         label = label.replace("/", "-").replace(" ", "-")
         try:
             figure = freeze_layout(add_scope(draw(*args, **kwargs), self.scope))
@@ -60,6 +62,8 @@ class Gallery:
             frame = frame.rename(columns={name: head for name, (head, _) in columns.items()})
         caption = spec.caption.format(**self.words) + (f" ({scope or self.scope})." if spec.ours else ".")
         frame = frame.rename(index=self.titles if titles is None else titles)
+        if self.curves and "best_val_mIoU" in (spec.columns or ()):
+            note = f"The best epoch is chosen, and its mIoU measured, on {self.curves}. {note}"
         report.table(frame, f"tbl-{label}", caption, f"{spec.note} {note}".strip() or None)
 
     def say(self, text, lead=""):

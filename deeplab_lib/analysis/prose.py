@@ -187,7 +187,8 @@ def validation_mious(runs, numbers):
     if early:
         ends = _ends(early, numbers, "early", ".0f", " epochs")
         text += f"A curve reached nine tenths of its last value after {ends}. "
-    lost = {run.label: run.best[1] - run.final_val_mIoU for run in runs if np.isfinite(run.best[1])}
+    # On the images of every epoch both, which may be fewer than those of the final value.
+    lost = {run.label: run.best[1] - curves[run.label].iloc[-1] for run in runs if np.isfinite(run.best[1])}
     if not lost:
         return text.strip()
     late = [label for label, value in lost.items() if value > 1]

@@ -49,7 +49,8 @@ def data(runs, numbers):
             "**The runs of this report did not see those images.** They were trained and validated on the *toy city*: "
             "street scenes drawn by a program, written in Cityscapes' own layout, with its 19 classes. The frequent "
             "classes are about as frequent as in Cityscapes, the rarest several times as common, so the imbalance is "
-            f"milder. There are {train} scenes for training and {val} for validation, used at {size}. They "
+            f"milder. There are {train} scenes for training and {val} for validation, used at {size}."
+            f"{epochs(runs, numbers)} They "
             "serve to show the whole method at work within minutes, and how losses behave under imbalance at a small "
             "scale. They say nothing about real streets, and numbers obtained on them must not be held against "
             "published ones."
@@ -59,6 +60,28 @@ def data(runs, numbers):
         f"The runs of this report were trained on {train} images of *{about['name']}* and validated on {val}, "
         f"at {size}." + note
     )
+
+
+def epochs(runs, numbers):
+    """What an epoch trains on and evaluates, where that is not all of the images, as sentences with a space before."""
+    train, part = _agreed(runs, "dataset", "train"), _agreed(runs, "dataset", "train_each_epoch")
+    text = ""
+    if part and part != train:
+        steps, part = numbers.put("data.epochs_per_pass", train // part, "d"), numbers.put("data.epoch", part, ",d")
+        text += f" An epoch here is {part} of the training scenes; {steps} epochs are one pass over all of them."
+    if images := curves(runs):
+        text += (
+            f" After every epoch {images} are evaluated, which is what curves and best epochs are of; after the last"
+        )
+        text += " epoch all are, which every final value is of."
+    return text
+
+
+def curves(runs):
+    """On which images the epochs were validated, in words; "" where on all, or where the runs do not agree."""
+    found = {run.curve_images for run in runs}
+    part, whole = found.pop() or (0, 0) if len(found) == 1 else (0, 0)
+    return f"the first {part:,d} of the {whole:,d} validation images" if part else ""
 
 
 def model(runs, numbers):

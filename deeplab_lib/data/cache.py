@@ -27,14 +27,14 @@ from deeplab_lib.data.normalization import RGB_IMAGENET
 CHUNK = 32  # images decoded between two writes: bounds the memory
 
 
-def cached(root, split, size, normalization=RGB_IMAGENET, folder=None, say=print, digest=None):
+def cached(root, split, size, normalization=RGB_IMAGENET, folder=None, say=print, digest=None, pairs=None):
     """`Cityscapes(root, split, size, ...)` served from the cache, which is filled first if need be: the same tensors.
 
     `folder` is where caches lie; None looks in `$DEEPLAB_CACHE` and the project's `data/cache`. `say` prints one line.
-    `digest` is the split's fingerprint, where it is known already.
+    `digest` is the split's fingerprint and `pairs` its scenes, where they are known already.
     Raises `ValueError` when the disk is too small, a file is damaged, or the cache itself is.
     """
-    source = Cityscapes(root, split, size, normalization)
+    source = Cityscapes(root, split, size, normalization, pairs)
     height, width = source.size
     digest = digest or fingerprint(root, source.pairs)
     name = f"{split}-{width}x{height}-{digest[:16]}"

@@ -6,10 +6,12 @@ Layout, on disk or inside the official zip files: `leftImg8bit/<split>/<city>/<n
 
 import hashlib
 import io
+import json
 import os
 import struct
 import zipfile
 import zlib
+from bisect import bisect_right
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -19,6 +21,7 @@ import numpy as np
 import torch
 from PIL import Image
 
+from deeplab_lib import toycity
 from deeplab_lib.common.errors import short_traceback
 from deeplab_lib.common.files import absolute, project_root
 from deeplab_lib.data.archives import ARCHIVES, Member, city_of, find_archives, list_files
@@ -60,7 +63,7 @@ class DatasetInfo(NamedTuple):
     """What a run records of its data; `subset` says how it differs from the published Cityscapes, if it does.
 
     counts: images of each split. labels: kind of the label files. label_size: (height, width) of the first validation
-    label; `label_sizes` holds those of all. digests: fingerprint of each split.
+    label; `label_sizes` holds those of all. digests: fingerprint of each split. pairs: its files.
     """
 
     root: str
@@ -72,6 +75,7 @@ class DatasetInfo(NamedTuple):
     label_sizes: set[tuple[int, int]]
     fingerprint: str
     digests: dict[str, str]
+    pairs: dict[str, list[Pair]]
 
 
 def data_root(data=None):
@@ -95,11 +99,11 @@ def scan(root, split):
     return _match(root, split)[0]
 
 
-def _match(root, split):
-    """The pairs of one split, and the label files that no image belongs to."""
+def _match(root, split, ends=()):
+    """The pairs of one split, and the label files that no image belongs to; `ends`: of a toy city, see `describe`."""
     if split not in SPLITS:
         raise ValueError(f"unknown split {split!r}: one of {', '.join(SPLITS)}")
-    images = list_files(root, f"leftImg8bit/{split}")
+    images = _before(ends, list_files(root, f"leftImg8bit/{split}"))
     images = {file: file.name.removesuffix("_leftImg8bit.png") for file in images if "_leftImg8bit." in file.name}
     if not images:
         raise FileNotFoundError(_nothing_found(Path(root), split))
@@ -108,7 +112,7 @@ def _match(root, split):
         first, second = [file for file, name in images.items() if name == repeated[0]][:2]
         raise ValueError(f"two images share the name {repeated[0]}: {first} and {second}; remove one")
     kind = "gtCoarse" if split == "train_extra" else "gtFine"
-    found = {file.name: file for file in list_files(root, f"{kind}/{split}")}
+    found = {file.name: file for file in _before(ends, list_files(root, f"{kind}/{split}"))}
     suffix = f"_{kind}_{_label_source(found)}.png"
     pairs = [Pair(name, image, found.get(name + suffix), city_of(image)) for image, name in images.items()]
     for pair in pairs:
@@ -117,7 +121,18 @@ def _match(root, split):
             advice = _archive_beside(root, f"{kind}/{split}")
             raise FileNotFoundError(f"no label for {pair.image}: {expected} is missing from {root}{advice}")
     used = {pair.name + suffix for pair in pairs}
-    return sorted(pairs), [file for name, file in found.items() if name.endswith(suffix) and name not in used]
+    pairs = sorted(pairs, key=lambda pair: (bisect_right(ends, _number(pair)) if ends else 0, pair))
+    return pairs, [file for name, file in found.items() if name.endswith(suffix) and name not in used]
+
+
+def _before(ends, files):
+    """The files whose number lies below the last of `ends`, or all."""
+    return [file for file in files if _number(file) < ends[-1]] if ends else files
+
+
+def _number(file):
+    """The number that follows the city in a scene's name."""
+    return int(file.name.split("_")[1])
 
 
 def _archive_beside(root, folder):
@@ -167,15 +182,15 @@ def png_size(head, file):
     return height, width
 
 
-def check(root, splits=("train", "val")):
+def check(root, splits=("train", "val"), scenes=None):
     """Refuse, in one line, data that a run would stumble over later; decodes nothing."""
-    survey(root, splits)
+    survey(root, splits, scenes)
 
 
 @short_traceback
-def survey(root, splits):
+def survey(root, splits, scenes=None):
     """The pairs of each split and their `Facts`, `{split: ([Pair], [Facts])}`; refuses what `check` is there for."""
-    found = {split: _match(root, split) for split in splits}
+    found = {split: _match(root, split, (scenes or {}).get(split, ())) for split in splits}
     for split, (_, left) in found.items():
         if left and split != "test":
             advice = _archive_beside(root, f"leftImg8bit/{split}") or "; copy it, or leave out its label too"
@@ -226,7 +241,7 @@ def _check_sizes(pair, image, label):
         raise ValueError(f"image and label differ in size (width x height): {sizes}")
 
 
-def fingerprint(root, pairs, facts=None):
+def fingerprint(root, pairs, facts=None, scenes=None):
     """SHA-256 that is the same on disk and zipped, wherever and whenever the files were copied; see `IDENTIFIED_BY`.
 
     Labels, which people correct, are identified by their content; photographs, whose noise leaves hardly two of one
@@ -234,7 +249,7 @@ def fingerprint(root, pairs, facts=None):
     compression.
     """
     digest = hashlib.sha256()
-    if (drawn := _drawn_from(root)) is not None:
+    if (drawn := _drawn_from(root, scenes)) is not None:
         content = [drawn, *(pair.name for pair in pairs)]
     else:
         facts = facts or look_at(pairs)
@@ -247,20 +262,28 @@ def fingerprint(root, pairs, facts=None):
     return digest.hexdigest()
 
 
-def _drawn_from(root):
-    """The text of a toy city's parameters, None for other data."""
-    path = Path(root) / "toycity.json"
-    return path.read_text(encoding="utf-8") if path.is_file() else None
+def _drawn_from(root, scenes=None):
+    """The text of a toy city's parameters, as if it had but the first `scenes`; None for other data."""
+    path = Path(root) / toycity.PARAMETERS_FILE
+    if not path.is_file():
+        return None
+    text = path.read_text(encoding="utf-8")
+    if not scenes:
+        return text
+    parameters = json.loads(text)
+    return toycity.parameters_text({key: scenes[key][-1] if key in scenes else parameters[key] for key in parameters})
 
 
-def describe(root, train="train"):
+def describe(root, train="train", scenes=None):
     """`DatasetInfo` of the data under `root`, which is checked: counts, sizes, fingerprint of what trains and of val.
 
     `train` is the split that is trained on: "train", or "train_extra" with its coarse labels.
+    scenes: of a toy city `{split: ends}`, which scenes to use: those numbered below `ends[0]` come first, then those
+    below `ends[1]` ..., each part sorted by name. It is then the same data whatever else was drawn into the folder.
     """
     root = absolute(root)
-    found = survey(root, (train, "val"))
-    digests = {split: fingerprint(root, *seen) for split, seen in found.items()}
+    found = survey(root, (train, "val"), scenes)
+    digests = {split: fingerprint(root, *seen, scenes) for split, seen in found.items()}
     train_pairs, (val_pairs, facts) = found[train][0], found["val"]
     counts = {"train": len(train_pairs), "val": len(val_pairs)}
     synthetic = _drawn_from(root) is not None
@@ -278,6 +301,7 @@ def describe(root, train="train"):
         label_sizes=set(sizes),
         fingerprint=hashlib.sha256("".join(digests.values()).encode()).hexdigest(),
         digests=digests,
+        pairs={split: pairs for split, (pairs, _) in found.items()},
     )
 
 
@@ -364,10 +388,11 @@ class Cityscapes(torch.utils.data.Dataset):
     """One split as tensors: image float `(3, H, W)`, labels int64 `(H, W)` with train ids and 255 for void.
 
     `size` = (height, width) of both, None for the files' own; `normalization` turns uint8 `(H, W, 3)` into the image.
+    `pairs`: the scenes, where they are known already.
     """
 
-    def __init__(self, root, split, size=None, normalization=RGB_IMAGENET):
-        self.pairs = scan(root, split)
+    def __init__(self, root, split, size=None, normalization=RGB_IMAGENET, pairs=None):
+        self.pairs = pairs or scan(root, split)
         self.size, self.normalization = size and tuple(size), normalization
 
     def __len__(self):

@@ -26,22 +26,32 @@ class Data:
     native: bool
     class_counts: np.ndarray | None = None
 
+    @property
+    def train_each_epoch(self) -> int:
+        """How many images an epoch trains on: all, or an equal part of every pass over them."""
+        return self.about["train_each_epoch"]
+
+    @property
+    def val_each_epoch(self) -> int:
+        """How many images are evaluated after every epoch: the first of `val`, all of which follow after the last."""
+        return self.about["val_each_epoch"]
+
 
 def check_data(config):
     """Make the toy city if it is wanted, and refuse data that a run would stumble over."""
     draw_toycity(config)
-    cityscapes.check(config.data, (config.split, "val"))
+    cityscapes.check(config.data, (config.split, "val"), config.scenes)
 
 
 def draw_toycity(config):
     """Make the toy city if it is wanted and not there."""
     if not config.toycity:
         return
-    train, val = config.scale.toycity
+    counts = config.scale.toycity
     try:
-        toycity.write(config.data, train, val, size=config.scale.toycity_size, workers=None)
+        toycity.write(config.data, counts["train"], counts["val"], size=config.scale.toycity_size, workers=None)
         if config.split == toycity.COARSE:
-            toycity.write_coarse(config.data, train, workers=None)
+            toycity.write_coarse(config.data, counts[toycity.COARSE], workers=None)
     except OSError as error:
         if error.errno not in (errno.EACCES, errno.EPERM, errno.EROFS):
             raise
@@ -52,15 +62,18 @@ def draw_toycity(config):
 def prepare_data(config, normalization, say=print):
     """Check the data as `check_data` does, fill the cache of resized images, and open both splits."""
     draw_toycity(config)
-    info = cityscapes.describe(config.data, train=config.split)
+    info = cityscapes.describe(config.data, config.split, config.scenes)
     if info.counts["train"] < config.batch_size:
         raise ValueError(f"batch_size {config.batch_size} exceeds the {info.counts['train']} training images")
     about = {"name": config.dataset_name, "root": info.root, "synthetic": info.synthetic, "subset": info.subset}
-    about |= {"fingerprint": info.fingerprint, "train": info.counts["train"], "val": info.counts["val"]}
+    train, val = info.counts["train"], info.counts["val"]
+    about |= {"fingerprint": info.fingerprint, "train": train, "val": val}
+    about["train_each_epoch"] = train // config.epochs_per_pass
+    about["val_each_epoch"] = config.val_each_epoch or val
     height, width = info.label_size
     about |= {"split": config.split, "label_height": height, "label_width": width, "labels": info.labels}
     train, val = (
-        cache.cached(config.data, split, config.size, normalization, say=say, digest=digest)
+        cache.cached(config.data, split, config.size, normalization, say=say, digest=digest, pairs=info.pairs[split])
         for split, digest in info.digests.items()
     )
     for split, data in zip(info.digests, (train, val), strict=True):

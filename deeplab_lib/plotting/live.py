@@ -46,7 +46,7 @@ class Live:
         if run.epoch > run.config.epochs:
             return "is trained; what is left is its summary"
         going = f"continues at epoch {run.epoch}, step {run.step_in_epoch}" if run.step else "starts"
-        epoch = epoch_seconds(run.config, run.model, run.steps_per_epoch, len(run.data.val))
+        epoch = epoch_seconds(run.config, run.model, run.steps_per_epoch, run.data.val_each_epoch)
         left = duration(epoch * (run.config.epochs - run.step / run.steps_per_epoch))
         return f"{going}; about {left} to go on this machine ({run.config.device})"
 

@@ -113,7 +113,9 @@ def curves(history, config):
         ax.set(xlabel="epochs trained", ylabel=label, xlim=(0, 1.02 * config.epochs), ylim=(0, 1.08 * highest or 1))
         ax.locator_params(axis="x", integer=True)
     axes[0].legend()
-    fig.suptitle(f"{config.title}, {config.dataset_name}, {config.preset} scale", fontsize=7, color=GREY)
+    part, whole = (config.scenes or {}).get("val", (0, 0))
+    images = f", validated on the first {part} of {whole} images" if part < whole else ""
+    fig.suptitle(f"{config.title}, {config.dataset_name}, {config.preset} scale{images}", fontsize=7, color=GREY)
     return fig
 
 

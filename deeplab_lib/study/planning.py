@@ -244,8 +244,9 @@ def expected(runs, folder, at_once, threads):
 
 
 def _seconds(config, threads):
-    train, val = config.scale.toycity
-    if not config.toycity:
+    if config.toycity:
+        train, val = config.scale.toycity[config.split] // config.epochs_per_pass, config.val_each_epoch
+    else:
         train, val = (len(scan(config.data, split)) for split in (config.split, "val"))
     model = to_device(make_model(config.model, output_stride=config.output_stride), config.device, config.fast_paths)
     steps = max(1, train // config.batch_size)  # fewer images than a batch: the run itself will say so

@@ -137,14 +137,21 @@ class Run:
 
     @property
     def best(self):
-        """`(epoch, val_mIoU)` of the epoch with the highest validation mIoU.
+        """`(epoch, val_mIoU)` of the epoch with the highest validation mIoU, on the images of every epoch.
 
-        `(None, nan)` when there is none, or when the headline is measured otherwise than the epochs' values.
+        `(None, nan)` when there is none, or when the headline is measured otherwise than the epochs' values and nothing
+        says how.
         """
         values = self.table["val_mIoU"].dropna()
-        if values.empty or not np.isclose(values.iloc[-1], self.final_val_mIoU):
+        if values.empty or not (self.curve_images or np.isclose(values.iloc[-1], self.final_val_mIoU)):
             return None, float("nan")
         return int(self.table["epoch"].loc[values.idxmax()]), float(values.max())
+
+    @property
+    def curve_images(self) -> tuple[int, int] | None:
+        """`(120, 400)`: curves are of the first 120 of 400 validation images; None where every epoch evaluates all."""
+        part, whole = self.dataset.get("val_each_epoch"), self.dataset.get("val")
+        return (part, whole) if part and part != whole else None
 
     @cached_property
     def arrays(self):

@@ -298,8 +298,16 @@ def write_scene(root, seed, size, split, index):
         Image.fromarray(pixels).save(path, compress_level=1)  # speed: the sensor's noise leaves little to squeeze
 
 
+def parameters_text(parameters):
+    """What `toycity.json` holds of a city of these `parameters`."""
+    return json.dumps(parameters, indent=2) + "\n"
+
+
 def check(root, parameters):
-    """Whether `root` holds this very toy city already; ValueError or FileExistsError says what is wrong."""
+    """How many scenes of each split `root` holds already of this toy city, which may be larger; None for no city yet.
+
+    ValueError or FileExistsError says what is wrong.
+    """
     height, width = parameters["size"]
     counts = {split: parameters[split] for split in CITIES}
     if not (16 <= height <= MAX_SIZE[0] and 16 <= width <= MAX_SIZE[1]):
@@ -309,28 +317,30 @@ def check(root, parameters):
     if root.is_file():
         raise FileExistsError(f"{root} is a file; name a folder that the toy city may create")
     if not root.exists() or not any(root.iterdir()):
-        return False
+        return None
     if not (root / PARAMETERS_FILE).is_file():
         raise FileExistsError(f"{root} holds other files and no toy city; name a new or empty folder")
     try:
         found = dict(json.loads((root / PARAMETERS_FILE).read_text(encoding="utf-8")))
-    except (ValueError, TypeError) as error:
+        written = {split: int(found[split]) for split in CITIES}
+    except (ValueError, TypeError, KeyError) as error:
         raise FileExistsError(f"{root / PARAMETERS_FILE} is damaged; delete the folder or name another") from error
-    if found != parameters:
-        names = [name for name in parameters if found.get(name) != parameters[name]]
+    if found | counts != parameters:
+        names = [name for name in parameters if name not in counts and found.get(name) != parameters[name]]
         changes = ", ".join(f"{name} {found.get(name)}, not {parameters[name]}" for name in names)
         raise FileExistsError(f"{root} holds another toy city ({changes}); delete it or name another folder")
-    for split, count in counts.items():
+    for split, count in written.items():
         there = len(list((root / "leftImg8bit" / split).glob("*/*.png")))
-        if there != count:
+        if there < count:
             lost = f"{there} of the {count} pictures of the split {split}"
             raise FileExistsError(f"{root} has {lost}; delete the folder, and the toy city is drawn again")
-    return True
+    return written
 
 
 def write(root, train, val, test=0, size=(128, 256), seed=0, workers=1):
-    """Write a toy city in Cityscapes' layout, whole or not at all; if it is there already, do nothing.
+    """Write a toy city in Cityscapes' layout, or the scenes that one at `root` lacks; if all are there, do nothing.
 
+    A new city appears whole or not at all. One that has more scenes than asked for keeps them.
     Any 100 consecutive scenes of a split hold every class in at least 8 of them (see `RARE_OBJECTS`). The annotations
     of `test` are real too.
 
@@ -341,28 +351,52 @@ def write(root, train, val, test=0, size=(128, 256), seed=0, workers=1):
         seed: another seed is another city.
         workers: processes to draw with; None takes one a core.
     Returns: root, a Path.
-    Raises: ValueError for impossible parameters; FileExistsError where `root` holds anything else.
+    Raises: ValueError for impossible parameters; FileExistsError where `root` holds anything but a toy city like it.
     """
     root = Path(root).resolve()
     size = tuple(int(side) for side in size)
     parameters = {"generator": "deeplab_lib.toycity", "version": VERSION, "synthetic": True, "seed": seed}
     parameters |= {"size": list(size), "train": train, "val": val, "test": test}
-    if check(root, parameters):
+    if _holds(check(root, parameters), parameters):
         return root
     root.parent.mkdir(parents=True, exist_ok=True)
-    partial_root = root.with_name(f".{root.name}.partial")
+    part = root.with_name(f".{root.name}.partial")
     with FileLock(root.with_name(f".{root.name}.lock")):
-        if check(root, parameters):  # another process has just written it
+        written = check(root, parameters)
+        if _holds(written, parameters):  # another process has just written it
             return root
-        shutil.rmtree(partial_root, ignore_errors=True)  # what a killed process left
+        shutil.rmtree(part, ignore_errors=True)  # what a killed process left
         try:
-            write_scenes(partial_root, parameters, workers)
-            if root.exists():
-                root.rmdir()
-            os.replace(partial_root, root)
+            _write_rest(root, part, parameters, written or dict.fromkeys(CITIES, 0), workers)
         finally:
-            shutil.rmtree(partial_root, ignore_errors=True)
+            shutil.rmtree(part, ignore_errors=True)
     return root
+
+
+def _holds(written, parameters):
+    """Whether the scenes `written`, by split, are all that `parameters` ask for."""
+    return written is not None and all(written[split] >= parameters[split] for split in CITIES)
+
+
+def _write_rest(root, part, parameters, written, workers):
+    """Draw in `part` what the city at `root` lacks, and move it there; its parameters last, for they say what is whole.
+
+    A new city is moved as one folder; to one that grows, whose files stay as they are, its new scenes one by one.
+    """
+    counts = {split: max(written[split], parameters[split]) for split in CITIES}
+    jobs = [(split, index) for split in CITIES for index in range(written[split], counts[split])]
+    draw_scenes(part, parameters, jobs, workers)
+    (part / PARAMETERS_FILE).write_text(parameters_text(parameters | counts), encoding="utf-8")
+    if not any(written.values()):
+        if root.exists():
+            root.rmdir()
+        os.replace(part, root)
+        return
+    for path in sorted(part.rglob("*.png")):
+        target = root / path.relative_to(part)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        os.replace(path, target)
+    os.replace(part / PARAMETERS_FILE, root / PARAMETERS_FILE)
 
 
 def write_coarse(root, count, workers=1):
@@ -386,14 +420,6 @@ def write_coarse(root, count, workers=1):
         finally:
             shutil.rmtree(part, ignore_errors=True)
     return root
-
-
-def write_scenes(root, parameters, workers):
-    jobs = [(split, index) for split in CITIES for index in range(parameters[split])]
-    draw_scenes(root, parameters, jobs, workers)
-    root.mkdir(exist_ok=True)
-    text = json.dumps(parameters, indent=2) + "\n"
-    (root / PARAMETERS_FILE).write_text(text, encoding="utf-8")
 
 
 def draw_scenes(root, parameters, jobs, workers):

@@ -1,6 +1,6 @@
 """Evaluation of a network on a split: losses on its grid, IoU at the input size and at the labels' own."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
@@ -20,11 +20,12 @@ class Evaluation:
 
     Only for a full evaluation: `native` (C, C) at the labels' own size, `boundary` (N,) percent, and the train ids
     `predictions` (K, H, W) uint8 of up to 64 evenly spaced images, `kept` (K,) their numbers; `calibration` {name:
-    array}, see `believed`.
+    array}, see `believed`; `first`, the part of it that is evaluated after every epoch.
     """
 
     confusion: np.ndarray
     losses: dict
+    first: "Evaluation | None" = None
     native: np.ndarray | None = None
     boundary: np.ndarray | None = None
     predictions: np.ndarray | None = None
@@ -34,14 +35,14 @@ class Evaluation:
 
 @torch.inference_mode()
 def evaluate(run, full=False):
-    """Evaluate `run.eval_model` on `run.data.val` in batches of the training's size; see `Evaluation`.
+    """Evaluate `run.eval_model` on the images of an epoch's evaluation, if `full` on all; see `Evaluation`.
 
     Logits are upsampled to the labels, never the labels resized. The loss terms are computed on the grid (at the input
     size where the study's code is followed), whatever finer labels or further scales the training sees, batch by batch,
     and averaged over the images. Several
     processes share the batches; all get the whole result.
     """
-    model, batches, count = run.eval_model.eval(), run.validation_batches(), len(run.data.val)
+    model, batches, count = run.eval_model.eval(), run.validation_batches(full), len(run.data.val)
     kept = np.linspace(0, count - 1, min(count, KEPT_PREDICTIONS)).astype(int).tolist() if full else []
     results = []
     for indices, images, labels in run.loader(run.data.val, distributed.scatter(batches)):
@@ -62,12 +63,14 @@ def evaluate(run, full=False):
         run.callback("validate", run)
         distributed.sync_stop(run.stop).check()
     results = [{name: value.cpu() for name, value in result.items()} for result in results]
-    return summed_up(distributed.gather_results(results, len(batches)), list(terms), count, kept, run.data.native)
+    results, names = distributed.gather_results(results, len(batches)), list(terms)
+    first = summed_up(results[: len(run.validation_batches(full=False))], names, [], False)
+    return replace(summed_up(results, names, kept, run.data.native), first=first) if full else first
 
 
-def summed_up(results, names, count, kept, native):
-    """The `Evaluation` of `count` images from the results of their batches, in order."""
-    losses = sum(result["losses"] for result in results) / count
+def summed_up(results, names, kept, native):
+    """The `Evaluation` of the images of `results`, those of their batches, in order."""
+    losses = sum(result["losses"] for result in results) / sum(len(result["confusion"]) for result in results)
     whole = {
         name: torch.cat([result[name] for result in results]).numpy()
         for name in ("confusion", "boundary", "predictions")

@@ -121,7 +121,7 @@ class Run:
         self.loss, self.validation_loss = make_loss(config.expression), with_ce(make_loss(config.expression))
         for loss in (self.loss, self.validation_loss):
             loss.set_class_counts(data.class_counts)
-        self.steps_per_epoch = len(data.train) // config.batch_size
+        self.steps_per_epoch = data.train_each_epoch // config.batch_size
         self.schedule = config.poly(self.steps_per_epoch)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(key(config.seed, "weights"))
@@ -292,15 +292,20 @@ class Run:
         return [*views, torch.stack(views).amax(0)] if rescaled else views
 
     def training_batches(self):
-        """The epoch's batches of image numbers, from (seed, epoch) alone; a last, smaller batch is left out."""
-        order = np.random.default_rng(key(self.config.seed, "order", self.epoch)).permutation(len(self.data.train))
-        used = order[: self.steps_per_epoch * self.config.batch_size]
+        """The epoch's batches of image numbers, from (seed, epoch) alone; a last, smaller batch is left out.
+
+        They are the epoch's part of a pass over the training images.
+        """
+        passes, part = divmod(self.epoch - 1, self.config.epochs_per_pass)
+        order = np.random.default_rng(key(self.config.seed, "order", passes + 1)).permutation(len(self.data.train))
+        used = order[part * self.data.train_each_epoch :][: self.steps_per_epoch * self.config.batch_size]
         return used.reshape(self.steps_per_epoch, -1).tolist()
 
-    def validation_batches(self):
-        """Validation images in order, in batches of the training's micro-batch size."""
-        size, count = self.config.batch_size // self.config.accumulate, len(self.data.val)
-        return [list(range(first, min(first + size, count))) for first in range(0, count, size)]
+    def validation_batches(self, full):
+        """Validation images in order, in batches of the training's micro-batch size: those of every epoch, then all."""
+        size, each_epoch = self.config.batch_size // self.config.accumulate, self.data.val_each_epoch
+        parts = [(0, each_epoch), (each_epoch, len(self.data.val))] if full else [(0, each_epoch)]
+        return [list(range(at, min(at + size, end))) for start, end in parts for at in range(start, end, size)]
 
     def own_share(self, numbers):
         """The image numbers of a training batch that this process computes on."""
@@ -350,22 +355,35 @@ class Run:
             )
 
     def row(self):
-        """The epoch as a row of the CSV, columns in their fixed order."""
-        result, seconds, last = self.evaluation, self.elapsed(), self.step - 1
-        counts = ConfusionMatrix(matrix=torch.from_numpy(result.confusion.sum(0)))
+        """The epoch as a row of the CSV, columns in their fixed order.
+
+        Losses and means are of the images that are evaluated after every epoch. What ends in `_final`, and the classes
+        in the last row, are of all.
+        """
+        whole, seconds, last = self.evaluation, self.elapsed(), self.step - 1
         names, mean = list(self.loss.losses), (self.loss_sums / self.steps_per_epoch).tolist()
-        row = {"epoch": self.epoch, "lr": self.schedule.lr(last), "train_loss": mean[-1]}
-        row["val_loss"] = sum(self.loss.weights[name] * result.losses[name] for name in names)
-        row |= {"train_mIoU": self.confusion.miou(), "val_mIoU": counts.miou()}
-        row |= record.percent_columns("train", self.confusion.iou()) | record.percent_columns("val", counts.iou())
-        row |= {"Runtime": round(seconds, 3), "val_ce": result.losses["ce"]}
-        row["val_pixel_accuracy"] = counts.pixel_accuracy()
+        trained = {"train_loss": mean[-1], "train_mIoU": self.confusion.miou()}
+        seen, finals = trained | self.validated(whole.first or whole), trained | self.validated(whole)
+        row = {"epoch": self.epoch, "lr": self.schedule.lr(last)}
+        row |= {name: seen[name] for name in ("train_loss", "val_loss", "train_mIoU", "val_mIoU")}
+        row |= record.percent_columns("train", self.confusion.iou())
+        row |= record.percent_columns("val", counts_of(whole).iou())
+        row |= {"Runtime": round(seconds, 3)} | {name: seen[name] for name in ("val_ce", "val_pixel_accuracy")}
         row |= {f"loss_{name}": value for name, value in zip(names, mean, strict=False)}
         row |= {f"weighted_{name}": value for name, value in zip(names, mean[len(names) :], strict=False)}
         row |= {f"weight_{name}": self.loss.weights[name] for name in names}
         row |= {"power": self.schedule.power(last), "trainable_parameters": count_parameters(self.model)[1]}
         row["images_per_s"] = round(self.steps_per_epoch * self.config.batch_size / self.training_seconds, 3)
-        return row | {"peak_memory_MB": round(devices.peak_memory_mb(self.config.device), 1)}
+        row["peak_memory_MB"] = round(devices.peak_memory_mb(self.config.device), 1)
+        done = self.epoch == self.config.epochs
+        return row | {f"{name}_final": value if done else math.nan for name, value in finals.items()}
+
+    def validated(self, result):
+        """Loss and means of an `Evaluation`."""
+        counts = counts_of(result)
+        loss = sum(self.loss.weights[name] * result.losses[name] for name in self.loss.losses)
+        means = {"val_mIoU": counts.miou(), "val_pixel_accuracy": counts.pixel_accuracy()}
+        return {"val_loss": loss, "val_ce": result.losses["ce"]} | means
 
     # -- state on disk -------------------------------------------------------------------------------------------
 
@@ -497,6 +515,11 @@ def refuse_changes(files, old, new):
             f"{files.path('')} holds a run that differs in {'; '.join(changed)}. "
             f"Give another out_dir, move {files.stem}.* elsewhere, or resume=False, which moves a run's own files aside"
         )
+
+
+def counts_of(result):
+    """The `ConfusionMatrix` of all images of an `Evaluation`."""
+    return ConfusionMatrix(matrix=torch.from_numpy(result.confusion.sum(0)))
 
 
 def with_ce(loss):

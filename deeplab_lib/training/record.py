@@ -30,9 +30,10 @@ def percent_columns(split, classes):
 
 
 def write_csv(path, rows):
-    """Write the rows (dicts of one shape) atomically; numbers to the last digit, NaN as an empty cell."""
+    """Write the rows (dicts) atomically; numbers to the last digit, NaN and what a row lacks as an empty cell."""
     text = io.StringIO()
-    writer = csv.DictWriter(text, fieldnames=list(rows[0]), lineterminator="\n")
+    names = dict.fromkeys(name for row in rows for name in row)  # rows that an earlier version wrote have fewer
+    writer = csv.DictWriter(text, fieldnames=list(names), lineterminator="\n")
     writer.writeheader()
     for row in rows:
         writer.writerow({k: "" if isinstance(v, float) and math.isnan(v) else v for k, v in row.items()})

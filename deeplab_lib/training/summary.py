@@ -100,7 +100,7 @@ def parameters(model):
 
 
 def final(run):
-    """Metrics of the last epoch, at the input size and at the labels' own, from the stored per-image results."""
+    """Metrics of all images after the last epoch, at the input size and at the labels' own."""
     row = run.history[-1]
     with np.load(run.files.path(".npz")) as stored:
         counts = ConfusionMatrix(matrix=torch.from_numpy(stored["confusion"].sum(0)))
@@ -108,7 +108,8 @@ def final(run):
         boundary = float(np.nanmean(stored["boundary_f"]))
     own = counts if native is None else ConfusionMatrix(matrix=torch.from_numpy(native))
     names = ("epoch", "train_mIoU", "val_mIoU", "val_pixel_accuracy", "val_ce", "val_loss")
-    metrics = {name: row[name] for name in names} | {"class_val": counts.iou(), "category_val": counts.category_iou()}
+    metrics = {name: row.get(f"{name}_final", row[name]) for name in names}
+    metrics |= {"class_val": counts.iou(), "category_val": counts.category_iou()}
     size = {"height": run.data.about["label_height"], "width": run.data.about["label_width"]}
     exact = {"mIoU": own.miou(), "class_val": own.iou(), "pixel_accuracy": own.pixel_accuracy()}
     return metrics | {"boundary_f": boundary, "native": size | exact | {"category_val": own.category_iou()}}

@@ -2,6 +2,7 @@
 
 import errno
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +10,7 @@ import pytest
 from helpers.small_city import save_png
 from PIL import Image
 
-from deeplab_lib import toycity
+from deeplab_lib import recipes, toycity
 from deeplab_lib.common.files import read_json
 from deeplab_lib.config import Config
 from deeplab_lib.data.dataset import prepare_data
@@ -88,3 +89,36 @@ def test_a_folder_that_cannot_be_written_is_told_with_its_variable(smoke, tmp_pa
 def test_a_missing_split_is_named(city):
     with pytest.raises(FileNotFoundError, match="looked for leftImg8bit/train_extra"):
         prepare_data(Config(data=str(city), preset="smoke", split="train_extra"), RGB_IMAGENET)
+
+
+class TestFirstScenes:
+    """A run on the built-in toy city uses its first scenes, whatever else has been drawn into the folder."""
+
+    @pytest.fixture
+    def grown(self, monkeypatch, tmp_path):
+        """A smoke-scale `Config` on a city of its own, and that city with more scenes than the preset asks for."""
+        monkeypatch.setenv("DEEPLAB_DATA", str(tmp_path / "data"))
+        config = Config(preset="smoke", out_dir=str(tmp_path / "runs"), device="cpu")
+        toycity.write(config.data, train=23, val=13, size=config.scale.toycity_size)
+        return config
+
+    def test_they_are_the_same_data_as_a_city_that_has_no_more(self, grown, smoke):
+        small, large = (prepare_data(config, RGB_IMAGENET) for config in (smoke(), grown))
+        for split in ("train", "val"):
+            mine, theirs = getattr(small, split), getattr(large, split)
+            assert [pair.name for pair in mine.pairs] == [pair.name for pair in theirs.pairs]
+            assert np.array_equal(mine.images, theirs.images) and np.array_equal(mine.labels, theirs.labels)
+        assert large.about | {"root": small.about["root"]} == small.about
+        assert (len(large.train), len(large.val)) == (20, 8)
+
+    def test_those_of_every_epoch_come_first(self, grown, monkeypatch):
+        monkeypatch.setitem(recipes.PRESETS, "smoke", replace(grown.scale, val_each_epoch=3))
+        data = prepare_data(grown, RGB_IMAGENET)
+        numbers = [int(pair.name.split("_")[1]) for pair in data.val.pairs]
+        assert (data.val_each_epoch, numbers) == (3, [0, 2, 1, 4, 6, 3, 5, 7])  # pappenburg has the even ones
+        assert grown.result_dict()["val_each_epoch"] == 3
+
+    def test_other_data_is_used_whole(self, grown):
+        moved = shutil.copytree(grown.data, Path(grown.data).with_name("elsewhere"))
+        other = prepare_data(replace(grown, data=str(moved)), RGB_IMAGENET)
+        assert (len(other.train), other.val_each_epoch, other.train_each_epoch) == (23, 13, 23)

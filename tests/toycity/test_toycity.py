@@ -190,7 +190,11 @@ def test_writing_again_does_nothing(tmp_path):
 
 @pytest.mark.parametrize(
     ("change", "words"),
-    [({"seed": 1}, "seed 0, not 1"), ({"val": 2}, "val 1, not 2"), ({"size": (32, 64)}, r"size \[64, 128\], not")],
+    [
+        ({"seed": 1}, "seed 0, not 1"),
+        ({"seed": 1, "val": 2}, "seed 0, not 1"),
+        ({"size": (32, 64)}, r"size \[64, 128\], not"),
+    ],
 )
 def test_another_toy_city_in_the_folder_is_refused_in_one_line(tmp_path, change, words):
     root = toycity.write(tmp_path / "city", train=1, val=1, size=SIZE)
@@ -199,6 +203,35 @@ def test_another_toy_city_in_the_folder_is_refused_in_one_line(tmp_path, change,
         toycity.write(root, **{"train": 1, "val": 1, "size": SIZE} | change)
     assert str(root) in str(error.value) and "\n" not in str(error.value)
     assert files_of(root) == before
+
+
+def test_a_city_grows_and_keeps_what_it_has(tmp_path):
+    """Files are neither written again nor moved, and what was drawn in two turns is what one turn draws."""
+    root = toycity.write(tmp_path / "city", train=3, val=2, size=SIZE)
+    before = {path: path.stat().st_mtime_ns for path in root.rglob("*.png")}
+    assert toycity.write(root, train=2, val=5, size=SIZE, workers=2) == root
+    assert {path: path.stat().st_mtime_ns for path in before} == before
+    assert files_of(root) == files_of(toycity.write(tmp_path / "whole", train=3, val=5, size=SIZE))
+    assert leftovers(tmp_path) == ["city", "whole"]
+    toycity.write(root, train=1, val=1, size=SIZE)
+    assert len(list(root.glob("leftImg8bit/val/*/*.png"))) == 5
+
+
+def test_a_city_whose_growing_was_cut_short_grows_on(tmp_path, monkeypatch):
+    root, replace, moved = toycity.write(tmp_path / "city", train=1, val=1, size=SIZE), toycity.os.replace, []
+
+    def stop_at_second(source, target):
+        moved.append(target)
+        if len(moved) == 2:
+            raise KeyboardInterrupt
+        replace(source, target)
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(toycity.os, "replace", stop_at_second)
+        toycity.write(root, train=1, val=3, size=SIZE)
+    assert json.loads((root / "toycity.json").read_text())["val"] == 1 and len(files_of(root)) == 6
+    toycity.write(root, train=1, val=3, size=SIZE)
+    assert files_of(root) == files_of(toycity.write(tmp_path / "whole", train=1, val=3, size=SIZE))
 
 
 def test_other_peoples_files_are_refused_and_kept(tmp_path):

@@ -68,3 +68,15 @@ def test_what_is_believed_is_the_probability_of_the_prediction(smoke, city, tta)
     assert abs(result["calibration_hits"].sum() - (p.argmax(1) == labels)[valid].sum().item()) <= 2
     lost = F.nll_loss(p.log(), labels, ignore_index=255, reduction="none").sum((1, 2)) / valid.sum((1, 2))
     assert result["log_loss"] == pytest.approx(lost.numpy(), rel=1e-4)
+
+
+def test_the_part_of_every_epoch_is_what_an_epoch_evaluates(smoke, city):
+    """Eight images, five of them every epoch, in batches of three: all of them hold the same five, to the bit."""
+    run = made(smoke(loss="0.5*ce + 0.5*dice", data=str(city), batch_size=3))
+    run.data.about["val_each_epoch"] = 5
+    part, whole = evaluate(run), evaluate(run, full=True)
+    assert part.first is None and len(part.confusion) == 5 and len(whole.confusion) == 8
+    assert np.array_equal(part.confusion, whole.confusion[:5]) and np.array_equal(part.confusion, whole.first.confusion)
+    assert part.losses == whole.first.losses
+    assert whole.losses["dice"] != pytest.approx(part.losses["dice"], rel=1e-6)
+    assert len(whole.boundary) == 8 and whole.kept == list(range(8))

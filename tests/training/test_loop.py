@@ -20,7 +20,7 @@ import pytest
 import torch
 from helpers.run_outcome import TIMINGS, assert_same, outcome, same_when_cut_short
 
-from deeplab_lib import toycity
+from deeplab_lib import recipes, toycity
 from deeplab_lib.common import devices, files
 from deeplab_lib.common.errors import RunStopped
 from deeplab_lib.config import Config
@@ -84,6 +84,8 @@ def test_columns_of_the_csv_in_their_order(whole):
         "epoch", "lr", "train_loss", "val_loss", "train_mIoU", "val_mIoU", *classes, "Runtime",
         "val_ce", "val_pixel_accuracy", "loss_ce", "loss_focal", "weighted_ce", "weighted_focal",
         "weight_ce", "weight_focal", "power", "trainable_parameters", "images_per_s", "peak_memory_MB",
+        "train_loss_final", "train_mIoU_final", "val_loss_final", "val_ce_final", "val_mIoU_final",
+        "val_pixel_accuracy_final",
     ]  # fmt: skip
 
 
@@ -103,6 +105,75 @@ def test_numbers_of_the_csv_agree_with_each_other(whole):
     assert table["power"].tolist() == [0.9, 0.9, 1.2, 1.2, 1.0]
     assert table["trainable_parameters"].nunique() == 2  # frozen in the last epoch
     assert table["train_loss"].iloc[-1] < table["train_loss"].iloc[0]
+
+
+def test_the_last_row_alone_has_final_values(whole):
+    """For whoever reads the CSV with pandas: as many rows as epochs, and the headline in the last."""
+    table = table_of(whole)
+    assert table["epoch"].max() == len(table)
+    finals = table.filter(regex="_final$")
+    assert finals.iloc[:-1].isna().all(axis=None) and len(finals.columns) == 6
+    for name, value in finals.iloc[-1].items():  # all images are evaluated after every epoch here
+        assert value == table[name.removesuffix("_final")].iloc[-1]
+
+
+def test_after_the_last_epoch_all_images_are_evaluated(smoke, monkeypatch):
+    """A pass over the training images is two epochs; of eight validation images the first three make the curves."""
+    scale = replace(recipes.PRESETS["smoke"], epochs_per_pass=2, val_each_epoch=3)
+    monkeypatch.setitem(recipes.PRESETS, "smoke", scale)
+    config = smoke(epochs=4)
+    seen, passes = [], []
+
+    def watch(event, run):
+        if event == "step":
+            seen.append(run.step)
+        if event == "epoch":
+            passes.append(run.evaluation)
+
+    fit(config, watch)
+    assert len(seen) == 4 * 5  # 20 images, 10 an epoch, in batches of 2
+    table, record = table_of(config), record_of(config)
+    assert [len(result.confusion) for result in passes] == [3, 3, 3, 8]
+    with np.load(files_of(config).path(".npz")) as arrays:
+        counts = arrays["confusion"]
+    assert len(counts) == 8
+    part, whole = (ConfusionMatrix(matrix=torch.from_numpy(some.sum(0))) for some in (counts[:3], counts))
+    last = table.iloc[-1]
+    assert (last["val_mIoU"], last["val_mIoU_final"]) == pytest.approx((part.miou(), whole.miou()))
+    assert last[[f"class_{c}_val" for c in range(NUM_CLASSES)]].mean() == pytest.approx(last["val_mIoU_final"])
+    assert record["final"]["val_mIoU"] == pytest.approx(last["val_mIoU_final"]) != pytest.approx(last["val_mIoU"])
+    assert record["final"]["val_loss"] == last["val_loss_final"]
+    assert record["best"]["val_mIoU"] == pytest.approx(table["val_mIoU"].max())
+    told = {name: record["dataset"][name] for name in ("train", "train_each_epoch", "val", "val_each_epoch")}
+    assert told == {"train": 20, "train_each_epoch": 10, "val": 8, "val_each_epoch": 3}
+
+
+def test_the_epochs_of_a_pass_share_out_its_images(smoke, monkeypatch):
+    monkeypatch.setitem(recipes.PRESETS, "smoke", replace(recipes.PRESETS["smoke"], epochs_per_pass=2))
+    order, config = {}, smoke(epochs=4)
+
+    def watch(event, run):
+        if event == "step":
+            order[run.epoch] = np.ravel(run.training_batches()).tolist()
+
+    fit(config, watch)
+    first, second = order[1] + order[2], order[3] + order[4]
+    assert sorted(first) == sorted(second) == list(range(20)) and first != second
+
+
+def test_a_run_of_an_earlier_version_gains_the_columns_it_lacks(smoke, monkeypatch):
+    config = smoke(epochs=2)
+    row = loop.Run.row
+
+    def as_before(run):
+        return {name: value for name, value in row(run).items() if not name.endswith("_final")}
+
+    with monkeypatch.context() as patch:
+        patch.setattr(loop.Run, "row", as_before)
+        interrupted(config, STEPS + 3)
+    fit(config)
+    finals = table_of(config)["val_mIoU_final"]
+    assert np.isnan(finals[0]) and finals[1] == table_of(config)["val_mIoU"][1]
 
 
 def test_summary_agrees_with_csv_and_arrays(whole):
