@@ -1,16 +1,19 @@
 """Pretrained weights, and the preprocessing and stride layout that belong to them."""
 
+import hashlib
+import io
 import os
 import re
 import socket
 from dataclasses import asdict, dataclass, replace
 from fnmatch import fnmatch
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
 import torch
 
-from deeplab_lib.common.files import file_sha256, in_project, project_root
+from deeplab_lib.common.files import in_project, project_root
 from deeplab_lib.data.normalization import BGR_CAFFE, NORMALIZATIONS, RGB_IMAGENET, Normalization
 from deeplab_lib.models import timm_backbones
 from deeplab_lib.models.deeplabv2 import Bottleneck
@@ -128,7 +131,7 @@ def load_pretrained(model, path, minimum=0.99):
     set_stride_in(model, kind.stride_in)
     matched = len(backbone) - len(missing)
     return WeightsReport(
-        str(path), file_sha256(path), kind.name, matched, len(backbone), missing, unexpected, head,
+        str(path), sha256(path), kind.name, matched, len(backbone), missing, unexpected, head,
         kind.normalization, kind.stride_in,
     )  # fmt: skip
 
@@ -230,33 +233,53 @@ def _known():
     return ", ".join(kind.name for kind in FORMATS)
 
 
+def sha256(path: str | Path) -> str:
+    """SHA-256 of a weights file, in hex."""
+    path = Path(path)
+    return _read(path, _stamp(path))[1]
+
+
 def _load(path):
-    """Whatever `torch.save` put into the file, tensors left on disk where possible; ValueError in one line."""
+    """Whatever `torch.save` put into the file; FileNotFoundError or ValueError in one line."""
     if not path.is_file():
         raise FileNotFoundError(f"no weights file at {path}")
-    with open(path, "rb") as file:
-        start = file.read(512).lstrip().lower()
-    if start.startswith((b"<!doctype", b"<html", b"<head", b"<?xml")):
+    return _read(path, _stamp(path))[0]
+
+
+def _stamp(path):
+    """What changes when a file does."""
+    about = path.stat()
+    return about.st_size, about.st_mtime_ns, about.st_ino
+
+
+@lru_cache(maxsize=1)
+def _read(path, stamp):
+    """`(content, SHA-256)` of a file, which a run asks for several times and which takes long: read once."""
+    data = path.read_bytes()
+    return _parse(path, data), hashlib.sha256(data).hexdigest()
+
+
+def _parse(path, data):
+    if data[:512].lstrip().lower().startswith((b"<!doctype", b"<html", b"<head", b"<?xml")):
         raise ValueError(f"{path} is a web page, not weights: log in with a browser and download the file itself")
     if path.suffix == ".safetensors":
-        return _load_safetensors(path)
+        return _parse_safetensors(path, data)
     try:
-        return torch.load(path, map_location="cpu", weights_only=True, mmap=start.startswith(b"pk") or None)
+        return torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
     except Exception as error:
         # The reader's errors have no common type; only one of them is not damage but a wish to run code.
         if "GLOBAL" in str(error) or "global" in str(error).partition("\n")[0]:
             raise ValueError(f"{path} wants to run code when opened, not only to hold tensors: not loaded") from None
-        size = path.stat().st_size
-        raise ValueError(f"{path} ({size:,} bytes) is cut short or no PyTorch file; download it again") from None
+        raise ValueError(f"{path} ({len(data):,} bytes) is cut short or no PyTorch file; download it again") from None
 
 
-def _load_safetensors(path):
+def _parse_safetensors(path, data):
     try:
-        from safetensors.torch import load_file  # comes with timm
+        from safetensors.torch import load  # comes with timm
     except ImportError:
         raise ValueError(f"{path} needs safetensors to be read: pip install safetensors") from None
     try:
-        return load_file(path)
+        return load(data)
     except Exception as error:  # the reader's errors have no common type
         raise ValueError(f"{path} is cut short or no safetensors file ({error}); download it again") from None
 
