@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from deeplab_lib.common.devices import check_device
-from deeplab_lib.common.parameters import check_names
-from deeplab_lib.config import PARAMETERS, Config, coerce, from_notebook
+from deeplab_lib.common.parameters import check_names, coerce
+from deeplab_lib.config import PARAMETERS, Config, from_notebook
 from deeplab_lib.losses import canonical, make_loss
 from deeplab_lib.recipes import PRESETS, RECIPES
 

@@ -29,6 +29,7 @@ from deeplab_lib.labels import NUM_CLASSES
 from deeplab_lib.metrics import ConfusionMatrix
 from deeplab_lib.models.registry import make_model
 from deeplab_lib.training import checkpoint, loop, trainer
+from deeplab_lib.training.finite import LossTerms
 from deeplab_lib.training.lock import run_lock
 from deeplab_lib.training.loop import fit
 from deeplab_lib.training.run_folder import RunFolder
@@ -240,8 +241,8 @@ def test_a_loss_by_class_frequency_validates_with_the_weights_it_trains_with(smo
 def test_a_step_that_is_still_to_be_looked_at_is_so_before_anything_is_saved(smoke):
     def save_too_early(event, run):
         if (event, run.state.step) == ("step", 3):
-            run.pending_check = devices.Copy(torch.tensor([float("nan")])), [0, 1], 3
-            run.save()
+            run.finite.pending.append(LossTerms(devices.Copy(torch.tensor([float("nan")])), 1, 3, [0, 1]))
+            loop.save(run)
 
     config = smoke(epochs=1)
     with pytest.raises(RunStopped, match="not finite at epoch 1, step 3: ce = nan"):
@@ -269,7 +270,10 @@ def test_frozen_weights_stay_and_rates_are_those_of_the_plan(focal):
 def test_every_epoch_sees_every_image_once_in_another_order(focal):
     orders = []
     fit(
-        focal, callback=lambda event, run: orders.append(np.ravel(run.training_batches())) if event == "epoch" else None
+        focal,
+        callback=lambda event, run: (
+            orders.append(np.ravel(run.numbers_of(run.state.epoch))) if event == "epoch" else None
+        ),
     )
     assert all(sorted(order) == list(range(20)) for order in orders)
     assert len({tuple(order) for order in orders}) == len(orders)
@@ -595,7 +599,7 @@ def test_a_loss_that_is_not_finite_stops_at_that_step_and_names_term_step_and_im
             run.model.aspp.branches[2].bias[4] = float("nan")
 
     batches = []
-    callback = lambda event, run: (batches.append(run.training_batches()), at(12, poison)(event, run))  # noqa: E731
+    callback = lambda event, run: (batches.append(run.numbers_of(run.state.epoch)), at(12, poison)(event, run))  # noqa: E731
     with pytest.raises(RunStopped) as raised:
         fit(focal, callback=callback)
     message = str(raised.value)
