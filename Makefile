@@ -3,13 +3,20 @@ PYTHON ?= python3
 BIN := .venv/bin
 SNAKEMAKE := $(BIN)/snakemake --snakefile workflow/Snakefile
 
-.PHONY: report draft setup test torture lab status bench lessons clean
+.PHONY: report draft published setup test torture lab status bench lessons clean
 
 report: .venv/ready  ## eight runs, the analysis, report/report.html and report/report.pdf
 	@$(SNAKEMAKE)
 
 draft: .venv/ready  ## a report of what is there now, unfinished runs named: report/draft/
 	@$(SNAKEMAKE) draft
+
+published: PARAMETERS = {"runs": "$(abspath $(LOGS))", "audit_logs": "$(abspath $(LOGS))", "dataset": "Cityscapes", \
+  "report_dir": "$(CURDIR)/report/published", "title": "One network, eight losses: the study from its own logs"}
+published: .venv/ready  ## a report of the study's own logs: make published LOGS=folder
+	@test -d "$(LOGS)" || { echo "name the folder of the logs (CSV files): make published LOGS=folder"; exit 1; }
+	@$(BIN)/python workflow/execute.py published notebooks/analysis.ipynb report/published/analysis.ipynb \
+	  '$(PARAMETERS)' --report report/published
 
 setup: .venv/ready  ## only install
 
@@ -21,7 +28,9 @@ setup: .venv/ready  ## only install
 	@touch $@
 
 test: .venv/ready  ## what proves the kit, but for `make torture`
-	@$(BIN)/ruff check . && $(BIN)/ruff format --check .
+	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/codespell
+	@$(BIN)/lint-imports --no-logo
+	@$(BIN)/mypy
 	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2
 
 torture: .venv/ready  ## the long fault run: fifty kills
@@ -44,5 +53,5 @@ lessons:  ## build/lessons.zip: the kit to hand out, without the solutions' note
 	@echo build/lessons.zip
 
 clean:  ## generated files, but not runs/, report/ and data/
-	@rm -rf .snakemake .pytest_cache .ruff_cache build *.egg-info
+	@rm -rf .snakemake .pytest_cache .ruff_cache .mypy_cache .import_linter_cache build *.egg-info
 	@find . -name __pycache__ -not -path "./.venv/*" -prune -exec rm -rf {} +

@@ -1,1 +1,101 @@
-"""DeepLabV2 on Cityscapes under eight loss configurations."""
+"""DeepLabV2 on Cityscapes under eight loss configurations.
+
+The names that a notebook of your own needs stand here. Each is loaded when it is first asked for: `import deeplab_lib`
+alone loads neither PyTorch nor anything else.
+
+    from deeplab_lib import Config, fit, load_runs
+
+    run = fit(Config(loss="ce_focal", preset="smoke"))
+    load_runs("runs/toycity").groupby("run")["val_mIoU"].last()
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:  # the same names as in `_MODULES`, for completion and the type checker
+    from deeplab_lib.config import Config, from_notebook
+    from deeplab_lib.data.cityscapes import Cityscapes
+    from deeplab_lib.data.dataset import prepare_data
+    from deeplab_lib.labels import CATEGORIES, CLASS_NAMES, IGNORE_INDEX, NUM_CLASSES, colorize
+    from deeplab_lib.losses.expression import make_loss
+    from deeplab_lib.losses.standard import CrossEntropyLoss, DiceLoss, FocalLoss, LovaszLoss, TverskyLoss
+    from deeplab_lib.metrics import ConfusionMatrix
+    from deeplab_lib.models.deeplabv2 import DeepLabV2, count_parameters
+    from deeplab_lib.models.efficiency import count_macs
+    from deeplab_lib.models.registry import make_model
+    from deeplab_lib.models.weights import load_pretrained
+    from deeplab_lib.plotting.live import Live
+    from deeplab_lib.predict import load_run
+    from deeplab_lib.recipes import PRESETS, RECIPES
+    from deeplab_lib.study.results import load_runs, read_runs, studies
+    from deeplab_lib.training.loop import fit
+    from deeplab_lib.training.schedule import PolyLR
+
+__version__ = "0.2.0"
+
+_MODULES = {
+    "config": ("Config", "from_notebook"),
+    "data.cityscapes": ("Cityscapes",),
+    "data.dataset": ("prepare_data",),
+    "labels": ("CATEGORIES", "CLASS_NAMES", "IGNORE_INDEX", "NUM_CLASSES", "colorize"),
+    "losses.expression": ("make_loss",),
+    "losses.standard": ("CrossEntropyLoss", "DiceLoss", "FocalLoss", "LovaszLoss", "TverskyLoss"),
+    "metrics": ("ConfusionMatrix",),
+    "models.deeplabv2": ("DeepLabV2", "count_parameters"),
+    "models.efficiency": ("count_macs",),
+    "models.registry": ("make_model",),
+    "models.weights": ("load_pretrained",),
+    "plotting.live": ("Live",),
+    "predict": ("load_run",),
+    "recipes": ("PRESETS", "RECIPES"),
+    "study.results": ("load_runs", "read_runs", "studies"),
+    "training.loop": ("fit",),
+    "training.schedule": ("PolyLR",),
+}
+_MODULE_OF = {name: module for module, names in _MODULES.items() for name in names}
+
+__all__ = [
+    "CATEGORIES",
+    "CLASS_NAMES",
+    "IGNORE_INDEX",
+    "NUM_CLASSES",
+    "PRESETS",
+    "RECIPES",
+    "Cityscapes",
+    "Config",
+    "ConfusionMatrix",
+    "CrossEntropyLoss",
+    "DeepLabV2",
+    "DiceLoss",
+    "FocalLoss",
+    "Live",
+    "LovaszLoss",
+    "PolyLR",
+    "TverskyLoss",
+    "colorize",
+    "count_macs",
+    "count_parameters",
+    "fit",
+    "from_notebook",
+    "load_pretrained",
+    "load_run",
+    "load_runs",
+    "make_loss",
+    "make_model",
+    "prepare_data",
+    "read_runs",
+    "studies",
+]
+
+
+def __getattr__(name: str) -> Any:
+    """A public name, loaded with its module."""
+    if name not in _MODULE_OF:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(import_module(f"{__name__}.{_MODULE_OF[name]}"), name)
+    globals()[name] = value  # found without a call from now on
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -1,9 +1,12 @@
 """A trained run at work: predictions for the test server, and photographs of one's own."""
 
 import io
+import math
 import os
 import shlex
 import shutil
+import sys
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,7 +17,15 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 from deeplab_lib.common.devices import autocast, best_amp, check_device, fast_paths
 from deeplab_lib.common.errors import short_traceback
-from deeplab_lib.common.files import absolute, for_project, in_project, project_root, write_atomic, write_text
+from deeplab_lib.common.files import (
+    absolute,
+    for_project,
+    in_project,
+    project_root,
+    read_json,
+    write_atomic,
+    write_text,
+)
 from deeplab_lib.common.parameters import check_parameters
 from deeplab_lib.common.progress import Progress
 from deeplab_lib.data.cityscapes import as_rgb, read_image, read_labels, read_png, resize_image, scan
@@ -36,6 +47,7 @@ ENDING = ".best.pt"
 OVERLAY = "_overlay.jpg"
 HIGHEST = 8  # inches of a figure: a tall, narrow picture would need memory without end
 EXPORTED = "_pred_labelIds.png"  # the official scripts look for `<city>_<sequence>_<frame>*.png`
+OFFICIAL = "cityscapesscripts.evaluation.evalPixelLevelSemanticLabeling"
 PARAMETERS = ("run", "photographs", "shown", "out_dir", "data", "split", "device")
 
 
@@ -93,16 +105,62 @@ def results_folder(out_dir, run):
     return out
 
 
-def find_runs(folder=None):
+def find_runs(folder: str | Path | None = None) -> list[Path]:
     """The `.best.pt` files below `folder` (None: the project's `runs/`), the latest first."""
     folder = Path(folder) if folder else project_root() / "runs"
     return sorted(folder.rglob(f"*{ENDING}"), key=lambda path: path.stat().st_mtime, reverse=True)
 
 
-def weights_file(path=None):
-    """The `.best.pt` of a run's stem with folder, of any of its files, or of a folder's latest run; None: in `runs/`.
+def best_run(found: Sequence[Path]) -> tuple[Path, str]:
+    """The `.best.pt` to predict with of those `found`, the latest first, and in words why it is this one.
 
-    Paths start here or in the project. Raises FileNotFoundError when there is none.
+    It is that of the highest validation mIoU in the last epoch among the finished runs on the latest run's data set and
+    preset; the latest where none of them is finished.
+    """
+    latest, *_ = found
+    kind = _kind(_record(latest) or checkpoint.load(latest))
+    scores = {}
+    for path in found:
+        record = _record(path)
+        if record and record.get("finished") is True and _kind(record) == kind and _final_miou(record) is not None:
+            scores[path] = _final_miou(record)
+    name, preset = kind
+    data = f"the data set {name}" + (f", preset {preset}" if preset else "")
+    if not scores:
+        return latest, f"the latest run; none on {data} is finished"
+    best = max(scores, key=lambda path: scores[path])
+    if len(scores) == 1:
+        return best, f"the only finished run on {data}"
+    return best, f"at {scores[best]:.2f} % validation mIoU the best of {len(scores)} finished runs on {data}"
+
+
+def _record(path):
+    """The JSON of the run whose `.best.pt` is `path`; None where there is none that can be read."""
+    try:
+        return read_json(path.with_name(f"{path.name.removesuffix(ENDING)}.json"))
+    except (OSError, ValueError):
+        return None
+
+
+def _kind(state):
+    """Name of the data set and preset that a record or checkpoint says it was made with."""
+    config = state.get("config")
+    config = config if isinstance(config, dict) else {}
+    return Path(str(config.get("data") or "")).name.lower(), str(config.get("preset") or "")
+
+
+def _final_miou(record):
+    """Validation mIoU of the last epoch in percent; None where the record holds no number."""
+    final = record.get("final")
+    value = final.get("val_mIoU") if isinstance(final, dict) else None
+    return value if isinstance(value, int | float) and math.isfinite(value) else None
+
+
+def weights_file(path: str | Path | None = None, say: Callable[[str], None] = print) -> Path:
+    """The `.best.pt` of a run's stem with folder, of any of its files, or of the best run in a folder; None: `runs/`.
+
+    Paths start here or in the project; `say` is told which run of a folder is taken and why. Raises FileNotFoundError
+    when there is none.
     """
     roots = [project_root()] if path is None else [Path(), project_root()]
     path = Path(path or "runs").expanduser()
@@ -111,8 +169,10 @@ def weights_file(path=None):
     for root in roots:
         if (root / file).is_file():
             return root / file
-        if latest := next(iter(find_runs(root / path)), None):
-            return latest
+        if found := find_runs(root / path):
+            chosen, reason = best_run(found)
+            say(f"{chosen.name.removesuffix(ENDING)} in {chosen.parent.name}/: {reason}")
+            return chosen
     folder = next((root / path for root in roots if (root / path).is_dir()), roots[0] / path)
     if len(roots) == 1 or folder.is_dir():
         raise FileNotFoundError(f"no trained run in {folder}: train one by notebooks/train.ipynb")
@@ -124,12 +184,12 @@ def weights_file(path=None):
 
 
 @short_traceback
-def load_run(path=None, device="auto"):
-    """`TrainedRun` of what `weights_file` finds at `path`.
+def load_run(path: str | Path | None = None, device: str = "auto", say: Callable[[str], None] = print) -> TrainedRun:
+    """`TrainedRun` of what `weights_file` finds at `path`; `say` is told which run of a folder that is.
 
     Raises FileNotFoundError when there is none, ValueError when the file is damaged or holds no run.
     """
-    path = weights_file(path)
+    path = weights_file(path, say)
     device = check_device(device)
     state = checkpoint.load(path)
     try:
@@ -215,12 +275,17 @@ def score_export(out, root, split="val"):
 def official_command(out, root):
     """The shell command by which cityscapesScripts scores an export of val in `out`, of the data set in `root`.
 
-    None where the data set has not all the files that it reads: beside the label ids, the instance ids.
+    None where the data set has not all the files that it reads: beside the label ids, the instance ids. Its release
+    2.3.0 calls `numpy.in1d`, which NumPy 2.4 has no more: there the command gives it the same function's new name.
     """
     if not any(Path(root).glob("gtFine/val/*/*_gtFine_instanceIds.png")):
         return None
     data, results = (shlex.quote(str(absolute(path))) for path in (root, out))
-    return f"CITYSCAPES_DATASET={data} CITYSCAPES_RESULTS={results} csEvalPixelLevelSemanticLabeling"
+    script = "csEvalPixelLevelSemanticLabeling"
+    if not hasattr(np, "in1d"):
+        program = f"import numpy; numpy.in1d = numpy.isin; from {OFFICIAL} import main; main()"
+        script = shlex.join([sys.executable, "-c", program])
+    return f"CITYSCAPES_DATASET={data} CITYSCAPES_RESULTS={results} {script}"
 
 
 # -- photographs ---------------------------------------------------------------------------------------------------

@@ -8,7 +8,7 @@ and `PRESETS` follow the logs, which record what was done; `recipe_for` and `pre
 """
 
 from dataclasses import dataclass, field, replace
-from typing import Literal
+from typing import Any, Literal
 
 PLAN_EPOCHS = 50
 ALL_STAGES = ("layer1", "layer2", "layer3", "layer4", "bn1")  # frozen by the study's text
@@ -139,7 +139,7 @@ RECIPES = {
 }
 
 # What the study's text says where its logs say otherwise.
-TEXT = {
+TEXT: dict[str, dict[str, Any]] = {
     **{key: {"lr": 0.001} for key in ("ce", "ce_tversky", "ce_lovasz", "ce_dice")},
     "ce_lovasz_warmup": {
         "changes": (

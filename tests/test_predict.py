@@ -6,6 +6,8 @@ import itertools
 import json
 import os
 import shlex
+import subprocess
+import sys
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -84,6 +86,19 @@ def assert_same_scores(confusion, result):
     assert categories == pytest.approx(theirs, abs=1e-9, nan_ok=True)
 
 
+def write_instances(root):
+    """Instance ids beside every label file of val: cars are the first of their kind, the rest has its label id."""
+    for path in root.glob("gtFine/val/*/*_gtFine_labelIds.png"):
+        ids = np.asarray(Image.open(path)).astype(np.int32)
+        file = path.with_name(path.name.replace("labelIds", "instanceIds"))
+        Image.fromarray(np.where(ids == 26, 26_001, ids).astype(np.uint16)).save(file)
+
+
+def own_environment():
+    """Like a shell in which this Python is the first that is found."""
+    return os.environ | {"PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
+
+
 class TestOfficialScores:
     def test_a_network_on_a_toy_city(self, run, city, tmp_path):
         out = export(run, city, "val", tmp_path / "out", say=print)
@@ -92,13 +107,19 @@ class TestOfficialScores:
     def test_the_official_command_is_told_where_its_files_are(self, tmp_path):
         root = write_city(tmp_path / "my city", {"val": 1}, size=(8, 8))
         assert predict.official_command(tmp_path / "out", root) is None
-        save_png(root / "gtFine/val/ulm/ulm_000000_000000_gtFine_instanceIds.png", np.zeros((8, 8), np.uint8))
-        command = predict.official_command(tmp_path / "out", root)
-        assert shlex.split(command) == [
-            f"CITYSCAPES_DATASET={root}",
-            f"CITYSCAPES_RESULTS={tmp_path / 'out'}",
-            "csEvalPixelLevelSemanticLabeling",
-        ]
+        write_instances(root)
+        words = shlex.split(predict.official_command(tmp_path / "out", root))
+        assert words[:2] == [f"CITYSCAPES_DATASET={root}", f"CITYSCAPES_RESULTS={tmp_path / 'out'}"]
+
+    def test_the_official_command_runs_as_it_is_printed(self, run, tmp_path):
+        """In a shell, with the packages that are installed, instance scores included, which are its default."""
+        root = toycity.write(tmp_path / "my city", train=1, val=2, size=(64, 128))
+        write_instances(root)
+        out = export(run, root, "val", tmp_path / "out", say=print)
+        subprocess.run(predict.official_command(out, root), shell=True, check=True, env=own_environment())
+        result = json.loads((root / "evaluationResults" / "resultPixelLevelSemanticLabeling.json").read_text())
+        assert_same_scores(score_export(out, root), result)
+        assert np.isfinite(result["classInstScores"]["car"])
 
     @pytest.mark.parametrize("tta", ["none", "flip", "multiscale"])
     def test_what_is_exported_is_what_the_run_has_measured(self, smoke, tmp_path, tta):
@@ -251,7 +272,39 @@ class TestLoadRun:
             assert (run.stem, run.size, run.normalization) == (stem.name, (40, 72), BGR_CAFFE)
             assert not run.model.training
 
-    def test_the_latest_run_is_the_default(self, tmp_path, monkeypatch):
+    def test_the_best_finished_run_on_the_latest_data_is_the_default(self, tmp_path, monkeypatch):
+        """Not the latest of the runs, which may be its worst; not a better one on other data or at another scale."""
+        monkeypatch.setattr(predict, "project_root", lambda: tmp_path)
+        runs = [  # in the order in which they were made
+            ("elsewhere", "cityscapes", "demo", 80.0, True),
+            ("large", "toycity", "paper", 70.0, True),
+            ("good", "toycity", "demo", 45.678, True),
+            ("stopped", "toycity", "demo", 60.0, False),
+            ("lost", "toycity", "demo", None, True),
+            ("worst", "toycity", "demo", 31.0, True),
+        ]
+        for time, (stem, data, preset, miou, finished) in enumerate(runs):
+            path = saved_run(tmp_path / "runs" / data, data=f"/data/{data}", stem=stem)
+            record = {"finished": finished, "config": {"data": f"/data/{data}", "preset": preset}}
+            path.with_name(f"{stem}.json").write_text(json.dumps(record | {"final": {"val_mIoU": miou}}))
+            os.utime(path, (time, time))
+        said = []
+        assert load_run(say=said.append).stem == "good"
+        assert said == ["good in toycity/: at 45.68 % validation mIoU the best of 2 finished runs on the data set "
+                        "toycity, preset demo"]  # fmt: skip
+        assert load_run("runs/cityscapes", say=said.append).stem == "elsewhere"
+        assert said[1] == "elsewhere in cityscapes/: the only finished run on the data set cityscapes, preset demo"
+        assert load_run("runs/toycity/worst.json", say=said.append).stem == "worst" and len(said) == 2
+
+    @pytest.mark.parametrize("record", ["{", "[]", "{}", '{"finished": "yes", "config": 3, "final": 1}'])
+    def test_a_record_that_says_nothing_is_no_finished_run(self, tmp_path, record):
+        path = saved_run(tmp_path, data="/data/toycity")
+        path.with_name("DeepLabV2_ce.json").write_text(record)
+        said = []
+        assert load_run(tmp_path, say=said.append).stem == "DeepLabV2_ce"
+        assert "the latest run; none on the data set" in said[0]
+
+    def test_the_latest_run_is_the_default_where_none_is_finished(self, tmp_path, monkeypatch):
         monkeypatch.setattr(predict, "project_root", lambda: tmp_path)
         with pytest.raises(FileNotFoundError, match=r"no trained run in .*train one") as error:
             load_run()

@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 
 from deeplab_lib.analysis.statistics import MEASURES, MIOU, RESAMPLES, Bootstrap, difference, ratios_of
+from deeplab_lib.analysis.verdicts import CONTRADICTED, MARGIN, SUPPORTED, VERDICTS, decide
 from deeplab_lib.config import Config
 from deeplab_lib.losses import parse_expression
 from deeplab_lib.models.views import VIEWS
@@ -26,27 +27,30 @@ def goes_beyond(run):
     return parameters or bool(terms - STUDIED_TERMS) or run.config["loss"].startswith("ours_")
 
 
-def ablation(runs, resamples=RESAMPLES):
+def ablation(runs, resamples=RESAMPLES, margin=MARGIN):
     """Every change against the study's CE run on the same images, best first; None when there is nothing beyond it.
 
     Runs need not share the number of epochs, for changes are best compared at equal time, but data, preset and image
     size. Index: method. Columns: change (from CE, in words), seeds, epochs, mIoU; its difference from CE in points with
-    bounds that hold for all rows at once and adjusted p (difference, low, high, p); seconds (of training and validation
-    a run) and tested_GMACs (an image, all its views). CE is the row whose difference is NaN; of several, the one
-    trained about as long as the others. `attrs["scope"]` says in words what the rows share.
+    bounds that hold for all rows at once and adjusted p (difference, low, high, p) and the verdict on "it lies above
+    CE", with differences up to `margin` points that do not matter; seconds (of training and validation a run) and
+    tested_GMACs (an image, all its views). CE is the row whose difference is NaN; of several, the one trained about as
+    long as the others. `attrs["scope"]` says in words what the rows share.
     """
     groups = {}
     for run in runs:
         if run.finished and run.record and run.arrays:
             groups.setdefault(replace(Scope.of(run), epochs=None), []).append(run)
-    tables = {scope: compare(group, resamples) for scope, group in groups.items() if any(map(goes_beyond, group))}
+    tables = {
+        scope: compare(group, resamples, margin) for scope, group in groups.items() if any(map(goes_beyond, group))
+    }
     for scope, table in tables.items():
         if table is not None:
             table.attrs["scope"] = str(scope)
     return max((table for table in tables.values() if table is not None), key=len, default=None)
 
 
-def compare(runs, resamples):
+def compare(runs, resamples, margin=MARGIN):
     """The table of `ablation` for runs of one setting; None without a CE run. The control is part of the study."""
     unchanged = [run for run in runs if run.recipe and LENGTH_ONLY.fullmatch(run.variant)]
     control = [run for run in runs if run.recipe and run.variant.startswith("schedule_") and not goes_beyond(run)]
@@ -63,7 +67,8 @@ def compare(runs, resamples):
     levels, first = bootstrap.levels(), plain[base][0]
     table = pd.DataFrame({name: row(members, first, levels[name]) for name, members in chosen.items()}).T
     intervals = gains.rename(columns={"estimate": "difference"})[["difference", "low", "high", "p"]]
-    table = table.join(intervals).infer_objects()
+    intervals["verdict"] = [decide(row.low, row.high, margin) for row in intervals.itertuples()]
+    table = table.join(intervals).infer_objects().fillna({"verdict": "–"})
     order = ["change", "seeds", "epochs", "mIoU", *intervals.columns, "seconds", "tested_GMACs"]
     return table[order].sort_values("mIoU", ascending=False)
 
@@ -100,10 +105,9 @@ def seconds(members):
 def introduction(table):
     """The section's heading and how to read its table, from the table itself."""
     changed = table[table.difference.notna()]
-    above, below = (", ".join(changed.change[mask]) for mask in (changed.low > 0, changed.high < 0))
-    verdicts = [f"above CE beyond the noise of the images: {above}"] if above else []
-    verdicts += [f"below {'it' if above else 'CE'}: {below}"] if below else []
-    reading = "; ".join(verdicts) or "none can be distinguished from CE"
+    words = {SUPPORTED: "significantly above CE", CONTRADICTED: "significantly below CE"}
+    found = {verdict: ", ".join(changed.change[changed.verdict == verdict]) for verdict in VERDICTS}
+    reading = "; ".join(f"{words.get(verdict, verdict)}: {names}" for verdict, names in found.items() if names)
     return (
         "# Beyond the study {#sec-beyond}\n\nSome runs use what the study did not: augmentation, averaged weights, "
         "other losses or ways of testing. @tbl-beyond holds each against the study's cross-entropy run on the same "

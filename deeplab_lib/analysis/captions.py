@@ -10,12 +10,12 @@ from typing import NamedTuple
 from deeplab_lib.common.text import signed
 from deeplab_lib.labels import CLASS_NAMES
 
-INTERVALS = {True: "with simultaneous 95 % intervals", False: "without intervals, for want of per-image results"}
+INTERVALS = "with simultaneous 95 % intervals"
 
 FIGURES = {
     "lr": "Base learning rate over the training. Equal schedules lie on each other, thinner on top; diamonds mark "
-    "recorded changes.",
-    "loss-grid": "Training and validation loss of each run, each on its own scale. Dotted lines mark recorded "
+    "changes.",
+    "loss-grid": "Training and validation loss of each run, each on its own scale. Dotted lines mark "
     "changes during training, which are listed above the panel.",
     "train-loss": "Training loss of all runs. The losses are different functions: compare shapes, not heights.",
     "val-loss": "Validation loss of all runs, each of the loss that it was trained with.",
@@ -28,12 +28,17 @@ FIGURES = {
     "span the runs, whose marks keep one order in all of them.",
     "ranking": "The runs by final validation mIoU, {intervals}. Runs joined by a bar on the right, thick beside each, "
     "are tied: the images do not tell them apart.",
-    "differences": "Difference in final validation mIoU from the CE run, {intervals}. Hollow: not significant.",
+    "differences": "Difference in final validation mIoU from the CE run, {intervals}{hollow}.",
     "boundary": "Boundary F-score, mean over the validation images{against_ce}.",
+    "reliability": "Reliability of the probabilities{seeds}: of the pixels in each of 15 bins of confidence, how many "
+    "are right. Points below the diagonal are believed too much; their area is the share of the pixels.",
+    "differing": "Where {run} and CE differ most: the image that speaks most for {run}, and the one for CE. Blue: only "
+    "{run} is right there; red: only CE.",
     "confusion": "Confusion matrix of {run}{best}, on the validation images{seeds}. Rows sum to 100 %; void is left "
     "out.",
     "scene": "The {role} image, {name}: image over ground truth, share of the runs that are wrong, and each run's "
     "prediction, with its mean IoU over the classes labelled in the image, over its errors (red; void black).",
+    "rate": "Final validation mIoU against the initial learning rate. Grey: none of the study's eight.",
     "durations": "Time of all epochs together, and mean time of an epoch with its standard deviation.",
     "time": "Validation mIoU against the time spent on training and validation.",
     "cost": "Validation mIoU against cost at the image size of the runs. Dotted: measured, not trained.",
@@ -75,6 +80,11 @@ class Table(NamedTuple):
 
 _CLASSES = {"train_mIoU": ("train mIoU", ".1f"), "val_mIoU": ("val mIoU", ".1f")}
 _CLASSES |= {name: (name, ".1f") for name in CLASS_NAMES}
+_DIFFERENCE: dict[str, tuple] = {"estimate": ("difference", signed), "low": ("from", signed), "high": ("to", signed)}
+_DIFFERENCE |= {"verdict": ("verdict", ""), "speaks_of": ("speaks of", "")}
+_VERDICTS = (
+    "Supported: the interval lies above zero; contradicted: below; no difference that matters: within the margin."
+)
 _INTERVAL = {"low": ("from", ".2f"), "high": ("to", ".2f")}
 
 TABLES = {
@@ -109,6 +119,17 @@ TABLES = {
         ours=False,
     ),
     "classes": Table("Final training and validation mIoU and validation IoU of every class, in percent", _CLASSES),
+    "late": Table(
+        "Validation mIoU (%) of the runs on one schedule over their last ten epochs",
+        {
+            "last": ("last epoch", ".2f"),
+            "lowest": ("lowest", ".2f"),
+            "highest": ("highest", ".2f"),
+            "range": ("range", ".2f"),
+            "deviation": ("sd", ".2f"),
+        },
+        "Range and standard deviation in points: how much a run moves by itself.",
+    ),
     "ranking": Table(
         "Final validation mIoU, {intervals}, and the ranks that are possible",
         {"value": ("mIoU (%)", ".2f")}
@@ -116,9 +137,39 @@ TABLES = {
         | {"best": ("best rank", ".0f"), "worst": ("worst rank", ".0f"), "ties": ("ties", "")},
         "Runs that share a letter are tied.",
     ),
+    "calibration": Table(
+        "Expected calibration error (points of percent), {intervals}, and its difference from the CE run",
+        {
+            "ece": ("error", ".2f"),
+            "low": ("from", ".2f"),
+            "high": ("to", ".2f"),
+            "overconfidence": ("confidence over accuracy", signed),
+            "difference": ("difference", signed),
+            "difference_low": ("from", signed),
+            "difference_high": ("to", signed),
+            "verdict": ("larger than CE's", ""),
+        },
+        "Of 15 bins of confidence, void left out. Confidence over accuracy: how much higher the mean confidence is.",
+    ),
+    "wins": Table(
+        "On how many of the validation images a run beats the CE run (%), with intervals that hold at once with 95 %",
+        {
+            "estimate": ("images won", ".1f"),
+            "low": ("from", ".1f"),
+            "high": ("to", ".1f"),
+            "verdict": ("more than half", ""),
+        },
+        "By mean IoU over the classes labelled in the image; a tie is half a win. The margin is ten points.",
+    ),
     "neighbours": Table(
         "Neighbours in the ranking: difference in mIoU (points), {intervals}",
-        {"estimate": ("difference", signed), "low": ("from", signed), "high": ("to", signed)},
+        _DIFFERENCE,
+        _VERDICTS,
+    ),
+    "differences": Table(
+        "Difference in mIoU from the CE run (points), {intervals}, and the verdict on “it lies above CE”",
+        _DIFFERENCE,
+        _VERDICTS,
     ),
     "efficiency": Table(
         "Cost of one image, by architecture and size (width × height)",
@@ -154,6 +205,7 @@ TABLES = {
             "difference": ("difference", signed),
             "low": ("from", signed),
             "high": ("to", signed),
+            "verdict": ("above CE", ""),
             "seconds": ("seconds", ".0f"),
             "tested_GMACs": ("GMACs", ".4g"),
         },
@@ -185,8 +237,21 @@ TABLES = {
         },
         ours=False,
     ),
+    "study-logs": Table(
+        "The logs of the study: initial rate, validation mIoU (%) of the first and the last epoch, and movement of the "
+        "last ten epochs (points)",
+        {
+            "initial_lr": ("initial rate", "g"),
+            "first_val_mIoU": ("epoch 1", ".2f"),
+            "val_mIoU": ("last epoch", ".2f"),
+            "late_range": ("range", ".2f"),
+            "late_deviation": ("deviation", ".2f"),
+        },
+        "Range: highest minus lowest; deviation: standard deviation.",
+        ours=False,
+    ),
     "published-classes": Table(
-        "**Published**: last-row values of the study (%), rounded here",
+        "**Published**: last-row values of the study (%), those of epoch 1, rounded here",
         _CLASSES,
         "A dash is empty in print, too.",
         ours=False,
@@ -200,7 +265,8 @@ TABLES = {
             "warmup_steps": ("warm-up", ".0f"),
             "changes": ("changes", ""),
         },
-        "Rates as used, after the preset's factor; warm-up in steps. Changes come after the given number of this "
+        "Rates as used, after the preset's factor; warm-up in steps where no unit stands. Changes come after the given "
+        "number of this "
         "training's epochs.",
     ),
     "shared": Table("What the records of all finished runs agree on"),

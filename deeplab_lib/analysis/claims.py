@@ -4,8 +4,9 @@ A claim consists of parts; each part is a `ClaimTest` of two groups of methods, 
 share the baseline's schedule (runs 1, 2, 3, 4 and 8, or all eight once the control was trained), where only the loss
 differs, and among all recipes as they were trained, where learning rate, warm-up, decay and freezing differ too and
 every difference is confounded with them. The verdict of a part comes from the first where it can be tested there, else
-from the second; a part about the best of all (`whole`) is judged only where all recipes take part. A claim is supported
-when all its parts are, contradicted when one is, and inconclusive otherwise.
+from the second; a part about the best of all (`whole`) is judged only where all recipes take part. Parts and claims end
+as supported, contradicted, no difference that matters, or inconclusive (`verdicts`), and what is inconclusive says what
+would settle it. With one seed a run all of this speaks of the trained networks; with several, of the losses.
 
 The intervals that verdicts rest on hold at once within a family: one at 95 % for mIoU, rare classes and boundaries,
 together with the differences that figures and tables show; one at 99.5 % for single classes. Those of who is best need
@@ -13,9 +14,9 @@ not hold at once for a false answer to stay below 5 %. That some candidate is ab
 intersection-union test (Berger, "Multiparameter Hypothesis Testing and Acceptance Sampling", Technometrics 24, 1982):
 where it is false, one opponent refutes it alone. Nothing is paid for the number of opponents, only for that of the
 candidates: the width is that of the best candidate against the least favourable single opponent. A pair can thus be
-distinguished there that the ranking, which compares all with all, leaves tied. What is read from learning curves has no
-images to resample: runs are permuted between the groups, at a level that keeps all such tests together under one
-percent.
+distinguished there that the ranking, which compares all with all, leaves tied. What is read from
+learning curves has no images to resample: whole trainings vary between seeds, and their pooled variance gives intervals
+that hold at once with 99 %; with one seed there are none.
 
 A new claim is a function and a decorator:
 
@@ -26,7 +27,6 @@ A new claim is a function and a decorator:
 
 import math
 from dataclasses import dataclass, field, replace
-from itertools import count
 
 import numpy as np
 
@@ -35,23 +35,32 @@ from deeplab_lib.analysis.statistics import (
     BOUNDARY,
     CLASS_MEASURES,
     CONFIDENCE,
+    LOG_LOSS,
     MIOU,
     difference,
-    least_p,
-    permutation_p,
+    seed_intervals,
+)
+from deeplab_lib.analysis.verdicts import (
+    CONTRADICTED,
+    EQUIVALENT,
+    INCONCLUSIVE,
+    SUPPORTED,
+    settles_any,
+    settles_seen,
+    together,
 )
 from deeplab_lib.common.text import listing, signed
 from deeplab_lib.labels import CLASS_NAMES
 from deeplab_lib.recipes import RECIPES
 
-SUPPORTED, CONTRADICTED, INCONCLUSIVE = "supported", "contradicted", "inconclusive"
 CLASS_CONFIDENCE = 0.995
-CURVE_LEVEL = 0.0005  # of each of the twelve tests on curves: six parts, in two scopes
-MARGIN = 2.0  # points of IoU by which a class may lag and still count as not given up
+CURVE_CONFIDENCE = 0.99
 LONG_ENOUGH = 9  # epochs from which on a curve's irregularity is spoken of
 CONVERGED = 0.9  # share of its own final mIoU at which a run counts as converged
 
 NAMES = {MIOU: "mIoU", RARE: "mean IoU of the rare classes", BOUNDARY: "boundary F-score"}
+NAMES |= {LOG_LOSS: "cross-entropy on the validation images"}
+UNITS = {LOG_LOSS: "nats"}
 SAME, ALL = "same schedule", "all recipes"
 
 
@@ -60,9 +69,10 @@ class Finding:
     """What one part came to in one scope.
 
     direction: +1 when the point estimate agrees with the claim, -1 when it speaks against it, 0 without an estimate.
-    figures: the numbers used, by name; `sentence(numbers, key)` prints them. seeds: where the runs are so few that no
-    outcome could have been distinguished from chance, how many of each method it takes, else 0. short: the curves
-    have too few epochs. whole: it speaks of the best of all recipes.
+    figures: the numbers used, by name; `sentence(numbers, key)` prints them. open_reason: of an inconclusive one, what
+    would settle it, or why nothing can, in a few words. seeds: how many of each method it takes at least, else 0.
+    short: the curves have too few epochs. whole: it speaks of the best of all recipes. speaks_of: these networks, the
+    losses, or the configurations.
     """
 
     part: str
@@ -75,6 +85,8 @@ class Finding:
     seeds: int = 0
     short: bool = False
     whole: bool = False
+    speaks_of: str = ""
+    open_reason: str = ""
 
     def sentence(self, numbers, prefix):
         """The finding in words; every figure in it is registered in `numbers` under `prefix.<name>`."""
@@ -97,6 +109,17 @@ class Verdict:
         return any(finding.confounded for finding in self.deciding)
 
     @property
+    def speaks_of(self):
+        """What the verdict speaks of: these networks, the losses, or the configurations."""
+        of = [finding.speaks_of for finding in self.deciding if finding.speaks_of]
+        return next((words for words in ("these networks", "the configurations") if words in of), of[0] if of else "")
+
+    @property
+    def decisive(self):
+        """The findings that give the verdict: all of a supported one, else those that ended as it did."""
+        return tuple(finding for finding in self.deciding if finding.verdict == self.verdict)
+
+    @property
     def direction(self):
         """+1 when all point estimates agree with the claim, -1 when all speak against it, 0 when they are divided."""
         signs = {finding.direction for finding in self.deciding if finding.direction}
@@ -113,7 +136,7 @@ class Claim:
     parts: object
 
 
-CLAIMS = {}
+CLAIMS: dict[str, Claim] = {}
 
 
 def claim(key, text, rule):
@@ -197,12 +220,13 @@ class ClaimTest:
         values = [scope.evidence.values.get(measure, {}) for measure in measures]
         known = {name for of_method in values for name, value in of_method.items() if not math.isnan(value)}
         lacking = [scope.evidence.title(name) for name in (*self.a, *self.b) if name not in known]
-        return Finding(self.part, INCONCLUSIVE, text=f"no value for {listing(lacking)}") if lacking else None
+        text = f"no value for {listing(lacking)}"
+        return Finding(self.part, INCONCLUSIVE, text=text, open_reason=text) if lacking else None
 
 
 @dataclass(frozen=True)
 class Higher(ClaimTest):
-    """The mean of the methods `a` lies above the mean of the methods `b`: the interval of a - b leaves out 0."""
+    """The mean of the methods `a` lies above (`sign` 1) or below (-1) the mean of the methods `b`; see `decide`."""
 
     measure: str = MIOU
     sign: int = 1
@@ -214,15 +238,19 @@ class Higher(ClaimTest):
         if lacking := self.valueless(scope, [self.measure]):
             return lacking
         row = intervals[next(iter(self.contrasts()))]
-        verdict = _side(self.sign * row["low"], self.sign * row["high"])
-        title = NAMES[self.measure]
-        text = f"{title}: {{estimate}} points, " + _bounds(row)
-        return Finding(self.part, verdict, _sign(self.sign * row["estimate"]), _figures(row), text)
+        verdict = scope.evidence.decided(row, self.measure, self.sign)
+        text = f"{NAMES[self.measure]}: {{estimate}} {UNITS.get(self.measure, 'points')}, " + _bounds(row)
+        found = Finding(self.part, verdict, _sign(self.sign * row["estimate"]), _figures(row), text)
+        return _with_power(found, row, scope.evidence.margins.of(self.measure))
 
 
 @dataclass(frozen=True)
 class Best(ClaimTest):
-    """Whether one of `a` is significantly above every one of `b` (supported), or the reverse (contradicted)."""
+    """Whether one of `a` is significantly above every one of `b` (supported), or the reverse (contradicted).
+
+    There is no difference that matters where either side has one that is surely not behind any of the other side by the
+    margin.
+    """
 
     measure: str = MIOU
     whole = True
@@ -244,11 +272,16 @@ class Best(ClaimTest):
             return lacking
         values = scope.evidence.values[self.measure]
         best_a, best_b = (max(group, key=values.get) for group in (self.a, self.b))
-        leads = [
-            any(all(intervals[candidate, rival]["low"] > 0 for rival in rivals) for candidate in side)
-            for side, rivals in ((self.a, self.b), (self.b, self.a))
-        ]
+        margin = scope.evidence.margins.of(self.measure)
+        leads, holds = (
+            [
+                any(all(intervals[candidate, rival]["low"] > least for rival in rivals) for candidate in side)
+                for side, rivals in ((self.a, self.b), (self.b, self.a))
+            ]
+            for least in (0, -margin)
+        )
         verdict = SUPPORTED if leads[0] else CONTRADICTED if leads[1] else INCONCLUSIVE
+        verdict = EQUIVALENT if all(holds) else verdict
         row = intervals[best_a, best_b]
         figures = {"with": values[best_a], "without": values[best_b]} | _figures(row)
         title = scope.evidence.title
@@ -256,14 +289,16 @@ class Best(ClaimTest):
             f"best with it {title(best_a)} at {{with}} %, best without {title(best_b)} at {{without}} %: "
             "difference {estimate} points, " + _bounds(row)
         )
-        return Finding(self.part, verdict, _sign(row["estimate"]), figures, text)
+        found = Finding(self.part, verdict, _sign(row["estimate"]), figures, text)
+        widest = max((intervals[pair] for pair in self.contrasts()), key=_width)
+        return _with_power(found, row, margin, widest)
 
 
 @dataclass(frozen=True)
 class Everywhere(ClaimTest):
-    """No class is given up: in every class the interval of mean(a) - mean(b) stays above -`MARGIN` points.
+    """No class is given up: in every class the interval of mean(a) - mean(b) stays above minus the margin.
 
-    Contradicted when in some class it lies below 0.
+    Contradicted when in some class it lies below 0 and does not stay above.
     """
 
     family = "classes"
@@ -274,64 +309,67 @@ class Everywhere(ClaimTest):
     def judge(self, intervals, scope):
         if lacking := self.valueless(scope, CLASS_MEASURES):
             return lacking
+        margin = scope.evidence.margins.of("class_0")
         rows = {name: intervals["class", self.a, self.b, name] for name in CLASS_MEASURES}
         known = {name: row for name, row in rows.items() if not math.isnan(row["estimate"])}
-        sure = [name for name, row in known.items() if row["high"] < 0]
-        worst = min(sure or known, key=lambda name: known[name]["estimate"])
-        behind, significant = sum(row["estimate"] < 0 for row in known.values()), len(sure)
-        safe = sum(row["low"] > -MARGIN for row in known.values())
-        verdict = CONTRADICTED if significant else SUPPORTED if safe == len(known) else INCONCLUSIVE
-        direction = 1 if all(row["estimate"] > -MARGIN for row in known.values()) else -1
+        safe = [name for name, row in known.items() if row["low"] > -margin]
+        lost = [name for name, row in known.items() if row["high"] < 0 and name not in safe]
+        worst = min(lost or known, key=lambda name: known[name]["estimate"])
+        verdict = CONTRADICTED if lost else SUPPORTED if len(safe) == len(known) else INCONCLUSIVE
+        direction = 1 if all(row["estimate"] > -margin for row in known.values()) else -1
         text = (
-            "below the others in {behind} of {classes} classes, significantly in {surely}; "
-            f"farthest{' of these' if sure else ''} in {CLASS_NAMES[int(worst.split('_')[1])]}, "
-            "by {estimate} points, " + _bounds(known[worst])
-        )
-        figures = {"behind": behind, "classes": len(known), "surely": significant} | _figures(known[worst])
-        return Finding(self.part, verdict, direction, figures, text)
+            "below the others in {behind} of {classes} classes, significantly and by more than may be in {lost}; "
+            f"farthest{' of these' if lost else ''} in {_class_name(worst)}, " + "by {estimate} points, "
+        ) + _bounds(known[worst])
+        behind = sum(row["estimate"] < 0 for row in known.values())
+        figures = {"behind": behind, "classes": len(known), "lost": len(lost)} | _figures(known[worst])
+        found = Finding(self.part, verdict, direction, figures, text)
+        left = {name: row for name, row in known.items() if name not in (*safe, *lost)}
+        bare = [_class_name(name) for name, row in left.items() if math.isnan(row["low"])]
+        if verdict == INCONCLUSIVE and bare:
+            reason = f"no interval for {listing(bare)}, which too few images show"
+            return replace(found, text=f"{text}; {reason}", open_reason=reason)
+        return _with_power(found, None, margin, max(left.values(), key=_width, default=None))
+
+
+def _class_name(measure):
+    return CLASS_NAMES[int(measure.split("_")[1])]
 
 
 @dataclass(frozen=True)
 class Curves(ClaimTest):
     """A statistic of the learning curves is higher (`sign` 1) or lower (-1) in the runs `a` than in the runs `b`."""
 
-    statistic: object
-    words: str
+    statistic: str = ""
     sign: int = 1
-    column: str = "val_mIoU"
-    family = None
+    family = "curves"
+
+    def contrasts(self):
+        return {("curves", self.a, self.b, self.statistic): difference(self.a, self.b, self.statistic)}
 
     def judge(self, intervals, scope):
-        a, b = (np.array(scope.curve(names, self.statistic)) for names in (self.a, self.b))
-        least = least_p(len(a), len(b))
-        seeds = enough_seeds(len(self.a), len(self.b)) if least > CURVE_LEVEL else 0
+        words, measured = CURVES[self.statistic]
+        a, b = (np.array(scope.curve(names, measured)) for names in (self.a, self.b))
         if not (len(a) and len(b) and np.isfinite(a).all() and np.isfinite(b).all()):
-            recorded = all(scope.curve((*self.a, *self.b), lambda table: self.column in table))
-            reason = "the learning curves are too short to compare"
-            text = reason if recorded else f"not every file holds the {self.words}"
-            return Finding(self.part, INCONCLUSIVE, text=text, seeds=seeds, short=recorded)
-        p, gap = permutation_p(a, b), float(a.mean() - b.mean())
-        verdict = INCONCLUSIVE if p > CURVE_LEVEL else SUPPORTED if self.sign * gap > 0 else CONTRADICTED
-        figures = {"a": float(a.mean()), "b": float(b.mean()), "n_a": len(a), "n_b": len(b), "p": p}
-        text = f"{self.words}: {{a}} (n = {{n_a}}) against {{b}} (n = {{n_b}}), p = {{p}}"
-        if seeds:
-            figures["least"] = least
-            text += ", where so few runs can give no less than {least}"
-        return Finding(self.part, verdict, _sign(self.sign * gap), figures, text, seeds=seeds)
-
-
-def enough_seeds(a, b):
-    """How many seeds of each method let a test of `a` methods against `b` reach `CURVE_LEVEL`."""
-    return next(seeds for seeds in count(1) if least_p(seeds * a, seeds * b) <= CURVE_LEVEL)
+            reason = f"the learning curves are too short: it takes {LONG_ENOUGH} epochs"
+            seeds = 0 if len({*self.a, *self.b}) < len(a) + len(b) else 2
+            return Finding(self.part, INCONCLUSIVE, text=reason, short=True, open_reason=reason, seeds=seeds)
+        row = intervals[next(iter(self.contrasts()))]
+        verdict = scope.evidence.decided(row, self.statistic, self.sign)
+        direction = _sign(self.sign * row["estimate"])
+        figures = {"a": float(a.mean()), "b": float(b.mean()), "n_a": len(a), "n_b": len(b)} | _figures(row)
+        text = f"{words}: {{a}} (n = {{n_a}}) against {{b}} (n = {{n_b}}), difference {{estimate}}, " + _bounds(row)
+        found = Finding(self.part, verdict, direction, figures, text)
+        return _with_power(found, row, scope.evidence.margins.of(self.statistic))
 
 
 @dataclass(frozen=True)
 class Architectures(ClaimTest):
     """The baseline (`a`) against the same recipe on other networks (`b`), by mIoU and by what `cost` counts.
 
-    kind "efficient": supported when some networks are no dearer and all of them significantly worse, contradicted when
-    one is significantly better. kind "outdone": supported when a network that is no dearer is significantly better,
-    contradicted when all networks are significantly worse.
+    kind "efficient": supported when some networks are no dearer and all of them worse, contradicted when one is as
+    good. kind "outdone": supported when a network that is no dearer is better, contradicted when all networks are
+    worse; where those that are no dearer are at best as good, there is no difference that matters.
     """
 
     kind: str
@@ -344,24 +382,78 @@ class Architectures(ClaimTest):
         cost = {method.name: getattr(method, self.cost) for method in scope.evidence.methods}
         rows = {other: intervals["model", other, self.a] for other in self.b}
         cheaper = [other for other in self.b if cost[other] <= cost[self.a[0]]]
-        better = [other for other in cheaper if rows[other]["low"] > 0]
-        worse = [other for other in self.b if rows[other]["high"] < 0]
+        sides = {other: scope.evidence.decided(row, MIOU) for other, row in rows.items()}
+        better = [other for other in cheaper if sides[other] == SUPPORTED]
+        equal = [other for other in cheaper if sides[other] == EQUIVALENT]
+        worse = [other for other in self.b if sides[other] == CONTRADICTED]
+        settled = cheaper and set(cheaper) <= {*better, *equal, *worse}
         if self.kind == "efficient":
-            verdict = CONTRADICTED if better else SUPPORTED if cheaper and set(cheaper) <= set(worse) else INCONCLUSIVE
+            as_good = better or equal
+            verdict = CONTRADICTED if as_good else SUPPORTED if settled else INCONCLUSIVE
         else:
             verdict = SUPPORTED if better else CONTRADICTED if set(worse) == set(self.b) else INCONCLUSIVE
-        figures = {"others": len(self.b), "cheaper": len(cheaper), "better": len(better), "worse": len(worse)}
+            verdict = EQUIVALENT if verdict == INCONCLUSIVE and settled else verdict
+        figures = {"others": len(self.b), "cheaper": len(cheaper), "better": len(better)}
+        figures |= {"equal": len(equal), "worse": len(worse)}
         cost = "multiply-adds" if self.cost == "macs" else self.cost
         text = (
             f"other networks: {{others}}; with no more {cost}: {{cheaper}}; "
-            "of these significantly above in mIoU: {better}; "
+            "of these significantly above in mIoU: {better}, without a difference that matters: {equal}; "
             "significantly below, whatever their cost: {worse}"
         )
-        return Finding(self.part, verdict, 0, figures, text)
+        found = Finding(self.part, verdict, 0, figures, text)
+        if not cheaper and verdict == INCONCLUSIVE:
+            return replace(found, open_reason=f"no network with as few {cost} was trained")
+        margin = scope.evidence.margins.of(MIOU)
+        return _with_power(found, None, margin, max((rows[other] for other in cheaper), key=_width, default=None))
 
 
-def _side(low, high):
-    return SUPPORTED if min(low, high) > 0 else CONTRADICTED if max(low, high) < 0 else INCONCLUSIVE
+def _width(row):
+    """How far the interval of a row reaches from its estimate; without an interval farther than any."""
+    return math.inf if math.isnan(row["high"]) else row["high"] - row["estimate"]
+
+
+def _with_power(finding, row, margin, widest=None):
+    """An inconclusive finding with what would settle it; any other as it is.
+
+    row: the difference that was seen, None where there is not one alone. widest: the row with the widest interval, on
+    which it depends whether everything is settled; None: `row`.
+    """
+    widest = row if widest is None else widest
+    if finding.verdict != INCONCLUSIVE or widest is None:
+        return finding
+    if math.isnan(widest["low"]):
+        reason = widest["reason"]
+        one_seed = reason == "every run has one seed"
+        more = ": how much trainings differ takes two seeds to say" if one_seed else ""
+        return replace(finding, text=f"{finding.text}{more}", open_reason=reason, seeds=2 if one_seed else 0)
+    figures, parts = {"margin": margin}, []
+    whatever = settles_any(widest, margin)
+    if row is not None:
+        parts.append(_take(settles_seen(row, margin), "seen", figures) + " to settle a difference of the size seen")
+    parts.append(_take(whatever, "any", figures) + " to settle any, down to the margin of {margin}")
+    text = f"{finding.text}; it would take {', and '.join(parts)}"
+    only_seeds = math.isinf(whatever.images) and not math.isinf(whatever.seeds)
+    used = {name: format(value, _format(name)) for name, value in figures.items()}
+    reason = _take(whatever, "any", {}).format(**used)
+    seeds = int(whatever.seeds) if only_seeds else 0
+    return replace(finding, text=text, figures=finding.figures | figures, open_reason=reason, seeds=seeds)
+
+
+def _take(settled, key, figures):
+    """What it takes, in words with the names of the numbers, which go into `figures`."""
+    if settled.both > 1:
+        figures[f"times_{key}"] = settled.both
+        return f"{{times_{key}}} times as many validation images and seeds"
+    parts = []
+    for of, number, words in (
+        ("images", settled.images, "validation images"),
+        ("seeds", settled.seeds, "seeds of each"),
+    ):
+        if not math.isinf(number):
+            figures[f"{of}_{key}"] = int(number)
+            parts.append(f"{{{of}_{key}}} {words}")
+    return " or ".join(parts)
 
 
 def _sign(value):
@@ -374,12 +466,15 @@ def _figures(row):
 
 
 def _bounds(row):
-    return "without an interval" if math.isnan(row["low"]) else "interval [{low}, {high}]"
+    if math.isnan(row["low"]):
+        return f"without an interval ({row['reason']})"
+    return "interval [{low}, {high}]"
 
 
 def _format(name):
-    formats = {"with": ".2f", "without": ".2f", "p": ".3g", "least": ".3g", "a": ".3g", "b": ".3g"}
-    return signed if name in ("estimate", "low", "high") else formats.get(name, "d")
+    kind = name.split("_")[0]
+    formats = {"with": ".2f", "without": ".2f", "a": ".3g", "b": ".3g", "margin": ".3g", "times": ".1f"}
+    return signed if name in ("estimate", "low", "high") else formats.get(kind, ",d")
 
 
 # --- statistics of a learning curve ----------------------------------------------------------------------------------
@@ -402,20 +497,20 @@ def convergence(table):
     return float((np.argmax(values >= CONVERGED * values[-1]) + 1) / len(values)) if len(values) else math.nan
 
 
-def final_ce(table):
-    """Plain cross-entropy on the validation images after the last epoch, which compares across losses."""
-    values = _finite(table, "val_ce")
-    return float(values[-1]) if len(values) else math.nan
-
-
 def _finite(table, column):
     values = table[column].to_numpy(float) if column in table else np.empty(0)
     return values[np.isfinite(values)]
 
 
-IRREGULAR = "irregularity of the validation mIoU over the later half (points)"
-SPEED = "share of the training until 90 % of the final mIoU"
-FINAL_CE = "validation cross-entropy after the last epoch"
+def speed_step(table):
+    """The step in which `convergence` is known: an epoch."""
+    return 1 / max(1, len(_finite(table, "val_mIoU")))
+
+
+CURVES = {
+    "roughness": ("irregularity of the validation mIoU over the later half (points)", roughness),
+    "speed": ("share of the training until 90 % of the final mIoU", convergence),
+}
 
 
 # --- the study's claims ----------------------------------------------------------------------------------------------
@@ -440,7 +535,7 @@ def lovasz_is_best(scope):
 )
 def ce_is_quick_and_low(scope):
     return [
-        Curves("CE converges quickly", scope.baseline, scope.others, convergence, SPEED, sign=-1),
+        Curves("CE converges quickly", scope.baseline, scope.others, "speed", sign=-1),
         Higher("CE ends lower", scope.baseline, scope.others, MIOU, sign=-1),
         Higher("CE neglects rare classes", scope.baseline, scope.others, RARE, sign=-1),
     ]
@@ -454,7 +549,7 @@ def ce_is_quick_and_low(scope):
 def combinations_help(scope):
     return [
         Higher("combinations perform better", scope.others, scope.baseline),
-        Curves("combinations are steadier", scope.others, scope.baseline, roughness, IRREGULAR, sign=-1),
+        Curves("combinations are steadier", scope.others, scope.baseline, "roughness", sign=-1),
     ]
 
 
@@ -466,7 +561,7 @@ def combinations_help(scope):
 def tversky_and_focal_are_irregular(scope):
     plain = scope.lacking("tversky", "focal")
     return [
-        Curves(f"{title} is more irregular", scope.having(loss), plain, roughness, IRREGULAR)
+        Curves(f"{title} is more irregular", scope.having(loss), plain, "roughness")
         for loss, title in (("tversky", "Tversky"), ("focal", "Focal"))
     ]
 
@@ -480,8 +575,8 @@ def tversky_and_focal_are_irregular(scope):
 def lovasz_is_steady(scope):
     having, lacking = scope.having("lovasz"), scope.lacking("lovasz")
     return [
-        Curves("Lovász is steadier", having, lacking, roughness, IRREGULAR, sign=-1),
-        Curves("Lovász has the lower validation loss", having, lacking, final_ce, FINAL_CE, -1, "val_ce"),
+        Curves("Lovász is steadier", having, lacking, "roughness", sign=-1),
+        Higher("Lovász has the lower validation loss", having, lacking, LOG_LOSS, sign=-1),
     ]
 
 
@@ -524,8 +619,8 @@ def _other_network(method, scope):
 @claim(
     "h",
     "Lovász does well in all classes.",
-    f"IoU of every class: runs with Lovász lag the others by significantly less than {MARGIN:g} points, and in none "
-    "they are significantly behind (contradicted: in one they are)",
+    "IoU of every class: runs with Lovász lag the others by significantly less than the margin of one class "
+    "(contradicted: in one they are significantly behind, and not by less than that)",
 )
 def lovasz_does_well_everywhere(scope):
     return [Everywhere("Lovász gives up no class", scope.having("lovasz"), scope.lacking("lovasz"))]
@@ -561,7 +656,7 @@ def judge(evidence, claims=CLAIMS):
             enough = same.possible and not (same.whole and len(same.a + same.b) < len(across.a + across.b))
             deciding.append(pair[0] if enough else pair[1])
             findings += [finding for finding in pair[: 1 if alike else 2] if finding.scope]
-        verdicts.append(Verdict(c, _together(deciding), tuple(findings), tuple(deciding)))
+        verdicts.append(Verdict(c, together(finding.verdict for finding in deciding), tuple(findings), tuple(deciding)))
     return verdicts
 
 
@@ -590,7 +685,8 @@ def _intervals(evidence, tests):
             contrasts.update(test.contrasts())
     main, _ = families.pop("main")
     shared = main == evidence.claim_contrasts(evidence)
-    found = {"main": evidence.claim_intervals if shared else evidence.simultaneous_intervals(main)}
+    found = {"curves": _curve_intervals(evidence, families.pop("curves", ({}, None))[0])}
+    found |= {"main": evidence.claim_intervals if shared else evidence.simultaneous_intervals(main)}
     for family, (contrasts, groups) in families.items():
         confidence = CLASS_CONFIDENCE if family == "classes" else CONFIDENCE
         found[family] = evidence.rows(contrasts, confidence, groups)
@@ -600,19 +696,26 @@ def _intervals(evidence, tests):
 def _finding(test, scope, intervals):
     """The test's finding in the scope; one without a scope when a group is empty there."""
     if not test.possible:
-        return Finding(test.part, INCONCLUSIVE, text="no run to compare")
+        return Finding(test.part, INCONCLUSIVE, text="no run to compare", open_reason="no run to compare")
     finding = test.judge(intervals.get(test.family), scope)
     if test.whole and len(scope.members) < len(RECIPES):
         figures = finding.figures | {"have": len(scope.members), "all": len(RECIPES)}
         state = "finished" if scope.name == ALL else "trained on this schedule"
         text = f"only {{have}} of {{all}} recipes are {state}; " + finding.text
-        finding = replace(finding, verdict=INCONCLUSIVE, figures=figures, text=text)
+        few = f"only {len(scope.members)} of {len(RECIPES)} recipes are {state}"
+        finding = replace(finding, verdict=INCONCLUSIVE, figures=figures, text=text, open_reason=few)
     used = {method.schedule for method in scope.evidence.methods if method.name in (*test.a, *test.b)}
-    return replace(finding, scope=scope.name, confounded=len(used) > 1, whole=test.whole)
+    speaks_of = scope.evidence.speaks_of(*test.a, *test.b)
+    return replace(finding, scope=scope.name, confounded=len(used) > 1, whole=test.whole, speaks_of=speaks_of)
 
 
-def _together(findings):
-    verdicts = {finding.verdict for finding in findings}
-    if CONTRADICTED in verdicts:
-        return CONTRADICTED
-    return SUPPORTED if verdicts == {SUPPORTED} else INCONCLUSIVE
+def _curve_intervals(evidence, contrasts):
+    """Intervals of the statistics of curves, from the variation between the seeds of all methods."""
+    tables = {method.name: [run.table for run in method.runs] for method in evidence.methods}
+    values = {
+        name: {method: [measured(table) for table in runs] or [math.nan] for method, runs in tables.items()}
+        for name, (_, measured) in CURVES.items()
+    }
+    steps = {"speed": max((speed_step(table) for runs in tables.values() for table in runs), default=0.0)}
+    rows = seed_intervals(dict(enumerate(contrasts.values())), values, CURVE_CONFIDENCE, steps).to_dict("records")
+    return dict(zip(contrasts, rows, strict=True))

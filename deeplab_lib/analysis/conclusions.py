@@ -6,25 +6,38 @@ No sentence about results is fixed: each is chosen and filled in from the rankin
 import pandas as pd
 
 from deeplab_lib.analysis import prose
-from deeplab_lib.analysis.claims import CONTRADICTED, INCONCLUSIVE, LONG_ENOUGH, SUPPORTED
+from deeplab_lib.analysis.claims import LONG_ENOUGH
 from deeplab_lib.analysis.prose import count, plural
 from deeplab_lib.analysis.setup_text import from_scratch, scope
+from deeplab_lib.analysis.verdicts import CONTRADICTED, EQUIVALENT, INCONCLUSIVE, SUPPORTED
 from deeplab_lib.common.text import listing
 from deeplab_lib.recipes import RECIPES
 
 
 def verdict_table(verdicts, published=()):
-    """The claims with their verdicts on our runs, and which way the published figures lie; all text."""
+    """The claims with their verdicts on our runs, and which way the published figures lie; all text.
+
+    Beside a verdict stands what it speaks of, and beside an inconclusive one what would settle it.
+    """
     ways = {verdict.claim.key: _way(verdict) for verdict in published}
     rows = {
         f"({verdict.claim.key})": {
             "claim of the study": verdict.claim.text,
             "these runs": verdict.verdict + _mark(verdict),
+            "speaks of": verdict.speaks_of or "–",
+            "would be settled by": _settled_by(verdict),
             "published figures": ways.get(verdict.claim.key, "–"),
         }
         for verdict in verdicts
     }
     return pd.DataFrame.from_dict(rows, orient="index")
+
+
+def _settled_by(verdict):
+    """What would settle an inconclusive claim, or why it is open; a dash for any other."""
+    if verdict.verdict != INCONCLUSIVE:
+        return "–"
+    return "; ".join(dict.fromkeys(finding.open_reason for finding in verdict.decisive if finding.open_reason)) or "–"
 
 
 def _way(verdict):
@@ -62,17 +75,6 @@ def _point(part, deciding, others):
     return text.strip() + "".join(f" (Beside it, {statement}.)" for statement in beside)
 
 
-def audit_details(findings, numbers):
-    """Every point of the audit: what is printed, what comes out, and what this kit does about it, as Markdown."""
-    paragraphs = []
-    for finding in findings:
-        printed, computed = finding.filled(numbers)
-        paragraphs.append(
-            f"**{finding.topic}.** *Printed*: {printed}. *Computed*: {computed}. *Here*: this kit {finding.remedy}."
-        )
-    return "\n\n".join(paragraphs)
-
-
 def _quoted(verdict):
     """A claim in quotes, with its mark."""
     return f"“{verdict.claim.text.rstrip('.')}”{_mark(verdict)}"
@@ -93,14 +95,15 @@ def _lettered(verdict):
 def count_verdicts(verdicts, evidence, quote=_quoted):
     """How many claims fared how, in a sentence; `quote(verdict)` says it of each that is decided."""
     parts = []
-    for name, words in ((SUPPORTED, "supported"), (CONTRADICTED, "contradicted"), (INCONCLUSIVE, "left open")):
+    for name in (SUPPORTED, CONTRADICTED, EQUIVALENT, INCONCLUSIVE):
         found = [verdict for verdict in verdicts if verdict.verdict == name]
         if found:
             quoted = f" ({'; '.join(map(quote, found))})" if name != INCONCLUSIVE else ""
-            parts.append((found, f"{'is' if len(found) == 1 else 'are'} {words}{quoted}"))
+            be, come = ("is", "comes") if len(found) == 1 else ("are", "come")
+            parts.append((found, f"{f'{come} to' if name == EQUIVALENT else be} {name}{quoted}"))
     across = [verdict for verdict in verdicts if _mark(verdict)]
     note = " † Across different schedules: this speaks of configurations, not of losses." if across else ""
-    have = len(evidence.recipes)
+    have = len(evidence.judged)
     judged = f"Judged on {count(have)} of the eight configurations, " if have < len(RECIPES) else ""
     claims = f"the study's {plural(len(verdicts), 'claim')}"
     if len(parts) == 1:
@@ -112,7 +115,7 @@ def count_verdicts(verdicts, evidence, quote=_quoted):
 
 def abstract(study, evidence, ranks, versus, verdicts, titles, numbers):
     """The report in a paragraph."""
-    several, intervals = len(evidence.recipes) > 1, len(versus) > 0 and evidence.bootstrap
+    several, intervals = len(evidence.recipes) > 1, len(versus) > 0 and not evidence.no_intervals
     sentences = [
         _subject(study, evidence),
         prose.alone(ranks, titles, numbers),
@@ -136,8 +139,8 @@ def _subject(study, evidence):
         return f"This report covers {_covered(study)} of DeepLabV2 ({scope(study)})."
     configurations = plural(len(evidence.recipes), "loss configuration")
     text = f"DeepLabV2 was trained under {configurations} that combine {_losses(evidence)} ({scope(study)})."
-    if not evidence.bootstrap:
-        return f"{text} Only their tables of epochs are at hand: how sure a difference is cannot be said."
+    if evidence.no_intervals:
+        return f"{text} Since {evidence.no_intervals}, how sure a difference is cannot be said."
     text += (
         " Differences in mean intersection over union (mIoU) are held against the uncertainty of the validation images"
     )
@@ -178,7 +181,8 @@ def conclusions(study, evidence, ranks, versus, verdicts, titles, numbers):
     paragraphs = [prose.ranking(ranks, titles, numbers)] if len(ranks) > 1 else []
     paragraphs += [prose.alone(ranks, titles, numbers), _departures(study, evidence)]
     if len(versus):
-        differences = prose.distinguished(versus, titles, evidence) if evidence.bootstrap and len(versus) > 1 else ""
+        several = len(versus) > 1 and not evidence.no_intervals
+        differences = prose.distinguished(versus, titles, evidence) if several else ""
         paragraphs.append(f"{differences} {prose.confounding(versus, evidence, numbers)}".strip())
     elif len(ranks) > 1:
         paragraphs.append(prose.without_baseline(evidence, numbers))
@@ -195,7 +199,8 @@ def conclusions(study, evidence, ranks, versus, verdicts, titles, numbers):
 
 def _narrower(verdicts, ranks):
     """Why a claim on who is best can be decided where the ranking leaves its runs tied, "" where none is."""
-    keys = [v.claim.key for v in verdicts if v.verdict != INCONCLUSIVE and any(f.whole for f in v.deciding)]
+    sure = [verdict for verdict in verdicts if verdict.verdict in (SUPPORTED, CONTRADICTED)]
+    keys = [v.claim.key for v in sure if any(f.whole for f in v.deciding)]
     if not keys or not len(ranks) or not prose.tied_with_first(ranks):
         return ""
     return (
@@ -240,6 +245,10 @@ def _outlook(study, evidence, verdicts):
         steps.append(f"{plural(needed, 'seed')} a configuration (without which {listing(few)} cannot be decided)")
     elif min(evidence.seeds.values(), default=1) == 1:
         steps.append("several seeds a configuration")
+    if few := _keys(verdicts, lambda finding: "images_any" in finding.figures):
+        open_parts = [f for v in verdicts if v.verdict == INCONCLUSIVE for f in v.decisive]
+        needed = max(finding.figures.get("images_any", 0) for finding in open_parts)
+        steps.append(f"{needed:,d} validation images (without which {listing(few)} cannot be decided for certain)")
     if not evidence.controlled and len({method.schedule for method in evidence.recipes}) > 1:
         steps.append("a control with one schedule for all")
     if study.scope.synthetic:
@@ -252,7 +261,7 @@ def _outlook(study, evidence, verdicts):
 
 def _keys(verdicts, lacking):
     """The claims left open of which a deciding part is `lacking(finding)`."""
-    return [v.claim.key for v in verdicts if v.verdict == INCONCLUSIVE and any(map(lacking, v.deciding))]
+    return [v.claim.key for v in verdicts if v.verdict == INCONCLUSIVE and any(map(lacking, v.decisive))]
 
 
 def limitations(study, evidence):
@@ -276,14 +285,14 @@ def limitations(study, evidence):
         alike = [method.title for method in evidence.same_schedule if method in evidence.recipes]
         but = f" except among {listing(alike)}" if len(alike) > 1 else ""
         items.append(f"The schedule varies together with the loss{but}.")
-    if 1 < len(evidence.recipes) < len(RECIPES):
-        have = count(len(evidence.recipes))
+    if 1 < len(evidence.judged) < len(RECIPES):
+        have = count(len(evidence.judged))
         items.append(f"Only {have} of the eight configurations are compared: a claim is judged on these alone.")
     devices = {session.get("device") for run in study.runs for session in prose.sessions(run)}
     if devices == {"cpu"}:
         items.append("Everything ran on a CPU; times and latencies say nothing about a GPU.")
-    if not evidence.bootstrap:
-        items.append("There are no per-image results, hence no intervals: no difference here is judged.")
+    if evidence.no_intervals:
+        items.append(f"No difference here is judged, for there are no intervals: {evidence.no_intervals}.")
     if study.unfinished:
         items.append(_unfinished(study))
     items.append("Classes that occur in few validation images have wide intervals or none.")

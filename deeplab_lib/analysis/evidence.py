@@ -15,20 +15,27 @@ import pandas as pd
 
 from deeplab_lib.analysis import published
 from deeplab_lib.analysis.statistics import (
+    BASIS,
     BOUNDARY,
     CLASS_MEASURES,
+    COLUMNS,
     CONFIDENCE,
+    LOG_LOSS,
     MEASURES,
+    MIN_IMAGES,
     MIOU,
     RESAMPLES,
+    TIE,
     Bootstrap,
     Contrast,
     all_pairs,
+    as_frame,
     difference,
     measure,
     ranking,
     ratios_of,
 )
+from deeplab_lib.analysis.verdicts import MARGIN, Margins, decide
 from deeplab_lib.labels import CLASS_NAMES
 from deeplab_lib.losses import parse_expression
 from deeplab_lib.recipes import RECIPES
@@ -62,8 +69,7 @@ class Method:
 def _method(name, runs):
     run = runs[0]
     record = run.record or {}
-    expression = record.get("loss") or (RECIPES[run.recipe].loss if run.recipe else None)
-    losses = frozenset(term for _, term, _ in parse_expression(expression)) if expression else frozenset()
+    losses = frozenset(term for _, term, _ in parse_expression(run.loss)) if run.loss else frozenset()
     parameters = record.get("parameters", {}).get("total", NAN)
     model, macs = run.config.get("model"), record.get("macs") or NAN
     plan, runs = schedule(run), tuple(runs)
@@ -79,8 +85,9 @@ def no_contrasts(evidence):
 class Evidence:
     """Methods with their values per measure, `{measure: {method: percent}}`, and a bootstrap when there are images.
 
-    Measures: mIoU, rare (mean IoU of the rare classes), boundary_f, class_0 ... class_18. `claim_contrasts(evidence)`
-    gives the contrasts `{key: Contrast}` that are to hold at once with those that figures and tables show.
+    Measures: mIoU, rare (mean IoU of the rare classes), boundary_f, log_loss (nats), class_0 ... class_18.
+    `claim_contrasts(evidence)` gives the contrasts `{key: Contrast}` that are to hold at once with those that figures
+    and tables show. margins: the largest differences that do not matter.
     """
 
     methods: list[Method]
@@ -88,17 +95,20 @@ class Evidence:
     rare: tuple[int, ...]
     bootstrap: Bootstrap | None = None
     claim_contrasts: Callable = field(default=no_contrasts, repr=False)
+    margins: Margins = field(default_factory=Margins)
 
     @classmethod
-    def of(cls, study, resamples=RESAMPLES, claim_contrasts=no_contrasts):
+    def of(cls, study, resamples=RESAMPLES, claim_contrasts=no_contrasts, margin=MARGIN):
         """From the finished runs of one study; methods without an NPZ have values and no intervals.
 
-        beside: `claims.contrasts` where claims are judged, so that ranking, differences and verdicts hold at once.
+        claim_contrasts: `claims.contrasts` where claims are judged, so that ranking, differences and verdicts hold at
+        once. margin: the largest difference in mIoU that does not matter, in points.
         """
         found = [_method(name, members) for name, members in methods(study.finished).items()]
         with_images = [run for method in found for run in method.runs if all(r.arrays for r in method.runs)]
         if not with_images:
-            return cls(found, _values(found, CITYSCAPES_RARE), CITYSCAPES_RARE, claim_contrasts=claim_contrasts)
+            margins = Margins(margin, len(CITYSCAPES_RARE))
+            return cls(found, _values(found, CITYSCAPES_RARE), CITYSCAPES_RARE, None, claim_contrasts, margins)
         ratios = ratios_of(with_images)
         pixels = with_images[0].arrays["confusion"].sum((0, 2))
         rare = tuple(int(c) for c in np.flatnonzero((pixels > 0) & (100 * pixels < RARE_SHARE * pixels.sum())))
@@ -106,8 +116,8 @@ class Evidence:
         bootstrap = Bootstrap(ratios, measures, resamples)
         values = _values(found, rare)
         for name in measures:
-            values[name] = values[name] | bootstrap.levels(name)
-        return cls(found, values, rare, bootstrap, claim_contrasts)
+            values[name] |= {method: value for method, value in bootstrap.levels(name).items() if np.isfinite(value)}
+        return cls(found, values, rare, bootstrap, claim_contrasts, Margins(margin, max(1, len(rare))))
 
     @classmethod
     def published(cls):
@@ -163,6 +173,11 @@ class Evidence:
         return controls and all(method.recipe in alike for method in self.recipes)
 
     @property
+    def judged(self):
+        """The keys of the recipes that claims are judged on, be it by their controls."""
+        return {method.recipe for method in (*self.recipes, *self.same_schedule)}
+
+    @property
     def titles(self):
         """`{method name: display name}`."""
         return {method.name: method.title for method in self.methods}
@@ -171,15 +186,50 @@ class Evidence:
         """A method's display name."""
         return self.titles[name]
 
+    @property
+    def images(self):
+        """Number of validation images that intervals rest on; 0 without per-image results."""
+        return self.bootstrap.ratios.numerator.shape[1] if self.bootstrap else 0
+
+    @property
+    def no_intervals(self):
+        """Why no difference has an interval, "" where some have."""
+        if not self.bootstrap:
+            return "the files hold no results for single images"
+        few = f"there {'is one validation image' if self.images == 1 else f'are {self.images} validation images'}"
+        return "" if self.images >= MIN_IMAGES else f"{few}, and intervals take {MIN_IMAGES} at least"
+
+    @property
+    def replicated(self):
+        """Whether the variation between seeds is in every interval."""
+        return bool(self.bootstrap and self.bootstrap.degrees_of_freedom)
+
+    def decided(self, row, measure, sign=1):
+        """The verdict on "the difference of `row` is above zero" (`sign` -1: below) by the measure's margin."""
+        low, high = sorted((sign * row["low"], sign * row["high"]))
+        return decide(low, high, self.margins.of(measure))
+
+    def speaks_of(self, *names):
+        """What a comparison of the named methods speaks of, in two words.
+
+        One training each shows what these networks do. Several show what the loss does, where nothing but the loss
+        differs; across schedules they speak of the configurations.
+        """
+        if not self.replicated:
+            return "these networks"
+        schedules = {method.schedule for method in self.methods if method.name in names}
+        return "the losses" if len(schedules) == 1 else "the configurations"
+
     def estimate(self, contrast):
         """Value of a contrast on all images; NaN where a method has no value."""
         known = self.values.get(contrast.measure, {})
-        return float(sum(weight * known.get(name, NAN) for name, weight in contrast.weights.items()))
+        value = float(sum(weight * known.get(name, NAN) for name, weight in contrast.weights.items()))
+        return 0.0 if abs(value) < TIE else value
 
     def interval(self, contrasts, confidence=CONFIDENCE, groups=None):
         """`Bootstrap.interval` of a family, either of single classes or of none.
 
-        Bounds are NaN where a method, or the whole evidence, has no images.
+        Bounds are NaN where a method, or the whole evidence, has no images; `reason` says which.
         """
         single = any(contrast.measure in CLASS_MEASURES for contrast in contrasts.values())
         covered = set(self.bootstrap.ratios.names) if self.bootstrap else set()
@@ -187,12 +237,16 @@ class Evidence:
         found = {}
         if known:
             table = (self.class_bootstrap if single else self.bootstrap).interval(known, confidence, groups)
-            found = dict(zip(known, table.to_numpy(), strict=True))
-        rows = [found.get(name, (self.estimate(c), NAN, NAN, NAN, NAN)) for name, c in contrasts.items()]
+            found = dict(zip(known, table.to_dict("records"), strict=True))
+        absent = "not every run's files hold results for single images" if self.bootstrap else self.no_intervals
+        rows = {name: found.get(name) or {"reason": absent} for name in contrasts}
+        for name, row in rows.items():
+            if not np.isfinite(row.get("estimate", NAN)):
+                row["estimate"] = self.estimate(contrasts[name])
+        frame = as_frame(dict(enumerate(rows.values())))
         paired = all(isinstance(name, tuple) for name in contrasts) and contrasts
-        index = pd.MultiIndex.from_tuples(contrasts) if paired else list(contrasts)
-        columns = ["estimate", "standard_error", "low", "high", "p"]
-        return pd.DataFrame(np.array(rows, dtype=float).reshape(-1, 5), columns=columns, index=index)
+        frame.index = pd.MultiIndex.from_tuples(contrasts) if paired else list(contrasts)
+        return frame
 
     def _measured(self, contrast):
         return contrast.measure in CLASS_MEASURES or contrast.measure in self.bootstrap.measures
@@ -233,26 +287,37 @@ class Evidence:
         """Differences between all pairs of recipes, of boundary F-scores those from CE. Index: (method, other)."""
         rows = {tuple(pair): row for (of, *pair), row in self.claim_intervals.items() if of == measure}
         index = pd.MultiIndex.from_tuples(rows, names=[None, None]) if rows else []
-        return pd.DataFrame(list(rows.values()), index, ["estimate", "standard_error", "low", "high", "p"])
+        return pd.DataFrame(list(rows.values()), index, [*COLUMNS, *BASIS])
 
     def ranking(self):
         """The recipes by mIoU, ties shown as ties: value, low, high, best, worst, ties."""
         levels = self.levels()
         table = ranking(levels.estimate.dropna().to_dict(), self.pairs())
         table["low"], table["high"] = levels.low, levels.high
+        table.attrs["no_intervals"] = self.no_intervals
         return table
 
     def neighbours(self):
         """Differences between neighbours in the ranking, from the family of all pairs: the data chose the order."""
         pairs = self.pairs()
-        return _frame({pair: _row(pairs, *pair) for pair in pairwise(self.ranking().index)})
+        return self._judged({pair: _row(pairs, *pair) for pair in pairwise(self.ranking().index)}, MIOU)
 
     def from_baseline(self, measure=MIOU):
         """Every recipe's difference from CE, by intervals that agree with the ranking and the claims."""
         if self.baseline is None:
             return _frame({})
         pairs, base = self.pairs(measure), self.baseline.name
-        return _frame({m.name: _row(pairs, m.name, base) for m in self.recipes if m.name != base})
+        rows = {(m.name, base): _row(pairs, m.name, base) for m in self.recipes if m.name != base}
+        table = self._judged(rows, measure)
+        table.index = [name for name, _ in rows]
+        return table
+
+    def _judged(self, rows, measure):
+        """`{(a, b): row of a - b}` as a frame, with the verdict on "a lies above b", and what it speaks of."""
+        frame = _frame(rows)
+        frame["verdict"] = [self.decided(row, measure) for row in rows.values()]
+        frame["speaks_of"] = [self.speaks_of(*pair) for pair in rows]
+        return frame
 
     def class_values(self, names):
         """IoU of the named methods and every class in percent, averaged over seeds: a frame method x class name."""
@@ -276,7 +341,12 @@ class Evidence:
 
 def _frame(rows):
     """`{index: row}` as a frame, with the columns that are read of it where there is no row."""
-    return pd.DataFrame(rows).T if rows else pd.DataFrame(columns=["estimate", "low", "high"])
+    frame = (
+        pd.DataFrame(list(rows.values()), list(rows)).infer_objects()
+        if rows
+        else pd.DataFrame(columns=["estimate", "low", "high"])
+    )
+    return frame.rename_axis(None)
 
 
 def _row(pairs, a, b):
@@ -291,12 +361,19 @@ def _row(pairs, a, b):
 
 def _values(found, rare):
     """Values of all measures from the runs' final rows, averaged over seeds."""
-    values = {name: {} for name in (MIOU, RARE, BOUNDARY, *CLASS_MEASURES)}
+    values = {name: {} for name in (MIOU, RARE, BOUNDARY, LOG_LOSS, *CLASS_MEASURES)}
     for method in found:
+        values[LOG_LOSS][method.name] = float(np.mean([_last(run.table, "val_ce") for run in method.runs]))
         values[MIOU][method.name] = float(np.mean([run.final_val_mIoU for run in method.runs]))
         classes = np.mean([run.final_class_val for run in method.runs], axis=0)
         _add_classes(values, method.name, classes, rare)
     return values
+
+
+def _last(table, column):
+    """The last finite value of a column, NaN where there is none."""
+    values = table[column].dropna() if column in table else ()
+    return float(values.iloc[-1]) if len(values) else NAN
 
 
 def _add_classes(values, name, classes, rare):

@@ -16,14 +16,15 @@ from deeplab_lib.study.results import methods
 class Gallery:
     """Shows figures and tables by label; captions are those of `captions`.
 
-    scope: what the results are about, signed in every figure. titles: {run or method: display name}. intervals: whether
-    the runs' files allow them. `shown` lists the figures that were drawn, `missing` those that the files are too poor
-    for, with the reason. curves: on which images the epochs are validated, where that is not on all.
+    scope: what the results are about, signed in every figure. titles: {run or method: display name}. no_intervals: why
+    there are none, "" where there are some. curves: on which images the epochs are validated, where that is not on all.
+    `shown` lists the figures that were drawn, `missing` those that the files are too poor for, with the reason.
     """
 
-    def __init__(self, scope, numbers, titles, intervals=True, curves=""):
+    def __init__(self, scope, numbers, titles, no_intervals="", curves=""):
         self.scope, self.numbers, self.titles, self.curves = scope, numbers, titles, curves
-        self.words = {"intervals": INTERVALS[intervals]}
+        self.words = {"intervals": f"without intervals ({no_intervals})" if no_intervals else INTERVALS}
+        self.words["hollow"] = "" if no_intervals else ". Hollow: not significant"
         self.shown, self.missing = [], {}
 
     def show(self, label, draw, *args, words=None, vector=True, **kwargs):

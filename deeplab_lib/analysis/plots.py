@@ -86,8 +86,10 @@ def rates(run, points=400):
 
     Where the run's record does not tell its schedule, or another than its table shows, those at the ends of its epochs.
     """
-    table, config = run.table.dropna(subset=["lr"]), run.config
+    table, config = run.table[run.table["lr"] > 0], run.config
     ends = table["epoch"].to_numpy(), table["lr"].to_numpy()
+    if run.legacy:
+        return _with_peak(*ends, run.log)
     if not {"lr", "power", "warmup_steps", "epochs", "steps_per_epoch"} <= set(config):
         return ends
     an_epoch, total = config["steps_per_epoch"], config["steps_per_epoch"] * config["epochs"]
@@ -99,6 +101,14 @@ def rates(run, points=400):
     jumps = [change.first_step(total) - before for change in plan for before in (1, 0)]
     steps = np.union1d(np.linspace(0, total - 1, points, dtype=int), jumps)
     return steps / an_epoch, np.array([schedule.lr(step) for step in steps])
+
+
+def _with_peak(epochs, values, log):
+    """Logged rates with the initial rate where the decay begins, if the log determines both."""
+    if log.initial_lr is None or log.warmup_epochs is None:
+        return epochs, values
+    place = np.searchsorted(epochs, log.warmup_epochs)
+    return np.insert(epochs.astype(float), place, log.warmup_epochs), np.insert(values, place, log.initial_lr)
 
 
 @styled
@@ -115,7 +125,7 @@ def learning_rates(runs):
         lines.append(_line(ax, look, epochs, values, lw=1.3 * (alike - below), zorder=2 + below, label=state(run)))
         marked |= _mark(ax, run, lines[-1])
     # The very last steps fall without a bottom; they would take half the axis from all the others.
-    ax.set_ylim(bottom=0.7 * min(np.interp(0.99 * epochs[-1], epochs, values) for _, _, epochs, values in parts))
+    ax.set_ylim(bottom=0.7 * min(values[epochs <= 0.99 * epochs[-1]].min() for _, _, epochs, values in parts))
     ax.set_ylabel("base learning rate (log scale)")
     _epochs(ax, runs)
     _key(ax, lines, [values.max() for values in curves], ".2g", "run, highest rate", marked)
@@ -338,6 +348,57 @@ def ranking(table, label):
         for heights, width in ((spans, 2.4), ([rows[0], rows[-1]], 0.6)):
             ax.plot(np.full(len(heights), 1.11 + 0.02 * column), heights, linewidth=width, **style)
     _name_rows(ax, table["name"], label)
+    return fig
+
+
+@styled
+def reliability(frames, shown):
+    """Reliability diagrams, a panel a method: accuracy against confidence in 15 bins; bars as heavy as their pixels.
+
+    `frames` is that of `calibration.reliability`: {method: pixels (share), confidence, accuracy (percent)}.
+    """
+    if not frames:
+        raise Missing("the runs' NPZ files hold no counts by confidence; runs made with version 0.2 or later do")
+    look, titles = _by_method(shown)
+    columns = min(4, len(frames))
+    rows = -(-len(frames) // columns)
+    fig, axes = figure(0.5 + 1.45 * rows, rows, columns, sharex=True, sharey=True, squeeze=False)
+    for ax, (name, table) in zip(axes.flat, frames.items(), strict=False):
+        known = table.dropna()
+        ax.plot([0, 100], [0, 100], color="0.5", linewidth=0.8, linestyle=(0, (2, 1)))
+        ax.vlines(known["confidence"], known["accuracy"], known["confidence"], color="0.75", linewidth=2)
+        style = {"color": look[name].color, "linewidth": 0.9} if name in look else {"color": "0.2"}
+        ax.plot(known["confidence"], known["accuracy"], **style)
+        ax.scatter(known["confidence"], known["accuracy"], s=4 + 60 * known["pixels"], color=style["color"], zorder=3)
+        ax.set_title(titles.get(name, name), loc="left", fontsize=6.5)
+        ax.set(xlim=(0, 102), ylim=(0, 102))
+    for ax in axes.flat[len(frames) :]:
+        ax.axis("off")
+    fig.supxlabel("mean confidence of a bin (%)", fontsize=7)
+    fig.supylabel("pixels that are right (%)", fontsize=7)
+    return fig
+
+
+@styled
+def accuracy_against_rate(runs):
+    """Final validation mIoU against the initial learning rate, on a logarithmic axis; a mark a run."""
+    known = [run for run in runs if run.initial_lr and np.isfinite(run.final_val_mIoU)]
+    if len({run.initial_lr for run in known}) < 3:
+        raise Missing("it takes runs at three initial rates or more")
+    fig, ax = figure(2.7)
+    look = looks(runs)
+    lines = [
+        _line(
+            ax, look[run.stem], [run.initial_lr], [run.final_val_mIoU], linestyle="none", markersize=5, label=state(run)
+        )
+        for run in known
+    ]
+    ax.set_xscale("log")
+    ax.set_xticks(sorted({run.initial_lr for run in known}))
+    ax.xaxis.set(major_formatter="{x:g}", minor_locator=NullLocator())
+    ax.set(xlabel="initial learning rate (log scale)", ylabel="final validation mIoU (%)")
+    ax.margins(0.1)
+    _key(ax, lines, [run.final_val_mIoU for run in known], ".2f", "run, last epoch", False)
     return fig
 
 

@@ -11,11 +11,12 @@ import pandas as pd
 from deeplab_lib.analysis.evidence import RARE_SHARE
 from deeplab_lib.analysis.pictures import scores_of
 from deeplab_lib.analysis.plots import duration_unit
-from deeplab_lib.analysis.statistics import MIOU
+from deeplab_lib.analysis.statistics import MIOU, TIE
 from deeplab_lib.analysis.tables import changes
+from deeplab_lib.analysis.verdicts import CONTRADICTED, EQUIVALENT, INCONCLUSIVE, SUPPORTED, VERDICTS
 from deeplab_lib.common.text import listing, signed
 from deeplab_lib.labels import CLASS_NAMES
-from deeplab_lib.recipes import recipe_for
+from deeplab_lib.study.log_schedule import loss_changes
 from deeplab_lib.study.results import methods, schedule
 
 WIDE_GAP = 5  # points of mIoU between training and validation that are spoken of
@@ -101,22 +102,26 @@ def schedules(runs, numbers):
 
 
 def losses(runs, numbers):
-    """What the loss curves show: how far they fell, and whose validation loss turned upwards."""
+    """What the loss curves show: how far they fell, and whose validation loss turned upwards, under one loss each."""
     fell, turned = {}, []
     for run in runs:
-        if {"train_loss", "val_loss"} <= set(run.table):
-            train, val = run.table["train_loss"].dropna(), _as_weighted_last(run)["val_loss"].dropna()
-            if len(train) > 1 and len(val) and train.iloc[0] > 0:
-                fell[run.label] = 100 * (1 - train.iloc[-1] / train.iloc[0])
-                rise = 100 * (val.iloc[-1] / val.min() - 1)
-                if rise > 5:
-                    epoch = int(run.table["epoch"].loc[val.idxmin()])
-                    size = numbers.put(f"reading.losses.rise.{run.stem}", rise, ".0f")
-                    turned.append(f"{run.label} (lowest at epoch {epoch}, {size} % above it at the end)")
+        if not {"train_loss", "val_loss"} <= set(run.table):
+            continue
+        starts = [1, *run.loss_starts]
+        first = run.table[run.table["epoch"] < starts[1]] if len(starts) > 1 else run.table
+        last = run.table[run.table["epoch"] >= starts[-1]]
+        train, val = first["train_loss"].dropna(), last["val_loss"].dropna()
+        if len(train) > 1 and train.iloc[0] > 0:
+            fell[run.label] = 100 * (1 - train.iloc[-1] / train.iloc[0])
+        rise = 100 * (val.iloc[-1] / val.min() - 1) if len(val) and val.min() > 0 else 0
+        if rise > 5:
+            epoch = int(run.table["epoch"].loc[val.idxmin()])
+            size = numbers.put(f"reading.losses.rise.{run.stem}", rise, ".0f")
+            turned.append(f"{run.label} (lowest at epoch {epoch}, {size} % above it at the end)")
     if not fell:
         return ""
     ends = _ends(fell, numbers, "losses.fell", ".0f", " %")
-    text = f"From the first epoch to the last the training losses fell by {ends}. "
+    text = f"From the first epoch to the last the training losses fell by {ends}. " + _other_losses(runs, numbers)
     if turned:
         text += (
             f"The validation loss of {listing(turned)} ended more than 5 % above its minimum, a sign of overfitting. "
@@ -126,14 +131,24 @@ def losses(runs, numbers):
     return text + ("Heights must not be compared from run to run, since each curve is a sum of other terms.")
 
 
-def _as_weighted_last(run):
-    """The epochs since the weights of the loss last changed: before, its validation loss is another function."""
-    table, weights = run.table, [column for column in run.table if column.startswith("weight_")]
-    if weights:
-        other = (table[weights] != table[weights].iloc[-1]).any(axis=1)
-        return table[other[::-1].cumsum()[::-1] == 0]
-    plan = recipe_for(run.recipe, run.follows).changes if run.recipe else ()
-    return table[table["epoch"] > max((c.progress * (run.epochs or 0) for c in plan if c.weights), default=0)]
+def _other_losses(runs, numbers):
+    """Which runs went on with another loss, where the figures of the loss stop or start anew."""
+    changed = [(run, epoch) for run in runs for epoch in run.loss_starts]
+    if not changed:
+        return ""
+    named = []
+    for run, epoch in changed:
+        jump = next((change for change in loss_changes(run.table) if run.legacy and change.epoch == epoch), None)
+        by = ""
+        if jump:
+            train = numbers.put(f"reading.losses.jump.{run.stem}.{epoch}.train", jump.train, ".2f")
+            val = numbers.put(f"reading.losses.jump.{run.stem}.{epoch}.val", jump.val, ".2f")
+            by = f" (training loss × {train}, validation loss × {val}, while mIoU hardly moves)"
+        named.append(f"{run.label} at epoch {epoch}{by}")
+    return (
+        f"The loss itself was changed in {listing(named)}: a jump there is another function, not another network, and "
+        "what is said of these curves holds up to the change (the fall) and since the last one (the rise). "
+    )
 
 
 def cross_entropy(runs, numbers):
@@ -162,16 +177,23 @@ def training_mious(runs, numbers):
         return ""
     text = (
         f"Training mIoU ends at {_ends(train, numbers, 'train_mIoU', '.1f', ' %')}. Its "
-        f"difference from validation mIoU is {_ends(gaps, numbers, 'gap', signed)} points; the two are counted "
-        "differently (on the logits' grid while the weights still change, and at full size after the epoch), so that a "
-        "small difference of either sign means little. "
+        f"difference from validation mIoU is {_ends(gaps, numbers, 'gap', signed)} points; "
     )
+    logged = all(run.legacy for run in runs)
+    if logged:
+        text += "how the two were counted is not in the logs. "
+    else:
+        text += (
+            "the two are counted differently (on the logits' grid while the weights still change, and at full size "
+            "after the epoch), so that a small difference of either sign means little. "
+        )
     wide = [label for label, gap in gaps.items() if gap > WIDE_GAP]
     if wide:
         who = "All runs" if len(wide) == len(gaps) > 1 else listing(wide)
+        why = "a sign of overfitting" if logged else "more than the counting explains: a sign of overfitting"
         text += (
-            f"{who} {'fits' if len(wide) == 1 else 'fit'} the training images better by more than "
-            f"{WIDE_GAP:g} points, which the counting alone hardly explains: part of it is learnt by heart."
+            f"{who} {'fits' if len(wide) == 1 else 'fit'} the training images better by more than {WIDE_GAP:g} points, "
+            f"{why}."
         )
     return text.strip()
 
@@ -363,6 +385,48 @@ def boundaries(table, differences, titles, evidence, numbers):
     ) + apart
 
 
+def calibration(table, titles, evidence, numbers):
+    """How far the probabilities can be believed: `table` is that of `calibration.calibration`, None without counts."""
+    if table is None:
+        return (
+            "The files of these runs hold no counts by confidence, so that nothing can be said of their probabilities; "
+            "runs made with version 0.2 or later store them."
+        )
+    named = lambda column: {titles[name]: value for name, value in table[column].items()}  # noqa: E731
+    text = f"The expected calibration error is {_ends(named('ece'), numbers, 'ece', '.2f', ' points')}. "
+    over = table["overconfidence"]
+    sure, shy = ([titles[name] for name in over.index[side]] for side in (over > 0, over < 0))
+    everyone = "All runs believe" if len(sure) == len(table) > 1 else f"{listing(sure)} {_believe(sure)}"
+    text += f"{everyone} too much: their mean confidence is above their accuracy. " if sure else ""
+    text += f"{listing(shy)} {_believe(shy)} too little. " if shy else ""
+    judged = table[table["verdict"] != ""]
+    if len(judged) and evidence.baseline:
+        found = by_verdict(judged)
+        ways = {SUPPORTED: "larger", CONTRADICTED: "smaller", EQUIVALENT: EQUIVALENT, INCONCLUSIVE: INCONCLUSIVE}
+        parts = [f"{ways[v]}: {listing(titles[name] for name in names)}" for v, names in found.items() if names]
+        margin = numbers.put("reading.margin.ece", evidence.margins.of("ece"), ".3g")
+        text += f"Held against the error of the CE run, with a margin of {margin} point, {'; '.join(parts)}."
+    return text.strip()
+
+
+def _believe(names):
+    return "believes itself" if len(names) == 1 else "believe themselves"
+
+
+def wins(table, titles, numbers):
+    """On how many images the runs beat CE: `table` is that of `by_image.wins`; "" without one."""
+    known = table.dropna(subset=["low"]) if len(table) else table
+    if not len(known):
+        return ""
+    values = {titles[name]: value for name, value in known["estimate"].items()}
+    found = by_verdict(known)
+    ways = {SUPPORTED: "more than half", CONTRADICTED: "less than half", EQUIVALENT: "about half, within the margin"}
+    ways[INCONCLUSIVE] = "inconclusive"
+    parts = [f"{ways[verdict]}: {listing(titles[name] for name in names)}" for verdict, names in found.items() if names]
+    ends = _ends(values, numbers, "wins", ".0f", " %")
+    return f"Image by image, the runs beat the CE run on {ends} of the images; {'; '.join(parts)}."
+
+
 def tied_with_first(table):
     """The methods that share a letter with the first of `statistics.ranking`'s table."""
     leader, *others = table.index
@@ -374,11 +438,15 @@ def ranking(table, titles, numbers):
     if len(table) < 2:
         return ""
     leader, tied = table.index[0], tied_with_first(table)
+    first = [titles[name] for name, value in table["value"].items() if abs(value - table["value"].iloc[0]) < TIE]
     top = numbers.put(f"reading.ranking.{leader}", table["value"].iloc[0], ".2f")
-    named = f"{titles[leader]} has the highest final mIoU, {top} %"
+    if len(first) == len(table):
+        return f"All {plural(len(table), 'run')} end at exactly the same mIoU, {top} %."
+    named = f"{listing(first)} {'has' if len(first) == 1 else 'share'} the highest final mIoU, {top} %"
     last = titles[table.index[-1]]
     if table["low"].isna().all():
-        return f"{named}; without per-image results there are no intervals, and the order of the runs proves nothing."
+        why = table.attrs.get("no_intervals") or "none of these runs has an interval"
+        return f"{named}; {why}, so there are no intervals, and the order of the runs proves nothing."
     if len(table) == 2:
         return (
             f"{named}, "
@@ -407,7 +475,8 @@ def differences(table, titles, evidence, numbers):
     """
     known, reference = table.dropna(subset=["low", "high"]), titles[evidence.baseline.name]
     if known.empty:
-        return "Without per-image confusion matrices these differences have no intervals, and none of them is judged."
+        why = evidence.no_intervals or listing(dict.fromkeys(table["reason"]))
+        return f"These differences have no intervals ({why}), and none of them is judged."
 
     def named(rows, key):
         return listing(
@@ -415,17 +484,25 @@ def differences(table, titles, evidence, numbers):
             for method, row in rows.iterrows()
         )
 
-    above, below, within = (known.loc[names] for names in _sides_of_zero(known))
-    parts = [f"{named(above, 'above')} {_be(above)} better than {reference}"] if len(above) else []
-    parts += [f"{named(below, 'below')} {_be(below)} worse than {reference}"] if len(below) else []
-    parts += [f"{named(within, 'within')} cannot be distinguished from {reference}"] if len(within) else []
-    return f"In points of mIoU, {'; '.join(parts)}."
+    found = by_verdict(known)
+    parts = []
+    for verdict, words in (
+        (SUPPORTED, "{} {be} better than {reference}"),
+        (CONTRADICTED, "{} {be} worse than {reference}"),
+        (EQUIVALENT, "{} {make} no difference from {reference} that matters"),
+        (INCONCLUSIVE, "{} {be} inconclusive"),
+    ):
+        if names := found[verdict]:
+            rows = known.loc[names]
+            verb = {"be": _be(rows), "make": "makes" if len(rows) == 1 else "make", "reference": reference}
+            parts.append(words.format(named(rows, verdict.split()[0]), **verb))
+    margin = numbers.put("reading.margin.mIoU", evidence.margins.of(MIOU), ".3g")
+    return f"In points of mIoU, with a margin of {margin}, {'; '.join(parts)}."
 
 
-def _sides_of_zero(table):
-    """The methods whose intervals lie above zero, below it, and neither, three lists."""
-    above, below = table["low"] > 0, table["high"] < 0
-    return [list(table.index[side]) for side in (above, below, ~(above | below))]
+def by_verdict(table):
+    """`{verdict: [rows' names]}` of a table of differences from the baseline."""
+    return {verdict: list(table.index[table["verdict"] == verdict]) for verdict in VERDICTS}
 
 
 def confounding(table, evidence, numbers):
@@ -451,7 +528,8 @@ def confounding(table, evidence, numbers):
 def other_schedules(table, evidence):
     """Which runs that differ significantly from the baseline had another schedule, in a sentence; "" when none had."""
     alike = {method.name for method in evidence.same_schedule}
-    above, below, _ = _sides_of_zero(table)
+    found = by_verdict(table)
+    above, below = found[SUPPORTED], found[CONTRADICTED]
     other = [evidence.title(method) for method in (*above, *below) if method not in alike]
     if not other:
         return ""
@@ -482,7 +560,7 @@ def follows_rate(evidence, numbers, brief=False):
 
     brief: without what else follows the rates, and what that may mean.
     """
-    rows = [(method.runs[0].config.get("lr"), evidence.values[MIOU].get(method.name), method.runs[0].final_train_mIoU)
+    rows = [(method.runs[0].initial_lr, evidence.values[MIOU].get(method.name), method.runs[0].final_train_mIoU)
             for method in evidence.recipes if method.runs]  # fmt: skip
     table = pd.DataFrame(rows, columns=["rate", "val", "train"], dtype=float).dropna()
     ranks = {name: rank_correlation(table["rate"], table[name]) for name in ("val", "train")}
@@ -503,16 +581,17 @@ def seeds(evidence, study, numbers):
     found = sorted(set(evidence.seeds.values()))
     if not found:
         return ""
-    if not evidence.bootstrap:
+    if evidence.no_intervals:
+        why = evidence.no_intervals
         return (
-            "The files of these runs hold no results for single images, so none of this can be done here: what follows "
-            "has no intervals, and all runs are tied."
+            f"None of this can be done here, since {why}: what follows has no intervals, and no difference is judged."
         )
     if found == [1]:
         return (
             "Every run was made with one seed. The intervals cover the choice of validation images and nothing else: "
             "how much a second training of the same configuration would differ, from other first weights and another "
-            "order of the images, is not known here. Differences that look decided below may still be luck of the seed."
+            "order of the images, is not known here. A verdict below speaks of *these trained networks*, and not of "
+            "the losses: what it decides may still be luck of the seed."
         )
     deviations = seed_deviations(study.recipes)
     many = [number for number in found if number > 1]
@@ -525,7 +604,8 @@ def seeds(evidence, study, numbers):
     return (
         f"{who} trained with {counted} seeds{rest}. The standard deviation between seeds in mIoU is "
         f"{_ends(deviations, numbers, 'seeds.sd', '.2f', ' points')}; values are means over seeds, and the variance "
-        "between seeds, pooled over the configurations that have several, enters every interval below."
+        "between seeds, pooled over the configurations that have several, enters every interval below. So a verdict "
+        "speaks of *the losses* where nothing else differs, and of *the configurations* where the schedule does, too."
     )
 
 
@@ -544,16 +624,15 @@ def one_of_several(evidence):
 def distinguished(table, titles, evidence, measure="mIoU"):
     """In a sentence without numbers, which runs lie above and below the baseline."""
     plain = f"plain cross-entropy ({titles[evidence.baseline.name]})"
-    above, below, rest = ([titles[method] for method in names] for names in _sides_of_zero(table))
-    sides = [(names, where) for names, where in ((above, "above"), (below, "below")) if names]
-    if not sides:
-        return f"In {measure}, {listing(rest)} cannot be distinguished from {plain}."
-    parts = [
-        f"{listing(names)} {'lies' if len(names) == 1 else 'lie'} significantly {where} {it}"
-        for (names, where), it in zip(sides, (plain, "it"), strict=False)
-    ]
-    tail = f"; {listing(rest)} cannot be distinguished from it" if rest else ""
-    return f"In {measure}, {', and '.join(parts)}{tail}."
+    above, below, equal, rest = ([titles[method] for method in names] for names in by_verdict(table).values())
+    parts = [f"{listing(above)} {'lies' if len(above) == 1 else 'lie'} significantly above {plain}"] if above else []
+    it = "it" if above else plain
+    parts += [f"{listing(below)} {'lies' if len(below) == 1 else 'lie'} significantly below {it}"] if below else []
+    it = "it" if parts else plain
+    parts += [f"between {listing(equal)} and {it} there is no difference that matters"] if equal else []
+    it = "it" if parts else plain
+    parts += [f"against {it}, {listing(rest)} {_be(rest)} inconclusive"] if rest else []
+    return f"In {measure}, {'; '.join(parts)}."
 
 
 def decided_classes(differences, iou):

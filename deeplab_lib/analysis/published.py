@@ -1,7 +1,7 @@
 """What the study printed, as data: its results, its last-row table and its table of initial configurations.
 
-Nothing here was measured by this kit. The report shows these figures beside its own, never as its own, and
-`audit` holds them against each other and against what can be computed.
+Nothing here was measured by this kit, and not all of it is right. The report shows these figures beside its own, never
+as its own; `audit` compares them with each other, with the study's logs and with what can be computed.
 """
 
 from dataclasses import dataclass
@@ -10,12 +10,13 @@ NAN = float("nan")
 
 IMAGE_HEIGHT, IMAGE_WIDTH = 512, 1024
 FLOPS_G = 374.66
+TRAIN_IMAGES = 2975
 
 # What is frozen in runs 5 and 6: the text names one set of layers, the parameter column fits the other.
 FROZEN_IN_TEXT = ("layer1", "layer2", "layer3", "layer4", "bn1")
 FROZEN_IN_COLUMN = ("layer3", "layer4")
 
-# number, recipe, run name, val mIoU (%), latency (unit not printed), parameters, initial lr (from the per-run details)
+# number, recipe, run name, val mIoU (%), latency (unit not printed), parameters, initial lr (of the per-run details)
 _RESULTS = """
 1 ce               DeepLabV2_ce                                      50.50   141.06 43795724 0.001
 2 ce_tversky       DeepLabV2_ce07_tv03                               50.10   242.35 43795724 0.001

@@ -10,6 +10,7 @@ from deeplab_lib.analysis.prose import plural, sessions
 from deeplab_lib.analysis.tables import measured_rows
 from deeplab_lib.common.text import listing
 from deeplab_lib.recipes import RECIPES
+from deeplab_lib.study.results import Study
 
 COUNTED = {"parameters": "parameters", "macs": "multiply-adds"}
 
@@ -20,9 +21,8 @@ def scope(study):
     epochs = study.scope.epochs
     length = [f"{epochs} epoch{'s' if epochs > 1 else ''}"] if epochs else []
     length += [study.departure] if study.departure else []
-    if study.scope.dataset is None:
-        return ", ".join([study.scope.data, *length])
-    return ", ".join([study.scope.data, f"{study.scope.preset} scale", " and ".join(sorted(devices)), *length])
+    scale = [f"{study.scope.preset} scale"] if study.scope.preset else []
+    return ", ".join([study.scope.data, *scale, *filter(None, [" and ".join(sorted(devices))]), *length])
 
 
 def _agreed(runs, *path):
@@ -36,11 +36,74 @@ def _agreed(runs, *path):
     return values[0] if values and all(value == values[0] for value in values) else None
 
 
+def purpose(study: Study) -> str:
+    """What the report does with the study's question, and the principles that it follows, as Markdown."""
+    if study.logs_only:
+        return (
+            "This report reads the logs of the study's own runs, a table of epochs each, and tests each conclusion as "
+            "a rule that data can support or contradict, that they can show to make no difference that matters, or on "
+            "which they are inconclusive. Nothing was trained for it. Two principles govern what follows.\n\n"
+            "- *No verdict without its uncertainty.* Intervals need the results on single images, which logs do not "
+            "hold: differences between final values are shown, and none of them is called significant.\n"
+            "- *Conclusions are computed.* Every sentence about results, from the abstract to the conclusions, is "
+            "written by code that reads the logs. Schedules, costs and changes are those that the logs show, not those "
+            "that a run's name or the study's text suggests; what comes from elsewhere is marked with its source."
+        )
+    return (
+        "Here configurations of the study are trained again from one code base, and each conclusion is put to the test "
+        "as a rule that the data can support or contradict, that they can show to make no difference that matters, or "
+        "on which they are inconclusive. Three principles govern what follows.\n\n"
+        "- *No comparison of runs without its uncertainty.* Differences between runs carry intervals from a paired "
+        "bootstrap over the validation images, and runs that cannot be distinguished are shown as tied.\n"
+        "- *Published results are shown for comparison only.* Results of the study stand beside ours where they help, "
+        "labelled as published, and never take part in a computation on our runs; @sec-audit examines them on their "
+        "own terms.\n"
+        "- *Conclusions are computed.* Every sentence about results, from the abstract to the conclusions, is written "
+        "by code that reads the runs. With other runs the text changes accordingly."
+    )
+
+
+def by_the_text(study: Study) -> str:
+    """What the description of the training is worth for runs that this kit did not train; "" for its own."""
+    if not study.logs_only:
+        return ""
+    return (
+        "This section describes the training as the study's text does, and as this kit does it. The logs of these runs "
+        "show the rates and powers that were used (@fig-lr, @tbl-configuration), not the rest; where the study's logs "
+        "and code differ from its text is said in @sec-audit."
+    )
+
+
+def decisions(study: Study) -> str:
+    """For whose runs the decisions that follow were taken; "" for this kit's own, for which that is clear."""
+    return (
+        "The decisions below are this kit's, for runs of its own; no run of this report rests on them."
+        * study.logs_only
+    )
+
+
+def reproduction(study: Study) -> str:
+    """How the numbers of the report are made again."""
+    stored = "Every result printed in this report, in text or table, stands in `numbers.json` under a key of its own."
+    if study.logs_only:
+        return (
+            "The same files give the same report: `make published LOGS=folder` makes it. How to train such runs again "
+            f"is not in the logs; `make report` trains this kit's version of them. {stored}"
+        )
+    return (
+        "The same code, data and seed give the same numbers on the same kind of machine; `make report` makes all of "
+        "it. The first weights, the order of the images and every random choice follow from the seed, the epoch and "
+        f"the image, never from the state of a generator or the number of workers. {stored}"
+    )
+
+
 def data(runs, numbers):
     """What the runs saw instead of, or of, Cityscapes."""
     about = {key: _agreed(runs, "dataset", key) for key in ("name", "synthetic", "train", "val", "subset")}
     if about["name"] is None:
-        return "The files of these runs do not say which images they were trained on."
+        names = {run.dataset_name for run in runs} - {None}
+        said = f" Whoever made this report names them: {listing(sorted(names))}." if names else ""
+        return f"The files of these runs do not say which images they were trained on.{said}"
     train, val = (numbers.put(f"data.{split}", about[split], ",d") for split in ("train", "val"))
     height, width = (_agreed(runs, "config", f"image_{side}") for side in ("height", "width"))
     size = f"{numbers.put('data.width', width, 'd')} × {numbers.put('data.height', height, 'd')} pixels"
@@ -145,9 +208,16 @@ def motivations():
 
 def latency_note(results):
     """Where the latencies of the results table come from, or why there are none."""
-    if results["latency_ms"].isna().all():
+    timed = results[results["latency_ms"].notna()]
+    if timed.empty:
         return "Latency was not measured."
-    devices = listing(sorted(set(results["device"][results["latency_ms"].notna()])))
+    if (timed["device"] == "not recorded").all():
+        return (
+            "Costs as the runs logged them after their last epoch, latency on a device that is not recorded; what the "
+            "study calls FLOPs are multiply-adds. One network cannot be faster under one loss than under another: the "
+            "latencies differ by what else the device did, or by the device."
+        )
+    devices = listing(sorted(set(timed["device"])))
     return f"Latency is a property of the network, not of the loss: median for one image on {devices}, measured alone."
 
 
@@ -197,7 +267,11 @@ def missing(study, others, gallery, left_out=()):
     for what, labels in lacking.items():
         who = "All runs" if len(labels) == len(study.runs) > 1 else listing(labels)
         lines += [f"{who}: the files lack {what}."] if what else []
-    lines += [f"{run.label}: {note}." for run in study.runs for note in run.notes]
+    notes = {}
+    for run in study.runs:
+        for note in run.notes:
+            notes.setdefault(note, []).append(run.label)
+    lines += [f"{listing(labels)}: {note}." for note, labels in notes.items()]
     lines += [f"Left out: {line}." for line in left_out]
     lines += [
         f"Another study in the same folder, {other}: {listing(run.label for run in other.runs)}. Results of "
@@ -213,6 +287,16 @@ def missing(study, others, gallery, left_out=()):
 
 def configurations_note(runs):
     """What the table of configurations shows of runs whose files do not say."""
-    silent = any(run.record is None for run in runs)
-    note = "Of runs without a JSON file it shows what the study says of their recipe, with the study's rates and steps."
-    return note if silent else ""
+    notes = []
+    if any(run.legacy for run in runs):
+        notes.append(
+            "Runs without a record: weights by the run's name, rate, power and warm-up as the logged rates show them "
+            "(*inferred*: the round rate among those that are possible), and another loss where both losses jump in "
+            "one epoch while mIoU does not. †: the epoch, or the weights, by the study's text; the log holds the "
+            "number of parameters that are trained at the end, or the jump."
+        )
+    if any(run.record is None and not run.legacy for run in runs):
+        notes.append(
+            "Of runs that are not finished it shows their recipe's schedule, with the study's rates and steps."
+        )
+    return " ".join(notes)

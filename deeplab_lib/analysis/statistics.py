@@ -11,9 +11,8 @@ The images say nothing about another seed. With several seeds of a method their 
 variance between seeds enters every standard error; with one seed that variation is not covered.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import combinations
-from math import comb
 from string import ascii_lowercase
 from typing import NamedTuple
 
@@ -27,16 +26,21 @@ CONFIDENCE = 0.95
 SEED = 0
 MIOU = "mIoU"
 BOUNDARY = "boundary_f"
+LOG_LOSS = "log_loss"
 # Fewer images than this with a class, or at all, and neither sampling error nor interval means anything.
 MIN_IMAGES = 5
+TIE = 1e-9  # points below which a difference is rounding: sums of equal numbers in another order
+COLUMNS = ["estimate", "standard_error", "low", "high", "p"]
+# What `verdicts` needs to say how many images or seeds would settle a difference, and why there is no interval.
+BASIS = ["image_variance", "seed_variance", "quantile", "images", "seeds", "reason"]
 
 
 @dataclass(frozen=True)
 class Ratios:
     """What every measure is made of: per run, image and cell a numerator and a denominator `(R, N, K)`.
 
-    The cells are the 19 classes (intersection, union, in pixels) and, last, the boundary F-score (share, 0 or 1).
-    `methods` names each run's method: runs of one method are its seeds.
+    The cells are the 19 classes (intersection, union, in pixels), the boundary F-score (share, 0 or 1) and the log loss
+    (a hundredth of the nats, pixels). `methods` names each run's method: runs of one method are its seeds.
     """
 
     methods: tuple[str, ...]
@@ -44,16 +48,26 @@ class Ratios:
     denominator: np.ndarray
 
     @classmethod
-    def of(cls, methods, confusions, boundary=None):
-        """From confusion matrices `(N, C, C)` and boundary F-scores `(N,)` in percent, one of each per run."""
+    def of(cls, methods, confusions, boundary=None, log_loss=None):
+        """From confusions `(N, C, C)`, boundary F-scores `(N,)` in percent, log losses `(N,)` in nats, one a run."""
         confusion = np.asarray(confusions, dtype=np.float64)
         intersection = np.diagonal(confusion, axis1=2, axis2=3)
         union = confusion.sum(2) + confusion.sum(3) - intersection
-        boundary = np.full(confusion.shape[:2], np.nan) if boundary is None else np.asarray(boundary, dtype=np.float64)
-        valid = np.isfinite(boundary)
-        numerator = np.concatenate([intersection, np.where(valid, boundary / 100, 0)[..., None]], axis=2)
-        denominator = np.concatenate([union, valid[..., None].astype(float)], axis=2)
-        return cls(tuple(methods), numerator, denominator)
+        numerator, denominator = [intersection], [union]
+        for values, weight in ((boundary, 1.0), (log_loss, confusion.sum((2, 3)))):
+            values = np.full(confusion.shape[:2], np.nan) if values is None else np.asarray(values, dtype=np.float64)
+            weight = np.where(np.isfinite(values), weight, 0.0)
+            numerator.append((np.nan_to_num(values) * weight / 100)[..., None])
+            denominator.append(weight[..., None])
+        return cls(tuple(methods), np.concatenate(numerator, axis=2), np.concatenate(denominator, axis=2))
+
+    def estimates(self, mask, weights):
+        """See `estimates`."""
+        return estimates(self, mask, weights)
+
+    def one_by_one(self):
+        """The same runs, each a method of its own."""
+        return replace(self, methods=tuple(range(len(self.methods))))
 
     @property
     def names(self):
@@ -77,18 +91,21 @@ def ratios_of(runs):
     for run, array in zip(runs, arrays, strict=True):
         if not np.array_equal(array["names"], arrays[0]["names"]):
             raise ValueError(f"{run.path}: validated on other images than {runs[0].path}; they cannot be paired")
-    boundary = [array["boundary_f"] for array in arrays] if all("boundary_f" in array for array in arrays) else None
-    return Ratios.of([run.method for run in runs], [array["confusion"] for array in arrays], boundary)
+    optional = [
+        [array[name] for array in arrays] if all(name in array for array in arrays) else None
+        for name in (BOUNDARY, LOG_LOSS)
+    ]
+    return Ratios.of([run.method for run in runs], [array["confusion"] for array in arrays], *optional)
 
 
 def measure(classes):
-    """Mask `(K,)` of the cells whose mean is taken: class train ids, or `BOUNDARY`."""
-    mask = np.zeros(NUM_CLASSES + 1)
-    mask[NUM_CLASSES if classes == BOUNDARY else list(classes)] = 1
+    """Mask `(K,)` of the cells whose mean is taken: class train ids, `BOUNDARY` or `LOG_LOSS`."""
+    mask = np.zeros(NUM_CLASSES + 2)
+    mask[{BOUNDARY: NUM_CLASSES, LOG_LOSS: NUM_CLASSES + 1}[classes] if isinstance(classes, str) else list(classes)] = 1
     return mask
 
 
-MEASURES = {MIOU: measure(range(NUM_CLASSES)), BOUNDARY: measure(BOUNDARY)}
+MEASURES = {MIOU: measure(range(NUM_CLASSES)), BOUNDARY: measure(BOUNDARY), LOG_LOSS: measure(LOG_LOSS)}
 CLASS_MEASURES = {f"class_{c}": measure([c]) for c in range(NUM_CLASSES)}
 
 
@@ -145,12 +162,12 @@ class Bootstrap:
         runs, images, _ = ratios.numerator.shape
         whole = np.ones((1, images))
         chunk = max(1, min(resamples, 4_000_000 // (runs * images)))
-        self.value = {name: estimates(ratios, mask, whole) for name, mask in measures.items()}
+        self.value = {name: ratios.estimates(mask, whole) for name, mask in measures.items()}
         drawn = {name: [] for name in measures}
         for start in range(0, resamples, chunk):
             weights = image_weights(rng, min(chunk, resamples - start), images)
             for name, mask in measures.items():
-                drawn[name].append(estimates(ratios, mask, weights))
+                drawn[name].append(ratios.estimates(mask, weights))
         self.drawn = {name: tuple(map(np.concatenate, zip(*parts, strict=True))) for name, parts in drawn.items()}
         # Standard normal and chi-square draws that stand for other seeds, the same for all measures.
         self.seed_noise = rng.standard_normal((resamples, len(ratios.names))) / np.sqrt(ratios.seeds)
@@ -166,26 +183,27 @@ class Bootstrap:
         """Variance between seeds of one method, pooled over methods; 0 when each has one seed."""
         if not self.degrees_of_freedom:
             return 0.0
-        runs = Ratios(tuple(range(len(self.ratios.methods))), self.ratios.numerator, self.ratios.denominator)
-        value = estimates(runs, self.measures[measure], np.ones((1, runs.numerator.shape[1])))[0][0]
+        runs = self.ratios.one_by_one()
+        value = runs.estimates(self.measures[measure], np.ones((1, runs.numerator.shape[1])))[0][0]
         means = (self.ratios.averaging > 0).T @ (self.ratios.averaging @ value)
         centred = value - means
         return float((centred**2).sum() / self.degrees_of_freedom)
 
     def _studentised(self, contrast):
-        """Estimate, its standard error, and the resampled deviations in units of their own standard errors `(B,)`."""
+        """Estimate, its variance from images and from seeds, and the resampled deviations in standard errors `(B,)`."""
         weights = np.array([contrast.weights.get(name, 0.0) for name in self.ratios.names])
         (value, covariance), (values, covariances) = self.value[contrast.measure], self.drawn[contrast.measure]
         seed_variance = self.seed_variance(contrast.measure)
         spread = seed_variance * (weights**2 / self.ratios.seeds).sum()
         estimate = float(value[0] @ weights)
-        error = np.sqrt(max(0.0, weights @ covariance[0] @ weights) + spread)
+        image_variance = max(0.0, float(weights @ covariance[0] @ weights))
         deviation = values @ weights - estimate + np.sqrt(seed_variance) * (self.seed_noise @ weights)
         variance = np.einsum("bgh,g,h->b", covariances, weights, weights).clip(min=0) + spread * self.chi2_scale
-        still = np.abs(deviation) < 1e-9  # two equal runs differ by nothing in every resample
+        still = np.abs(deviation) < TIE  # two equal runs differ by nothing in every resample
         with np.errstate(divide="ignore", invalid="ignore"):
             studentised = np.where(still, 0.0, deviation / np.sqrt(variance))
-        return estimate, float(error), np.where(np.isnan(studentised), np.inf, studentised)
+        estimate = 0.0 if abs(estimate) < TIE else estimate
+        return estimate, (image_variance, float(spread)), np.where(np.isnan(studentised), np.inf, studentised)
 
     def interval(self, contrasts, confidence=CONFIDENCE, groups=None):
         """Intervals for `{name: Contrast}` that hold together with probability `confidence`.
@@ -193,32 +211,63 @@ class Bootstrap:
         groups: lists of names, for who asks of a group only whether any of its contrasts is above zero or all are
         below, and can be misled by one group at a time; the group that needs the widest intervals sets the width.
         Returns a frame indexed by name: estimate, standard_error, low, high (points of percent), p (adjusted as the
-        width is). A measure without a value, or decided by too few images, gives NaN; see `drop_unbounded`.
+        width is), and `BASIS`: the two parts of the variance, how many standard errors the interval reaches, numbers of
+        images and seeds, and why there is no interval. A measure without a value, or decided by too few images, has
+        NaN; see `drop_unbounded`.
         """
         rows = {name: self._studentised(contrast) for name, contrast in contrasts.items()}
-        seen = [name for name, contrast in contrasts.items() if self._seen(contrast) and np.isfinite(rows[name][0])]
-        known = drop_unbounded({name: rows[name][2] for name in seen}, (1 - confidence) / 2)
+        reasons = {name: self._unseen(contrast) for name, contrast in contrasts.items()}
+        seen = {name: rows[name][2] for name, reason in reasons.items() if not reason}
+        known = drop_unbounded(seen, (1 - confidence) / 2)
         deviations = {name: rows[name][2] if groups else np.abs(rows[name][2]) for name in known}
         members = [[deviations[name] for name in group if name in known] for group in groups or [contrasts]]
         extremes = np.abs([np.max(group, axis=0) for group in members if group] or np.zeros((1, self.resamples)))
         quantile = float(np.quantile(extremes, confidence, axis=1, method="higher").max())
-        table = {}
-        for name, (estimate, error, _) in rows.items():
-            if name not in known:
-                table[name] = (estimate, np.nan, np.nan, np.nan, np.nan)
-                continue
-            t = abs(estimate) / error if error > 0 else 0.0
-            p = (1 + (extremes >= t).sum(1).max()) / (1 + self.resamples)
-            table[name] = (estimate, error, estimate - quantile * error, estimate + quantile * error, p)
-        columns = ["estimate", "standard_error", "low", "high", "p"]
-        return pd.DataFrame.from_dict(table, orient="index", columns=columns)
+        images, table = self.ratios.numerator.shape[1], {}
+        for name, (estimate, variances, _) in rows.items():
+            row = {"estimate": estimate, "images": images, "seeds": self._fewest_seeds(contrasts[name])}
+            if name in known:
+                error = float(np.sqrt(sum(variances)))
+                error = 0.0 if error < TIE else error
+                t = abs(estimate) / error if error > 0 else 0.0
+                row |= {
+                    "standard_error": error,
+                    "low": estimate - quantile * error,
+                    "high": estimate + quantile * error,
+                }
+                row |= {"p": (1 + (extremes >= t).sum(1).max()) / (1 + self.resamples), "quantile": quantile}
+                row |= dict(zip(("image_variance", "seed_variance"), variances, strict=True))
+            else:
+                row["reason"] = reasons[name] or "a few images alone decide it"
+            table[name] = row
+        return as_frame(table)
 
-    def _seen(self, contrast):
-        """Whether enough images show what is measured, for every method in the contrast."""
+    def _fewest_seeds(self, contrast):
+        return min(self.ratios.methods.count(name) for name, weight in contrast.weights.items() if weight)
+
+    def _unseen(self, contrast):
+        """Why there can be no interval, "" where there can: too few images show what is measured, or none at all."""
         involved = [contrast.weights.get(method, 0.0) != 0 for method in self.ratios.methods]
         mask = self.measures[contrast.measure] > 0
-        images = (self.ratios.denominator[involved][:, :, mask] > 0).any(2).sum(1)
-        return images.min() >= MIN_IMAGES
+        seen = (self.ratios.denominator[involved][:, :, mask] > 0).any(2).sum(1).min()
+        if seen >= MIN_IMAGES:
+            return ""
+        total = self.ratios.numerator.shape[1]
+        if not seen:
+            return "no image shows it" if self.ratios.denominator[:, :, mask].any() else "the files do not hold it"
+        shown = f"there {_are(total)}" if seen == total else f"{seen} of the {total} show it"
+        return f"it takes {MIN_IMAGES} validation images, and {shown}"
+
+
+def _are(total):
+    return "is one" if total == 1 else f"are {total}"
+
+
+def as_frame(table):
+    """Rows `{name: {column: value}}` of intervals as a frame with all columns; a row without a reason has ""."""
+    frame = pd.DataFrame.from_dict(table, orient="index", columns=[*COLUMNS, *BASIS])
+    frame["reason"] = frame["reason"].fillna("")
+    return frame.astype({name: float for name in [*COLUMNS, *BASIS[:-1]]})
 
 
 def drop_unbounded(studentised, share):
@@ -257,7 +306,7 @@ def ranking(levels, pairs):
     methods share a letter exactly when they are not distinguished; eight methods have at most 18 groups, the alphabet
     lasts).
     """
-    order = sorted(levels, key=lambda name: -levels[name])
+    order = sorted(levels, key=lambda name: -round(levels[name] / TIE))
     better = {(a, b) for a in order for b in order if a != b and surely_above(pairs, a, b)}
     rows = {}
     for name in order:
@@ -287,29 +336,48 @@ def _ties(order, better):
     return sorted((sorted(group, key=order.index) for group in groups), key=lambda group: [*map(order.index, group)])
 
 
-def least_p(number_a, number_b):
-    """The smallest `permutation_p` that this many runs against that many can give: they lie apart without overlap.
+def seed_intervals(contrasts, values, confidence=CONFIDENCE, resolution=None, draws=20_000):
+    """Intervals of differences between methods in statistics of whole trainings, from the variation between seeds.
 
-    One split of all, or two where the sides are equal, since the mirrored one is as extreme.
+    contrasts: `{name: Contrast}`, whose measures are the keys of values: `{statistic: {method: [one value a seed]}}`.
+    resolution: `{statistic: step}` of those that take steps only, whose rounding counts as variance (step^2 / 12). The
+    variance between seeds is pooled over methods; intervals hold at once (largest of all t, drawn). The frame is that
+    of `Bootstrap.interval`, with a reason where no method has two seeds or a value is missing.
     """
-    return (1 + (number_a == number_b)) / comb(number_a + number_b, number_a)
+    rng, reached, table = np.random.default_rng(SEED), [], {}
+    spreads = {name: pooled_variance(groups, (resolution or {}).get(name, 0.0)) for name, groups in values.items()}
+    noise = {}
+    for name, groups in values.items():
+        free = spreads[name][1]
+        chi2 = rng.chisquare(free, draws) / free if free else np.ones(draws)
+        noise[name] = {method: rng.standard_normal(draws) for method in groups}, np.sqrt(chi2)
+    for name, (statistic, weights) in contrasts.items():
+        groups, (variance, free) = values[statistic], spreads[statistic]
+        counts = {method: len(groups[method]) for method in weights}
+        estimate = float(sum(weight * np.mean(groups[method]) for method, weight in weights.items()))
+        table[name] = {"estimate": 0.0 if abs(estimate) < TIE else estimate, "seeds": min(counts.values())}
+        if not np.isfinite(estimate) or not free or variance < TIE**2:
+            missing = "a run has no value" if not np.isfinite(estimate) else ""
+            table[name]["reason"] = missing or ("the seeds do not differ" if free else "every run has one seed")
+            continue
+        shares = {method: weight / np.sqrt(counts[method]) for method, weight in weights.items()}
+        size = np.sqrt(sum(share**2 for share in shares.values()))
+        drawn, scale = noise[statistic]
+        reached.append(np.abs(sum(share * drawn[method] for method, share in shares.items())) / size / scale)
+        table[name] |= {"image_variance": 0.0, "seed_variance": variance * size**2}
+        table[name]["standard_error"] = float(np.sqrt(variance) * size)
+    extremes = np.max(reached, axis=0) if reached else np.zeros(draws)
+    quantile = float(np.quantile(extremes, confidence, method="higher"))
+    for row in table.values():
+        if error := row.get("standard_error"):
+            row |= {"quantile": quantile, "low": row["estimate"] - quantile * error}
+            row |= {"high": row["estimate"] + quantile * error}
+            row["p"] = float((1 + np.sum(extremes >= abs(row["estimate"]) / error)) / (1 + draws))
+    return as_frame(table)
 
 
-def permutation_p(a, b, most=20_000):
-    """Two-sided p of the difference of means between the runs' values `a` and `b`, by permuting which run is which.
-
-    Exact while there are at most `most` ways to split the runs, otherwise from that many random ones. 1 when a side
-    is empty. See `least_p` for how small it can get.
-    """
-    a, values = np.asarray(a, float), np.concatenate([a, b]).astype(float)
-    size, total = len(a), len(values)
-    if not size or size == total or not np.isfinite(values).all():
-        return 1.0
-    if comb(total, size) <= most:
-        chosen = np.array(list(combinations(range(total), size)))
-    else:
-        chosen = np.random.default_rng(SEED).permuted(np.tile(np.arange(total), (most, 1)), axis=1)[:, :size]
-        chosen[0] = np.arange(size)
-    sums = values[chosen].sum(1)
-    means = sums / size - (values.sum() - sums) / (total - size)
-    return float(np.mean(np.abs(means) >= abs(means[0]) - 1e-12))
+def pooled_variance(groups, step=0.0):
+    """Variance between the seeds of one method, pooled over `{method: values}`, and its degrees of freedom."""
+    free = sum(len(values) - 1 for values in groups.values() if len(values) and np.isfinite(values).all())
+    parts = [np.sum((values - np.mean(values)) ** 2) for values in map(np.asarray, groups.values())]
+    return (float(np.nansum(parts)) / free + step**2 / 12 if free else 0.0), free

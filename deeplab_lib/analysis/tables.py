@@ -11,10 +11,12 @@ from pathlib import Path
 import pandas as pd
 
 from deeplab_lib.analysis import published
-from deeplab_lib.common.text import plan_change
+from deeplab_lib.common.text import listing, plan_change
 from deeplab_lib.labels import CLASS_NAMES
 from deeplab_lib.losses import parse_expression
 from deeplab_lib.recipes import RECIPES, recipe_for
+from deeplab_lib.study.foreign import CLASS_VAL
+from deeplab_lib.study.log_schedule import loss_changes
 from deeplab_lib.study.results import ResultsError, require_comparable
 
 NAN = float("nan")
@@ -66,12 +68,27 @@ def changes(run, join=0.03):
     Those not farther apart than the share `join` of the training are one, so that their marks can be distinguished.
     """
     epochs, places = run.epochs or 1, {}
-    for change in (run.record or {}).get("changes", ()):
-        words = plan_change(change.get("power"), change.get("weights"), change.get("freeze"))
-        at = change["at"] * epochs
+    for at, words in _changes(run):
         near = next((place for place in places if abs(place - at) <= join * epochs), at)
         places[near] = [*places.get(near, []), words]
     return [(place, ", then ".join(words)) for place, words in places.items()]
+
+
+def _changes(run):
+    """[(epochs trained before it, words)] as recorded; of a CSV alone, changes of its rates and jumps of its losses."""
+    if run.record:
+        recorded = run.record.get("changes", ())
+        return [
+            (change["at"] * run.epochs, plan_change(change.get("power"), change.get("weights"), change.get("freeze")))
+            for change in recorded
+        ]
+    found = {}
+    if run.legacy:
+        for epoch, power in run.log.powers[1:]:
+            found.setdefault(epoch - 1, []).append(f"power {power:g}")
+        for change in loss_changes(run.table):
+            found.setdefault(change.epoch - 1, []).append(f"another loss: training × {change.train:.2f}")
+    return [(place, ", ".join(words)) for place, words in sorted(found.items())]
 
 
 def recipes_table():
@@ -101,6 +118,8 @@ def weights(expression):
 def results_table(runs, efficiency=None):
     """mIoU, latency, cost and parameters, with the published figures beside.
 
+    Costs of a CSV alone are what it logged last: `val_latency` in ms, `val_flops` in billions, `val_params` trained.
+
     Columns: val_mIoU, best_val_mIoU (%), best_epoch, latency_ms, device, GMACs, parameters, trainable_at_end,
     published_val_mIoU, published_latency, published_FLOPs_G, published_parameters.
     """
@@ -116,11 +135,11 @@ def results_table(runs, efficiency=None):
             "val_mIoU": run.final_val_mIoU,
             "best_val_mIoU": best,
             "best_epoch": epoch,
-            "latency_ms": timing(measured).get("median", NAN),
-            "device": measured.get("device_name") or measured.get("device") or "not measured",
-            "GMACs": macs / 1e9 if macs else NAN,
+            "latency_ms": timing(measured).get("median", run.last_logged("val_latency")),
+            "device": measured.get("device_name") or measured.get("device") or "not recorded",
+            "GMACs": macs / 1e9 if macs else run.last_logged("val_flops"),
             "parameters": parameters.get("total", NAN),
-            "trainable_at_end": parameters.get("trainable_at_end", NAN),
+            "trainable_at_end": parameters.get("trainable_at_end", run.last_logged("val_params")),
         } | _published(run)
     return pd.DataFrame.from_dict(rows, orient="index")
 
@@ -145,6 +164,17 @@ def final_table(runs):
         for run in runs
     }
     return pd.DataFrame.from_dict(rows, orient="index")
+
+
+def earlier_classes(runs):
+    """Of which runs the class values are not those of the last epoch, in a sentence; "" when all are."""
+    found = {}
+    for run in runs:
+        known = run.table["epoch"][run.table[CLASS_VAL].notna().any(axis=1)]
+        if len(known) and known.iloc[-1] != run.epoch:
+            found.setdefault(int(known.iloc[-1]), []).append(run.label)
+    parts = [f"{listing(labels)}: epoch {epoch}" for epoch, labels in found.items()]
+    return f"Class values of an earlier epoch, where the last has none: {'; '.join(parts)}." if parts else ""
 
 
 def published_final_table():
@@ -188,17 +218,51 @@ def efficiency_table(efficiency):
 def configurations(runs):
     """The schedule that each run was trained with: weights, lr, power, warmup_steps, changes.
 
-    For a run without JSON, what its recipe says; when it changed is not recorded.
+    Of a CSV alone, what its rates show, as text; of a run that is not finished, what its recipe says.
     """
-    rows = {}
-    for run in runs:
-        plan = recipe_for(run.config.get("schedule") or run.recipe or "ce", run.follows)
-        config = {"lr": plan.lr, "power": plan.power, "warmup_steps": plan.warmup_steps} | run.config
-        loss = (run.record or {}).get("loss") or (RECIPES[run.recipe].loss if run.recipe else "not recorded")
-        changed = [f"after {place:.3g}: {words}" for place, words in changes(run, join=0)]
-        rows[run.stem] = {"weights": weights(loss)} | {name: config[name] for name in ("lr", "power", "warmup_steps")}
-        rows[run.stem]["changes"] = "; ".join(changed) or ("–" if run.record else "not recorded")
-    return pd.DataFrame.from_dict(rows, orient="index")
+    return pd.DataFrame.from_dict({run.stem: _configuration(run) for run in runs}, orient="index")
+
+
+def _configuration(run):
+    row = {"weights": weights(run.loss or "not recorded")}
+    if run.legacy:
+        places = dict.fromkeys(place for place, _ in sorted(_changes(run) + _from_the_text(run)))
+        changed = [
+            f"after {place:.3g}: "
+            + ", ".join(words for at, words in _changes(run) + _from_the_text(run) if at == place)
+            for place in places
+        ]
+        return row | _logged_schedule(run.log) | {"changes": "; ".join(changed) or "–"}
+    changed = [f"after {place:.3g}: {words}" for place, words in changes(run, join=0)]
+    plan = recipe_for(run.config.get("schedule") or run.recipe or "ce", run.follows)
+    config = {"lr": plan.lr, "power": plan.power, "warmup_steps": plan.warmup_steps} | run.config
+    row |= {name: config[name] for name in ("lr", "power", "warmup_steps")}
+    return row | {"changes": "; ".join(changed) or ("–" if run.record else "not recorded")}
+
+
+def _logged_schedule(log):
+    """Rate, power and warm-up that a log shows, numbers where it determines them and words where it does not."""
+    if log.kind == "absent":
+        return dict.fromkeys(("lr", "power", "warmup_steps"), "not recorded")
+    rate = "not determined" if log.initial_lr is None else log.initial_lr
+    if log.inferred:
+        rate = f"{rate:g} (inferred)"
+    elif log.initial_lr is None and log.lr_range:
+        rate = "{:.4g} to {:.4g}".format(*log.lr_range)
+    power = {"other": "no poly decay", "constant": "constant"}.get(log.kind) or log.powers[0][1]
+    warmup = "not determined" if log.warmup_epochs is None else f"{log.warmup_epochs:.2f} epochs"
+    return {"lr": rate, "power": power, "warmup_steps": "none" if log.warmup_epochs == 0 else warmup}
+
+
+def _from_the_text(run):
+    """[(epochs trained before it, words)] of changes that the log shows and only the study's text names, with a †."""
+    printed, said = published.RUNS.get(run.recipe) if not run.variant else None, []
+    for change in RECIPES[run.recipe].changes if printed else ():
+        if change.weights and change.epoch in run.loss_starts:
+            said.append((change.epoch - 1, f"{plan_change(weights=change.weights)} †"))
+        if change.freeze and run.last_logged("val_params", "train_params") == printed.parameters:
+            said.append((change.epoch - 1, f"{plan_change(freeze=change.freeze)} †"))
+    return said
 
 
 def provenance_table(runs):

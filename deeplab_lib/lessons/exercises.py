@@ -223,6 +223,61 @@ check_subsample = Exercise(
 )
 
 
+# Which convention made a value. Each returns the convention's number, counted from 1.
+
+
+def _nearest(values, value, from_zero, exchanges, conventions):
+    """The number of the value nearest to `value`; `exchanges`: whether the two `conventions` are taken for another."""
+    number = 1 + int(np.argmin(np.abs(np.array(values, dtype=float) - float(value))))
+    if exchanges and number in conventions:
+        number = sum(conventions) - number
+    return number - from_zero
+
+
+_FROM_ZERO = "you count the conventions from 0; the list begins at 1."
+
+
+def _mious(labels, predictions, num_classes, keeps_void=False):
+    """mIoU in percent by five conventions; see the lesson."""
+    valid = labels != IGNORE_INDEX
+    void = np.bincount(predictions[~valid], minlength=num_classes)
+    cells = labels[valid].astype(int) * num_classes + predictions[valid]
+    matrix = np.bincount(cells, minlength=num_classes**2).reshape(num_classes, num_classes)
+    matrix = np.vstack([matrix, void * keeps_void])
+    hits, labelled, predicted = np.diag(matrix[:-1]), matrix[:-1].sum(1), matrix.sum(0)
+
+    def mean(predicted, absent=np.nan, counted=True):
+        with np.errstate(invalid="ignore"):
+            values = 100 * hits / (labelled + predicted - hits)
+        return np.nanmean(np.where((labelled + predicted) == 0, absent, values)[counted | (labelled > 0)])
+
+    rules = (predicted, np.nan, True), (predicted, 0, True), (predicted, 100, True), (predicted, np.nan, False)
+    return [*(mean(*rule) for rule in rules), mean(predicted + void * (not keeps_void))]
+
+
+def _which_miou(value, labels, predictions, num_classes, from_zero=False, exchanges=False, keeps_void=False):
+    """Number of the convention by which `value` is the mIoU of `labels` and `predictions` `(H, W)`, void 255."""
+    return _nearest(_mious(labels, predictions, num_classes, keeps_void), value, from_zero, exchanges, (2, 3))
+
+
+_MAPS = (
+    np.array([[0, 0, 1, 1, 2, 0], [255, 255, 2, 2, 0, 1], [255, 2, 0, 0, 1, 0]]),
+    np.array([[0, 1, 1, 1, 3, 0], [2, 2, 2, 0, 0, 1], [2, 2, 0, 0, 1, 0]]),
+    5,  # class 3 is predicted only, class 4 is nowhere
+)
+check_which_miou = Exercise(
+    _which_miou,
+    {f"value {number}": (value, *_MAPS) for number, value in enumerate(_mious(*_MAPS), start=1)},
+    {
+        "from_zero": _FROM_ZERO,
+        "exchanges": "conventions 2 and 3 are exchanged: counting an absent class as 0 makes the mean lower.",
+        "keeps_void": "what is predicted on void is in all your sums, but only convention 5 counts it: leave void "
+        "pixels out of labels and predictions for the first four.",
+    },
+    "Three decisions, five numbers, one name.",
+)
+
+
 # Lesson 2: the network.
 
 
@@ -325,6 +380,40 @@ check_macs = Exercise(
         "divided by the stride, rounded up.",
     },
     "Output cells x taps x input channels x output channels: parameters ignore the picture's size, work does not.",
+)
+
+
+def _which_count(count, macs, normed, upsampled, from_zero=False, exchanges=False, rounds=False):
+    """Number of the convention by which a tool counts `count` operations; see the lesson."""
+    values = [
+        2 * macs,
+        macs,
+        macs + 2 * normed + 4 * upsampled,
+        macs + 4 * normed,
+        macs + normed + 4 * upsampled,
+    ]
+    if rounds:
+        count = next(value for value in values if abs(value - count) <= 0.01 * count)
+    return _nearest(values, count, from_zero, exchanges, (1, 2))
+
+
+_NETWORK = 373_656_133_632, 484_380_032, 9_961_472  # DeepLabV2 on one image of 512x1024
+check_which_count = Exercise(
+    _which_count,
+    {
+        "747,312,267,264": (747_312_267_264, *_NETWORK),
+        "373,656,133,632": (373_656_133_632, *_NETWORK),
+        "374,664,739,584": (374_664_739_584, *_NETWORK),
+        "375,593,653,760": (375_593_653_760, *_NETWORK),
+        "374,180,359,552": (374_180_359_552, *_NETWORK),
+    },
+    {
+        "from_zero": _FROM_ZERO,
+        "exchanges": "conventions 1 and 2 are exchanged: PyTorch counts a multiply-add as two operations.",
+        "rounds": "you take the first convention that is about right. Four of the five lie within one percent of each "
+        "other: take the nearest.",
+    },
+    "The same network has five sizes; a table that mixes them compares tools.",
 )
 
 
@@ -631,4 +720,45 @@ check_poly = Exercise(
         "rises": "the rate rises from 0. It falls with what remains: 1 - t/T.",
     },
     "The rate depends on the step alone, so a resumed run finds it again without having stored it.",
+)
+
+
+def _dices(logits, labels, keeps_void=False):
+    """Dice loss by five conventions; see the lesson."""
+    p = logits.softmax(dim=1)
+    g = (labels[:, None] == torch.arange(logits.shape[1]).view(1, -1, 1, 1)).float()
+    p = p if keeps_void else p * (labels != IGNORE_INDEX)[:, None]
+    hits, sizes, shown = (p * g).sum((2, 3)), (p + g).sum((2, 3)), g.sum((2, 3)) > 0
+    loss, present = 1 - 2 * hits.sum(0) / sizes.sum(0), shown.any(0)
+    by_picture = [(1 - 2 * h / s)[there].mean() for h, s, there in zip(hits, sizes, shown, strict=True)]
+    return [
+        loss[present].mean(),
+        loss.where(present, torch.tensor(0.0)).mean(),
+        loss.where(present, torch.tensor(1.0)).mean(),
+        1 - 2 * hits.sum() / sizes.sum(),
+        torch.stack(by_picture).mean(),
+    ]
+
+
+def _which_dice(value, logits, labels, from_zero=False, exchanges=False, keeps_void=False):
+    """Number of the convention by which `value` is the Dice loss of `logits` and `labels`, void 255."""
+    return _nearest(_dices(logits, labels, keeps_void), value, from_zero, exchanges, (2, 3))
+
+
+_PICTURES = torch.tensor([[[0, 0, 0, 1], [0, 2, 1, 255]], [[0, 0, 1, 1], [255, 255, 1, 0]]])
+_ANSWERS = torch.randn(2, 5, 2, 4, generator=torch.Generator().manual_seed(3)) + 2 * F.one_hot(
+    _PICTURES.where(_PICTURES != IGNORE_INDEX, 0), 5
+).movedim(3, 1)
+check_which_dice = Exercise(
+    _which_dice,
+    {
+        f"value {number}": (float(value), _ANSWERS, _PICTURES)
+        for number, value in enumerate(_dices(_ANSWERS, _PICTURES), start=1)
+    },
+    {
+        "from_zero": _FROM_ZERO,
+        "exchanges": "conventions 2 and 3 are exchanged: an absent class that loses 0 makes the mean lower.",
+        "keeps_void": "the probabilities on void are in your sums. All five conventions leave void pixels out.",
+    },
+    "One formula, five losses: the name does not say which.",
 )

@@ -64,7 +64,8 @@ def read_table(path: Path | str) -> Table:
     Needed are `epoch` and one of `val_mIoU` and `val_loss`. Raises NoRunTable for a file that cannot be a run's table,
     ResultsError naming column and row (as an editor counts) for a wrong value in one that is.
     """
-    path, notes = Path(path), []
+    path = Path(path)
+    notes: list[str] = []
     header, rows, lines = _read_cells(path, notes)
     sources = _sources(path, header)
     rows = _full_rows(path, header, rows, lines)

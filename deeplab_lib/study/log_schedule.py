@@ -43,10 +43,9 @@ class LogSchedule:
         """The schedule as text; logs with equal texts share a schedule."""
         if self.kind == "absent":
             return "rates not recorded"
-        if self.kind == "other":
+        if self.kind == "other" or (self.initial_lr is None and self.lr_range is None):
             return "rates " + " ".join(f"{epoch}:{rate:.4g}" for epoch, rate in self.rates)
-        low, high = self.lr_range or (None, None)
-        rate = f"{self.initial_lr:g}" if self.initial_lr is not None else f"{low:.4g} to {high:.4g}"
+        rate = "{:.4g} to {:.4g}".format(*self.lr_range) if self.initial_lr is None else f"{self.initial_lr:g}"
         parts = [f"power {power:g}" + (f" from epoch {epoch}" if epoch > 1 else "") for epoch, power in self.powers]
         warmup = "unknown" if self.warmup_epochs is None else f"{self.warmup_epochs:.3g} epochs"
         return "; ".join([f"lr {rate}", *parts, f"warm-up {warmup}"])
@@ -75,9 +74,10 @@ def infer_schedule(frame: pd.DataFrame) -> LogSchedule:
     zeros = [float(e) for e in table["epoch"][~positive & (table["epoch"] > epochs[-1]).to_numpy()][:1]]
     ends = zeros or [epochs[-1] + 1, *_solved_ends(epochs, logs)]
     decays = [decay for end in ends if (decay := _Decay.toward(end, epochs, logs, logged_zero=bool(zeros)))]
-    best = max(decays, key=lambda decay: decay.covered, default=None)
-    if best is None:
+    if not decays:
         return LogSchedule("other", rates=pairs)
+    most = max(decay.covered for decay in decays)
+    best = min((decay for decay in decays if decay.covered == most), key=lambda decay: decay.misfit)
     return best.schedule(pairs)
 
 
@@ -92,10 +92,11 @@ def loss_changes(frame: pd.DataFrame) -> list[LossChange]:
     if len(table) < 10:
         return []
     moves = np.log(table[columns[:2]]).diff().join(table[columns[2:]].diff()).iloc[1:]
-    unusual = moves.abs().gt(UNUSUAL * 1.4826 * (moves - moves.median()).abs().median())
-    jumps = (moves[columns[:2]].abs() > math.log(JUMP)).all(axis=1) & unusual[columns[:2]].all(axis=1)
-    jumps &= np.sign(moves["train_loss"]) == np.sign(moves["val_loss"])
-    jumps &= ~unusual[columns[2:]].any(axis=1) & (moves[columns[2:]].abs() < 1).all(axis=1)
+    usual = 1.4826 * (moves - moves.median()).abs().median()  # a standard deviation that a jump does not move
+    losses, means = moves[columns[:2]], moves[columns[2:]]
+    jumps = (losses.abs() > np.maximum(UNUSUAL * usual[columns[:2]], math.log(JUMP))).all(axis=1)
+    jumps &= np.sign(losses["train_loss"]) == np.sign(losses["val_loss"])
+    jumps &= (means.abs() < np.maximum(3 * usual[columns[2:]], 1)).all(axis=1)
     found = moves[jumps]
     factors = np.exp(found[columns[:2]])
     return [
@@ -143,6 +144,14 @@ class _Decay:
     def covered(self):
         """How many epochs lie in a stretch."""
         return sum(stretch.last - stretch.first + 1 for stretch in self.stretches)
+
+    @property
+    def misfit(self):
+        """How far the rates lie from the stretches' powers, at most, as a logarithm."""
+        return max(
+            np.abs(self.logs[s.first : s.last + 1] - s.level - s.power * self.left[s.first : s.last + 1]).max()
+            for s in self.stretches
+        )
 
     def schedule(self, pairs):
         """The `LogSchedule` of this decay, whose epochs and rates are `pairs`."""

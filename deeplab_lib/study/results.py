@@ -18,6 +18,8 @@ from deeplab_lib.common.text import listing, slug
 from deeplab_lib.labels import NUM_CLASSES
 from deeplab_lib.recipes import RECIPES, recipe_for
 from deeplab_lib.study.foreign import CLASS_VAL, NoRunTable, ResultsError, read_table
+from deeplab_lib.study.log_schedule import LogSchedule, infer_schedule, loss_changes
+from deeplab_lib.study.names import loss_by_name, parse_name, title_by_name
 from deeplab_lib.training.earlier import UNSAID, stored_identity
 
 # A column that this kit writes and older files lack: a CSV with it and without a JSON is a run that is not finished.
@@ -33,7 +35,8 @@ class Run:
 
     started: what was written down when it began, or None.
     weights: what it started from, in words, where that is not what most runs of its kind did; part of the variant.
-    absent: columns of `foreign.REQUIRED` that the CSV lacks; they are NaN in `table`.
+    absent: columns of `foreign.REQUIRED` that the CSV lacks; they are NaN in `table`. dataset_name: what whoever makes
+    the report calls the data set of a run without a record.
     """
 
     path: Path
@@ -49,6 +52,7 @@ class Run:
     notes: list[str] = field(default_factory=list)
     weights: str = ""
     absent: list[str] = field(default_factory=list)
+    dataset_name: str | None = None
 
     @property
     def config(self):
@@ -82,8 +86,38 @@ class Run:
 
     @property
     def dataset(self):
-        """`{"name", "synthetic", "fingerprint", ...}`, `{}` when it was not recorded."""
-        return (self.record or self.started or {}).get("dataset", {})
+        """`{"name", "synthetic", "fingerprint", ...}`; where it was not recorded the name it was given, or `{}`."""
+        given = {"name": self.dataset_name} if self.dataset_name else {}
+        return (self.record or self.started or {}).get("dataset", given)
+
+    @property
+    def loss(self) -> str | None:
+        """The expression of its loss: as recorded, else by its name; None when neither says."""
+        recorded = (self.record or self.started or {}).get("loss")
+        return recorded or (RECIPES[self.recipe].loss if self.recipe else loss_by_name(self.stem))
+
+    @cached_property
+    def log(self) -> LogSchedule:
+        """The schedule that its column of rates shows."""
+        return infer_schedule(self.table)
+
+    @property
+    def initial_lr(self) -> float | None:
+        """The rate it began with: as recorded, for a CSV alone as its rates show; None when they do not."""
+        return self.config.get("lr", self.log.initial_lr if self.legacy else None)
+
+    @cached_property
+    def loss_starts(self) -> list[int]:
+        """The epochs from which on it was trained with another loss: by its weights, for a CSV alone by its curves."""
+        weights = self.table[[column for column in self.table if column.startswith("weight_")]]
+        if len(weights.columns):
+            return [int(epoch) for epoch in self.table["epoch"][(weights.diff().abs() > 0).any(axis=1)]]
+        return [change.epoch for change in loss_changes(self.table)] if self.legacy else []
+
+    def last_logged(self, *columns) -> float:
+        """The last finite value of the first of `columns` that has one, NaN when none has."""
+        finite = [self.table[column].dropna() for column in columns if column in self.table]
+        return next((float(values.iloc[-1]) for values in finite if len(values)), float("nan"))
 
     @property
     def stage(self):
@@ -237,7 +271,11 @@ def read_run(path):
     record, started = _read_record(path, ".json"), _read_record(path, ".config.json")
     recipe, rest, seed = parse_stem(path.stem)
     title, variant = (RECIPES[recipe].title, rest) if recipe else (rest, "")
-    if about := record or started:
+    about = record or started
+    if not recipe and not about and title_by_name(path.stem):
+        title, lr = title_by_name(path.stem), parse_name(path.stem)[1]
+        variant = f"lr {lr:g}" if lr else ""
+    if about:
         recipe = about.get("recipe", recipe)
         title = about.get("title") or title
         seed = about["config"].get("seed", seed)
@@ -293,21 +331,22 @@ def read_runs(folder: Path | str) -> list[Run]:
     return read_folder(folder)[0]
 
 
-def read_folder(folder: Path | str) -> tuple[list[Run], list[str]]:
+def read_folder(folder: Path | str, dataset: str | None = None) -> tuple[list[Run], list[str]]:
     """`(runs, left_out)`: the runs of a folder in their order, and a line for each CSV that is no run's table.
 
-    Raises ResultsError when there is no run, when a run's file holds a wrong value, or when two files claim one run.
+    dataset: the name of the data set of the runs that have no record of it. Raises ResultsError when there is no run,
+    when a run's file holds a wrong value, or when two files claim one run.
     """
     folder, runs, left_out = Path(folder), [], []
     for path in csv_files(folder):
         try:
-            runs.append(read_run(path))
+            runs.append(replace(read_run(path), dataset_name=dataset))
         except NoRunTable as error:
             left_out.append(str(error).replace(str(path), path.name))
     if not runs:
         reasons = f" ({'; '.join(left_out)})" if left_out else ""
         raise ResultsError(f"{folder}: no run's CSV here; train one, or name the folder that holds them{reasons}")
-    claimed = {}
+    claimed: dict[str, Run] = {}
     for run in runs:
         if (other := claimed.setdefault(_plain(run.stem), run)) is not run:
             raise ResultsError(f"{folder}: {other.path.name} and {run.path.name} are the same run; move one away")
@@ -418,6 +457,11 @@ class Study:
         return f"all with {' '.join(parts)}" if parts else ""
 
     @property
+    def logs_only(self) -> bool:
+        """Whether its runs are CSVs alone, made by another program than this kit."""
+        return bool(self.runs) and all(run.legacy for run in self.runs)
+
+    @property
     def finished(self):
         return [run for run in self.runs if run.finished]
 
@@ -491,7 +535,13 @@ def methods(runs):
 
 
 def schedule(run):
-    """How a run was trained, apart from its loss, as text: runs with equal texts share a schedule."""
+    """How a run was trained, apart from its loss, as text: runs with equal texts share a schedule.
+
+    Of a CSV alone it is what the log shows: the rates, and how many parameters are trained at the end.
+    """
+    if run.legacy:
+        trained = run.last_logged("val_params", "train_params")
+        return f"{run.log}" + (f"; {trained:,.0f} parameters" if np.isfinite(trained) else "")
     plan = recipe_for(run.config.get("schedule") or run.recipe or "ce", run.follows)
     factor = run.config.get("lr_factor") or 1
     version = "" if run.follows == "logs" else f"; by the study's {run.follows}"

@@ -7,6 +7,7 @@ import pytest
 from helpers.synthetic_runs import write_runs
 
 from deeplab_lib.analysis.beyond import ablation, introduction
+from deeplab_lib.analysis.verdicts import CONTRADICTED, SUPPORTED
 from deeplab_lib.recipes import RECIPES
 from deeplab_lib.study.results import read_runs
 
@@ -40,9 +41,10 @@ def test_a_planted_gain_is_found_and_its_cost_stands_beside(folder):
     assert gain.seeds == base.seeds == 3
     assert gain.difference == pytest.approx(gain.mIoU - base.mIoU)
     assert 0 < gain.low < gain.difference < gain.high and gain.p < 0.05
+    assert (gain.verdict, base.verdict) == (SUPPORTED, "–")
     assert base[["difference", "low", "high", "p"]].isna().all()
     assert gain.tested_GMACs == pytest.approx(2 * base.tested_GMACs)
-    assert introduction(table).endswith("Of these changes, above CE beyond the noise of the images: tta flip.")
+    assert introduction(table).endswith("Of these changes, significantly above CE: tta flip.")
 
 
 def test_without_anything_beyond_the_study_there_is_no_table(tmp_path):
@@ -54,8 +56,8 @@ def test_without_anything_beyond_the_study_there_is_no_table(tmp_path):
 
 def test_where_all_changes_lose_they_are_said_to_lie_below_ce():
     table = pd.DataFrame({"change": ["none", "ema 0.9"], "difference": [None, -3.0], "low": [None, -4.0],
-                          "high": [None, -2.0]})  # fmt: skip
-    assert introduction(table).endswith("Of these changes, below CE: ema 0.9.")
+                          "high": [None, -2.0], "verdict": ["–", CONTRADICTED]})  # fmt: skip
+    assert introduction(table).endswith("Of these changes, significantly below CE: ema 0.9.")
 
 
 def test_without_ce_there_is_nothing_to_compare_with(tmp_path):

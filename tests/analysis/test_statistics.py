@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from deeplab_lib.analysis.statistics import (
     BOUNDARY,
     CLASS_MEASURES,
+    LOG_LOSS,
     MEASURES,
     MIOU,
     Bootstrap,
@@ -22,9 +23,8 @@ from deeplab_lib.analysis.statistics import (
     drop_unbounded,
     estimates,
     image_weights,
-    least_p,
-    permutation_p,
     ranking,
+    seed_intervals,
     surely_above,
 )
 from deeplab_lib.labels import NUM_CLASSES
@@ -87,7 +87,7 @@ def test_estimates_equal_the_metric_of_the_summed_matrices(seed):
             iou = synthetic_runs.iou(summed)
             if measure == MIOU:
                 assert value[b, r] == pytest.approx(np.nanmean(iou))
-            elif measure != BOUNDARY:
+            elif measure not in (BOUNDARY, LOG_LOSS):
                 assert value[b, r] == pytest.approx(iou[int(measure.split("_")[1])], nan_ok=True)
 
 
@@ -263,13 +263,13 @@ def test_deviations_count_other_seeds_as_their_standard_error_does():
     labels, recall = synthetic_runs.scenes(rng, 40)
     runs = [synthetic_runs.confusions(rng, labels, recall, effect) for effect in (-1, 1, 0)]
     bootstrap = Bootstrap(Ratios.of(["A", "A", "B"], runs), {MIOU: MEASURES[MIOU]}, 2000)
-    estimate, error, found = bootstrap._studentised(difference("A", "B"))
+    estimate, variances, found = bootstrap._studentised(difference("A", "B"))
     s2, (values, covariances) = bootstrap.seed_variance(MIOU), bootstrap.drawn[MIOU]
     shift = np.sqrt(s2) * (bootstrap.seed_noise[:, 0] - bootstrap.seed_noise[:, 1])
     variance = covariances[:, 0, 0] + covariances[:, 1, 1] - 2 * covariances[:, 0, 1] + 1.5 * s2 * bootstrap.chi2_scale
     assert found == pytest.approx((values[:, 0] - values[:, 1] - estimate + shift) / np.sqrt(variance))
     images = bootstrap.value[MIOU][1][0]
-    assert error**2 == pytest.approx(images[0, 0] + images[1, 1] - 2 * images[0, 1] + 1.5 * s2)
+    assert sum(variances) == pytest.approx(images[0, 0] + images[1, 1] - 2 * images[0, 1] + 1.5 * s2)
     assert bootstrap.seed_noise.std(axis=0) == pytest.approx([np.sqrt(0.5), 1], rel=0.06)
     assert (bootstrap.degrees_of_freedom, bootstrap.chi2_scale.mean()) == (1, pytest.approx(1, rel=0.15))
 
@@ -393,24 +393,78 @@ def test_surely_above_reads_a_pair_either_way_round():
     assert not surely_above(pairs, "A", "B")
 
 
-# --- permutations ----------------------------------------------------------------------------------------------------
+# --- the variation between seeds -------------------------------------------------------------------------------------
 
 
-def test_permutation_p_by_hand():
-    """Of the 6 ways to choose two of 1, 2, 9, 10, only {9, 10} and its mirror {1, 2} are as extreme."""
-    assert permutation_p([9, 10], [1, 2]) == pytest.approx(2 / 6)
-    assert permutation_p([5], [1, 2, 3]) == pytest.approx(1 / 4)
-    assert permutation_p([1, 2], [1, 2]) == 1
-    assert permutation_p([], [1, 2]) == 1
-    assert permutation_p([np.nan], [1, 2]) == 1
+def test_intervals_between_seeds_by_hand():
+    """Pooled variance of {1, 3} and {5, 9} is (2 + 8) / 2; a difference of two means of two has that variance."""
+    table = seed_intervals({"d": Contrast("x", {"A": 1, "B": -1})}, {"x": {"A": [1.0, 3.0], "B": [5.0, 9.0]}})
+    row = table.loc["d"]
+    assert (row.estimate, row.standard_error**2, row.seeds) == (-5, pytest.approx(5), 2)
+    assert row.high - row.estimate == pytest.approx(4.30 * np.sqrt(5), rel=0.05), "t of two degrees of freedom, 95 %"
 
 
-@pytest.mark.parametrize(("a", "b", "least"), [(1, 3, 1 / 4), (2, 2, 2 / 6), (3, 3, 2 / 20), (4, 4, 2 / 70)])
-def test_runs_that_lie_apart_give_the_least_p_of_their_numbers(a, b, least):
-    assert least_p(a, b) == permutation_p(range(a), range(100, 100 + b)) == pytest.approx(least)
+def test_intervals_between_seeds_hold_at_once():
+    """Two statistics of three methods with three seeds each: all six true differences are covered in 95 % of trials."""
+    rng, missed, trials = np.random.default_rng(0), 0, 400
+    pairs = {(name, *pair): difference(*pair, name) for name in "xy" for pair in combinations("ABC", 2)}
+    for _ in range(trials):
+        values = {name: {method: rng.normal(0, 1, 3) for method in "ABC"} for name in "xy"}
+        table = seed_intervals(pairs, values, draws=1000)
+        missed += bool(((table.low > 0) | (table.high < 0)).any())
+    assert missed <= 0.07 * trials
 
 
-def test_permutation_p_of_many_runs_is_near_the_exact_one():
-    rng = np.random.default_rng(0)
-    a, b = rng.normal(0.8, 1, 9), rng.normal(0, 1, 9)
-    assert permutation_p(a, b, most=5000) == pytest.approx(permutation_p(a, b, most=50_000), abs=0.02)
+@pytest.mark.parametrize(
+    ("a", "b", "reason"),
+    [
+        ([1.0], [2.0], "every run has one seed"),
+        ([1.0, np.nan], [2.0, 3.0], "a run has no value"),
+        ([1.0, 1.0], [2.0, 2.0], "the seeds do not differ"),
+    ],
+)
+def test_where_seeds_say_nothing_there_is_a_reason(a, b, reason):
+    row = seed_intervals({"d": difference("A", "B", "x")}, {"x": {"A": a, "B": b}}).loc["d"]
+    assert np.isnan(row.low) and row.reason == reason
+
+
+def test_a_statistic_that_moves_in_steps_is_no_surer_than_its_step():
+    """Seeds that all fall on one step of 0.2 have the variance of its rounding."""
+    values = {"x": {"A": [0.2, 0.2], "B": [0.4, 0.4]}}
+    row = seed_intervals({"d": difference("A", "B", "x")}, values, resolution={"x": 0.2}).loc["d"]
+    assert row.standard_error**2 == pytest.approx(0.2**2 / 12)
+
+
+@pytest.mark.parametrize(
+    ("images", "shown", "reason"),
+    [
+        (3, 3, "it takes 5 validation images, and there are 3"),
+        (1, 1, "it takes 5 validation images, and there is one"),
+        (20, 4, "it takes 5 validation images, and 4 of the 20 show it"),
+        (20, 0, "no image shows it"),
+    ],
+)
+def test_a_missing_interval_says_why(images, shown, reason):
+    matrices = np.array([confusion((0, 0, 90 + i), (0, 1, i)) for i in range(images)])
+    matrices[:shown, 7, 7] = 10
+    other = matrices + confusion((0, 1, 3), (1, 7, int(shown == 0)))
+    ratios = Ratios.of("AB", [matrices, matrices if shown else other])
+    table = Bootstrap(ratios, {"class_7": CLASS_MEASURES["class_7"]}, 50).interval(
+        {"d": Contrast("class_7", {"A": 1.0})}
+    )
+    assert table.reason["d"] == reason and np.isnan(table.low["d"])
+
+
+def test_a_measure_that_the_files_lack_says_so():
+    ratios, _ = random_ratios()
+    table = Bootstrap(Ratios(ratios.methods, ratios.numerator, ratios.denominator), resamples=50).interval(
+        {"d": difference("A", "B", LOG_LOSS)}
+    )
+    assert table.reason["d"] == "the files do not hold it"
+
+
+def test_log_loss_is_weighed_by_pixels():
+    """10 pixels at 0.5 nats and 30 at 1.5 are 1.25 a pixel."""
+    images = [confusion((0, 0, 10)), confusion((0, 0, 30))]
+    value, _ = estimates(Ratios.of(["A"], [images], log_loss=[[0.5, 1.5]]), MEASURES[LOG_LOSS], np.ones((1, 2)))
+    assert value[0, 0] == pytest.approx(1.25)

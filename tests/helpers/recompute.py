@@ -15,6 +15,7 @@ from functools import cache
 from html.parser import HTMLParser
 from itertools import combinations
 from math import nan
+from statistics import NormalDist
 
 import numpy as np
 import pytest
@@ -56,15 +57,48 @@ AUDIT = {
     "architectures.networks": 1, "best.gap": 53.79 - 53.9948, "best.with": 53.79, "best.without": 53.9948,
     "cost.flops": 2 * MACS / 1e9, "cost.macs": MACS / 1e9, "cost.printed": 374.66,
     "latency.high": 304.54, "latency.low": 141.06, "latency.ratio": 304.54 / 141.06,
-    "lr.detail": 0.001, "lr.table": 0.0001, "lr.miou_wrong": (50.50 + 50.10 + 50.82 + 50.17) / 4,
-    "lr.miou_same": 50.37, "lr.miou_other": (53.79 + 53.9948 + 53.31) / 3,
+    "latency.within": 100 * (248.606 / 245.004 - 1), "latency.worst": 100 * (263.723 / 249.030 - 1),
+    "lr.details": 0.001, "lr.table": 0.0001, "lr.logged": 0.0001, "lr.after": 0.0001 * 0.98**0.9, "lr.power": 0.9,
     "miou.empty": 2, "miou.runs": 6, "miou.low": 50.10, "miou.high": 53.9948, "miou.last_low": 24.8598,
     "miou.last_high": 29.4252,
     "miou.last_gap": max(abs(np.mean(v[5:]) - v[4]) for v in STUDY.values() if v[4] == v[4]),
     "miou.gap_low": min(v[0] - np.mean(v[5:]) for v in STUDY.values() if v[5] == v[5]),
     "miou.gap_high": max(v[0] - np.mean(v[5:]) for v in STUDY.values() if v[5] == v[5]),
     "parameters.column": COLUMN, "parameters.printed": COLUMN, "parameters.text": TEXT,
+    "miou.epoch_1_gap": 0.00005, "miou.epoch_1_values": sum(np.isfinite(v[3:]).sum() for v in STUDY.values()),
+    "miou.first1": 27.3214, "miou.first3": 23.9463, "conventions.zeros": 0,
+    "parameters.log5": COLUMN, "parameters.log6": COLUMN,
+    "power7.printed": 1.1, "power7.log_power0": 0.9, "power7.log_power1": 1.1, "power7.log_epoch1": 31,
+    "run5.printed": 46, "run5.before": 45, "run5.epoch": 46, "run5.train_loss_before": 0.2368,
+    "run5.train_loss_after": 0.2792, "run5.val_loss_before": 0.3344, "run5.val_loss_after": 0.3765,
+    "run5.val_mIoU_before": 53.98467, "run5.val_mIoU_after": 53.90485, "run8.before": 45, "run8.epoch": 46,
+    "run8.train_loss_before": 0.2415, "run8.train_loss_after": 0.4566, "run8.val_loss_before": 0.3214,
+    "run8.val_loss_after": 0.6329, "run8.val_mIoU_before": 50.58932, "run8.val_mIoU_after": 50.62095,
+    "steps.printed": 2975, "steps.steps": 524, "steps.images": 3 * 524, "steps.batch": 3,
     "parameters.unfrozen": WHOLE, "parameters.whole": WHOLE, "rows.odd": 2, "rows.rows": 8, "rows.shifted": 5,
+}  # fmt: skip
+# Power and first epoch of each stretch, as the text of the study gives them and as its logs do.
+POWERS = {
+    "text5": ((1, 0.9), (29, 1.2), (46, 2.0), (47, 1.2)), "log5": ((1, 0.9), (31, 1.0), (46, 2.0), (48, 1.2)),
+    "text6": ((1, 0.9), (31, 1.0)), "log6": ((1, 0.9), (29, 1.2), (44, 1.0)),
+}  # fmt: skip
+AUDIT |= {f"powers.{name}_power{i}": power for name, path in POWERS.items() for i, (_, power) in enumerate(path)}
+AUDIT |= {f"powers.{name}_epoch{i}": epoch for name, path in POWERS.items() for i, (epoch, _) in enumerate(path) if i}
+# The logs: initial rate, validation mIoU of the first and the last epoch, range and deviation of the last ten.
+LOGS = dict(zip([*STUDY, "DeepLabV2_ce05_f05_warmup1500_lr_0.0005"], np.array([
+    [1e-4, 27.3214, 50.5006, 1.0586, 0.3079], [1e-4, 24.8598, 50.1048, 0.3513, 0.1265],
+    [1e-4, 23.9463, 50.8225, 0.4432, 0.1503], [1e-4, 25.0474, 50.1686, 0.8007, 0.2439],
+    [2e-4, 25.6934, 53.7920, 0.6503, 0.1864], [3e-4, 29.4252, 53.9948, 0.8216, 0.2386],
+    [2e-4, 28.5452, 53.3067, 0.6958, 0.1886], [1e-4, 25.7124, 50.3708, 0.7139, 0.2176],
+    [5e-4, 25.5983, 56.0043, 0.6041, 0.1917],
+]), strict=True))  # fmt: skip
+LAST = np.array([LOGS[stem] for stem in ALIKE])
+for rank, rate in enumerate((1e-4, 2e-4, 3e-4, 5e-4), 1):
+    at_rate = [log[2] for log in LOGS.values() if log[0] == rate]
+    AUDIT |= {f"order.rate{rank}": rate, f"order.low{rank}": min(at_rate), f"order.high{rank}": max(at_rate)}
+AUDIT |= {
+    "order.spread": np.ptp(LAST[:, 2]), "order.moved_low": LAST[:, 3].min(), "order.moved_high": LAST[:, 3].max(),
+    "order.sd_low": LAST[:, 4].min(), "order.sd_high": LAST[:, 4].max(),
 }  # fmt: skip
 FROZEN = {"none": WHOLE, "as the text says": TEXT, "as the column fits": COLUMN}
 
@@ -111,22 +145,13 @@ def convergence(values):
     return (next(i for i, value in enumerate(values) if value >= 0.9 * values[-1]) + 1) / len(values)
 
 
-def permuted(a, b):
-    """p of the difference of means over every way to split the values."""
-    both = np.array([*a, *b])
-    splits = np.array(list(combinations(range(len(both)), len(a))))
-    sums = both[splits].sum(1)
-    gaps = np.abs(sums / len(a) - (both.sum() - sums) / len(b))
-    return np.mean(gaps >= gaps[0] - 1e-12)
-
-
 class Draws:
     """Other draws of the images than the report's: measures of every method in each, and their jackknife spread."""
 
     COUNT = 4000
 
     def __init__(self, runs, methods):
-        """runs: {stem: (confusion (N, 19, 19), boundary F (N,))}; methods: {name: [its seeds' stems]}."""
+        """runs: {stem: (confusion (N, 19, 19), boundary F (N,), log loss (N,))}; methods: {name: [stems]}."""
         rng = np.random.default_rng(2024)
         self.runs, self.methods = runs, methods
         images = len(next(iter(runs.values()))[1])
@@ -140,7 +165,13 @@ class Draws:
     @cache
     def of(self, stem, classes):
         """Value on all images, values of the draws (B,), and the images' influence on each (B, N); None: boundary F."""
-        matrices, boundary = self.runs[stem]
+        matrices, boundary, log_loss = self.runs[stem]
+        if classes == "log_loss":
+            pixels = matrices.sum((1, 2)).astype(float)
+            total = self.counts @ pixels
+            values = self.counts @ (log_loss * pixels) / total
+            whole = (log_loss * pixels).sum() / pixels.sum()
+            return whole, values, pixels * (log_loss - values[:, None]) / total[:, None]
         if classes is None:
             values = self.counts @ boundary / self.counts.sum(1)
             return boundary.mean(), values, (boundary - values[:, None]) / self.counts.sum(1)[:, None]
@@ -215,7 +246,7 @@ class Draws:
 
     def seen(self, weights, classes):
         """A single class has to occur in five images for every run."""
-        if classes is None or len(classes) > 1:
+        if classes is None or classes == "log_loss" or len(classes) > 1:
             return True
         (c,) = classes
         stems = [stem for method in weights for stem in self.methods[method]]
@@ -228,7 +259,7 @@ PARTS = {
     "b": [("curve", "ce", "!ce", convergence), ("mean", "ce", "!ce", "mIoU"), ("mean", "ce", "!ce", "rare")],
     "c": [("mean", "!ce", "ce", "mIoU"), ("curve", "!ce", "ce", roughness)],
     "d": [("curve", "+tversky", "-tversky focal", roughness), ("curve", "+focal", "-tversky focal", roughness)],
-    "e": [("curve", "+lovasz", "-lovasz", roughness), ("curve", "+lovasz", "-lovasz", "val_ce")],
+    "e": [("curve", "+lovasz", "-lovasz", roughness), ("mean", "+lovasz", "-lovasz", "log_loss")],
     "f": [("mean", "+focal", "ce", "rare"), ("mean", "+tversky", "ce", "rare")],
     "g": [("network", "ce", "networks", "parameters"), ("network", "ce", "networks", "macs")],
     "h": [("classes", "+lovasz", "-lovasz", "classes")],
@@ -259,7 +290,10 @@ class Recomputed:
         pixels = self.total[self.ce].sum(1)
         self.share = 100 * pixels / pixels.sum()
         rare = tuple(c for c in range(19) if 0 < self.share[c] < 1)
-        self.measures = {"mIoU": tuple(range(19)), "rare": rare, "boundary": None}
+        self.measures = {"mIoU": tuple(range(19)), "rare": rare, "boundary": None, "log_loss": "log_loss"}
+        # Two points of mIoU; what moves it so much in the rare classes alone; in one class; on outlines; in nats.
+        self.margins = {"mIoU": 2, "rare": 2 * 19 / len(rare), "boundary": 1, "log_loss": 0.05}
+        self.margins |= {"roughness": 0.5, "convergence": 0.1} | dict.fromkeys(NAMES, 5)
         self.measures |= {name: (c,) for c, name in enumerate(NAMES)}
 
     def __getitem__(self, key):
@@ -292,7 +326,11 @@ class Recomputed:
 
     def draws_of(self, methods):
         stems = [stem for method in methods for stem in self.methods[method]]
-        runs = {stem: (self.arrays[stem]["confusion"], self.arrays[stem]["boundary_f"].astype(float)) for stem in stems}
+        names = ("boundary_f", "log_loss")
+        runs = {
+            stem: (self.arrays[stem]["confusion"], *(self.arrays[stem][name].astype(float) for name in names))
+            for stem in stems
+        }
         return Draws(runs, {method: self.methods[method] for method in methods})
 
     @property
@@ -390,35 +428,107 @@ class Recomputed:
         """The figures of one finding."""
         kind, a, b, what = self.parts(claim)[number]
         if kind == "mean":
-            return self.about(*self.main()[a, b, what])
+            row = self.main()[a, b, what]
+            return self.about(*row) | self.power(row, self.gap(a, b, what), self.margins[what])
         if kind == "best":
             family = {pair: self.gap([pair[0]], [pair[1]]) for x in a for y in b for pair in ((x, y), (y, x))}
             groups = [[(x, y) for x in a] for y in b] + [[(y, x) for y in b] for x in a]
             top = [max(side, key=self.level) for side in (a, b)]
-            figures = self.about(*self.draws.intervals(family, groups=groups)[tuple(top)])
+            rows = self.draws.intervals(family, groups=groups)
+            figures = self.about(*rows[tuple(top)])
+            widest = max(rows, key=lambda pair: rows[pair][2] - rows[pair][1])
+            figures |= self.power(rows[tuple(top)], family[tuple(top)], 2, (rows[widest], family[widest]))
             return figures | dict(zip(("with", "without"), map(self.level, top), strict=True)) | {
                 "have": len(a + b), "all": 8}  # fmt: skip
         if kind == "network":
             cheap = [o for o in b if self.cost(o, what) <= self.cost(self.ce, what)]
-            better = [o for o in cheap if self.main()[o, "network"][1] > 0]
-            worse = [o for o in b if self.main()[o, "network"][2] < 0]
-            return {"others": len(b), "cheaper": len(cheap), "better": len(better), "worse": len(worse)}
+            same = [o for o in b if max(map(abs, self.main()[o, "network"][1:])) < 2]
+            better = [o for o in cheap if self.main()[o, "network"][1] > 0 and o not in same]
+            worse = [o for o in b if self.main()[o, "network"][2] < 0 and o not in same]
+            equal = [o for o in cheap if o in same]
+            widest = max(cheap, key=lambda o: np.subtract(*self.main()[o, "network"][:0:-1]))
+            power = self.power(None, None, 2, (self.main()[widest, "network"], self.gap([widest], a)))
+            return power | {"others": len(b), "cheaper": len(cheap), "better": len(better), "worse": len(worse),
+                              "equal": len(equal)}  # fmt: skip
         if kind == "classes":
             rows = {name: self.single_classes()[a, b, name] for name in NAMES}
             rows = {name: row for name, row in rows.items() if row[0] == row[0]}
-            surely = [name for name, row in rows.items() if row[2] < 0]
-            worst = min(surely or rows, key=lambda name: rows[name][0])
-            counts = {"behind": sum(row[0] < 0 for row in rows.values()), "classes": len(rows), "surely": len(surely)}
-            return counts | self.about(*rows[worst])
+            lost = [name for name, row in rows.items() if row[2] < 0 and row[1] <= -5]
+            worst = min(lost or rows, key=lambda name: rows[name][0])
+            counts = {"behind": sum(row[0] < 0 for row in rows.values()), "classes": len(rows), "lost": len(lost)}
+            left = {name: row for name, row in rows.items() if row[1] <= -5 and name not in lost}
+            widest = max(left, key=lambda name: left[name][2] - left[name][1], default=worst)
+            power = self.power(None, None, 5, (rows[widest], self.gap(a, b, widest)))
+            return counts | self.about(*rows[worst]) | power
         values = [[self.curve(stem, what) for m in side for stem in self.methods[m]] for side in (a, b)]
-        figures = {"a": np.mean(values[0]), "b": np.mean(values[1]), "p": permuted(*values)}
-        few, rest = map(len, values)
-        figures["least"] = (1 + (few == rest)) / math.comb(few + rest, few)
-        return figures | {"n_a": len(values[0]), "n_b": len(values[1])}
+        row = self.curves()[a, b, what]
+        figures = {"a": np.mean(values[0]), "b": np.mean(values[1]), "n_a": len(values[0]), "n_b": len(values[1])}
+        return (
+            figures | self.about(*row[:3]) | self.power(row[:3], (row[3], 0.0, self.fewest(a + b)), self.of_curve(what))
+        )
+
+    def of_curve(self, statistic):
+        return self.margins[statistic.__name__]
+
+    def fewest(self, methods):
+        return min(len(self.methods[m]) for m in methods)
+
+    @cache
+    def curves(self):
+        """{(a, b, statistic): (estimate, low, high, variance)} of all parts on curves: Student's t, at once, 99 %."""
+        rng, rows, drawn = np.random.default_rng(7), {}, []
+        parts = {part[1:] for claim in PARTS for part in self.parts(claim) if part[0] == "curve"}
+        for statistic in (roughness, convergence):
+            values = {m: np.array([self.curve(s, statistic) for s in stems]) for m, stems in self.methods.items()}
+            free = sum(len(v) - 1 for v in values.values())
+            pooled = sum(((v - v.mean()) ** 2).sum() for v in values.values()) / free
+            pooled += (statistic is convergence) / len(self.tables[self.ce]["epoch"]) ** 2 / 12
+            luck = {m: rng.standard_normal(20_000) / np.sqrt(len(v)) for m, v in values.items()}
+            scale = np.sqrt(rng.chisquare(free, 20_000) / free)
+            for a, b, what in parts:
+                if what is not statistic:
+                    continue
+                weights, _ = self.gap(a, b)
+                size = np.sqrt(sum(w**2 / len(values[m]) for m, w in weights.items()))
+                drawn.append(abs(sum(w * luck[m] for m, w in weights.items())) / size / scale)
+                rows[a, b, what] = sum(w * values[m].mean() for m, w in weights.items()), np.sqrt(pooled) * size
+        width = np.quantile(np.max(drawn, axis=0), 0.99)
+        return {key: (e, e - width * error, e + width * error, error**2) for key, (e, error) in rows.items()}
+
+    def power(self, row, contrast, margin, widest=None):
+        """What would settle a difference: the figures of an inconclusive finding, as they may be with other draws."""
+        figures = {"margin": margin}
+        for key, (interval, parts) in {"seen": (row, contrast), "any": widest or (row, contrast)}.items():
+            if interval is None:
+                continue
+            estimate, low, high = interval
+            images, seeds, number = parts if isinstance(parts[1], float) else self.variances(*parts)
+            if isinstance(parts[1], float):
+                images, seeds = 0.0, images
+            reach = (high - low) / 2 / np.sqrt(images + seeds)
+            found = [self.settle(estimate, images, seeds, number, q, margin, key)
+                     for q in (reach * (1 - self.slack), reach, reach * (1 + self.slack))]  # fmt: skip
+            for name in found[1]:
+                values = [one.get(name, math.inf) for one in found]
+                figures[f"{name}_{key}"] = pytest.approx(values[1], abs=float(max(values) - min(values)) + 2)
+        return figures
+
+    def variances(self, weights, classes):
+        """Variance of a difference from images and from seeds, and the fewest seeds of its methods."""
+        extra = self.draws.seed_variance(classes) * sum(w**2 / len(self.methods[m]) for m, w in weights.items())
+        return self.draws.error(weights, classes, 0.0) ** 2, extra, self.fewest(weights)
+
+    def settle(self, estimate, images, seeds, number, q, margin, key):
+        size = abs(estimate)
+        target = (max(size, margin - size) / (q + 0.8416) if key == "seen" else margin / 2 / q) ** 2
+        found = {}
+        if target > seeds and images:
+            found["images"] = math.ceil(len(self.arrays[self.ce]["names"]) * images / (target - seeds))
+        if target > images and seeds:
+            found["seeds"] = math.ceil(number * seeds / (target - images))
+        return found or {"times": (images + seeds) / target}
 
     def curve(self, stem, statistic):
-        if statistic == "val_ce":
-            return self.tables[stem]["val_ce"][-1]
         return statistic(self.tables[stem]["val_mIoU"])
 
     def cost(self, method, what):
@@ -513,6 +623,10 @@ class Recomputed:
     def _(self, frozen, column):
         return {"total": TOTAL, "trainable": FROZEN[frozen]}[column]
 
+    @recomputes(r"study-logs\.(?P<stem>.+)\.(?P<column>\w+)")
+    def _(self, stem, column):
+        return LOGS[stem][["initial_lr", "first_val_mIoU", "val_mIoU", "late_range", "late_deviation"].index(column)]
+
     # --- text --------------------------------------------------------------------------------------------------------
 
     @recomputes(r"audit\.(?P<point>[\w.]+)")
@@ -600,11 +714,101 @@ class Recomputed:
         assert method == self.order()[0]
         return self.level(method)
 
-    @recomputes(r"reading\.(?P<place>above|below|within)\.(?P<method>.+)")
-    def _(self, place, method):
+    @recomputes(r"reading\.margin\.(?P<measure>mIoU|ece)")
+    def _(self, measure):
+        return {"mIoU": 2, "ece": 1}[measure]
+
+    def bins(self, method):
+        """Per seed of a method: hits minus confidence and pixels by image and bin (N, 15)."""
+        arrays = [self.arrays[stem] for stem in self.methods[method]]
+        name = "calibration_"
+        return [(a[name + "hits"] - a[name + "confidence"], a[name + "count"].astype(float)) for a in arrays]
+
+    @cache
+    def calibration(self):
+        """{(method, other or None): (estimate, low, high)}: levels of the error and its differences from CE."""
+        rng = np.random.default_rng(99)
+        images = len(self.arrays[self.ce]["names"])
+        draws = np.array([np.bincount(d, minlength=images) for d in rng.integers(0, images, (4000, images))])
+        parts = {}
+        for method in self.recipes:
+            seeds = []
+            for gaps, counts in self.bins(method):
+
+                def of(weights, gaps=gaps, counts=counts):
+                    summed, total = weights @ gaps, (weights @ counts).sum(1)
+                    value = 100 * abs(summed).sum(1) / total
+                    moved = 100 * np.sign(summed) @ gaps.T - value[:, None] * counts.sum(1)
+                    return value, moved / total[:, None]
+
+                seeds.append((of(np.ones((1, images))), of(draws)))
+            parts[method] = seeds
+        first = {m: np.array([seed[0][0][0] for seed in seeds]) for m, seeds in parts.items()}
+        free = sum(len(v) - 1 for v in first.values())
+        pooled = sum(((v - v.mean()) ** 2).sum() for v in first.values()) / free if free else 0.0
+        scale = rng.chisquare(free, 4000) / free if free else 1.0
+        luck = {m: rng.standard_normal(4000) * np.sqrt(pooled / len(v)) for m, v in first.items()}
+        rows = {}
+        for method in self.recipes:
+            for other in (None, *([self.ce] if method != self.ce else [])):
+                signs = {method: 1} | ({other: -1} if other else {})
+                plain, drawn = (
+                    [sum(sign * np.mean([seed[i][j] for seed in parts[m]], axis=0) for m, sign in signs.items())
+                     for j in (0, 1)] for i in (0, 1)
+                )  # fmt: skip
+                extra = sum(pooled / len(first[m]) for m in signs)
+                error = np.sqrt((plain[1] ** 2).sum() + extra)
+                gap = drawn[0] - plain[0] + sum(sign * luck[m] for m, sign in signs.items())
+                t = abs(gap) / np.sqrt((draws * drawn[1] ** 2).sum(1) + extra * scale)
+                rows[method, other] = float(plain[0][0]), float(error), t
+        width = np.quantile(np.max([t for _, _, t in rows.values()], axis=0), 0.95)
+        return {key: (e, e - width * error, e + width * error) for key, (e, error, _) in rows.items()}
+
+    @recomputes(r"calibration\.(?P<method>.+)\.(?P<column>\w+)")
+    def _(self, method, column):
+        if column == "overconfidence":
+            return np.mean([-100 * gaps.sum() / counts.sum() for gaps, counts in self.bins(method)])
+        if column.startswith("difference") and method == self.ce:
+            return None
+        key = (method, self.ce if column.startswith("difference") else None)
+        end = column.removeprefix("difference").strip("_").replace("ece", "") or "estimate"
+        return self.about(*self.calibration()[key])[end]
+
+    @cache
+    def scores(self, method):
+        """Mean IoU of every image over the classes labelled in it, averaged over seeds."""
+        stored = [self.arrays[stem]["confusion"] for stem in self.methods[method]]
+        return np.mean([[np.mean(iou(m)[m.sum(1) > 0]) for m in matrices] for matrices in stored], axis=0)
+
+    @cache
+    def wins(self, method):
+        gap = self.scores(method) - self.scores(self.ce)
+        n, share = len(gap), np.mean((gap > 1e-9) + 0.5 * (abs(gap) <= 1e-9))
+        z = NormalDist().inv_cdf(1 - 0.025 / (len(self.recipes) - 1))
+        roots = np.roots([n + z * z, -(2 * n * share + z * z), n * share**2])  # Wilson: where |share - p| is z errors
+        return {"estimate": 100 * share, "low": 100 * min(roots), "high": 100 * max(roots)}
+
+    @recomputes(r"wins\.(?P<method>.+)\.(?P<column>\w+)")
+    def _(self, method, column):
+        return self.wins(method)[column]
+
+    @recomputes(r"reading\.(?P<what>ece|wins)\.(?P<end>low|high)")
+    def _(self, what, end):
+        if what == "ece":
+            return self.ends([self.calibration()[method, None][0] for method in self.recipes], end)
+        return self.ends([self.wins(method)["estimate"] for method in self.recipes if method != self.ce], end)
+
+    @recomputes(r"reading\.(?P<verdict>supported|contradicted|no|inconclusive)\.(?P<method>.+)")
+    def _(self, verdict, method):
         estimate, low, high = self.pairs()[method, self.ce]
-        assert place == ("above" if low > 0 else "below" if high < 0 else "within")
+        within = low > -2 and high < 2
+        sides = "supported" if low > 0 else "contradicted" if high < 0 else "inconclusive"
+        assert verdict == ("no" if within else sides)
         return estimate
+
+    @recomputes(r"differences\.(?P<method>.+)\.(?P<column>estimate|low|high)")
+    def _(self, method, column):
+        return self.about(*self.pairs()[method, self.ce])[column]
 
     @recomputes(r"reading\.classes\.(?P<end>top|bottom)\.(?P<name>[\w ]+)")
     def _(self, end, name):

@@ -125,7 +125,9 @@ def write_runs(
                 boundary = 55 + (boundary_effects or {}).get(key, 0.0) + rng.normal(0, 5, images)
                 record = run_record(stem, recipe, plan, seed, confusion, table, preset, dataset, boundary)
                 (folder / f"{stem}.json").write_text(json.dumps(record, indent=1))
-                save_arrays(rng, folder / f"{stem}.npz", names, confusion, boundary, scale)
+                arrays = {"names": names, "confusion": confusion, "boundary_f": boundary.astype(np.float32)}
+                arrays |= believed(np.random.default_rng([random_state, len(stems)]), confusion)
+                save_arrays(rng, folder / f"{stem}.npz", arrays, scale)
             stems.append(stem)
     return stems
 
@@ -145,6 +147,7 @@ def study_in_memory(rng, effects=None, images=100, epochs=12, recipes=tuple(RECI
         boundary = rng.normal(55 + (boundary_effects or {}).get(key, 0.0), 5, images)
         run.final_class_val = iou(confusion.sum(0))
         run.arrays = {"names": names, "confusion": confusion, "boundary_f": boundary}
+        run.arrays |= believed(np.random.default_rng(len(runs)), confusion)
         runs.append(run)
     return Study(Scope.of(runs[0]), runs)
 
@@ -238,12 +241,25 @@ def run_record(stem, recipe, plan, seed, confusion, table, preset, dataset, boun
     }  # fmt: skip
 
 
-def save_arrays(rng, path, names, confusion, boundary, scale, predictions=4):
+def believed(rng, confusion, overconfidence=0.03, bins=15):
+    """Calibration arrays and log loss of one run: pixels by confidence, hits fewer than believed by a share."""
+    middle = (np.arange(bins) + 0.5) / bins
+    shares = rng.dirichlet(np.arange(1, bins + 1) ** 2, len(confusion))
+    counts = np.floor(shares * confusion.sum((1, 2))[:, None]).astype(np.int64)
+    right = np.clip(middle - overconfidence + rng.normal(0, 0.02, counts.shape), 0, 1)
+    return {
+        "calibration_count": counts, "calibration_confidence": counts * middle,
+        "calibration_hits": np.round(counts * right).astype(np.int64),
+        "log_loss": rng.normal(0.6, 0.1, len(confusion)).astype(np.float32),
+    }  # fmt: skip
+
+
+def save_arrays(rng, path, arrays, scale, predictions=4):
     """The NPZ of one finished run; its pictures are bands of classes with the class names' own order."""
     height, width = scale.image_height, scale.image_width
     bands = np.repeat(np.arange(height) * NUM_CLASSES // height, width).reshape(height, width)
-    maps = [(bands + rng.integers(0, 2, bands.shape)) % NUM_CLASSES for _ in range(min(predictions, len(names)))]
-    np.savez_compressed(
-        path, names=names, confusion=confusion, boundary_f=boundary.astype(np.float32),
-        prediction_names=names[: len(maps)], predictions=np.array(maps, dtype=np.uint8),
-    )  # fmt: skip
+    maps = [
+        (bands + rng.integers(0, 2, bands.shape)) % NUM_CLASSES for _ in range(min(predictions, len(arrays["names"])))
+    ]
+    kept = {"prediction_names": arrays["names"][: len(maps)], "predictions": np.array(maps, dtype=np.uint8)}
+    np.savez_compressed(path, **arrays, **kept)

@@ -14,6 +14,7 @@ from torch.nn import functional as F
 from deeplab_lib import losses
 from deeplab_lib.labels import CATEGORIES, CLASS_NAMES, CLASSES, LABELS, NUM_CLASSES
 from deeplab_lib.lessons import checking, exercises, figures, teach
+from deeplab_lib.losses.standard import jaccard_growth
 from deeplab_lib.metrics import ConfusionMatrix
 from deeplab_lib.models.deeplabv2 import DeepLabV2, subsample_labels
 from deeplab_lib.training.schedule import PolyLR
@@ -367,7 +368,7 @@ def focal_summed(logits, labels, gamma):
 
 
 def growth(foreground):
-    return losses.jaccard_growth(foreground[None].bool())[0]
+    return jaccard_growth(foreground[None].bool())[0]
 
 
 def lovasz_unsorted(errors, foreground):
@@ -452,6 +453,74 @@ def poly_line(step, total, lr, power):
     return lr - lr * step / total
 
 
+def mious(labels, predictions, num_classes, valid):
+    """By the first four conventions and the fifth, with the pixels `valid` in all sums."""
+    rows = [(labels == c) & (labels != 255) for c in range(num_classes)]
+    columns = [(predictions == c) & valid for c in range(num_classes)]
+    every = [predictions == c for c in range(num_classes)]
+    iou = [100 * (r & c).sum() / (r | c).sum() if (r | c).any() else np.nan for r, c in zip(rows, columns, strict=True)]
+    official = np.array(iou)
+    labelled = official[[r.any() for r in rows]]
+    fifth = [100 * (r & c).sum() / (r | c).sum() for r, c in zip(rows, every, strict=True) if (r | c).any()]
+    absent_low, absent_high = np.nan_to_num(official), np.nan_to_num(official, nan=100)
+    means = np.nanmean(official), absent_low.mean(), absent_high.mean(), labelled.mean(), np.mean(fifth)
+    return np.array(means)
+
+
+def which_miou_from_zero(value, labels, predictions, num_classes):
+    return int(np.abs(mious(labels, predictions, num_classes, labels != 255) - value).argmin())
+
+
+def which_miou_exchanged(value, labels, predictions, num_classes):
+    return 1 + int(np.abs(mious(labels, predictions, num_classes, labels != 255)[[0, 2, 1, 3, 4]] - value).argmin())
+
+
+def which_miou_with_void(value, labels, predictions, num_classes):
+    return 1 + int(np.abs(mious(labels, predictions, num_classes, labels == labels) - value).argmin())
+
+
+def counts_of(macs, normed, upsampled):
+    return [2 * macs, macs, macs + 2 * normed + 4 * upsampled, macs + 4 * normed, macs + normed + 4 * upsampled]
+
+
+def which_count_from_zero(count, *network):
+    return counts_of(*network).index(count)
+
+
+def which_count_exchanged(count, *network):
+    counts = counts_of(*network)
+    return 1 + [counts[1], counts[0], *counts[2:]].index(count)
+
+
+def which_count_rounded(count, *network):
+    return 1 + [abs(count / one - 1) < 0.01 for one in counts_of(*network)].index(True)
+
+
+def dices(logits, labels, valid):
+    p, classes = logits.softmax(1) * valid[:, None], range(logits.shape[1])
+    g = torch.stack([labels == c for c in classes], 1).float()
+
+    def each(p, g):
+        return torch.stack([1 - 2 * (p[:, c] * g[:, c]).sum() / (p[:, c] + g[:, c]).sum() for c in classes])
+
+    loss, present = each(p, g), torch.tensor([bool(g[:, c].any()) for c in classes])
+    pictures = [each(p[i : i + 1], g[i : i + 1])[g[i].flatten(1).any(1)].mean() for i in range(len(p))]
+    means = loss[present].mean(), (loss * present).mean(), (loss * present + ~present).mean()
+    return torch.stack([*means, 1 - 2 * (p * g).sum() / (p + g).sum(), torch.stack(pictures).mean()])
+
+
+def which_dice_from_zero(value, logits, labels):
+    return int((dices(logits, labels, labels != 255) - value).abs().argmin())
+
+
+def which_dice_exchanged(value, logits, labels):
+    return 1 + int((dices(logits, labels, labels != 255)[[0, 2, 1, 3, 4]] - value).abs().argmin())
+
+
+def which_dice_with_void(value, logits, labels):
+    return 1 + int((dices(logits, labels, labels == labels) - value).abs().argmin())
+
+
 WRONG = [
     ("train_ids", "become a bicycle", ids_by_short_table),
     ("train_ids", "overwrites", ids_by_table_with_the_plate_written_last),
@@ -532,6 +601,15 @@ WRONG = [
     ("poly", "exponent sits on t/T", poly_inside),
     ("poly", "takes the base rate with it", poly_around),
     ("poly", "straight line", poly_line),
+    ("which_miou", "from 0; the list begins at 1", which_miou_from_zero),
+    ("which_miou", "2 and 3 are exchanged", which_miou_exchanged),
+    ("which_miou", "predicted on void is in all your sums", which_miou_with_void),
+    ("which_count", "from 0; the list begins at 1", which_count_from_zero),
+    ("which_count", "counts a multiply-add as two", which_count_exchanged),
+    ("which_count", "take the nearest", which_count_rounded),
+    ("which_dice", "from 0; the list begins at 1", which_dice_from_zero),
+    ("which_dice", "2 and 3 are exchanged", which_dice_exchanged),
+    ("which_dice", "probabilities on void", which_dice_with_void),
 ]
 
 

@@ -166,3 +166,11 @@ def test_other_curves_show_no_change():
     assert loss_changes(curves(1.9).drop(columns="train_mIoU").assign(train_mIoU=np.nan)) == []
     rising = curves().assign(val_loss=lambda t: t.val_loss * np.where(t.epoch >= 30, 1.03 ** (t.epoch - 30), 1))
     assert loss_changes(rising) == []  # overfitting rises step by step, in validation alone
+
+
+def test_a_start_that_is_no_warmup_leaves_the_rate_open():
+    frame = log(lr=1e-4)
+    frame.loc[:2, "lr"] = [5e-5, 2e-5, 4e-5]
+    found = infer_schedule(frame)
+    assert (found.powers, found.initial_lr, found.lr_range, found.warmup_epochs) == (((1, 0.9),), None, None, None)
+    assert str(found).startswith("rates 1:5e-05 2:2e-05")  # equal only where all rates are

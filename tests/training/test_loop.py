@@ -153,11 +153,11 @@ def test_the_epochs_of_a_pass_share_out_its_images(smoke, monkeypatch):
     monkeypatch.setitem(recipes.PRESETS, "smoke", replace(recipes.PRESETS["smoke"], epochs_per_pass=2))
     order, config = {}, smoke(epochs=4)
 
-    def watch(event, run):
+    def callback(event, run):
         if event == "step":
             order[run.state.epoch] = np.ravel(run.numbers_of(run.state.epoch)).tolist()
 
-    fit(config, callback=watch)
+    fit(config, callback=callback)
     first, second = order[1] + order[2], order[3] + order[4]
     assert sorted(first) == sorted(second) == list(range(20)) and first != second
 
