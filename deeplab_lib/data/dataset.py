@@ -8,8 +8,10 @@ from torch.utils.data import Dataset
 
 from deeplab_lib import toycity
 from deeplab_lib.common.errors import short_traceback
+from deeplab_lib.common.files import absolute
 from deeplab_lib.data import cache, cityscapes
 from deeplab_lib.data.augment import count_classes
+from deeplab_lib.data.normalization import Normalization
 from deeplab_lib.labels import IGNORE_INDEX
 
 
@@ -80,6 +82,19 @@ def prepare_data(config, normalization, say=print):
         check_valid(data, split, info.root)
     counts = count_classes(train) if config.needs_class_counts else None
     return Data(train, val, about, info.label_sizes != {config.size}, counts)
+
+
+@short_traceback
+def check_belongs(data: Data, config, normalization: Normalization) -> None:
+    """Refuse data that were prepared for another run than that of `config`."""
+    height, width = data.train.size
+    given = {"from": data.about["root"], "of the split": data.about["split"], "at": f"{width}x{height}"}
+    wanted = {"from": str(absolute(config.data)), "of the split": config.split}
+    wanted |= {"at": f"{config.image_width}x{config.image_height}", "normalised by": normalization.name}
+    given["normalised by"] = data.train.normalization.name
+    for what, value in wanted.items():
+        if given[what] != value:
+            raise ValueError(f"data are {what} {given[what]}, but the run wants {value}; prepare them with its config")
 
 
 @short_traceback

@@ -14,7 +14,7 @@ from deeplab_lib.common.files import jsonable
 from deeplab_lib.common.seeds import key
 from deeplab_lib.config import Config, as_begun
 from deeplab_lib.data.cityscapes import IDENTIFIED_BY
-from deeplab_lib.data.dataset import Data, check_data, prepare_data
+from deeplab_lib.data.dataset import Data, check_belongs, check_data, prepare_data
 from deeplab_lib.losses import WeightedLoss
 from deeplab_lib.models import weights
 from deeplab_lib.models.weights import Pretrained
@@ -53,7 +53,9 @@ def complete(config: Config, data: Data | None, callback: Callable) -> tuple[Run
     late, folder = None, RunFolder.of(config)
     with run_lock(folder):
         pretrained = weights.resolve(starting_weights(config, callback), config.model)
-        data = data or prepare_data(config, pretrained.normalization)
+        if data is None:
+            data = prepare_data(config, pretrained.normalization)
+        check_belongs(data, config, pretrained.normalization)
         identity = identify(config, data, pretrained)
         if not config.resume:  # once everything else has been found in order
             folder.move_aside()
