@@ -43,14 +43,56 @@ NAMED = RECIPES | EXTRA_RECIPES  # what `loss` may name
 WARMED_UP_IN = {"logs": 26_200, "text": 74_350, "code": 26_200}
 
 
-def parameter(default, kind, help, choices=None, low=None, high=None, result=False, plain=None, words=None, also=None):
+# What each parameter is, a line each: the text that stands beside it in `train.ipynb`.
+DESCRIPTIONS = dict(
+    line.split(": ", 1)
+    for line in """
+loss: a recipe of the study (ce, ce_tversky, ...) or of ours (ours_mirrored, ...), or "0.6*ce + 0.4*dice"
+follows: version of the study's recipes: as logged (logs), as its text says (text) or as its code does (code)
+data: Cityscapes root; None: $CITYSCAPES_DATASET, else the built-in toy city
+split: training images: train (fine labels) or train_extra (coarse); None: train
+coarse_epochs: passes over the coarse labels first, as a run of its own; 0: none
+preset: paper, demo or smoke; auto: paper with real data, demo with the toy city
+out_dir: folder of the run's files; None: runs/<dataset name>
+seed: of the first weights, the order of the images and their augmentation
+epochs: passes over the training images
+batch_size: images an optimiser step
+accumulate: parts a batch is split into, to save memory
+lr: initial learning rate, as given; None: the recipe's, at demo scale times a hundred
+image_height: input size in pixels
+image_width: input size in pixels
+model: network: deeplabv2_resnet101, deeplabv3_resnet101, ...
+output_stride: pixels between cells of the network's grid: 8 (the study's) or 16, faster and coarser
+pretrained: auto, none, torchvision or a weights file
+bn: statistics of batch norm: train (follow the batches) or eval (held)
+schedule: recipe whose schedule is used instead of the loss's own
+augment: training images: none (the study's), flip, standard (scale, crop, flip, colour) or strong
+crops: random crops to choose from; above 1, the one with the rarest classes is taken
+ema: test a running average of the weights with this decay, such as 0.99; 0: the weights themselves
+label_stride: pixels between the labels that the loss sees: 4, 2 or 1 (all); 0: those on the network's grid
+multiscale: train on three scales of each image and their maximum
+tta: test on: none (the image), flip (and its mirror image) or multiscale (and at 3/4 and 5/4 of its size)
+device: auto, cpu, cuda, cuda:N or mps
+amp: mixed precision: auto, bf16, fp16 or off
+gpus: processes (devices) that share this run
+workers: loader processes
+without: choices to leave off: channels_last, fused, kept_memory, recomputed_norms, tf32, autotune, pinned
+compile: torch.compile the network first
+deterministic: deterministic GPU kernels only
+checkpoint_minutes: longest time between two checkpoints
+resume: continue the run; False moves its old files aside and starts anew
+""".strip().splitlines()
+)
+
+
+def parameter(default, kind, choices=None, low=None, high=None, result=False, plain=None, words=None, also=None):
     """A field of `Config`. `result` marks what changes the numbers of a run (and so belongs to its fingerprint).
 
     words: what some texts mean. also: how further valid texts begin, beside `choices`. plain: what the study did, for
     a parameter that goes beyond it. At that value it stays out of the fingerprint, so that a run of the study is the
     same whatever parameters are added.
     """
-    about = {"kind": kind, "help": help, "choices": choices, "low": low, "high": high, "result": result, "plain": plain}
+    about = {"kind": kind, "choices": choices, "low": low, "high": high, "result": result, "plain": plain}
     return field(default=default, metadata=about | {"words": words, "also": also})
 
 
@@ -62,58 +104,40 @@ class Config:
     line naming the parameter, its value and the valid ones.
     """
 
-    loss: str = parameter("ce", str, "recipe key or loss expression", result=True)
-    follows: Follows = parameter(
-        "logs", str, "version of the study's recipes: its logs, text or code", VERSIONS, result=True
-    )
-    data: str = parameter(None, str, "Cityscapes root; None: $CITYSCAPES_DATASET, else the toy city")
-    preset: str = parameter("auto", str, "scale: paper, demo or smoke", choices=("auto", *PRESETS))
-    out_dir: str = parameter(None, str, "folder of the run's files; None: runs/<dataset name>")
-    seed: int = parameter(0, int, "of weights, order and augmentation", low=0, high=2**31 - 1, result=True)
-    epochs: int = parameter(None, int, "passes over the training images", low=1, high=100_000, result=True)
-    batch_size: int = parameter(None, int, "images an optimiser step", low=1, high=4096, result=True)
-    accumulate: int = parameter(1, int, "micro-batches a step is split into", low=1, high=4096, result=True)
-    lr: float = parameter(
-        None, float, "initial learning rate, as given (no preset factor)", low=0, high=10, result=True
-    )
-    image_height: int = parameter(None, int, "input height in pixels", low=32, high=4096, result=True)
-    image_width: int = parameter(None, int, "input width in pixels", low=32, high=8192, result=True)
-    model: str = parameter(
-        None, str, "network; deeplabv2_timm_<name>: on timm's", choices=ARCHITECTURES, also=TIMM, result=True
-    )
-    output_stride: int = parameter(None, int, "pixels between the grid's cells", choices=(8, 16), result=True, plain=8)
-    pretrained: str = parameter(
-        None, str, "auto, none, torchvision or a weights file", words=PRETRAINED_WORDS, result=True
-    )
-    bn: BatchNorm = parameter(
-        "train", str, "batch-norm statistics: train or eval (frozen)", choices=get_args(BatchNorm), result=True
-    )
-    schedule: str | None = parameter(
-        None, str, "recipe whose schedule is used; None: its own", choices=tuple(RECIPES), result=True
-    )
-    split: Split = parameter(None, str, "training images", choices=get_args(Split), result=True, plain="train")
-    coarse_epochs: int = parameter(
-        None, int, "first, passes over the coarse labels; 0: none", low=0, high=100_000, result=True, plain=0
-    )
-    augment: str = parameter(None, str, "augmentation of training images", choices=LEVELS, result=True, plain="none")
-    crops: int = parameter(None, int, "crops tried; rarest classes win", low=1, high=100, result=True, plain=1)
-    ema: float = parameter(
-        None, float, "decay of averaged weights; 0: none", low=0, high=0.999999, result=True, plain=0.0
-    )
-    label_stride: int = parameter(
-        None, int, "pixels between labels the loss sees; 0: grid", choices=(0, 1, 2, 4, 8), result=True, plain=0
-    )
-    multiscale: bool = parameter(None, bool, "train on three scales and their maximum", result=True, plain=False)
-    tta: str = parameter(None, str, "views averaged in testing", choices=tuple(VIEWS), result=True, plain="none")
-    device: str = parameter("auto", str, "auto, cpu, cuda, cuda:N or mps")
-    amp: Precision = parameter("auto", str, "mixed precision", choices=get_args(Precision))
-    gpus: int = parameter(1, int, "processes (devices) in this run", low=1, high=64)
-    workers: int = parameter(None, int, "loader processes a device; None: by core count", low=0, high=256)
-    without: str = parameter("", str, f"fast paths to leave off, of {', '.join(devices.FAST_PATHS)}")
-    compile: bool = parameter(False, bool, "torch.compile the network")
-    deterministic: bool = parameter(False, bool, "deterministic GPU kernels only")
-    checkpoint_minutes: float = parameter(5.0, float, "longest time between checkpoints", low=0, high=1e6)
-    resume: bool = parameter(True, bool, "continue the run; False moves the old files aside")
+    loss: str = parameter("ce", str, result=True)
+    follows: Follows = parameter("logs", str, VERSIONS, result=True)
+    data: str = parameter(None, str)
+    preset: str = parameter("auto", str, choices=("auto", *PRESETS))
+    out_dir: str = parameter(None, str)
+    seed: int = parameter(0, int, low=0, high=2**31 - 1, result=True)
+    epochs: int = parameter(None, int, low=1, high=100_000, result=True)
+    batch_size: int = parameter(None, int, low=1, high=4096, result=True)
+    accumulate: int = parameter(1, int, low=1, high=4096, result=True)
+    lr: float = parameter(None, float, low=0, high=10, result=True)
+    image_height: int = parameter(None, int, low=32, high=4096, result=True)
+    image_width: int = parameter(None, int, low=32, high=8192, result=True)
+    model: str = parameter(None, str, choices=ARCHITECTURES, also=TIMM, result=True)
+    output_stride: int = parameter(None, int, choices=(8, 16), result=True, plain=8)
+    pretrained: str = parameter(None, str, words=PRETRAINED_WORDS, result=True)
+    bn: BatchNorm = parameter("train", str, choices=get_args(BatchNorm), result=True)
+    schedule: str | None = parameter(None, str, choices=tuple(RECIPES), result=True)
+    split: Split = parameter(None, str, choices=get_args(Split), result=True, plain="train")
+    coarse_epochs: int = parameter(None, int, low=0, high=100_000, result=True, plain=0)
+    augment: str = parameter(None, str, choices=LEVELS, result=True, plain="none")
+    crops: int = parameter(None, int, low=1, high=100, result=True, plain=1)
+    ema: float = parameter(None, float, low=0, high=0.999999, result=True, plain=0.0)
+    label_stride: int = parameter(None, int, choices=(0, 1, 2, 4, 8), result=True, plain=0)
+    multiscale: bool = parameter(None, bool, result=True, plain=False)
+    tta: str = parameter(None, str, choices=tuple(VIEWS), result=True, plain="none")
+    device: str = parameter("auto", str)
+    amp: Precision = parameter("auto", str, choices=get_args(Precision))
+    gpus: int = parameter(1, int, low=1, high=64)
+    workers: int = parameter(None, int, low=0, high=256)
+    without: str = parameter("", str)
+    compile: bool = parameter(False, bool)
+    deterministic: bool = parameter(False, bool)
+    checkpoint_minutes: float = parameter(5.0, float, low=0, high=1e6)
+    resume: bool = parameter(True, bool)
 
     def __init__(self, loss: str | None = None, **given):
         asked = read_parameters({"loss": loss} | given, PARAMETERS)
