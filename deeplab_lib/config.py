@@ -58,7 +58,7 @@ seed: of the first weights, the order of the images and their augmentation
 epochs: passes over the training images
 batch_size: images an optimiser step
 accumulate: parts a batch is split into, to save memory
-lr: initial learning rate, as given; None: the recipe's, at demo scale times a hundred
+lr: initial learning rate, as given; None: the recipe's, at demo scale times sixty
 image_height: input size in pixels
 image_width: input size in pixels
 model: network: deeplabv2_resnet101, deeplabv3_resnet101, ...
@@ -189,7 +189,7 @@ class Config:
     @property
     def epochs_per_pass(self) -> int:
         """How many epochs make a pass over the training images."""
-        return self.scale.epochs_per_pass if self.toycity else 1
+        return self.scale.epochs_per_pass if self.toycity and self.split == "train" else 1
 
     @property
     def val_each_epoch(self) -> int | None:

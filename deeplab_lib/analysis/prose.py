@@ -41,9 +41,8 @@ def rank_correlation(a, b):
 
 
 def _final(runs, column):
-    """{run label: last finite value of a column}, of the runs that have one."""
-    columns = {run.label: run.table[column].dropna() for run in runs if column in run.table}
-    return {label: values.iloc[-1] for label, values in columns.items() if len(values)}
+    """{run label: final value of a column}, of the runs that have one."""
+    return {run.label: value for run in runs if np.isfinite(value := run.final(column))}
 
 
 def _ends(values, numbers, key, fmt, unit=""):
@@ -574,6 +573,13 @@ def follows_rate(evidence, numbers, brief=False):
             "so that they may just be less far along."
         )
     return text + ")."
+
+
+def resamples(evidence, numbers):
+    """On how many resamples the intervals rest; nothing where there are none."""
+    if not evidence.bootstrap:
+        return ""
+    return f"Every interval rests on {numbers.put('reading.resamples', evidence.bootstrap.resamples, ',d')} resamples."
 
 
 def seeds(evidence, study, numbers):

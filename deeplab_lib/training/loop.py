@@ -52,7 +52,7 @@ def complete(config: Config, data: Data | None, callback: Callable) -> tuple[Run
     config = as_begun(config)
     late, folder = None, RunFolder.of(config)
     with run_lock(folder):
-        pretrained = weights.resolve(starting_weights(config, callback), config.model)
+        pretrained = weights.prepare(config, starting_weights(config, callback))
         if data is None:
             data = prepare_data(config, pretrained.normalization)
         check_belongs(data, config, pretrained.normalization)

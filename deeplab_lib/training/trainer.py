@@ -179,9 +179,9 @@ class Trainer:
 
 def first_warnings(trainer: Trainer) -> list[str]:
     """What is to be said of a run before it starts."""
-    found, schedule = [], trainer.schedule
-    if trainer.pretrained.warning:
-        found.append(trainer.pretrained.warning)
+    schedule = trainer.schedule
+    noted = trainer.pretrained.warning, trainer.data.about.get("label_files", {}).get("warning")
+    found = [text for text in noted if text]
     if schedule.warmup_steps >= schedule.total_steps:
         steps = f"{schedule.warmup_steps} steps, the whole training {schedule.total_steps}"
         found.append(f"the warm-up takes {steps}: the initial learning rate is never reached")

@@ -14,7 +14,7 @@ from torch import nn
 
 from deeplab_lib.config import Config
 from deeplab_lib.data import normalization
-from deeplab_lib.models import weights
+from deeplab_lib.models import timm_backbones, weights
 from deeplab_lib.models.efficiency import count_macs
 from deeplab_lib.models.registry import make_model
 from deeplab_lib.models.timm_backbones import TIMM, border
@@ -151,11 +151,17 @@ def test_the_name_stands_in_the_runs_name():
 
 
 def save(folder, name, file, **about):
-    """Weights of timm's classifier `name` in `folder`, as the hub's safetensors, settings beside them if given."""
+    """Weights of timm's classifier `name` in `folder`, as the hub's safetensors, settings beside them if given.
+
+    Its batch norms have seen images: their variances are not all 1.
+    """
     from safetensors.torch import save_file
 
     torch.manual_seed(1)
     original = timm.create_model(name)
+    for key, value in original.state_dict().items():
+        if key.endswith("running_var"):
+            value.uniform_(0.9, 1.1)
     save_file({key: value.contiguous() for key, value in original.state_dict().items()}, folder / file)
     if about:
         (folder / "config.json").write_text(json.dumps({"architecture": name, "pretrained_cfg": about}))
@@ -222,6 +228,7 @@ def test_auto_asks_the_hub_and_goes_on_without(tmp_path, monkeypatch):
 
     save(tmp_path, RESNET, "model.safetensors")
     monkeypatch.setattr("huggingface_hub.hf_hub_download", hub)
+    monkeypatch.setattr(timm_backbones, "reachable", lambda: True)
     assert weights.resolve("auto", TIMM + RESNET).path == tmp_path / "model.safetensors"
     assert asked == [("timm/test_resnet.r160_in1k", name) for name in ("config.json", "model.safetensors")]
 
