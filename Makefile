@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 SNAKEMAKE := $(BIN)/snakemake --snakefile workflow/Snakefile
 
-.PHONY: report draft published setup test torture lab status bench lessons clean
+.PHONY: report draft published setup test torture lab status gpu-check bench lessons clean
 
 report: .venv/ready  ## eight runs, the analysis, report/report.html and report/report.pdf
 	@$(SNAKEMAKE)
@@ -41,6 +41,9 @@ lab: .venv/ready  ## JupyterLab with the notebooks
 
 status: .venv/ready  ## where every run stands
 	@$(BIN)/python -m deeplab_lib.study.status
+
+gpu-check: .venv/ready  ## proves the kit on this machine's GPU in ten minutes: a table, and gpu-check.json to send
+	@$(BIN)/python -m deeplab_lib.study.gpu_check --minutes 8
 
 bench: .venv/ready  ## speed and memory against plain baselines
 	@$(BIN)/python -m benchmarks

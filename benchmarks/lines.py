@@ -15,7 +15,8 @@ from deeplab_lib import toycity
 from deeplab_lib.common import devices
 from deeplab_lib.common.devices import AMP_TYPES, best_amp
 from deeplab_lib.data import cache
-from deeplab_lib.data.cityscapes import Cityscapes, read_labels
+from deeplab_lib.data.cityscapes import Cityscapes
+from deeplab_lib.data.label_files import read_labels
 from deeplab_lib.data.normalization import RGB_IMAGENET
 from deeplab_lib.labels import ID_OF_TRAIN_ID, TRAIN_ID_OF_ID
 from deeplab_lib.losses import make_loss

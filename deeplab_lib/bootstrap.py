@@ -19,6 +19,26 @@ NOT_NEEDED = ("ipykernel", "jupyterlab", "snakemake")
 # What the platform is built around, or the kernel may have loaded already.
 KEPT = ("torch", "torchvision", "numpy", "pandas", "pillow", "matplotlib", "ipykernel", "ipywidgets")
 
+# Where Kaggle mounts the data sets that a notebook has been given, and Colab Google Drive.
+MOUNTS = (Path("/kaggle/input"), Path("/content/drive/MyDrive"))
+DATA_SIGNS = ("leftImg8bit", "leftImg8bit_trainvaltest.zip", "gtFine_trainvaltest.zip")
+
+
+def mounted(name: str) -> list[Path]:
+    """What the mounts hold under the relative path `name`."""
+    return [mount / name for mount in MOUNTS if (mount / name).exists()]
+
+
+def mounted_data() -> list[Path]:
+    """The folders among the mounted ones, down to two levels, that hold Cityscapes or its layout."""
+    found = []
+    for mount in MOUNTS:
+        # On Drive every folder that is listed costs a moment: one level there.
+        levels = ("*/", "*/*/") if mount.parts[1:2] == ("kaggle",) else ("*/",)
+        folders = [mount, *(folder for level in levels for folder in sorted(mount.glob(level)))]
+        found += [folder for folder in folders if any((folder / sign).exists() for sign in DATA_SIGNS)]
+    return found
+
 
 def installed(name):
     """Version of a distribution, None if it is not installed."""
@@ -70,11 +90,13 @@ def mount_drive():
 
 
 def prepare(drive=False):
-    """Install the kit if it is not, and mount Google Drive if asked to."""
+    """Install the kit if it is not, mount Google Drive if asked to, and name the data that are mounted."""
     if drive:
         mount_drive()
     if not (find_spec("deeplab_lib") and find_spec("fvcore")):
         install(Path(__file__).resolve().parents[1])
+    for folder in mounted_data():
+        print(f'Data in Cityscapes\' layout is mounted here: data = "{folder}"', flush=True)
 
 
 if __name__ == "__main__":

@@ -268,7 +268,7 @@ class Config:
     @property
     def epochs_per_pass(self) -> int:
         """How many epochs make a pass over the training images."""
-        return self.scale.epochs_per_pass if self.toycity else 1
+        return self.scale.epochs_per_pass if self.toycity and self.split == "train" else 1
 
     @property
     def val_each_epoch(self) -> int | None:

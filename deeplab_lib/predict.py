@@ -7,6 +7,7 @@ import shlex
 import shutil
 import sys
 from collections.abc import Callable, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,6 +16,7 @@ import pandas as pd
 import torch
 from PIL import Image, ImageOps, UnidentifiedImageError
 
+from deeplab_lib.common.content import article, what_is
 from deeplab_lib.common.devices import autocast, best_amp, check_device, fast_paths
 from deeplab_lib.common.errors import short_traceback
 from deeplab_lib.common.files import (
@@ -28,8 +30,11 @@ from deeplab_lib.common.files import (
 )
 from deeplab_lib.common.parameters import check_parameters
 from deeplab_lib.common.progress import Progress
-from deeplab_lib.data.cityscapes import as_rgb, read_image, read_labels, read_png, resize_image, scan
+from deeplab_lib.common.search import Search, nearest, works
+from deeplab_lib.data.cityscapes import Pair, scan
+from deeplab_lib.data.label_files import read_labels
 from deeplab_lib.data.normalization import NORMALIZATIONS, Normalization
+from deeplab_lib.data.pictures import as_rgb, read_image, read_png, resize_image
 from deeplab_lib.labels import CLASS_NAMES, ID_OF_TRAIN_ID, NUM_CLASSES, PALETTE, TRAIN_ID_OF_ID, colorize
 from deeplab_lib.metrics import ConfusionMatrix
 from deeplab_lib.models.placement import to_device
@@ -42,6 +47,8 @@ from deeplab_lib.training import checkpoint
 PHOTOGRAPHS = (".jpg", ".jpeg", ".png", ".webp", ".tif", ".tiff", ".bmp")
 OTHER_PICTURES = (".heic", ".heif", ".avif", ".gif", ".jxl", ".jp2", ".dng", ".cr2", ".cr3", ".nef", ".arw")
 LONGEST_SIDE = 2048  # larger photographs are reduced to it: the logits of 12 megapixels would take a gigabyte
+LARGE, MOST_MEGAPIXELS = 80, 1000  # decoded, a picture takes three bytes a pixel
+READABLE = ("JPEG", "PNG", "WebP", "TIFF", "BMP")
 ENDING = ".best.pt"
 OVERLAY = "_overlay.jpg"
 HIGHEST = 8  # inches of a figure: a tall, narrow picture would need memory without end
@@ -228,7 +235,7 @@ def export(run, root, split, out, say=print):
         with Progress(len(pairs), 0, say) as progress:
             for pair in pairs:
                 label_ids = ID_OF_TRAIN_ID[run.predict(read_image(pair.image))]
-                Image.fromarray(label_ids).save(part / f"{pair.name}{EXPORTED}")
+                Image.fromarray(label_ids).save(part / exported_name(pair))
                 progress.update(1)
     except BaseException:
         shutil.rmtree(part, ignore_errors=True)
@@ -238,6 +245,11 @@ def export(run, root, split, out, say=print):
     except OSError as error:
         raise OSError(f"predictions not moved to {out} ({error.strerror or error}): they are in {part}") from None
     return out
+
+
+def exported_name(pair: Pair) -> str:
+    """Name of the file of an image's prediction; of images that share a name, with their folder's."""
+    return pair.name.replace("/", "_") + EXPORTED
 
 
 def _move(part, out):
@@ -259,7 +271,7 @@ def score_export(out, root, split="val"):
     """
     confusion = ConfusionMatrix()
     for pair in scan(root, split):
-        file = Path(out) / f"{pair.name}{EXPORTED}"
+        file = Path(out) / exported_name(pair)
         label_ids = np.asarray(read_png(file))
         wrong = np.setdiff1d(label_ids, ID_OF_TRAIN_ID[:NUM_CLASSES])
         if len(wrong):
@@ -331,31 +343,77 @@ def find_photographs(path=None, run=None, say=print):
     if path.is_file():
         return [path]
     if not path.is_dir():
-        raise FileNotFoundError(f"no photographs in {given or path}: there is no such file or folder")
+        near = nearest(path.name, [other.name for other in path.parent.glob("*")]) if path.parent.is_dir() else None
+        hint = f"; the nearest there is {near}" if near else ""
+        raise FileNotFoundError(f"no photographs in {given or path}: there is no such file or folder{hint}")
     # A Mac leaves a `._IMG.jpg` without a picture beside every file on a foreign drive.
     files = sorted(p for p in path.glob("*") if not p.name.startswith("."))
-    found = [p for p in files if p.suffix.lower() in PHOTOGRAPHS and p.is_file()]
-    others = [p.name for p in files if p.suffix.lower() in OTHER_PICTURES]
+    found = [p for p in files if p.is_file() and _is_photograph(p)]
+    others = [p.name for p in files if p.suffix.lower() in OTHER_PICTURES and p not in found]
     if others:
         more = f" and {len(others) - 1} more" if len(others) > 1 else ""
         say(f"passed over: {others[0]}{more}, in a format that is not known here; save as JPEG")
     if not found:
-        raise FileNotFoundError(f"no photograph in {path}: looked for files that end in {' '.join(PHOTOGRAPHS)}")
+        raise FileNotFoundError(_no_photograph(path, files, say))
     return found
+
+
+def _is_photograph(path):
+    """Whether a file is a picture that can be read, by its ending or, where that says nothing, by its content."""
+    ending = path.suffix.lower()
+    return ending in PHOTOGRAPHS or (ending not in OTHER_PICTURES and what_is(path) in READABLE)
+
+
+def _no_photograph(folder, files, say):
+    """One line: what the folder holds instead of photographs, and the sub-folder that has some."""
+    search = Search("photograph", folder, f"files that end in {' '.join(PHOTOGRAPHS)}")
+    for path in files:
+        if path.is_file():
+            search.reject(path.name, what_is(path))
+    for inside in (path for path in files if path.is_dir()):
+        if works(lambda inside=inside: find_photographs(inside, say=lambda text: None)):
+            return search.message(f"there are some in {inside}: give that folder")
+    return search.message()
 
 
 def read_photograph(path):
     """uint8 RGB `(H, W, 3)`, upright and at most 2048 pixels long; ValueError when it cannot be read."""
     try:
-        with path.open("rb") as stream:
-            image = ImageOps.exif_transpose(Image.open(stream))
+        with _any_size(), path.open("rb") as stream:
+            image = Image.open(stream)
+            if _megapixels(image, path) > LARGE:  # of such a JPEG only what is kept is decoded
+                image.draft("RGB", (LONGEST_SIDE, LONGEST_SIDE))
+            image = ImageOps.exif_transpose(image)
             image.load()
-    except (UnidentifiedImageError, OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        reason = "not an image in a format known here" if isinstance(error, UnidentifiedImageError) else error
+    except (UnidentifiedImageError, OSError, SyntaxError, ValueError) as error:
+        if "megapixels" in str(error):
+            raise
+        kind = what_is(path)
+        reason = f"{article(kind)}, no picture in a format known here"
+        reason = reason if isinstance(error, UnidentifiedImageError) else error
         raise ValueError(f"{path} cannot be read ({reason}); save it as JPEG or PNG") from None
     image = as_rgb(image, path)
     image.thumbnail((LONGEST_SIDE, LONGEST_SIDE), Image.Resampling.LANCZOS)
     return np.asarray(image)
+
+
+@contextmanager
+def _any_size():
+    """Let Pillow open what it takes for a decompression bomb: panoramas are as large, and the size is checked here."""
+    before, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
+    try:
+        yield
+    finally:
+        Image.MAX_IMAGE_PIXELS = before
+
+
+def _megapixels(image, path):
+    """Millions of pixels of a picture; ValueError for more than can be decoded."""
+    megapixels = image.width * image.height / 1e6
+    if megapixels > MOST_MEGAPIXELS:
+        size = f"{image.width}x{image.height} pixels ({megapixels:,.0f} megapixels)"
+        raise ValueError(f"{path} has {size}, more than {MOST_MEGAPIXELS}; reduce it or cut it into parts")
+    return megapixels
 
 
 def input_size(photograph, trained):

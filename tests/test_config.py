@@ -51,22 +51,22 @@ def test_data_decides_the_preset(monkeypatch, tmp_path):
 
 
 def test_a_warm_up_is_as_long_as_its_training():
-    """500 steps, of 26,200 in the logs and 74,350 in the text; the demo adds a tenth of its own for every recipe."""
+    """500 steps, of 26,200 in the logs and 74,350 in the text; the demo adds a fifth, the text's a tenth."""
     steps = lambda preset, per_epoch, **more: Config("ce_lovasz_warmup", preset=preset, **more).poly(per_epoch)  # noqa: E731
     assert steps("paper", 524).warmup_steps == 500 and steps("paper", 10).warmup_steps == 500
-    assert steps("demo", 80, epochs=5).warmup_steps == 40 + 8
-    assert steps("demo", 524, epochs=50).warmup_steps == 2620 + 500
-    assert steps("demo", 80, epochs=5, follows="code").warmup_steps == 40 + 8
+    assert steps("demo", 80, epochs=5).warmup_steps == 80 + 8
+    assert steps("demo", 524, epochs=50).warmup_steps == 5240 + 500
+    assert steps("demo", 80, epochs=5, follows="code").warmup_steps == 80 + 8
     assert steps("demo", 80, epochs=5, follows="text").warmup_steps == 40 + 3
     assert steps("demo", 1487, epochs=50, follows="text").warmup_steps == 7435 + 500
-    assert Config("ce", preset="demo", epochs=5).poly(80).warmup_steps == 40
+    assert Config("ce", preset="demo", epochs=5).poly(80).warmup_steps == 80
 
 
 @pytest.mark.parametrize(
     ("loss", "rates"),
     [
-        ("ce", (0.01, 0.01)),
-        ("ce_focal", (0.03, 0.003)),
+        ("ce", (0.006, 0.01)),
+        ("ce_focal", (0.018, 0.003)),
         ("ours_mirrored", (0.01, 0.01)),
         ("0.5*ce + 0.5*ohem", (0.01, 0.01)),
     ],
@@ -187,6 +187,22 @@ def test_a_misspelt_name_is_refused_and_the_right_one_offered(name, place, lette
 def test_did_you_mean():
     with pytest.raises(ValueError, match=r"no parameter 'losss', did you mean 'loss'\?"):
         check_names(["seed", "losss"], PARAMETERS)
+
+
+@pytest.mark.parametrize(
+    ("name", "meant"),
+    [("learning_rate", "lr"), ("Learning_Rate", "lr"), ("bs", "batch_size"), ("dataset", "data"),
+     ("num_workers", "workers"), ("backbone", "model"), ("criterion", "loss"), ("random_state", "seed"),
+     ("output_dir", "out_dir")],
+)  # fmt: skip
+def test_what_other_programs_call_a_parameter_is_understood(name, meant):
+    with pytest.raises(ValueError, match=f"no parameter '{name}', did you mean '{meant}'\\?"):
+        check_names([name], PARAMETERS)
+
+
+def test_another_name_is_offered_only_where_the_notebook_has_the_parameter():
+    with pytest.raises(ValueError, match=r"no parameter 'learning_rate'; parameters: runs, title"):
+        check_names(["learning_rate"], ["runs", "title"])
 
 
 # -- the notebook's parameters -----------------------------------------------------------------------------------------

@@ -19,7 +19,7 @@ from PIL import Image
 
 import deeplab_lib
 from deeplab_lib.config import Config
-from deeplab_lib.data.cityscapes import read_labels
+from deeplab_lib.data.label_files import read_labels
 from deeplab_lib.labels import LABELS
 from deeplab_lib.losses import TERMS, make_loss
 from deeplab_lib.study import foreign

@@ -18,6 +18,7 @@ from deeplab_lib import bootstrap
 from deeplab_lib.common.files import for_project, in_project
 from deeplab_lib.common.parameters import assigned
 from deeplab_lib.config import Config
+from deeplab_lib.data.cityscapes import data_root
 
 ROOT = Path(__file__).parents[1]
 NOTEBOOKS = sorted((ROOT / "notebooks").rglob("*.ipynb"))
@@ -211,6 +212,23 @@ def test_pip_that_fails_is_told_in_one_line():
 
 
 # What a lecturer hands out.
+
+
+def test_the_data_that_kaggle_and_colab_mount_are_named_and_found(tmp_path, monkeypatch, capsys):
+    kaggle, drive = tmp_path / "kaggle" / "input", tmp_path / "drive"
+    monkeypatch.setattr(bootstrap, "MOUNTS", (kaggle, drive))
+    monkeypatch.chdir(tmp_path)
+    (kaggle / "cityscapes" / "leftImg8bit").mkdir(parents=True)
+    (drive / "course").mkdir(parents=True)
+    (drive / "course" / "gtFine_trainvaltest.zip").touch()
+    (drive / "photos").mkdir()
+    assert bootstrap.mounted_data() == [kaggle / "cityscapes", drive / "course"]
+    bootstrap.prepare()
+    said = capsys.readouterr().out
+    assert f'data = "{kaggle / "cityscapes"}"' in said and f'data = "{drive / "course"}"' in said
+    assert data_root("cityscapes") == kaggle / "cityscapes" and data_root("course") == drive / "course"
+    (tmp_path / "cityscapes").mkdir()
+    assert data_root("cityscapes") == tmp_path / "cityscapes"
 
 
 def test_a_folder_is_meant_here_or_else_in_the_project(tmp_path, monkeypatch):

@@ -24,8 +24,10 @@ from torch.nn import functional as F
 
 from deeplab_lib import predict, toycity
 from deeplab_lib.common import files
-from deeplab_lib.data.cityscapes import Cityscapes, read_image, read_labels, scan
+from deeplab_lib.data.cityscapes import Cityscapes, scan
+from deeplab_lib.data.label_files import read_labels
 from deeplab_lib.data.normalization import BGR_CAFFE, RGB_IMAGENET
+from deeplab_lib.data.pictures import read_image
 from deeplab_lib.labels import CATEGORIES, CLASS_NAMES, ID_OF_TRAIN_ID, PALETTE, colorize
 from deeplab_lib.metrics import ConfusionMatrix
 from deeplab_lib.models.registry import make_model
@@ -402,6 +404,64 @@ class TestPhotographs:
             ) as error:
                 read(path)
             one_line(error)
+
+    @pytest.mark.parametrize("white", [255, 1023, 4095, 65535])
+    def test_kind_6_fewer_bits_in_a_file_of_16_are_not_black(self, tmp_path, white):
+        grey = np.linspace(0, white, 64 * 48).reshape(48, 64).astype(np.uint16)
+        Image.fromarray(grey).save(tmp_path / "camera.png")
+        assert np.abs(predict.read_photograph(tmp_path / "camera.png")[..., 0] - grey / white * 255).max() <= 0.51
+
+    @pytest.mark.parametrize("ending", ["jpg", "png"])
+    def test_kind_6_a_panorama_is_read(self, tmp_path, monkeypatch, ending):
+        """What Pillow takes for a bomb, here at a smaller limit."""
+        monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 10_000)
+        Image.new("RGB", (5000, 200), (9, 99, 199)).save(tmp_path / f"wide.{ending}")
+        image = predict.read_photograph(tmp_path / f"wide.{ending}")
+        assert image.shape == (82, 2048, 3) and np.abs(image - (9, 99, 199)).max() <= 2
+        assert Image.MAX_IMAGE_PIXELS == 10_000
+
+    def test_kind_6_a_picture_too_large_says_how_large(self, tmp_path, monkeypatch):
+        monkeypatch.setattr(predict, "MOST_MEGAPIXELS", 1)
+        Image.new("L", (2000, 1000)).save(tmp_path / "huge.png")
+        with pytest.raises(ValueError, match=r"2000x1000 pixels \(2 megapixels\), more than 1") as error:
+            predict.read_photograph(tmp_path / "huge.png")
+        one_line(error)
+
+    @pytest.mark.parametrize(
+        ("content", "kind"),
+        [
+            *((b"%PDF-1.4 and more", "a PDF"), (b"<html>not found</html>", "a web page"), (b"", "an empty file")),
+            *((b"PK\3\4" + bytes(99), "a zip archive"), (b"version https://git-lfs.github.com", "a Git LFS pointer")),
+        ],
+    )
+    def test_kind_6_what_is_no_photograph_is_named(self, tmp_path, content, kind):
+        (tmp_path / "a.jpg").write_bytes(content)
+        with pytest.raises(ValueError, match=f"{kind}, no picture in a format known here") as error:
+            predict.read_photograph(tmp_path / "a.jpg")
+        one_line(error)
+
+    def test_kind_2_photographs_without_an_ending_are_told_by_their_content(self, tmp_path):
+        Image.new("RGB", (64, 32)).save(tmp_path / "a.png")
+        (tmp_path / "a.png").rename(tmp_path / "IMG_0001")
+        (tmp_path / "notes").write_text("no picture")
+        assert predict.find_photographs(tmp_path) == [tmp_path / "IMG_0001"]
+
+    def test_kind_2_photographs_in_a_sub_folder_are_pointed_to_and_the_advice_works(self, tmp_path):
+        (tmp_path / "walks" / "monday").mkdir(parents=True)
+        (tmp_path / "walks" / "empty").mkdir()
+        (tmp_path / "walks" / "clip.mp4").write_bytes(b"\0\0\0\x18ftypmp42")
+        Image.new("RGB", (64, 32)).save(tmp_path / "walks" / "monday" / "a.png")
+        with pytest.raises(FileNotFoundError) as error:
+            predict.find_photographs(tmp_path / "walks")
+        message = one_line(error)
+        assert "turned away: clip.mp4 (video (MP4))" in message
+        folder = message.rpartition("there are some in ")[2].removesuffix(": give that folder")
+        assert predict.find_photographs(folder) == [tmp_path / "walks" / "monday" / "a.png"]
+
+    def test_kind_2_a_look_alike_of_a_missing_photograph_is_named(self, tmp_path):
+        (tmp_path / "street_1.jpg").touch()
+        with pytest.raises(FileNotFoundError, match=r"the nearest there is street_1\.jpg"):
+            predict.find_photographs(tmp_path / "street1.jpg")
 
     def test_overlay_and_shares(self):
         image = np.full((2, 4, 3), 100, np.uint8)

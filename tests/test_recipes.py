@@ -105,8 +105,26 @@ def test_the_paper_preset_is_the_study(follows, batch):
 
 @pytest.mark.parametrize("name", ["demo", "smoke"])
 def test_at_small_scales_the_texts_rates_are_version_01s_and_extra_losses_keep_theirs(name):
-    assert preset_for(name, "text").lr_factor == 10 and preset_for("demo", "text").epochs == 5
+    assert preset_for(name, "text").lr_factor == 10
     for follows in VERSIONS:
         rate = recipe_for("ours_mirrored", follows).lr * preset_for(name, follows).extra_lr_factor
         assert rate == pytest.approx(0.01, rel=1e-12)
     assert preset_for(name) == PRESETS[name]
+
+
+def test_the_texts_demo_is_version_01s():
+    demo = preset_for("demo", "text")
+    assert (demo.epochs, demo.batch_size, demo.lr_factor, demo.warmup) == (5, 4, 10, 0.1)
+    assert (demo.toycity["train"], demo.toycity["val"], demo.epochs_per_pass, demo.val_each_epoch) == (
+        320,
+        120,
+        1,
+        None,
+    )
+
+
+def test_the_demo_trains_on_whole_passes_in_whole_batches():
+    demo = preset_for("demo")
+    assert demo.epochs >= 10 and demo.epochs % demo.epochs_per_pass == 0
+    assert demo.toycity["train"] % (demo.epochs_per_pass * demo.batch_size) == 0
+    assert demo.val_each_epoch == 120 and demo.toycity["val"] >= 400

@@ -30,6 +30,10 @@ FIGURES = {
     "are tied: the images do not tell them apart.",
     "differences": "Difference in final validation mIoU from the CE run, {intervals}{hollow}.",
     "boundary": "Boundary F-score, mean over the validation images{against_ce}.",
+    "reliability": "Reliability of the probabilities{seeds}: of the pixels in each of 15 bins of confidence, how many "
+    "are right. Points below the diagonal are believed too much; their area is the share of the pixels.",
+    "differing": "Where {run} and CE differ most: the image that speaks most for {run}, and the one for CE. Blue: only "
+    "{run} is right there; red: only CE.",
     "confusion": "Confusion matrix of {run}{best}, on the validation images{seeds}. Rows sum to 100 %; void is left "
     "out.",
     "scene": "The {role} image, {name}: image over ground truth, share of the runs that are wrong, and each run's "
@@ -133,6 +137,30 @@ TABLES = {
         | {"best": ("best rank", ".0f"), "worst": ("worst rank", ".0f"), "ties": ("ties", "")},
         "Runs that share a letter are tied.",
     ),
+    "calibration": Table(
+        "Expected calibration error (points of percent), {intervals}, and its difference from the CE run",
+        {
+            "ece": ("error", ".2f"),
+            "low": ("from", ".2f"),
+            "high": ("to", ".2f"),
+            "overconfidence": ("confidence over accuracy", signed),
+            "difference": ("difference", signed),
+            "difference_low": ("from", signed),
+            "difference_high": ("to", signed),
+            "verdict": ("larger than CE's", ""),
+        },
+        "Of 15 bins of confidence, void left out. Confidence over accuracy: how much higher the mean confidence is.",
+    ),
+    "wins": Table(
+        "On how many of the validation images a run beats the CE run (%), with intervals that hold at once with 95 %",
+        {
+            "estimate": ("images won", ".1f"),
+            "low": ("from", ".1f"),
+            "high": ("to", ".1f"),
+            "verdict": ("more than half", ""),
+        },
+        "By mean IoU over the classes labelled in the image; a tie is half a win. The margin is ten points.",
+    ),
     "neighbours": Table(
         "Neighbours in the ranking: difference in mIoU (points), {intervals}",
         _DIFFERENCE,
@@ -185,7 +213,8 @@ TABLES = {
     "claims": Table(
         "The study's claims and what these runs say",
         note="†: rests on a comparison across schedules, so it speaks of configurations, not of losses. The published "
-        "figures have no intervals; they “lie with” a claim whose every estimate points its way.",
+        "figures have no intervals; they “lie with” a claim whose every estimate points its way. In brackets: these "
+        "estimates, differences in points of mIoU.",
     ),
     "freezing": Table(
         "Parameters of the study's network, counted, for each choice of frozen layers",

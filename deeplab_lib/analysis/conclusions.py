@@ -10,16 +10,17 @@ from deeplab_lib.analysis.claims import LONG_ENOUGH
 from deeplab_lib.analysis.prose import count, plural
 from deeplab_lib.analysis.setup_text import from_scratch, scope
 from deeplab_lib.analysis.verdicts import CONTRADICTED, EQUIVALENT, INCONCLUSIVE, SUPPORTED
-from deeplab_lib.common.text import listing
+from deeplab_lib.common.text import listing, signed
 from deeplab_lib.recipes import RECIPES
 
 
-def verdict_table(verdicts, published=()):
+def verdict_table(verdicts, published=(), numbers=None):
     """The claims with their verdicts on our runs, and which way the published figures lie; all text.
 
-    Beside a verdict stands what it speaks of, and beside an inconclusive one what would settle it.
+    Beside a verdict stands what it speaks of, and beside an inconclusive one what would settle it. The published
+    figures stand with their differences, registered in `numbers` as `published-claims.<claim>.<part>`.
     """
-    ways = {verdict.claim.key: _way(verdict) for verdict in published}
+    ways = {verdict.claim.key: _way(verdict, numbers) for verdict in published}
     rows = {
         f"({verdict.claim.key})": {
             "claim of the study": verdict.claim.text,
@@ -40,10 +41,15 @@ def _settled_by(verdict):
     return "; ".join(dict.fromkeys(finding.open_reason for finding in verdict.decisive if finding.open_reason)) or "–"
 
 
-def _way(verdict):
-    """Which way the estimates of a verdict lie, where there are no intervals to judge them by."""
-    known = any(finding.direction for finding in verdict.deciding)
-    return {1: "lie with it", -1: "lie against it"}.get(verdict.direction, "are divided" if known else "–")
+def _way(verdict, numbers):
+    """Which way the estimates of a verdict lie, where there are no intervals to judge them by, and the estimates."""
+    known = [(i, finding.figures.get("estimate")) for i, finding in enumerate(verdict.deciding) if finding.direction]
+    if not known:
+        return "–"
+    words = {1: "lie with it", -1: "lie against it"}.get(verdict.direction, "are divided")
+    key = f"published-claims.{verdict.claim.key}"
+    estimates = [numbers.put(f"{key}.{i}", estimate, signed) for i, estimate in known if estimate is not None]
+    return f"{words} ({'; '.join(estimates)})" if estimates else words
 
 
 def verdict_details(verdicts, numbers):

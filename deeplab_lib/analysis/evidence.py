@@ -363,17 +363,11 @@ def _values(found, rare):
     """Values of all measures from the runs' final rows, averaged over seeds."""
     values = {name: {} for name in (MIOU, RARE, BOUNDARY, LOG_LOSS, *CLASS_MEASURES)}
     for method in found:
-        values[LOG_LOSS][method.name] = float(np.mean([_last(run.table, "val_ce") for run in method.runs]))
+        values[LOG_LOSS][method.name] = float(np.mean([run.final("val_ce") for run in method.runs]))
         values[MIOU][method.name] = float(np.mean([run.final_val_mIoU for run in method.runs]))
         classes = np.mean([run.final_class_val for run in method.runs], axis=0)
         _add_classes(values, method.name, classes, rare)
     return values
-
-
-def _last(table, column):
-    """The last finite value of a column, NaN where there is none."""
-    values = table[column].dropna() if column in table else ()
-    return float(values.iloc[-1]) if len(values) else NAN
 
 
 def _add_classes(values, name, classes, rare):

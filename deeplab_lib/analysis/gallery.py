@@ -9,6 +9,7 @@ from deeplab_lib import report
 from deeplab_lib.analysis.alt_text import describe
 from deeplab_lib.analysis.captions import CURVES, FIGURES, INTERVALS, TABLES, named
 from deeplab_lib.analysis.plots import Missing
+from deeplab_lib.common.files import without_paths
 from deeplab_lib.plotting.style import add_scope, freeze_layout
 from deeplab_lib.study.results import methods
 
@@ -35,7 +36,7 @@ class Gallery:
         caption = FIGURES[label.partition("/")[0]].format(**self.words, **(words or {}))
         if self.curves and label in CURVES:
             caption += f" Validated on {self.curves}."
-        label = label.replace("/", "-").replace(" ", "-")
+        label = re.sub(r"[^\w-]", "-", label)  # a run's name has points
         try:
             figure = freeze_layout(add_scope(draw(*args, **kwargs), self.scope))
         except Missing as reason:
@@ -61,6 +62,7 @@ class Gallery:
             formats = {name: form for name, (_, form) in columns.items()}
             frame = self.numbers.table(label, frame[list(columns)], formats)
             frame = frame.rename(columns={name: head for name, (head, _) in columns.items()})
+        frame = frame.map(lambda value: without_paths(value) if isinstance(value, str) else value)
         caption = spec.caption.format(**self.words) + (f" ({scope or self.scope})." if spec.ours else ".")
         frame = frame.rename(index=self.titles if titles is None else titles)
         if self.curves and "best_val_mIoU" in (spec.columns or ()):
@@ -72,19 +74,20 @@ class Gallery:
         pointed = re.findall(r"@fig-([\w-]*\w)", lead)
         text = f"{lead} {text}".strip() if set(pointed) <= set(self.shown) else text
         if text:
-            display(Markdown(text))
+            display(Markdown(without_paths(text)))
 
     def leave_out(self, label, reason):
         """Say in place of a figure why it is not there."""
         self.missing[label] = str(reason)
-        display(Markdown(f"*The figure “{named(label)}” is left out: {reason}.*"))
+        display(Markdown(f"*The figure “{named(label)}” is left out: {without_paths(str(reason))}.*"))
 
 
 def warn(text):
     """Display a warning in a red box; nothing when `text` is empty."""
     if text:
         style = "color:#8c1d18; background-color:#fdecea; padding:0.6em; text-align:left"
-        box = f'<table><tbody><tr><td style="{style}"><b>Note.</b> {html.escape(text)}</td></tr></tbody></table>'
+        note = f"<b>Note.</b> {html.escape(without_paths(text))}"
+        box = f'<table><tbody><tr><td style="{style}">{note}</td></tr></tbody></table>'
         display(HTML(box))
 
 

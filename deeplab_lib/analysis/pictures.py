@@ -11,6 +11,7 @@ from deeplab_lib.metrics import iou as class_iou
 from deeplab_lib.plotting.style import WIDTH, figure, styled
 
 RIGHT, WRONG = (222, 222, 222), (190, 20, 40)
+ONLY_RUN, ONLY_BASE = (36, 110, 200), (200, 60, 50)
 SHADES = LinearSegmentedColormap.from_list("errors", np.array([RIGHT, WRONG]) / 255)
 
 
@@ -170,14 +171,44 @@ def predicted_scene(runs, name, titles):
     """`predictions` of the image `name`, read from the data set that the runs were trained on."""
     predicted = {run.stem: prediction(run.arrays, name) for run in runs if "predictions" in run.arrays}
     stem = next(iter(predicted))
-    root = next(run.config.get("data") for run in runs if run.stem == stem)
-    try:
-        data = Cityscapes(root, "val", predicted[stem].shape)
-        image, labels = data.raw([pair.name for pair in data.pairs].index(name))
-    except (TypeError, ValueError, OSError):
-        raise Missing(f"the validation images are no longer at {root}") from None
+    image, labels = read_scene(next(run for run in runs if run.stem == stem), name, predicted[stem].shape)
     scores = {run.stem: scores_of(run.arrays, [name])[0] for run in runs if run.stem in predicted}
     return predictions(image, labels, predicted, {run: f"{titles[run]}\n{scores[run]:.1f} %" for run in predicted})
+
+
+def read_scene(run, name, size):
+    """Image (H, W, 3) uint8 and labels (H, W) of a validation image at `size` (H, W), from where a run's data are."""
+    root = run.config.get("data")
+    try:
+        data = Cityscapes(root, "val", size)
+        return data.raw([pair.name for pair in data.pairs].index(name))
+    except (TypeError, ValueError, OSError):
+        raise Missing(f"the validation images are no longer at {root}") from None
+
+
+@styled
+def differing_scenes(run, base, names, titles):
+    """Where two runs differ: for each image of `names` image, ground truth, both predictions, and who alone is right.
+
+    Blue where `run` alone is right, red where `base` alone is; void black, both or neither white.
+    """
+    fig, axes = figure(0.35 + 0.85 * len(names), len(names), 5, squeeze=False)
+    fig.get_layout_engine().set(w_pad=0.01, h_pad=0.02, wspace=0.01, hspace=0.01)
+    for row, name in zip(axes, names, strict=True):
+        ours, theirs = prediction(run.arrays, name), prediction(base.arrays, name)
+        image, labels = read_scene(run, name, ours.shape)
+        who = np.full((*labels.shape, 3), 255, np.uint8)
+        who[(ours == labels) & (theirs != labels)] = ONLY_RUN
+        who[(ours != labels) & (theirs == labels)] = ONLY_BASE
+        who[labels == IGNORE_INDEX] = 0
+        scores = [scores_of(one.arrays, [name])[0] for one in (run, base)]
+        heads = [f"{titles[one.method]}: {score:.1f} %" for one, score in zip((run, base), scores, strict=True)]
+        heads = ["image", "ground truth", *heads, "who alone is right"]
+        shown = (image, colorize(labels), colorize(ours), colorize(theirs), who)
+        for ax, picture, head in zip(row, shown, heads, strict=True):
+            ax.axis("off")
+            _show(ax, picture, head)
+    return fig
 
 
 def _show(ax, picture, title):

@@ -352,6 +352,34 @@ def ranking(table, label):
 
 
 @styled
+def reliability(frames, shown):
+    """Reliability diagrams, a panel a method: accuracy against confidence in 15 bins; bars as heavy as their pixels.
+
+    `frames` is that of `calibration.reliability`: {method: pixels (share), confidence, accuracy (percent)}.
+    """
+    if not frames:
+        raise Missing("the runs' NPZ files hold no counts by confidence; runs made with version 0.2 or later do")
+    look, titles = _by_method(shown)
+    columns = min(4, len(frames))
+    rows = -(-len(frames) // columns)
+    fig, axes = figure(0.5 + 1.45 * rows, rows, columns, sharex=True, sharey=True, squeeze=False)
+    for ax, (name, table) in zip(axes.flat, frames.items(), strict=False):
+        known = table.dropna()
+        ax.plot([0, 100], [0, 100], color="0.5", linewidth=0.8, linestyle=(0, (2, 1)))
+        ax.vlines(known["confidence"], known["accuracy"], known["confidence"], color="0.75", linewidth=2)
+        style = {"color": look[name].color, "linewidth": 0.9} if name in look else {"color": "0.2"}
+        ax.plot(known["confidence"], known["accuracy"], **style)
+        ax.scatter(known["confidence"], known["accuracy"], s=4 + 60 * known["pixels"], color=style["color"], zorder=3)
+        ax.set_title(titles.get(name, name), loc="left", fontsize=6.5)
+        ax.set(xlim=(0, 102), ylim=(0, 102))
+    for ax in axes.flat[len(frames) :]:
+        ax.axis("off")
+    fig.supxlabel("mean confidence of a bin (%)", fontsize=7)
+    fig.supylabel("pixels that are right (%)", fontsize=7)
+    return fig
+
+
+@styled
 def accuracy_against_rate(runs):
     """Final validation mIoU against the initial learning rate, on a logarithmic axis; a mark a run."""
     known = [run for run in runs if run.initial_lr and np.isfinite(run.final_val_mIoU)]
@@ -359,11 +387,9 @@ def accuracy_against_rate(runs):
         raise Missing("it takes runs at three initial rates or more")
     fig, ax = figure(2.7)
     look = looks(runs)
+    marks = {"linestyle": "none", "markersize": 5, "markeredgewidth": 0}
     lines = [
-        _line(
-            ax, look[run.stem], [run.initial_lr], [run.final_val_mIoU], linestyle="none", markersize=5, label=state(run)
-        )
-        for run in known
+        _line(ax, look[run.stem], [run.initial_lr], [run.final_val_mIoU], **marks, label=state(run)) for run in known
     ]
     ax.set_xscale("log")
     ax.set_xticks(sorted({run.initial_lr for run in known}))

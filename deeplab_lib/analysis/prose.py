@@ -41,9 +41,8 @@ def rank_correlation(a, b):
 
 
 def _final(runs, column):
-    """{run label: last finite value of a column}, of the runs that have one."""
-    columns = {run.label: run.table[column].dropna() for run in runs if column in run.table}
-    return {label: values.iloc[-1] for label, values in columns.items() if len(values)}
+    """{run label: final value of a column}, of the runs that have one."""
+    return {run.label: value for run in runs if np.isfinite(value := run.final(column))}
 
 
 def _ends(values, numbers, key, fmt, unit=""):
@@ -385,6 +384,48 @@ def boundaries(table, differences, titles, evidence, numbers):
     ) + apart
 
 
+def calibration(table, titles, evidence, numbers):
+    """How far the probabilities can be believed: `table` is that of `calibration.calibration`, None without counts."""
+    if table is None:
+        return (
+            "The files of these runs hold no counts by confidence, so that nothing can be said of their probabilities; "
+            "runs made with version 0.2 or later store them."
+        )
+    named = lambda column: {titles[name]: value for name, value in table[column].items()}  # noqa: E731
+    text = f"The expected calibration error is {_ends(named('ece'), numbers, 'ece', '.2f', ' points')}. "
+    over = table["overconfidence"]
+    sure, shy = ([titles[name] for name in over.index[side]] for side in (over > 0, over < 0))
+    everyone = "All runs believe" if len(sure) == len(table) > 1 else f"{listing(sure)} {_believe(sure)}"
+    text += f"{everyone} too much: their mean confidence is above their accuracy. " if sure else ""
+    text += f"{listing(shy)} {_believe(shy)} too little. " if shy else ""
+    judged = table[table["verdict"] != ""]
+    if len(judged) and evidence.baseline:
+        found = by_verdict(judged)
+        ways = {SUPPORTED: "larger", CONTRADICTED: "smaller", EQUIVALENT: EQUIVALENT, INCONCLUSIVE: INCONCLUSIVE}
+        parts = [f"{ways[v]}: {listing(titles[name] for name in names)}" for v, names in found.items() if names]
+        margin = numbers.put("reading.margin.ece", evidence.margins.of("ece"), ".3g")
+        text += f"Held against the error of the CE run, with a margin of {margin} point, {'; '.join(parts)}."
+    return text.strip()
+
+
+def _believe(names):
+    return "believes itself" if len(names) == 1 else "believe themselves"
+
+
+def wins(table, titles, numbers):
+    """On how many images the runs beat CE: `table` is that of `by_image.wins`; "" without one."""
+    known = table.dropna(subset=["low"]) if len(table) else table
+    if not len(known):
+        return ""
+    values = {titles[name]: value for name, value in known["estimate"].items()}
+    found = by_verdict(known)
+    ways = {SUPPORTED: "more than half", CONTRADICTED: "less than half", EQUIVALENT: "about half, within the margin"}
+    ways[INCONCLUSIVE] = "inconclusive"
+    parts = [f"{ways[verdict]}: {listing(titles[name] for name in names)}" for verdict, names in found.items() if names]
+    ends = _ends(values, numbers, "wins", ".0f", " %")
+    return f"Image by image, the runs beat the CE run on {ends} of the images; {'; '.join(parts)}."
+
+
 def tied_with_first(table):
     """The methods that share a letter with the first of `statistics.ranking`'s table."""
     leader, *others = table.index
@@ -532,6 +573,13 @@ def follows_rate(evidence, numbers, brief=False):
             "so that they may just be less far along."
         )
     return text + ")."
+
+
+def resamples(evidence, numbers):
+    """On how many resamples the intervals rest; nothing where there are none."""
+    if not evidence.bootstrap:
+        return ""
+    return f"Every interval rests on {numbers.put('reading.resamples', evidence.bootstrap.resamples, ',d')} resamples."
 
 
 def seeds(evidence, study, numbers):

@@ -40,9 +40,10 @@ def purpose(study: Study) -> str:
     """What the report does with the study's question, and the principles that it follows, as Markdown."""
     if study.logs_only:
         return (
-            "This report reads the logs of the study's own runs, a table of epochs each, and tests each conclusion as "
-            "a rule that data can support or contradict, that they can show to make no difference that matters, or on "
-            "which they are inconclusive. Nothing was trained for it. Two principles govern what follows.\n\n"
+            "This report reads logs of runs that this kit did not train, a table of epochs each, and tests each "
+            "conclusion as a rule that data can support or contradict, that they can show to make no difference that "
+            "matters, or on which they are inconclusive. Nothing was trained for it. Two principles govern what "
+            "follows.\n\n"
             "- *No verdict without its uncertainty.* Intervals need the results on single images, which logs do not "
             "hold: differences between final values are shown, and none of them is called significant.\n"
             "- *Conclusions are computed.* Every sentence about results, from the abstract to the conclusions, is "
@@ -91,9 +92,9 @@ def reproduction(study: Study) -> str:
             f"is not in the logs; `make report` trains this kit's version of them. {stored}"
         )
     return (
-        "The same code, data and seed give the same numbers on the same kind of machine; `make report` makes all of "
-        "it. The first weights, the order of the images and every random choice follow from the seed, the epoch and "
-        f"the image, never from the state of a generator or the number of workers. {stored}"
+        "The same code, data and seed give the same numbers on the same kind of machine. The first weights, the order "
+        "of the images and every random choice follow from the seed, the epoch and the image, never from the state of "
+        f"a generator or the number of workers. {stored}"
     )
 
 
@@ -112,11 +113,10 @@ def data(runs, numbers):
             "**The runs of this report did not see those images.** They were trained and validated on the *toy city*: "
             "street scenes drawn by a program, written in Cityscapes' own layout, with its 19 classes. The frequent "
             "classes are about as frequent as in Cityscapes, the rarest several times as common, so the imbalance is "
-            f"milder. There are {train} scenes for training and {val} for validation, used at {size}."
-            f"{epochs(runs, numbers)} They "
+            f"milder. There are {train} scenes for training and {val} for validation, used at {size}. They "
             "serve to show the whole method at work within minutes, and how losses behave under imbalance at a small "
             "scale. They say nothing about real streets, and numbers obtained on them must not be held against "
-            "published ones."
+            "published ones." + epochs(runs, numbers)
         )
     note = f" This is not the whole of Cityscapes: {about['subset']}." if about["subset"] else ""
     return (
@@ -177,7 +177,8 @@ def training(runs, numbers):
         f"The runs last {numbers.put('training.epochs', epochs, 'd')} epochs with batches of "
         f"{numbers.put('training.batch', batch, 'd')} images"
     )
-    factor, train = _agreed(runs, "config", "lr_factor"), _agreed(runs, "dataset", "train")
+    factor = _agreed(runs, "config", "lr_factor")
+    train = _agreed(runs, "dataset", "train_each_epoch") or _agreed(runs, "dataset", "train")
     if train:
         text += f", so that each sees {numbers.put('training.seen', epochs * train, ',d')} images"
     if factor and factor != 1:
@@ -253,6 +254,25 @@ def architectures(study, efficiency, numbers):
     if len(trained) > 1:
         return text + "Those that were trained on the same data appear with their mIoU among the runs."
     return text + "None of them was trained here, so that this compares cost and leaves quality open."
+
+
+def draft(runs, planned=None):
+    """What a draft lacks, in sentences; nothing for a report whose runs are all finished.
+
+    runs: those that figures show, or all. planned: names of the runs that belong to the study, given for a draft alone.
+    """
+    unfinished = [run for run in runs if not run.finished]
+    if planned is None and not unfinished:
+        return ""
+    titles = {recipe.stem: recipe.title for recipe in RECIPES.values()}
+    known = {run.stem.lower() for run in runs}
+    absent = [titles.get(name, name) for name in planned or () if name.lower() not in known]
+    reached = [f"{run.label} (epoch {run.epoch} of {run.epochs or 'an unknown number'})" for run in unfinished]
+    parts = [f"Not finished: {listing(reached)}."] if reached else []
+    parts += [f"Not begun: {listing(absent)}."] if absent else []
+    return " ".join(
+        ["This is a draft.", *(parts or ["All planned runs are finished; `make report` makes the report."])]
+    )
 
 
 def missing(study, others, gallery, left_out=()):

@@ -11,6 +11,7 @@ from pathlib import Path
 import pandas as pd
 
 from deeplab_lib.analysis import published
+from deeplab_lib.common.files import portable
 from deeplab_lib.common.text import listing, plan_change
 from deeplab_lib.labels import CLASS_NAMES
 from deeplab_lib.losses import parse_expression
@@ -293,7 +294,9 @@ def _provenance(run):
 
 
 def _text(value):
-    return "–" if value is None else ", ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
+    if value is None:
+        return "–"
+    return ", ".join(map(_text, value)) if isinstance(value, list | tuple) else portable(str(value))
 
 
 def provenance(runs):

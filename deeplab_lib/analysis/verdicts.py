@@ -30,7 +30,7 @@ class Margins:
     which moves by more from training to training than a mean of nineteen. boundary: half of `miou`, since the boundary
     F-score has no rare classes that a handful of pixels move. ece: points of calibration error, so that 90 % stands for
     89 to 91. log_loss: nats; 0.05 is a twentieth in the probability of the label. roughness: points of mIoU from epoch
-    to epoch. speed: share of the training.
+    to epoch. speed: share of the training. wins: points of a share of images about one half.
     """
 
     miou: float = MARGIN
@@ -39,6 +39,7 @@ class Margins:
     log_loss: float = 0.05
     roughness: float = 0.5
     speed: float = 0.1
+    wins: float = 10.0
 
     def __post_init__(self):
         if not self.miou > 0:
@@ -47,7 +48,7 @@ class Margins:
     def of(self, measure: str) -> float:
         """The margin of a measure of `statistics` or `claims`, in its unit."""
         own = {"mIoU": self.miou, "boundary_f": self.miou / 2, "rare": self.miou * NUM_CLASSES / self.rare_classes}
-        own |= {name: getattr(self, name) for name in ("ece", "log_loss", "roughness", "speed")}
+        own |= {name: getattr(self, name) for name in ("ece", "log_loss", "roughness", "speed", "wins")}
         return 2.5 * self.miou if measure.startswith("class_") else own[measure]
 
 

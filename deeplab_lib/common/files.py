@@ -6,8 +6,9 @@ import hashlib
 import json
 import math
 import os
+import re
 import time
-from pathlib import Path
+from pathlib import Path, PurePosixPath, PureWindowsPath
 
 import numpy as np
 
@@ -109,6 +110,40 @@ def for_project(path):
     """
     path, root = Path(path).expanduser(), project_root()
     return path if path.exists() or ".." in path.parts or root not in Path.cwd().parents else root / path
+
+
+ELSEWHERE = "…/"  # before the name of a file or folder outside the project
+
+
+def portable(path: str | Path) -> str:
+    """A path as others may read it: relative to the project, or only its name; text that is no absolute path as it is.
+
+    A document that is handed in says nothing of its author's folders. Paths of other systems are understood.
+    """
+    text = str(path)
+    if PureWindowsPath(text).drive and PureWindowsPath(text).is_absolute():
+        return ELSEWHERE + PureWindowsPath(text).name
+    if not PurePosixPath(text).is_absolute() and not Path(text).is_absolute():
+        return text
+    root = project_root().resolve()
+    place = Path(text)
+    for inside in (place, place.resolve()):
+        if inside.is_relative_to(root):
+            return inside.relative_to(root).as_posix()
+    return ELSEWHERE + place.name
+
+
+def without_paths(text: str) -> str:
+    """`text` with every absolute path in it made `portable`."""
+    for folder in (project_root().resolve(), project_root()):
+        text = text.replace(f"{folder}{os.sep}", "")
+    return ABSOLUTE_PATH.sub(lambda match: portable(match[0]), text)
+
+
+# A path of at least two parts, as it stands in a sentence: not the end of an address, a fraction or a relative path.
+ABSOLUTE_PATH = re.compile(
+    r"(?<![\w:/.~<…\\-])(?:/|[A-Za-z]:[\\/])(?:[^\s/\\'\"`,;:()|<>]+[/\\])+[^\s/\\'\"`,;:()|<>]*"
+)
 
 
 def project_root():

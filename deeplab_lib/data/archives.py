@@ -1,9 +1,9 @@
 """Cityscapes' downloads read in place: a file of the data set is a path on disk or a member of a zip archive."""
 
 import os
+import re
 import zipfile
 from dataclasses import dataclass
-from fnmatch import fnmatch
 from functools import lru_cache
 from pathlib import Path
 
@@ -12,7 +12,7 @@ ARCHIVES = {
     "gtFine": ("gtFine_trainvaltest.zip",),
     "gtCoarse": ("gtCoarse.zip",),
 }
-PICTURES = "[!.]*.png"  # macOS puts a hidden "._name.png" beside every file on disks that are not its own
+ENDINGS = (".png", ".jpg", ".jpeg")
 
 
 @dataclass(frozen=True)
@@ -26,7 +26,11 @@ class Member:
 
     @property
     def name(self):
-        return self.member.rpartition("/")[2]
+        return self._parts[-1]
+
+    @property
+    def _parts(self):
+        return self.member.replace("\\", "/").split("/")
 
     def open(self, mode="rb"):
         return _archive(self.archive).open(self.member)
@@ -64,8 +68,44 @@ def _open_archive(path, size, changed, process):
 
 
 def find_archives(root, top):
-    """The official archives that hold the folder `top` (a key of `ARCHIVES`) and are present in `root`."""
-    return [path for path in (Path(root) / name for name in ARCHIVES[top]) if path.is_file()]
+    """The archives in `root` that hold the folder `top` (a key of `ARCHIVES`), told by what is in them.
+
+    The official names first; where there is none, any whole zip archive, such as `gtFine_trainvaltest (1).zip`.
+    """
+    official = [path for path in (Path(root) / name for name in ARCHIVES[top]) if path.is_file()]
+    return official or [path for path in other_archives(root) if any(inside(path, top))]
+
+
+def other_archives(root):
+    """The whole zip archives in `root`, by name."""
+    if not Path(root).is_dir():
+        return []
+    zips = (path for path in Path(root).iterdir() if path.suffix.lower() == ".zip" and not path.name.startswith("."))
+    return sorted(path for path in zips if path.is_file() and zipfile.is_zipfile(path))
+
+
+def inside(archive, folder):
+    """The members of an archive below `folder`, wherever it lies there: `(path from it on, zip's own entry)`."""
+    wanted = re.compile(rf"(?:.*/)?({re.escape(folder)}/.+)")
+    for info in _archive(archive).infolist():
+        # Some programs on Windows write backslashes, others one more folder around all.
+        match = None if info.is_dir() else wanted.fullmatch(info.filename.replace("\\", "/"))
+        if match and "__MACOSX" not in info.filename:
+            yield match[1], info
+
+
+def home_of(root, top):
+    """The folder that holds the folder `top`: `root`, or the one sub-folder of it that does.
+
+    Two zips that were unpacked into a folder each are read so. A sub-folder that holds all of a data set is the user's
+    to name: None.
+    """
+    root = Path(root)
+    if (root / top).is_dir() or not root.is_dir():
+        return root
+    homes = [path.parent for path in sorted(root.glob(f"*/{top}")) if path.is_dir()]
+    whole = homes and all((homes[0] / other).is_dir() for other in ("leftImg8bit", "gtFine"))
+    return homes[0] if len(homes) == 1 and not whole else None
 
 
 def list_files(root, folder):
@@ -74,18 +114,23 @@ def list_files(root, folder):
     The unpacked folder, unless it is empty, wins over an archive beside it. Returns a list of `Path` or of `Member`,
     empty when neither is there.
     """
-    root, top = Path(root), folder.partition("/")[0]
-    if unpacked := sorted((root / folder).glob(f"*/{PICTURES}")):
+    top = folder.partition("/")[0]
+    home = home_of(root, top)
+    if home and (unpacked := sorted(path for path in (home / folder).glob("*/*") if _is_picture(path.name))):
         return unpacked
-    found = []
+    found = {}
     for path in find_archives(root, top):
-        for info in _archive(path).infolist():
-            parts = info.filename.split("/")
-            if len(parts) == 4 and "/".join(parts[:2]) == folder and fnmatch(parts[3], PICTURES):
-                found.append(Member(path, info.filename, info.file_size, info.CRC))
-    return sorted(found, key=lambda file: file.member)
+        for place, info in inside(path, folder):
+            if place.count("/") == folder.count("/") + 2 and _is_picture(place.rpartition("/")[2]):
+                found.setdefault(place, Member(path, info.filename, info.file_size, info.CRC))
+    return [found[place] for place in sorted(found)]
+
+
+def _is_picture(name):
+    # macOS puts a hidden "._name.png" beside every file on disks that are not its own
+    return name.lower().endswith(ENDINGS) and not name.startswith(".")
 
 
 def city_of(file):
     """The folder that holds a file."""
-    return file.member.split("/")[-2] if isinstance(file, Member) else file.parent.name
+    return file._parts[-2] if isinstance(file, Member) else file.parent.name

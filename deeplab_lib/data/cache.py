@@ -1,7 +1,8 @@
 """Decode and resize every image once: a split of a data set as two memory-mapped arrays on local disk.
 
 A cache is a folder `<split>-<width>x<height>-<fingerprint>` with `images.npy` uint8 `(N, H, W, 3)`, `labels.npy` uint8
-`(N, H, W)` (train ids, 255 void) and `checksums.bin`, one CRC-32 an image. While it grows its name ends in `.part`: the
+`(N, H, W)` (train ids, 255 void), `values.bin`, the pixels of each value in each label file and how it was read, and
+`checksums.bin`, one CRC-32 an image. While it grows its name ends in `.part`: the
 files are appended to, the checksum last, so that whatever the checksums confirm survives a kill. Once renamed it never
 changes, and needs no more than permission to read.
 """
@@ -12,6 +13,7 @@ import math
 import os
 import shutil
 import zlib
+from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -22,8 +24,11 @@ from deeplab_lib.common.devices import cores
 from deeplab_lib.common.files import data_folder, sync, write_text
 from deeplab_lib.common.progress import Progress
 from deeplab_lib.data.cityscapes import Cityscapes, fingerprint
+from deeplab_lib.data.label_files import FORMS
 from deeplab_lib.data.normalization import RGB_IMAGENET
 
+ROW = 257  # numbers an image in values.bin: pixels of each value, and the place of the file's form in `FORMS`
+RULES = "v2"  # of reading labels: a cache made by other rules has another name
 CHUNK = 32  # images decoded between two writes: bounds the memory
 
 
@@ -37,7 +42,7 @@ def cached(root, split, size, normalization=RGB_IMAGENET, folder=None, say=print
     source = Cityscapes(root, split, size, normalization, pairs)
     height, width = source.size
     digest = digest or fingerprint(root, source.pairs)
-    name = f"{split}-{width}x{height}-{digest[:16]}"
+    name = f"{split}-{width}x{height}-{RULES}{digest[:14]}"
     places = [Path(folder)] if folder else locations()
     finished = next((place / name for place in places if (place / name).is_dir()), None)
     if finished is None:
@@ -87,6 +92,13 @@ class CachedCityscapes(Cityscapes):
             raise self._damaged(error) from None
         if (self.images.shape, self.labels.shape, len(self.checksums)) != ((n, h, w, 3), (n, h, w), n):
             raise self._damaged(f"images {self.images.shape} and labels {self.labels.shape}, expected {(n, h, w)}")
+
+    def label_values(self) -> tuple[np.ndarray, Counter]:
+        """Pixels of each value `(256,)` in the label files at their own size, and how many files were read how."""
+        rows = np.fromfile(self.folder / "values.bin", dtype=np.uint32).reshape(-1, ROW)
+        if len(rows) != len(self.pairs):
+            raise self._damaged(f"values of {len(rows)} labels, expected {len(self.pairs)}")
+        return rows[:, :256].sum(0, dtype=np.int64), Counter(FORMS[form] for form in rows[:, 256])
 
     def _damaged(self, reason):
         return ValueError(f"the cache {self.folder} is damaged ({reason}): delete this folder, and it is made again")
@@ -167,8 +179,9 @@ def _resume(part, source):
             with path.open("wb") as stream:
                 np.lib.format.write_array_header_1_0(stream, {"descr": "|u1", "fortran_order": False, "shape": shape})
         os.truncate(path, _header_bytes(path) + done * math.prod(shape[1:]))
-    (part / "checksums.bin").touch()
-    os.truncate(part / "checksums.bin", 4 * done)
+    for name, size in (("checksums.bin", 4), ("values.bin", 4 * ROW)):
+        (part / name).touch()
+        os.truncate(part / name, size * done)
     return done
 
 
@@ -177,9 +190,10 @@ def _confirmed(part, shapes):
     try:
         images, labels = (_grown(path, shape) for path, shape in shapes.items())
         sums = np.fromfile(part / "checksums.bin", dtype=np.uint32)
+        rows = (part / "values.bin").stat().st_size // (4 * ROW)
     except (OSError, ValueError):
         return 0
-    known = min(len(images), len(labels), len(sums))
+    known = min(len(images), len(labels), len(sums), rows)
     return next((i for i in range(known) if checksum(images[i], labels[i]) != sums[i]), known)
 
 
@@ -220,16 +234,26 @@ def _append(part, source, done, say):
     with (
         (part / "images.npy").open("ab") as images,
         (part / "labels.npy").open("ab") as labels,
+        (part / "values.bin").open("ab") as values,
         (part / "checksums.bin").open("ab") as checksums,
         ThreadPoolExecutor(cores()) as pool,
         Progress(n, done, say) as progress,
     ):
         for start in range(done, n, CHUNK):
             indices = range(start, min(start + CHUNK, n))
-            for image, label in list(pool.map(source.raw, indices)):
+            for image, label, read in list(pool.map(source.read, indices)):
                 images.write(image)
                 labels.write(label)
+                values.write(_row(read).tobytes())
                 checksums.write(np.uint32(checksum(image, label)).tobytes())
-            for stream in (images, labels, checksums):
+            for stream in (images, labels, values, checksums):
                 stream.flush()
             progress.update(len(indices))
+
+
+def _row(labels):
+    """What `values.bin` holds of a label file."""
+    row = np.zeros(ROW, np.uint32)
+    if labels is not None:
+        row[:256], row[256] = labels.values, FORMS.index(labels.form)
+    return row

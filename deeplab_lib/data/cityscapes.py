@@ -5,32 +5,45 @@ Layout, on disk or inside the official zip files: `leftImg8bit/<split>/<city>/<n
 """
 
 import hashlib
-import io
 import json
 import os
-import struct
+import re
+import shlex
+import unicodedata
 import zipfile
 import zlib
 from bisect import bisect_right
 from collections import Counter
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from copy import copy
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 import torch
-from PIL import Image
 
-from deeplab_lib import toycity
+from deeplab_lib import bootstrap, toycity
+from deeplab_lib.common.content import what_is
 from deeplab_lib.common.errors import short_traceback
 from deeplab_lib.common.files import absolute, project_root
-from deeplab_lib.data.archives import ARCHIVES, Member, city_of, find_archives, list_files
+from deeplab_lib.common.search import Search, closeness, listing, nearest, works
+from deeplab_lib.data.archives import ARCHIVES, Member, city_of, find_archives, home_of, inside, list_files
+from deeplab_lib.data.label_files import read_label_file
 from deeplab_lib.data.normalization import RGB_IMAGENET
-from deeplab_lib.labels import IGNORE_INDEX, NUM_CLASSES, TRAIN_ID_OF_ID
+from deeplab_lib.data.pictures import (
+    content_size,
+    image_size,
+    read_bytes,
+    read_image,
+    resize_image,
+    stream_size,
+)
+from deeplab_lib.labels import IGNORE_INDEX
 
 SPLITS = {"train": 2975, "val": 500, "test": 1525, "train_extra": 20000}
 LABEL_SOURCES = ("labelIds", "labelTrainIds")
-HEADER = 24  # bytes of a PNG up to its width and height
+IMAGE_NAME = re.compile(r"(.+)_leftImg8bit\.(?:png|jpe?g)", re.IGNORECASE)
 IDENTIFIED_BY = "names, sizes of images, contents of labels"  # what a fingerprint is made of
 # The cities of the fine annotations' training and validation splits: what tells a subset from other data.
 CITIES = {
@@ -38,7 +51,6 @@ CITIES = {
     *("krefeld", "monchengladbach", "strasbourg", "stuttgart", "tubingen", "ulm", "weimar", "zurich"),
     *("frankfurt", "lindau", "munster"),
 }
-TRAIN_IDS = np.array([value if value in (*range(NUM_CLASSES), IGNORE_INDEX) else -1 for value in range(256)], np.int16)
 
 
 class Pair(NamedTuple):
@@ -81,13 +93,14 @@ class DatasetInfo(NamedTuple):
 def data_root(data=None):
     """The data set's root: `data`, else `$CITYSCAPES_DATASET` (as in cityscapesScripts), else None.
 
-    A relative path is looked for in the current folder, then in the project's.
+    A relative path is looked for in the current folder, in the project, and where Kaggle and Colab mount data.
     """
     data = data or os.environ.get("CITYSCAPES_DATASET")
     if not data:
         return None
-    here, home = absolute(data), project_root() / data
-    return home if home.exists() and not here.exists() else here
+    here = absolute(data)
+    places = [here, project_root() / data, *([] if Path(data).is_absolute() else bootstrap.mounted(data))]
+    return next((place for place in places if place.exists()), here)
 
 
 def scan(root, split):
@@ -103,26 +116,63 @@ def _match(root, split, ends=()):
     """The pairs of one split, and the label files that no image belongs to; `ends`: of a toy city, see `describe`."""
     if split not in SPLITS:
         raise ValueError(f"unknown split {split!r}: one of {', '.join(SPLITS)}")
-    images = _before(ends, list_files(root, f"leftImg8bit/{split}"))
-    images = {file: file.name.removesuffix("_leftImg8bit.png") for file in images if "_leftImg8bit." in file.name}
+    images = _named(_before(ends, list_files(root, f"leftImg8bit/{split}")), IMAGE_NAME)
     if not images:
         raise FileNotFoundError(_nothing_found(Path(root), split))
-    repeated = [name for name, count in Counter(images.values()).items() if count > 1]
-    if repeated:
-        first, second = [file for file, name in images.items() if name == repeated[0]][:2]
-        raise ValueError(f"two images share the name {repeated[0]}: {first} and {second}; remove one")
     kind = "gtCoarse" if split == "train_extra" else "gtFine"
-    found = {file.name: file for file in _before(ends, list_files(root, f"{kind}/{split}"))}
-    suffix = f"_{kind}_{_label_source(found)}.png"
-    pairs = [Pair(name, image, found.get(name + suffix), city_of(image)) for image, name in images.items()]
-    for pair in pairs:
-        if pair.label is None and split != "test":
-            expected = f"{kind}/{split}/{pair.city}/{pair.name}{suffix}"
-            advice = _archive_beside(root, f"{kind}/{split}")
-            raise FileNotFoundError(f"no label for {pair.image}: {expected} is missing from {root}{advice}")
-    used = {pair.name + suffix for pair in pairs}
+    files = _before(ends, list_files(root, f"{kind}/{split}"))
+    for source in LABEL_SOURCES:
+        if labels := _named(files, re.compile(rf"(.+)_{kind}_{source}\.png", re.IGNORECASE)):
+            break
+    # India's data set calls numbers of its own labelids, in folders that are numbers.
+    foreign = all(city.isdigit() and "_labelids." in file.name for (city, _), file in labels.items())
+    if foreign and split != "test" and (command := conversion(Path(root))):
+        raise FileNotFoundError(f"no labels for {split} in {root}: {command}")
+    alone = Counter(name for _, name in labels)  # a label in another folder than its image, if there is but one
+    by_name = {name: key for key in labels for name in key[1:] if alone[name] == 1}
+    repeated = {name for name, count in Counter(name for _, name in images).items() if count > 1}
+    pairs, used = [], set()
+    for (city, name), image in images.items():
+        key = (city, name) if (city, name) in labels or name in repeated else by_name.get(name)
+        if key not in labels and split != "test":
+            others = {file.name for (_, other), file in labels.items() if (city, other) in images}
+            raise FileNotFoundError(_no_label(root, split, kind, city, image, files, others))
+        used.add(key)
+        # An image is its folder and its name; alone, its name is enough.
+        pairs.append(Pair(f"{city}/{name}" if name in repeated else name, image, labels.get(key), city_of(image)))
     pairs = sorted(pairs, key=lambda pair: (bisect_right(ends, _number(pair)) if ends else 0, pair))
-    return pairs, [file for name, file in found.items() if name.endswith(suffix) and name not in used]
+    return pairs, [file for key, file in labels.items() if key not in used]
+
+
+def _named(files, pattern):
+    """The files whose names fit, by folder and name, whichever way their letters are composed in Unicode."""
+    named = {}
+    for file in files:
+        if match := pattern.fullmatch(unicodedata.normalize("NFC", file.name)):
+            key = unicodedata.normalize("NFC", city_of(file)), match[1]
+            if key in named:
+                raise ValueError(f"two files share the name {match[1]}: {named[key]} and {file}; remove one")
+            named[key] = file
+    return named
+
+
+def _no_label(root, split, kind, city, image, files, used):
+    """One line for an image without a label: what is missing, what is nearest to it, what can be done."""
+    source = "labelTrainIds" if any(file.name.lower().endswith("_labeltrainids.png") for file in files) else "labelIds"
+    wanted = f"{IMAGE_NAME.fullmatch(image.name)[1]}_{kind}_{source}.png"
+    expected = f"{kind}/{split}/{city}/{wanted}"
+    near = nearest(wanted, set(list_all(root, f"{kind}/{split}")) - used)
+    hint = f"; the nearest there is {near}" if near else ""
+    return f"no label for {image}: {expected} is missing from {root}{hint}{_archive_beside(root, f'{kind}/{split}')}"
+
+
+def list_all(root, folder):
+    """The names of all files below `folder`, of whatever kind."""
+    home = home_of(root, folder.partition("/")[0])
+    if home and (home / folder).is_dir():
+        return [path.name for path in (home / folder).glob("**/*") if path.is_file() and path.name[0] != "."]
+    archives = find_archives(root, folder.partition("/")[0])
+    return [place.rpartition("/")[2] for path in archives for place, _ in inside(path, folder)]
 
 
 def _before(ends, files):
@@ -141,12 +191,8 @@ def _archive_beside(root, folder):
     return f"; unpack {archives[0].name} again, or delete {folder}, and the archive itself is read" if archives else ""
 
 
-def _label_source(found):
-    return next((kind for kind in LABEL_SOURCES if any(name.endswith(f"_{kind}.png") for name in found)), "labelIds")
-
-
 def _nothing_found(root, split):
-    """One line: what was looked for under `root`, and where it seems to be instead."""
+    """One line: what was looked for under `root`, what was turned away, and where it seems to be instead."""
     wanted = f"leftImg8bit/{split}"
     if not root.exists():
         return (
@@ -154,32 +200,58 @@ def _nothing_found(root, split):
         )
     if root.is_file():
         return f"data must be a folder, and {root} is a file; give {root.parent}, the folder that holds it"
-    deeper = next((path for step in ("*/", "*/*/") for path in root.glob(step + wanted)), None)
-    above = next((path for path in root.parents[:2] if (path / wanted).is_dir()), None)
-    if deeper:
-        home = deeper.parents[1]
-        advice = f"found one at {deeper}: give {home}, or move its leftImg8bit and gtFine up into {root}"
-    elif above:
-        advice = f"it seems to be in the folder above: give {above}"
-    else:
-        names = sorted(path.name + "/" * path.is_dir() for path in root.iterdir())
-        listing = ", ".join(names[:8]) + (", ..." if len(names) > 8 else "") if names else "nothing"
-        advice = f"found {listing}"
+    if command := conversion(root):
+        return f"no images in {root}: {command}"
     archive = ARCHIVES["leftImg8bit"][split == "train_extra"]
-    return f"no images in {root}: looked for {wanted}/<city>/*_leftImg8bit.png and for {archive}; {advice}"
+    search = Search("images", root, f"{wanted}/<city>/*_leftImg8bit.png and for {archive}")
+    for name, reason in turned_away(root, wanted):
+        search.reject(name, reason)
+    deeper = [path.parents[1] for step in ("*/", "*/*/") for path in sorted(root.glob(step + wanted))]
+    above = [path for path in root.parents[:2] if (path / wanted).is_dir()]
+    for home in (*deeper, *above):
+        if works(lambda home=home: scan(home, split)):
+            return search.message(f"found one at {home / wanted}: give {home}")
+    return search.message(None if search.turned_away else f"found {listing(root)}")
 
 
-def image_size(file):
-    """`(height, width)` from a PNG file's header, without decoding it."""
-    return png_size(read_bytes(file, HEADER), file)
+def turned_away(root: Path, folder: str) -> Iterator[tuple[str, str]]:
+    """What looks like images of `folder` and is not read as such: `(name, reason)`."""
+    top, _, split = folder.partition("/")
+    for path in sorted(root.iterdir()):
+        if path.is_file() and path.suffix.lower() == ".zip" and path.name[0] != ".":
+            if not zipfile.is_zipfile(path):
+                yield path.name, "an incomplete zip archive" if what_is(path) == "zip archive" else what_is(path)
+            elif not any(inside(path, folder)):
+                yield path.name, f"no {folder}/ in it"
+        elif path.is_dir() and path.name != top and closeness(path.name, top) > 0.7:
+            yield f"{path.name}/", f"not {top}/"
+    home = home_of(root, top) or root
+    splits = sorted(path.name for path in (home / top).glob("*/"))
+    if (home / top).is_dir() and split not in splits:
+        for name in splits:
+            yield f"{top}/{name}/", f"not {split}/"
+    for name in list_all(root, folder):
+        yield name, _reason(name)
 
 
-def png_size(head, file):
-    """`(height, width)` from the first bytes of a PNG; `ValueError` with the name of the `file` that is none."""
-    if len(head) < HEADER or head[:8] != b"\x89PNG\r\n\x1a\n":
-        raise ValueError(f"{file} is not a PNG file; copy or download it again")
-    width, height = struct.unpack(">II", head[16:HEADER])
-    return height, width
+def _reason(name):
+    """Why a file below the images' folder is none of them."""
+    if IMAGE_NAME.fullmatch(name):
+        return "not in a folder of its city"
+    picture = Path(name).suffix.lower() in (".png", ".jpg", ".jpeg")
+    return "not named <name>_leftImg8bit.png" if picture else "no PNG or JPEG"
+
+
+def conversion(root: Path) -> str | None:
+    """What to do with a folder of another data set that can be converted, as a clause; None for any other folder."""
+    from deeplab_lib.data import sources  # not at the top: needed for this message alone
+
+    kind = sources.detect(root)
+    if kind is None:
+        return None
+    out = f"data/{kind}"
+    command = f"python -m deeplab_lib.data.convert {kind} {shlex.quote(str(root))} {out}"
+    return f"it looks like {sources.KINDS[kind].title}; convert it by `{command}` and give {out} as data"
 
 
 def check(root, splits=("train", "val"), scenes=None):
@@ -196,8 +268,8 @@ def survey(root, splits, scenes=None):
             advice = _archive_beside(root, f"leftImg8bit/{split}") or "; copy it, or leave out its label too"
             what = f"{left[0]} has no image in leftImg8bit/{split} of {root}"
             raise FileNotFoundError(what + (f", nor have {len(left) - 1:,} other labels" if left[1:] else "") + advice)
-    names = Counter(pair.name for pairs, _ in found.values() for pair in pairs)
-    if repeated := [name for name, count in names.items() if count > 1]:
+    names = Counter((pair.city, pair.name) for pairs, _ in found.values() for pair in pairs)
+    if repeated := [name for (_, name), count in names.items() if count > 1]:
         raise ValueError(f"{repeated[0]} is in more than one of the splits {', '.join(splits)} of {root}; remove one")
     return {split: (pairs, look_at(pairs)) for split, (pairs, _) in found.items()}
 
@@ -221,7 +293,7 @@ def _facts(pair, closely):
         label, crc = _head(pair.label, closely)[0], pair.label.crc
     else:
         content = read_bytes(pair.label)
-        label, crc = png_size(content, pair.label), zlib.crc32(content)
+        label, crc = content_size(content, pair.label), zlib.crc32(content)
     if image and label:
         _check_sizes(pair, image, label)
     return Facts(image, label, image_bytes, crc)
@@ -232,7 +304,7 @@ def _head(file, closely):
     if isinstance(file, Member):
         return image_size(file) if closely else None, file.size
     with file.open("rb") as stream:  # both by one opening
-        return png_size(stream.read(HEADER), file), os.fstat(stream.fileno()).st_size
+        return stream_size(stream, file), os.fstat(stream.fileno()).st_size
 
 
 def _check_sizes(pair, image, label):
@@ -288,7 +360,7 @@ def describe(root, train="train", scenes=None):
     counts = {"train": len(train_pairs), "val": len(val_pairs)}
     synthetic = _drawn_from(root) is not None
     sizes = [seen.label_size or image_size(pair.label) for pair, seen in zip(val_pairs, facts, strict=True)]
-    source = val_pairs[0].label.name.removesuffix(".png").rpartition("_")[2]
+    source = next(kind for kind in LABEL_SOURCES if val_pairs[0].label.name.lower().endswith(f"_{kind.lower()}.png"))
     known = val_pairs + (train_pairs if train == "train" else [])  # the coarse images come from other cities
     subset = None if synthetic else _subset(counts, {pair.city for pair in known}, train)
     return DatasetInfo(
@@ -311,70 +383,6 @@ def _subset(counts, cities, train):
     whole = {"training": (counts["train"], SPLITS[train]), "validation": (counts["val"], SPLITS["val"])}
     missing = [f"{there:,} of {all_:,} {word} images" for word, (there, all_) in whole.items() if there != all_]
     return ", ".join(missing) or None
-
-
-def read_bytes(file, count=-1):
-    """The first `count` bytes of a `Path` or `Member`; `ValueError` with its name when an archive cannot give them."""
-    try:
-        with file.open("rb") as stream:
-            return stream.read(count)
-    except (NotImplementedError, RuntimeError) as error:  # another compression than deflate; a password
-        raise ValueError(f"{file} cannot be read ({error}); unpack the archive, or pack it as a plain zip") from None
-    except (zipfile.BadZipFile, zlib.error, EOFError) as error:
-        raise ValueError(f"{file} cannot be read ({error}); download the archive again") from None
-
-
-def read_png(file):
-    """Decode a PNG; `ValueError` with the file's name when it is truncated or damaged."""
-    content = read_bytes(file)
-    try:
-        image = Image.open(io.BytesIO(content))
-        image.load()
-    except (OSError, SyntaxError, ValueError, struct.error, zlib.error) as error:
-        raise ValueError(f"{file} cannot be read as an image ({error}); copy or download it again") from None
-    return image
-
-
-def read_image(file):
-    """uint8 RGB `(H, W, 3)`."""
-    return np.asarray(as_rgb(read_png(file), file))
-
-
-def as_rgb(image, file):
-    """A Pillow picture in RGB, 16-bit grey brought to 8 bits; `ValueError` when its numbers have no known range."""
-    if image.mode.startswith("I;16"):  # Pillow would cut off at 255: white
-        image = Image.fromarray((np.asarray(image) / 257).round().astype(np.uint8))
-    if image.mode in ("I", "F"):
-        raise ValueError(f"{file} holds numbers of no known range (mode {image.mode}); save it with 8 bits a channel")
-    return image.convert("RGB")
-
-
-def read_labels(file):
-    """Train ids, uint8 `(H, W)`, void 255; `ValueError` names the file and a value that no label has."""
-    image = read_png(file)
-    if len(image.getbands()) > 1:
-        raise ValueError(f"{file} holds colours, not label ids: use the *_labelIds.png or *_labelTrainIds.png files")
-    by_id = not file.name.endswith("_labelTrainIds.png")
-    table, legal = (TRAIN_ID_OF_ID, "label ids 0-33 and 255") if by_id else (TRAIN_IDS, "train ids 0-18 and 255")
-    if image.mode == "1":  # what optimisers make of road and void alone; `point` would leave it two-valued
-        image = image.convert("L")
-    if image.mode.startswith("I"):  # 16 bits
-        values = np.asarray(image)
-        present, image = np.unique(values), Image.fromarray(values.astype(np.uint8))
-    else:
-        present = np.flatnonzero(image.histogram())
-    for value in present:
-        if value != 65535 and (value > 255 or table[value] < 0):
-            raise ValueError(f"{file} holds the value {value}, which is no label ({legal} are)")
-    # Pillow's own histogram and lookup: five times as fast as indexing a table with 2048x1024 pixels.
-    return np.array(image.point((table % 256).tolist()))
-
-
-def resize_image(image, size):
-    """uint8 `(H, W, 3)` to `size` = (height, width), bilinear with antialiasing; the aspect is not kept."""
-    if image.shape[:2] == tuple(size):
-        return image
-    return np.asarray(Image.fromarray(image).resize(size[::-1], Image.Resampling.BILINEAR))
 
 
 def resize_labels(labels, size):
@@ -404,19 +412,25 @@ class Cityscapes(torch.utils.data.Dataset):
 
     def raw(self, index):
         """Image uint8 `(H, W, 3)` and train ids uint8 `(H, W)` at the data set's size."""
-        image, labels = self.full(index)
-        return (resize_image(image, self.size), resize_labels(labels, self.size)) if self.size else (image, labels)
+        return self.read(index)[:2]
+
+    def read(self, index):
+        """As `raw`, and the `Labels` of the file; None where there is none."""
+        pair = self.pairs[index]
+        image = read_image(pair.image)
+        labels = None if pair.label is None else read_label_file(pair.label)
+        train_ids = np.full(image.shape[:2], IGNORE_INDEX, np.uint8) if labels is None else labels.train_ids
+        _check_sizes(pair, image.shape[:2], train_ids.shape)
+        if self.size:
+            return resize_image(image, self.size), resize_labels(train_ids, self.size), labels
+        return image, train_ids, labels
 
     def full(self, index):
         """As `raw`, at the files' own size, as the official evaluation needs them; no label file means all void."""
-        pair = self.pairs[index]
-        image = read_image(pair.image)
-        if pair.label is None:
-            return image, np.full(image.shape[:2], IGNORE_INDEX, np.uint8)
-        labels = self.full_labels(index)
-        _check_sizes(pair, image.shape[:2], labels.shape)
-        return image, labels
+        whole = copy(self)
+        whole.size = None
+        return Cityscapes.raw(whole, index)
 
     def full_labels(self, index):
         """Train ids uint8 `(H, W)` at the label file's own size."""
-        return read_labels(self.pairs[index].label)
+        return read_label_file(self.pairs[index].label).train_ids

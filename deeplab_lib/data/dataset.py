@@ -1,14 +1,16 @@
 """The data of a run: the toy city or a Cityscapes folder, checked, cached at the input size, both splits opened."""
 
 import errno
+from collections import Counter
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 from torch.utils.data import Dataset
 
 from deeplab_lib import toycity
 from deeplab_lib.common.errors import short_traceback
-from deeplab_lib.data import cache, cityscapes
+from deeplab_lib.data import cache, cityscapes, label_files
 from deeplab_lib.data.augment import count_classes
 from deeplab_lib.labels import IGNORE_INDEX
 
@@ -76,10 +78,29 @@ def prepare_data(config, normalization, say=print):
         cache.cached(config.data, split, config.size, normalization, say=say, digest=digest, pairs=info.pairs[split])
         for split, digest in info.digests.items()
     )
+    verdict = judge_labels(dict(zip(info.digests, (train, val), strict=True)), info)
+    if verdict.warning:
+        say(f"note: {verdict.warning}")
+    about["label_files"] = verdict.about
     for split, data in zip(info.digests, (train, val), strict=True):
         check_valid(data, split, info.root)
     counts = count_classes(train) if config.needs_class_counts else None
     return Data(train, val, about, info.label_sizes != {config.size}, counts)
+
+
+@short_traceback
+def judge_labels(splits, info):
+    """The `Verdict` on the labels of all `splits`, from what was seen when they were cached."""
+    read = {split: data.label_values() for split, data in splits.items()}
+    forms = sum((forms for _, forms in read.values()), Counter())
+    root = Path(info.root)
+    return label_files.judge(
+        {split: values for split, (values, _) in read.items()},
+        forms,
+        info.labels,
+        root,
+        lambda: cityscapes.conversion(root) or "convert them with a table (kind `table`)",
+    )
 
 
 @short_traceback

@@ -352,6 +352,19 @@ def vanishing(p, pulls):
 
 
 @styled
+def beliefs(shares, best):
+    """The probability that each loss likes best against the share of pixels that are right; `best` {loss: values}."""
+    fig, ax = panels(2.8, width=6)
+    ax.plot([0, 1], [0, 1], color="0.6", lw=0.8, ls=":")
+    for name, values in best.items():
+        look = LOSS_LOOKS[name]
+        ax.plot(shares, values, color=look.color, ls=look.dash, marker=look.marker, label=name)
+    ax.set(xlabel="share of the doubtful pixels that are of the class", ylabel="probability that the loss likes best")
+    ax.legend(loc="center left", bbox_to_anchor=(1.01, 0.5))
+    return fig
+
+
+@styled
 def escape(margins, steps, cap):
     """Steps until a class that was confidently denied is found, against the margin; `steps` {loss: values}."""
     fig, ax = panels(2.6, width=6)

@@ -10,6 +10,7 @@ from torch.nn import functional as F
 from deeplab_lib import toycity
 from deeplab_lib.common.files import data_folder
 from deeplab_lib.data import cityscapes
+from deeplab_lib.data.pictures import read_png
 from deeplab_lib.labels import ID_OF_TRAIN_ID, IGNORE_INDEX, NUM_CLASSES
 from deeplab_lib.losses import make_loss
 from deeplab_lib.metrics import ConfusionMatrix
@@ -41,7 +42,7 @@ def streets(split="train", count=96):
 def label_ids(dataset, index):
     """Label ids `(H, W)` of one scene as its annotation file holds them, at the data set's size."""
     file = dataset.pairs[index].label
-    ids = np.asarray(cityscapes.read_png(file))
+    ids = np.asarray(read_png(file))
     ids = ID_OF_TRAIN_ID[ids] if file.name.endswith("_labelTrainIds.png") else ids
     return cityscapes.resize_labels(ids, dataset.size)
 

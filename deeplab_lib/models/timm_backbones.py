@@ -3,11 +3,17 @@
 Source: Wightman, "PyTorch Image Models", 2019, https://github.com/huggingface/pytorch-image-models.
 """
 
+import contextlib
+import os
+import socket
+import threading
 import traceback
 from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 from unittest import mock
+from urllib.parse import urlsplit
+from urllib.request import getproxies
 
 import torch
 from torch import Tensor, nn
@@ -283,6 +289,8 @@ def download(name):
     if not repository:
         raise ConnectionError(f"timm names no weights for {name}")
     try:
+        if not in_cache(repository) and not reachable():
+            raise OSError("no connection to the hub")
         hf_hub_download(repository, "config.json")
         return Path(hf_hub_download(repository, "model.safetensors"))
     except (OSError, ValueError) as error:
@@ -290,3 +298,25 @@ def download(name):
             f"timm's {name} weights could not be downloaded ({str(error).splitlines()[0]}); "
             f"name a file of https://huggingface.co/{repository} as pretrained"
         ) from None
+
+
+def in_cache(repository: str) -> bool:
+    """Whether the hub's cache has the weights already."""
+    from huggingface_hub import try_to_load_from_cache
+
+    return isinstance(try_to_load_from_cache(repository, "model.safetensors"), str)
+
+
+def reachable(patience: float = 3) -> bool:
+    """Whether the hub answers within `patience` seconds; its own library asks again for more than half a minute."""
+    if getproxies():
+        return True  # which reaches what this machine does not; its library finds out
+    server = urlsplit(os.environ.get("HF_ENDPOINT", "https://huggingface.co"))
+    answered = threading.Event()
+
+    def ask():
+        with contextlib.suppress(OSError), socket.create_connection((server.hostname, server.port or 443), patience):
+            answered.set()
+
+    threading.Thread(target=ask, daemon=True).start()  # names are looked up without a limit of time
+    return answered.wait(patience)

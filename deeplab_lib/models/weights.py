@@ -1,18 +1,29 @@
 """Pretrained weights, and the preprocessing and stride layout that belong to them."""
 
+import argparse
+import codecs
 import os
+import pathlib
+import pickletools
 import re
 import socket
+import types
+import zipfile
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from fnmatch import fnmatch
 from pathlib import Path
 
 import numpy as np
 import torch
+from torch import nn
 
+from deeplab_lib import bootstrap
+from deeplab_lib.common.content import article, what_is
 from deeplab_lib.common.files import file_sha256, in_project, project_root
+from deeplab_lib.common.search import nearest
 from deeplab_lib.data.normalization import BGR_CAFFE, NORMALIZATIONS, RGB_IMAGENET, Normalization
-from deeplab_lib.models import timm_backbones
+from deeplab_lib.models import mobile_weights, timm_backbones
 from deeplab_lib.models.deeplabv2 import Bottleneck
 from deeplab_lib.models.timm_backbones import TIMM
 from deeplab_lib.models.torchvision_backbones import RESNETS, DeepLabV2OnResNet
@@ -35,7 +46,7 @@ FORMATS = (
     Format("public DeepLab (conv2d_list)", r"layer[56]\.conv2d_list\.", BGR_CAFFE, "1x1"),
     Format("torchvision segmentation", r"backbone\.", RGB_IMAGENET, "3x3"),
     Format("torchvision ResNet", r"fc\.weight", RGB_IMAGENET, "3x3"),
-    Format("torchvision MobileNetV3", r"features\.0\.0\.", RGB_IMAGENET, "3x3"),
+    Format("torchvision MobileNetV3", r"features\.\d+\.block\.", RGB_IMAGENET, "3x3"),
     Format("public DeepLab backbone", r"layer4\.", BGR_CAFFE, "1x1"),
 )
 HEADLESS = Format("torchvision ResNet without fc, by bn1's statistics", "", RGB_IMAGENET, "3x3")
@@ -55,7 +66,30 @@ TORCHVISION = {
     "wide_resnet101_2": "Wide_ResNet101_2_Weights.IMAGENET1K_V1",
     "mobilenet_v3_large": "MobileNet_V3_Large_Weights.IMAGENET1K_V1",
 }
-DRIVE = Path("/content/drive/MyDrive")
+# What people's checkpoints hold beside tensors, and what cannot do harm: numbers, arrays, arguments, paths.
+HARMLESS = [
+    *(np.dtype, np.ndarray, argparse.Namespace, types.SimpleNamespace, pathlib.PurePosixPath, pathlib.PosixPath),
+    *(type(np.dtype(kind)) for kind in "?bBhHiIlLqQefdg"),
+    *(
+        (getattr(np._core.multiarray, name), f"numpy.{core}.multiarray.{name}")
+        for core in ("core", "_core")
+        for name in ("scalar", "_reconstruct")
+    ),
+    codecs.encode,
+]
+# Files that are told apart before they are opened: what to do instead.
+WAYS = {
+    "web page": "log in with a browser and download the file itself",
+    "Git LFS pointer": "git lfs pull fetches the weights",
+    "HDF5 file (Keras)": "Keras' weights cannot be used here; look for the network's PyTorch weights",
+    "NumPy array": "one array is no network; look for the network's PyTorch weights",
+    "JSON file": "it describes weights; name the file that holds them",
+    **{kind: "unpack it and name the weights file in it" for kind in ("gzip archive", "RAR archive", "7z archive")},
+    **{kind: "a picture was named" for kind in ("PNG", "JPEG")},
+}
+# Initial rate that suits a pretrained start: measured with MobileNetV2 and EfficientNet-Lite0 on photographs, where
+# ten times as much makes the loss grow.
+PRETRAINED_LR = 0.001
 
 
 @dataclass(frozen=True)
@@ -77,6 +111,7 @@ class WeightsReport:
         return (
             f"{self.path} ({self.format}, sha256 {self.sha256[:12]}): {self.matched} of {self.total} backbone tensors, "
             f"head {'loaded' if self.head else 'new'}; input {self.normalization.name}, stride in {self.stride_in}"
+            + (f"; {len(self.unexpected)} without a place here: {some(self.unexpected)}" if self.unexpected else "")
         )
 
 
@@ -107,6 +142,17 @@ def load_pretrained(model, path, minimum=0.99):
     file is no weights file, fills less than `minimum` of the backbone, or belongs to a deeper one.
     """
     path = Path(path)
+    fits, report = fitting(model, path, minimum)
+    model.load_state_dict(fits, strict=False)
+    set_stride_in(model, report.stride_in)
+    return report
+
+
+def fitting(model: nn.Module, path: Path, minimum: float = 0.99) -> tuple[dict[str, torch.Tensor], WeightsReport]:
+    """The tensors of the file at `path` that `model` takes, and the report; the model is only looked at.
+
+    Raises what `load_pretrained` raises.
+    """
     weights, kind = read_weights(path, getattr(model, "name", ""))
     own = {key: value for key, value in model.state_dict().items() if not key.endswith(COUNTER)}
     if hasattr(model, "backbone") or isinstance(model, DeepLabV2OnResNet):
@@ -124,13 +170,12 @@ def load_pretrained(model, path, minimum=0.99):
     head = all(key in fits for key in own if key.startswith(HEADS))
     if not head:
         fits = {key: value for key, value in fits.items() if not key.startswith(HEADS)}
-    model.load_state_dict(fits, strict=False)
-    set_stride_in(model, kind.stride_in)
     matched = len(backbone) - len(missing)
-    return WeightsReport(
+    report = WeightsReport(
         str(path), file_sha256(path), kind.name, matched, len(backbone), missing, unexpected, head,
         kind.normalization, kind.stride_in,
     )  # fmt: skip
+    return fits, report
 
 
 def _check_layout(path, kind, network):
@@ -144,7 +189,7 @@ def _check_match(path, kind, backbone, missing, unexpected, minimum):
     if matched < minimum * len(backbone):
         raise ValueError(
             f"{path} ({kind.name}) fills {matched} of the backbone's {len(backbone)} tensors, fewer than "
-            f"{minimum:.0%}; missing or of another shape: {', '.join(missing[:3])}{' ...' * (len(missing) > 3)}"
+            f"{minimum:.0%}; missing or of another shape: {some(missing)}; without a place here: {some(unexpected)}"
         )
     foreign = [key for key in unexpected if re.match(r"(backbone\.)?(layer[1-4]|\d+|stages|blocks|s[1-4])\.", key)]
     if foreign:
@@ -152,6 +197,11 @@ def _check_match(path, kind, backbone, missing, unexpected, minimum):
             f"{path} ({kind.name}) is of a deeper backbone: {len(foreign)} of its tensors have no place here, "
             f"first {foreign[0]}"
         )
+
+
+def some(keys: Sequence[str]) -> str:
+    """The first few of `keys`, for a message."""
+    return ", ".join(keys[:3]) + " ..." * (len(keys) > 3) if keys else "none"
 
 
 def set_stride_in(model, stride_in):
@@ -170,20 +220,22 @@ def read_weights(path, model=""):
     executed. Raises FileNotFoundError or ValueError in one line.
     """
     payload = _load(Path(path))
-    state = payload
-    while isinstance(state, dict) and (nested := [state[key] for key in NESTED if isinstance(state.get(key), dict)]):
-        state = nested[0]
-    tensors = {key: value for key, value in state.items() if torch.is_tensor(value)} if isinstance(state, dict) else {}
-    tensors = {re.sub(r"^(module\.|_orig_mod\.)+", "", str(key)): value for key, value in tensors.items()}
+    tensors = named_tensors(payload)
     kind = next((kind for kind in FORMATS if any(re.match(kind.marker, key) for key in tensors)), None)
-    if tensors and model.startswith(TIMM) and kind != FORMATS[0]:
+    if kind is None and (mobile := mobile_weights.recognize(tensors)):
+        if model != TIMM + mobile.timm:
+            belongs = f"holds weights of {mobile.name} ({some(list(tensors))})"
+            raise ValueError(f"{path} {belongs}; they belong to model={TIMM}{mobile.timm}")
+        tensors = mobile_weights.timm_names(tensors, mobile)
+        kind = replace(_timm_format(path, mobile.timm), name=f"{mobile.name}, for timm's {mobile.timm}")
+    elif tensors and model.startswith(TIMM) and kind != FORMATS[0]:
         kind = _timm_format(path, model.removeprefix(TIMM))
     if kind is None:
-        found = f"keys such as {next(iter(tensors))}" if tensors else "no tensors by name"
+        found = f"keys such as {some(list(tensors))}" if tensors else "no tensors by name"
         raise ValueError(f"{path} holds no weights of a network known here ({found}); known: {_known()}")
     if kind == FORMATS[-1] and _saw_unit_inputs(tensors):
         kind = HEADLESS
-    settings = payload.get("weights")
+    settings = payload.get("weights") if isinstance(payload, dict) else None
     if isinstance(settings, dict) and settings.get("normalization") in NORMALIZATIONS:
         normalization = NORMALIZATIONS[settings["normalization"]]
         kind = replace(kind, normalization=normalization, stride_in=settings["stride_in"])
@@ -197,6 +249,30 @@ def read_weights(path, model=""):
     # The counters of old batch norms are absent from some files and used by no network here.
     counted = {key: value for key, value in tensors.items() if not key.endswith(COUNTER)}
     return {_rename(key, renames): value for key, value in counted.items()}, kind
+
+
+def named_tensors(payload: object) -> dict[str, torch.Tensor]:
+    """The tensors of what a file holds, by their names without the prefixes that wrappers add."""
+    state = payload
+    while isinstance(state, dict) and not any(map(_is_array, state.values())):
+        inner = [state[key] for key in NESTED if isinstance(state.get(key), dict)]
+        inner = inner or [value for value in state.values() if isinstance(value, dict) and value]
+        if not inner:
+            break
+        state = inner[0]
+    arrays = {key: value for key, value in state.items() if _is_array(value)} if isinstance(state, dict) else {}
+    return {re.sub(r"^(module\.|_orig_mod\.)+", "", str(key)): torch.as_tensor(value) for key, value in arrays.items()}
+
+
+def _is_array(value):
+    return torch.is_tensor(value) or (isinstance(value, np.ndarray) and value.dtype.kind == "f" and value.ndim > 0)
+
+
+def is_random(tensors: Mapping[str, torch.Tensor]) -> bool:
+    """Whether no batch norm among the tensors has seen an image: all running means 0, all running variances 1."""
+    means = [value for key, value in tensors.items() if key.endswith("running_mean")]
+    variances = [value for key, value in tensors.items() if key.endswith("running_var")]
+    return bool(means) and all((value == 0).all() for value in means) and all((value == 1).all() for value in variances)
 
 
 def _saw_unit_inputs(tensors):
@@ -234,20 +310,63 @@ def _load(path):
     """Whatever `torch.save` put into the file, tensors left on disk where possible; ValueError in one line."""
     if not path.is_file():
         raise FileNotFoundError(f"no weights file at {path}")
-    with open(path, "rb") as file:
-        start = file.read(512).lstrip().lower()
-    if start.startswith((b"<!doctype", b"<html", b"<head", b"<?xml")):
-        raise ValueError(f"{path} is a web page, not weights: log in with a browser and download the file itself")
-    if path.suffix == ".safetensors":
+    kind = what_is(path)
+    if kind == "safetensors file":
         return _load_safetensors(path)
+    size = f"{path} ({path.stat().st_size:,} bytes)"
+    if kind in WAYS:
+        raise ValueError(f"{path} is {article(kind)}, no PyTorch file: {WAYS[kind]}")
+    if kind == "zip archive" and (inside := _other_archive(path)):
+        raise ValueError(f"{path} is {inside}")
     try:
-        return torch.load(path, map_location="cpu", weights_only=True, mmap=start.startswith(b"pk") or None)
+        with torch.serialization.safe_globals(HARMLESS):
+            return torch.load(path, map_location="cpu", weights_only=True, mmap=kind == "zip archive" or None)
     except Exception as error:
         # The reader's errors have no common type; only one of them is not damage but a wish to run code.
         if "GLOBAL" in str(error) or "global" in str(error).partition("\n")[0]:
-            raise ValueError(f"{path} wants to run code when opened, not only to hold tensors: not loaded") from None
-        size = path.stat().st_size
-        raise ValueError(f"{path} ({size:,} bytes) is cut short or no PyTorch file; download it again") from None
+            name = re.search(r"GLOBAL ([\w.]+)", str(error))
+            raise ValueError(
+                f"{path} wants to run code when opened ({name[1] if name else 'a class of its own'}), not only to hold "
+                "tensors: not loaded; where you trust it, open it once with torch.load(..., weights_only=False) and "
+                "save its state_dict() alone by torch.save"
+            ) from None
+        if kind == "Python pickle" and _is_plain_pickle(path):
+            raise ValueError(
+                f"{path} is a pickle of another program, no PyTorch file: where you trust it, open it with pickle.load "
+                "and save {name: torch.as_tensor(array)} by torch.save"
+            ) from None
+        raise ValueError(f"{size} is cut short or no PyTorch file; download it again") from None
+
+
+def _other_archive(path):
+    """What a zip archive is that PyTorch's weights reader cannot open, with the way; None for one it can."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            names = archive.namelist()
+    except (zipfile.BadZipFile, OSError):
+        return None
+    if any(name.endswith("constants.pkl") for name in names):
+        return (
+            "a TorchScript program, not weights alone: where you trust it, "
+            "torch.save(torch.jit.load(path).state_dict(), new_path) writes the weights"
+        )
+    if not any(name.endswith("data.pkl") for name in names):
+        files = [name for name in names if name.endswith((".pth", ".pt", ".safetensors", ".bin"))]
+        return (
+            f"a zip archive, no PyTorch file: unpack it and name {some(files) if files else 'the weights file in it'}"
+        )
+    return None
+
+
+def _is_plain_pickle(path):
+    """Whether the file is one whole pickle, read without running it; PyTorch's old format holds several."""
+    try:
+        with path.open("rb") as stream:
+            for _ in pickletools.genops(stream):
+                pass
+            return not stream.read(1)
+    except Exception:  # damaged in any way
+        return False
 
 
 def _load_safetensors(path):
@@ -265,9 +384,9 @@ def find_pretrained(*search_dirs, model="deeplabv2_resnet101"):
     """First weights file that suits the architecture `model`, or None.
 
     Looks into `search_dirs`, `$DEEPLAB_PRETRAINED` (a folder, or a file unless its name is of another network's
-    weights), the project and its `data/`, Google Drive on Colab, and PyTorch's download cache; the course's file goes
-    before torchvision's. Of timm's backbones the files are called `<name>.<tag>.safetensors`, or .bin or .pth. Raises
-    FileNotFoundError when `$DEEPLAB_PRETRAINED` names nothing.
+    weights), the project and its `data/`, what Kaggle and Colab mount, and PyTorch's download cache; the course's file
+    goes before torchvision's. Of timm's backbones the files are called `<name>.<tag>.safetensors`, or .bin or .pth.
+    Raises FileNotFoundError when `$DEEPLAB_PRETRAINED` names nothing.
     """
     patterns = _file_names(model)
     if not patterns:
@@ -277,7 +396,8 @@ def find_pretrained(*search_dirs, model="deeplabv2_resnet101"):
         raise FileNotFoundError(f"$DEEPLAB_PRETRAINED is {named}, where there is nothing")
     if named and Path(named).is_file() and _may_suit(Path(named).name, patterns):
         return Path(named)
-    usual = [project_root(), project_root() / "data", Path.cwd(), DRIVE, *sorted(DRIVE.glob("*/"))]
+    mounted = [folder for mount in bootstrap.MOUNTS for folder in (mount, *sorted(mount.glob("*/")))]
+    usual = [project_root(), project_root() / "data", Path.cwd(), *mounted]
     folders = [*map(Path, search_dirs), *([Path(named)] if named else []), *usual, hub_folder()]
     for pattern in patterns:
         for folder in folders:
@@ -332,6 +452,36 @@ def resolve(pretrained, model="deeplabv2_resnet101", *search_dirs):
         return replace(scratch, warning=f"no pretrained weights: training from scratch ({error})")
 
 
+def prepare(config, wish: object = None) -> Pretrained:
+    """What the run of `config` starts from, checked before its data are prepared: `wish`, None: `config.pretrained`.
+
+    As `resolve`; besides, the file must fill the network's backbone and must have been trained. ValueError in one line
+    where it does not; with "auto" a file of random weights is passed over with a warning. The warning also proposes a
+    rate where the preset's is too high for weights that were trained already.
+    """
+    wish = config.pretrained if wish is None else wish
+    found = resolve(wish, config.model)
+    if found.path is None:
+        return found
+    weights, kind = read_weights(found.path, config.model)
+    own = kind.name == FORMATS[0].name  # trained here, perhaps with batch norms that were never to learn
+    if not own and is_random(weights):
+        problem = f"{found.path} holds random weights (running means all 0, variances all 1): nobody has trained them"
+        if str(wish).strip().lower() not in ("auto", "true"):
+            raise ValueError(f"{problem}; name another file, or train from scratch with pretrained=none")
+        scratch = resolve("none", config.model)
+        return replace(scratch, warning=f"no pretrained weights: training from scratch ({problem})")
+    from deeplab_lib.models.registry import make_model  # not at the top: it builds on this module's neighbours
+
+    with torch.device("meta"):  # shapes alone
+        model = make_model(config.model, stride_in=found.stride_in, output_stride=config.output_stride)
+    fitting(model, found.path)
+    if not own and config.scale.lr_factor > 1 and config.lr > PRETRAINED_LR:
+        advice = f"lr is {config.lr:g}, which suits a network from scratch; from pretrained weights try"
+        return replace(found, warning=f"{advice} lr={PRETRAINED_LR:g}")
+    return found
+
+
 def _scratch_layout(model):
     return "3x3" if model in RESNETS or model.startswith(TIMM) or not model.startswith("deeplabv2") else "1x1"
 
@@ -340,7 +490,14 @@ def _existing(text):
     """The file meant by a path that may be relative to the current folder or to the project."""
     if (path := in_project(text)).is_file():
         return path
-    raise FileNotFoundError(f"pretrained is {text!r}: no such file; use auto, none, torchvision or a path")
+    if path.is_dir():
+        files = sorted(file.name for file in path.iterdir() if file.suffix in (".pth", ".pt", ".safetensors", ".bin"))
+        hint = f"a folder; name a file in it: {some(files)}" if files else "a folder without weights"
+    else:
+        names = [file.name for file in path.parent.iterdir()] if path.parent.is_dir() else []
+        near = nearest(path.name, names)
+        hint = "no such file" + (f", the nearest there is {near}" if near else "")
+    raise FileNotFoundError(f"pretrained is {text!r}: {hint}; use auto, none, torchvision or a path")
 
 
 def _from_file(path, model):
@@ -371,7 +528,7 @@ def _torchvision_weights(backbone):
     return get_weight(TORCHVISION[backbone])
 
 
-def download(backbone, patience=15):
+def download(backbone, patience=5):
     """Path of torchvision's weights for `backbone`, downloaded and hash-checked unless cached.
 
     Raises ConnectionError in one line; a silent network counts as absent after `patience` seconds.

@@ -41,14 +41,17 @@ def front_matter(
     scope: str | None = None,
     keywords: Iterable[str] = (),
     bibliography: str | Path | Iterable[str | Path] | None = None,
+    draft: bool = False,
 ) -> None:
     """Display the report's title block; the exporters build the title page, header and metadata from it.
 
     `scope` says what the results are about ("toy city (synthetic), demo scale") and stands on every page.
     `date` is ISO (YYYY-MM-DD); it also dates the PDF, so that the same notebook gives the same bytes.
     `bibliography` is BibTeX text, a path to a .bib file, or a list of these; files are read at once. Raises
-    FileNotFoundError for a missing one.
+    FileNotFoundError for a missing one. `draft` marks title, page headers and, through `make_report`, the files' names.
     """
+    if draft:
+        title, scope = f"Draft: {title or 'report'}", " · ".join(filter(None, ["DRAFT", scope]))
     fields = {
         "title": title,
         "subtitle": subtitle,
@@ -59,6 +62,7 @@ def front_matter(
         "scope": scope,
         "keywords": as_list(keywords),
         "bibliography": bibtex(bibliography),
+        "draft": draft,
     }
     fields = {key: value for key, value in fields.items() if value}
     byline = " · ".join([*fields.get("author", []), *fields.get("affiliation", []), *as_list(date)])

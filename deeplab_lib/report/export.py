@@ -44,8 +44,11 @@ def export_html(notebook_path, out, show_code=False, strict=False) -> Path:
 
 
 def make_report(executed_notebook, folder, strict=False) -> list[Path]:
-    """Write report.html, report.pdf and report-with-code.html into `folder`; the notebook must have been executed."""
-    out = Path(folder) / "report"
+    """Write report.html, report.pdf and report-with-code.html into `folder`; the notebook must have been executed.
+
+    Of a draft, whose front matter says so, the names begin with `draft`.
+    """
+    out = Path(folder) / ("draft" if read_manuscript(executed_notebook).front.get("draft") else "report")
     with ThreadPoolExecutor(
         2
     ) as pool:  # most of the time goes by in pandoc and Typst; the PDF takes that of both others

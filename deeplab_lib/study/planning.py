@@ -9,7 +9,7 @@ from pathlib import Path
 import psutil
 import torch
 
-from deeplab_lib.common.files import jsonable, read_json, write_json
+from deeplab_lib.common.files import jsonable, project_root, read_json, write_json
 from deeplab_lib.common.parameters import check_names
 from deeplab_lib.common.text import did_you_mean
 from deeplab_lib.config import PARAMETERS, Config, as_begun, coerce
@@ -133,6 +133,12 @@ def remember(path, content):
     """Write `content` to the JSON file `path`, unless it stands there already: its time is that of the last change."""
     if read_json(path) != jsonable(content):
         write_json(path, content)
+
+
+def in_folder(path):
+    """A folder as the notebooks find it: relative to the project, so that no document shows whose machine it was."""
+    path, root = Path(path).resolve(), project_root().resolve()
+    return path.relative_to(root).as_posix() if path.is_relative_to(root) else str(path)
 
 
 def combinations(settings):

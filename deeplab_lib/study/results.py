@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from deeplab_lib.common.search import nearest, works
 from deeplab_lib.common.text import listing, slug
 from deeplab_lib.labels import NUM_CLASSES
 from deeplab_lib.recipes import RECIPES, recipe_for
@@ -148,15 +149,15 @@ class Run:
 
     @cached_property
     def final_train_mIoU(self):
-        return self._final_mean("train_mIoU")
+        return self.final("train_mIoU")
 
     @cached_property
     def final_val_mIoU(self):
         """The headline, in percent: the last epoch's validation mIoU."""
-        return self._final_mean("val_mIoU")
+        return self.final("val_mIoU")
 
-    def _final_mean(self, column):
-        """The last finite value; a `<column>_final` column, when present and finite anywhere, wins."""
+    def final(self, column: str) -> float:
+        """The last finite value, NaN without one; a `<column>_final` column, when present and finite anywhere, wins."""
         for name in (f"{column}_final", column):
             finite = self.table[name].dropna() if name in self.table else ()
             if len(finite):
@@ -312,7 +313,8 @@ def _notes(run):
         final = f"{column}_final"
         source = final if final in run.table and run.table[final].notna().any() else column
         finite = run.table[source].dropna()
-        if source == final and not np.isclose(run.table[column].dropna().tail(1), finite.tail(1)).any():
+        agree = np.isclose(run.table[column].dropna().tail(1), finite.tail(1)).any()
+        if source == final and not agree and not run.curve_images:
             notes.append(f"{column}: the last finite value of {final} is used")
         if finite.empty:
             notes.append(f"{column}: no finite value")
@@ -354,8 +356,7 @@ def read_folder(folder: Path | str, dataset: str | None = None) -> tuple[list[Ru
         except NoRunTable as error:
             left_out.append(str(error).replace(str(path), path.name))
     if not runs:
-        reasons = f" ({'; '.join(left_out)})" if left_out else ""
-        raise ResultsError(f"{folder}: no run's CSV here; train one, or name the folder that holds them{reasons}")
+        raise ResultsError(_no_runs(folder, left_out))
     claimed: dict[str, Run] = {}
     for run in runs:
         if (other := claimed.setdefault(_plain(run.stem), run)) is not run:
@@ -364,6 +365,23 @@ def read_folder(folder: Path | str, dataset: str | None = None) -> tuple[list[Ru
     order = {key: number for number, key in enumerate(RECIPES)}
     runs.sort(key=lambda run: (order.get(run.recipe, len(order)), run.variant, run.seed, run.stem))
     return runs, left_out
+
+
+def _no_runs(folder, left_out):
+    """One line for a folder without a run: what it holds instead, and the sub-folder that has runs."""
+    if not folder.is_dir():
+        near = nearest(folder.name, [path.name for path in folder.parent.glob("*/")])
+        return f"{folder}: there is no such folder" + (f"; the nearest there is {near}" if near else "")
+    reasons = f" ({'; '.join(left_out)})" if left_out else ""
+    inside = next((path for path in sorted(folder.glob("*/")) if any(map(_is_run, csv_files(path)))), None)
+    advice = "train one, or name the folder that holds them"
+    if inside:
+        advice = f"there are some in {inside}: name that folder"
+    return f"{folder}: no run's CSV here; {advice}{reasons}"
+
+
+def _is_run(path):
+    return works(lambda: read_run(path))
 
 
 def _tell_weights(runs):

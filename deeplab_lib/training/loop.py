@@ -67,7 +67,7 @@ def complete(config, callback):
     config = as_begun(config)
     late, files = None, RunFiles(Path(config.out_dir), config.stem)
     with checkpoint.run_lock(files):
-        pretrained = weights.resolve(starting_weights(config, callback), config.model)
+        pretrained = weights.prepare(config, starting_weights(config, callback))
         data = prepare_data(config, pretrained.normalization)
         identity = identify(config, data, pretrained)
         if not config.resume:  # once everything else has been found in order
@@ -136,7 +136,8 @@ class Run:
         self.average = Average(self.model, config.ema) if config.ema else None
         self.pending_check = None
         self.history, self.sessions, self.best = [], [], {"epoch": 0, "val_mIoU": -1.0}
-        self.warnings = [pretrained.warning] if pretrained.warning else []
+        noted = pretrained.warning, data.about.get("label_files", {}).get("warning")
+        self.warnings = [text for text in noted if text]
         if self.schedule.warmup_steps >= self.schedule.total_steps:
             steps = f"{self.schedule.warmup_steps} steps, the whole training {self.schedule.total_steps}"
             self.warnings.append(f"the warm-up takes {steps}: the initial learning rate is never reached")

@@ -9,7 +9,7 @@ from helpers import synthetic_runs
 
 from deeplab_lib.analysis import claims
 from deeplab_lib.analysis.claims import ALL, CLAIMS, SAME, Higher, claim, judge
-from deeplab_lib.analysis.evidence import RARE, Evidence, _last, _row
+from deeplab_lib.analysis.evidence import RARE, Evidence, _row
 from deeplab_lib.analysis.numbers import Numbers
 from deeplab_lib.analysis.statistics import BOUNDARY, CLASS_MEASURES, MIOU
 from deeplab_lib.analysis.verdicts import CONTRADICTED, EQUIVALENT, INCONCLUSIVE, SUPPORTED
@@ -61,11 +61,6 @@ def test_convergence_by_hand():
     assert claims.convergence(table([10, 46, 30, 49, 50.0])) == pytest.approx(2 / 5)
     assert claims.convergence(table([10, 20, 30, 40, 50.0])) == 1
     assert np.isnan(claims.convergence(table([np.nan])))
-
-
-def test_without_images_cross_entropy_is_the_tables_last_finite_one():
-    assert _last(table([1, 2, 3.0], val_ce=[0.9, 0.7, np.nan]), "val_ce") == 0.7
-    assert np.isnan(_last(table([1.0]), "val_ce"))
 
 
 # --- planted effects -------------------------------------------------------------------------------------------------

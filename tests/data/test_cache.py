@@ -87,7 +87,7 @@ class TestTheSameTensors:
 class TestMadeOnce:
     def test_a_second_run_decodes_nothing(self, city, folder, monkeypatch):
         cached(city, "train", SIZE, folder=folder)
-        monkeypatch.setattr(Cityscapes, "full", never)
+        monkeypatch.setattr(Cityscapes, "read", never)
         again = cached(city, "train", SIZE, folder=folder, say=never)
         assert len([again[i] for i in range(5)]) == 5
 
@@ -135,14 +135,14 @@ class TestMadeOnce:
 
 SCRIPT = """
 import sys, time
-from deeplab_lib import cache, cityscapes
+from deeplab_lib.data import cache, cityscapes
 root, folder, pause = sys.argv[1:]
-slow = cityscapes.Cityscapes.full
+slow = cityscapes.Cityscapes.read
 def full(self, index):
     print("read", index, flush=True)
     time.sleep(float(pause))
     return slow(self, index)
-cityscapes.Cityscapes.full = full
+cityscapes.Cityscapes.read = full
 cache.CHUNK = 1
 print("done", cache.cached(root, "train", (8, 24), folder=folder).folder, flush=True)
 """
@@ -197,15 +197,15 @@ class TestInterrupted:
         finished = cached(city, "train", SIZE, folder=folder).folder
         part = finished.rename(f"{finished}.part")
         (part / name).write_bytes(harm((part / name).read_bytes()))
-        read, raw = [], Cityscapes.raw
-        monkeypatch.setattr(Cityscapes, "raw", lambda self, index: (read.append(index), raw(self, index))[1])
+        read, whole = [], Cityscapes.read
+        monkeypatch.setattr(Cityscapes, "read", lambda self, index: (read.append(index), whole(self, index))[1])
         dataset = cached(city, "train", SIZE, folder=folder)
         monkeypatch.undo()
         assert sorted(read) == list(range(kept, 5))
         assert same(dataset, Cityscapes(city, "train", SIZE))
 
     def test_a_drive_that_blinks_costs_nothing_done(self, city, folder, monkeypatch):
-        full = Cityscapes.full
+        full = Cityscapes.read
 
         def blink(self, index):
             if index == 3:
@@ -213,11 +213,11 @@ class TestInterrupted:
             return full(self, index)
 
         monkeypatch.setattr(cache, "CHUNK", 1)
-        monkeypatch.setattr(Cityscapes, "full", blink)
+        monkeypatch.setattr(Cityscapes, "read", blink)
         with pytest.raises(OSError, match="Input/output error"):
             cached(city, "train", SIZE, folder=folder)
         read = []
-        monkeypatch.setattr(Cityscapes, "full", lambda self, index: (read.append(index), full(self, index))[1])
+        monkeypatch.setattr(Cityscapes, "read", lambda self, index: (read.append(index), full(self, index))[1])
         cached(city, "train", SIZE, folder=folder)
         assert read == [3, 4]
 
@@ -225,7 +225,7 @@ class TestInterrupted:
         other = start(city, folder, 0.2)
         while other.stdout.readline() != "read 0\n":
             pass
-        monkeypatch.setattr(Cityscapes, "full", never)
+        monkeypatch.setattr(Cityscapes, "read", never)
         said = []
         dataset = cached(city, "train", SIZE, folder=folder, say=said.append)
         assert len(said) == 1 and said[0].endswith("waiting for it")
@@ -243,7 +243,7 @@ class TestOneLineForWhatIsWrong:
     def test_too_small_a_disk_is_said_first(self, city, folder, monkeypatch):
         usage = namedtuple("usage", "total used free")
         monkeypatch.setattr(cache.shutil, "disk_usage", lambda path: usage(10**9, 10**9, 10**6))
-        monkeypatch.setattr(Cityscapes, "full", never)
+        monkeypatch.setattr(Cityscapes, "read", never)
         with pytest.raises(ValueError, match=r"needs 3\.8 MB, and 1\.0 MB are free: free some space") as error:
             cached(city, "train", (375, 512), folder=folder)
         assert "\n" not in str(error.value)

@@ -15,6 +15,7 @@ from functools import cache
 from html.parser import HTMLParser
 from itertools import combinations
 from math import nan
+from statistics import NormalDist
 
 import numpy as np
 import pytest
@@ -264,6 +265,13 @@ PARTS = {
     "h": [("classes", "+lovasz", "-lovasz", "classes")],
     "i": [("mean", side, "ce", measure) for side in ("+tversky", "+focal") for measure in ("rare", "boundary")],
 }
+
+
+def one_loss(table):
+    """The training losses of the epochs before the weights of the loss first changed."""
+    weights = np.array([values for name, values in table.items() if name.startswith("weight_")]).T
+    others = [place for place, row in enumerate(weights) if (row != weights[0]).any()]
+    return table["train_loss"][: min(others, default=len(table["train_loss"]))]
 
 
 class Recomputed:
@@ -622,6 +630,17 @@ class Recomputed:
     def _(self, frozen, column):
         return {"total": TOTAL, "trainable": FROZEN[frozen]}[column]
 
+    @recomputes(r"published-claims\.(?P<claim>\w)\.(?P<part>\d)")
+    def _(self, claim, part):
+        """The published differences in mIoU behind the claims: best with Lovász, CE alone, combinations."""
+        rest = [values[0] for stem, values in STUDY.items() if stem in ALIKE[1:]]
+        best = {name: max(v[0] for stem, v in STUDY.items() if ("lovasz" in LOSSES[stem]) == name) for name in (0, 1)}
+        return {"a": best[1] - best[0], "b": 50.50 - np.mean(rest), "c": np.mean(rest) - 50.50}[claim]
+
+    @recomputes(r"reading\.resamples")
+    def _(self):
+        return 10_000
+
     @recomputes(r"study-logs\.(?P<stem>.+)\.(?P<column>\w+)")
     def _(self, stem, column):
         return LOGS[stem][["initial_lr", "first_val_mIoU", "val_mIoU", "late_range", "late_deviation"].index(column)]
@@ -648,7 +667,9 @@ class Recomputed:
             "train": dataset["train"], "val": len(self.arrays[self.ce]["names"]), "height": config["image_height"],
             "width": config["image_width"], "parameters": parameters["total"], "trainable": parameters["trainable"],
             "gmacs": self.first["macs"] / 1e9, "epochs": epochs, "batch": config["batch_size"],
-            "seen": epochs * dataset["train"], "lr_factor": config["lr_factor"],
+            "seen": epochs * dataset.get("train_each_epoch", dataset["train"]), "lr_factor": config["lr_factor"],
+            "epoch": dataset.get("train_each_epoch"),
+            "epochs_per_pass": dataset["train"] / dataset.get("train_each_epoch", dataset["train"]),
         }[name]  # fmt: skip
 
     @recomputes(r"reading\.change\.(?P<stem>.+)\.(?P<number>\d+)")
@@ -671,7 +692,7 @@ class Recomputed:
     def _(self, what, end):
         tables = [self.tables[stem] for stem in self.shown]
         values = {
-            "losses.fell": [100 * (1 - t["train_loss"][-1] / t["train_loss"][0]) for t in tables],
+            "losses.fell": [100 * (1 - one_loss(t)[-1] / t["train_loss"][0]) for t in tables],
             "val_ce": self.last("val_ce"),
             "train_mIoU": self.last("train_mIoU"),
             "val_mIoU": self.last("val_mIoU"),
@@ -713,9 +734,89 @@ class Recomputed:
         assert method == self.order()[0]
         return self.level(method)
 
-    @recomputes(r"reading\.margin\.mIoU")
-    def _(self):
-        return 2
+    @recomputes(r"reading\.margin\.(?P<measure>mIoU|ece)")
+    def _(self, measure):
+        return {"mIoU": 2, "ece": 1}[measure]
+
+    def bins(self, method):
+        """Per seed of a method: hits minus confidence and pixels by image and bin (N, 15)."""
+        arrays = [self.arrays[stem] for stem in self.methods[method]]
+        name = "calibration_"
+        return [(a[name + "hits"] - a[name + "confidence"], a[name + "count"].astype(float)) for a in arrays]
+
+    @cache
+    def calibration(self):
+        """{(method, other or None): (estimate, low, high)}: levels of the error and its differences from CE."""
+        rng = np.random.default_rng(99)
+        images = len(self.arrays[self.ce]["names"])
+        draws = np.array([np.bincount(d, minlength=images) for d in rng.integers(0, images, (4000, images))])
+        parts = {}
+        for method in self.recipes:
+            seeds = []
+            for gaps, counts in self.bins(method):
+
+                def of(weights, gaps=gaps, counts=counts):
+                    summed, total = weights @ gaps, (weights @ counts).sum(1)
+                    value = 100 * abs(summed).sum(1) / total
+                    moved = 100 * np.sign(summed) @ gaps.T - value[:, None] * counts.sum(1)
+                    return value, moved / total[:, None]
+
+                seeds.append((of(np.ones((1, images))), of(draws)))
+            parts[method] = seeds
+        first = {m: np.array([seed[0][0][0] for seed in seeds]) for m, seeds in parts.items()}
+        free = sum(len(v) - 1 for v in first.values())
+        pooled = sum(((v - v.mean()) ** 2).sum() for v in first.values()) / free if free else 0.0
+        scale = rng.chisquare(free, 4000) / free if free else 1.0
+        luck = {m: rng.standard_normal(4000) * np.sqrt(pooled / len(v)) for m, v in first.items()}
+        rows = {}
+        for method in self.recipes:
+            for other in (None, *([self.ce] if method != self.ce else [])):
+                signs = {method: 1} | ({other: -1} if other else {})
+                plain, drawn = (
+                    [sum(sign * np.mean([seed[i][j] for seed in parts[m]], axis=0) for m, sign in signs.items())
+                     for j in (0, 1)] for i in (0, 1)
+                )  # fmt: skip
+                extra = sum(pooled / len(first[m]) for m in signs)
+                error = np.sqrt((plain[1] ** 2).sum() + extra)
+                gap = drawn[0] - plain[0] + sum(sign * luck[m] for m, sign in signs.items())
+                t = abs(gap) / np.sqrt((draws * drawn[1] ** 2).sum(1) + extra * scale)
+                rows[method, other] = float(plain[0][0]), float(error), t
+        width = np.quantile(np.max([t for _, _, t in rows.values()], axis=0), 0.95)
+        return {key: (e, e - width * error, e + width * error) for key, (e, error, _) in rows.items()}
+
+    @recomputes(r"calibration\.(?P<method>.+)\.(?P<column>\w+)")
+    def _(self, method, column):
+        if column == "overconfidence":
+            return np.mean([-100 * gaps.sum() / counts.sum() for gaps, counts in self.bins(method)])
+        if column.startswith("difference") and method == self.ce:
+            return None
+        key = (method, self.ce if column.startswith("difference") else None)
+        end = column.removeprefix("difference").strip("_").replace("ece", "") or "estimate"
+        return self.about(*self.calibration()[key])[end]
+
+    @cache
+    def scores(self, method):
+        """Mean IoU of every image over the classes labelled in it, averaged over seeds."""
+        stored = [self.arrays[stem]["confusion"] for stem in self.methods[method]]
+        return np.mean([[np.mean(iou(m)[m.sum(1) > 0]) for m in matrices] for matrices in stored], axis=0)
+
+    @cache
+    def wins(self, method):
+        gap = self.scores(method) - self.scores(self.ce)
+        n, share = len(gap), np.mean((gap > 1e-9) + 0.5 * (abs(gap) <= 1e-9))
+        z = NormalDist().inv_cdf(1 - 0.025 / (len(self.recipes) - 1))
+        roots = np.roots([n + z * z, -(2 * n * share + z * z), n * share**2])  # Wilson: where |share - p| is z errors
+        return {"estimate": 100 * share, "low": 100 * min(roots), "high": 100 * max(roots)}
+
+    @recomputes(r"wins\.(?P<method>.+)\.(?P<column>\w+)")
+    def _(self, method, column):
+        return self.wins(method)[column]
+
+    @recomputes(r"reading\.(?P<what>ece|wins)\.(?P<end>low|high)")
+    def _(self, what, end):
+        if what == "ece":
+            return self.ends([self.calibration()[method, None][0] for method in self.recipes], end)
+        return self.ends([self.wins(method)["estimate"] for method in self.recipes if method != self.ce], end)
 
     @recomputes(r"reading\.(?P<verdict>supported|contradicted|no|inconclusive)\.(?P<method>.+)")
     def _(self, verdict, method):
@@ -752,6 +853,25 @@ class Recomputed:
         family = {(m, c): self.gap([m], [self.ce], c) for m in self.recipes if m != self.ce for c in NAMES}
         bounds = [(low, high) for _, low, high in self.draws.intervals(family).values()]
         return pytest.approx(sum(low > 0 if what == "gains" else high < 0 for low, high in bounds), abs=1)
+
+    def by_rate(self):
+        """{initial rate: final mIoUs of the runs shown that began with it}."""
+        found = {}
+        for stem in self.shown:
+            found.setdefault(self.records[stem]["config"]["lr"], []).append(np.nanmean(self.iou[stem]))
+        return found
+
+    @recomputes(r"logs\.rate\.(?P<rate>[\d.e-]+)\.(?P<end>low|high)")
+    def _(self, rate, end):
+        (values,) = [values for known, values in self.by_rate().items() if f"{known:g}" == rate]
+        return self.ends(values, end)
+
+    @recomputes(r"logs\.rate\.(?P<what>gain|within)")
+    def _(self, what):
+        groups = [values for _, values in sorted(self.by_rate().items())]
+        if what == "gain":
+            return min(groups[-1]) - max(groups[0])
+        return max(max(values) - min(values) for values in groups)
 
     @recomputes(r"reading\.rate\.(?P<what>val|train)")
     def _(self, what):

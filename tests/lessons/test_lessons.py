@@ -651,8 +651,25 @@ def test_code_without_return_is_not_taken_for_unanswered():
         if case[2] == 1:
             return exercises._macs(*case)
 
-    for check, answer in ((exercises.check_dice, my_dice), (exercises.check_macs, my_macs)):
+    def a_number(ids):
+        19  # noqa: B018
+
+    def nothing(ids):
+        return
+
+    answers = [(exercises.check_dice, my_dice), (exercises.check_macs, my_macs)]
+    for check, answer in [*answers, (exercises.check_train_ids, a_number), (exercises.check_train_ids, nothing)]:
         assert re.fullmatch(r"Not yet: on .* returns nothing; is `return` missing\?", check.judge(answer))
+
+
+def test_no_warning_of_numpy_spoils_a_right_answer(recwarn):
+    def my_iou(matrix):
+        matrix = np.asarray(matrix, float)
+        hits = np.diag(matrix)
+        return 100 * hits / (matrix.sum(0) + matrix.sum(1) - hits)  # of an absent class 0/0
+
+    assert exercises.check_iou.judge(my_iou).startswith("Right.")
+    assert not recwarn.list
 
 
 # Answers whose value is right and whose gradient is not.

@@ -12,6 +12,7 @@ import torchvision
 from torch import nn
 from torch.nn import functional as F
 
+from deeplab_lib import bootstrap
 from deeplab_lib.common import files
 from deeplab_lib.data.normalization import BGR_CAFFE, RGB_IMAGENET
 from deeplab_lib.models import weights
@@ -121,7 +122,7 @@ def alone(tmp_path, monkeypatch):
     monkeypatch.setattr(torch.hub, "urlopen", offline)
     for module in (files, weights):
         monkeypatch.setattr(module, "project_root", lambda: tmp_path)
-    monkeypatch.setattr(weights, "DRIVE", tmp_path / "drive")
+    monkeypatch.setattr(bootstrap, "MOUNTS", (tmp_path / "kaggle", tmp_path / "drive"))
     monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))
     monkeypatch.delenv("DEEPLAB_PRETRAINED", raising=False)
     monkeypatch.chdir(tmp_path)
@@ -451,7 +452,7 @@ def test_auto_takes_the_course_file_before_the_cache_and_never_for_another_depth
     assert find_pretrained(model="deeplabv2_resnet50") is None
 
 
-@pytest.mark.parametrize("place", ["drive", "drive/course", "project", "elsewhere"])
+@pytest.mark.parametrize("place", ["drive", "drive/course", "kaggle/weights", "project", "elsewhere"])
 def test_the_usual_places_are_searched(place, alone, monkeypatch):
     monkeypatch.setattr(weights, "project_root", lambda: alone / "project")
     (alone / place).mkdir(parents=True)

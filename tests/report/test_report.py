@@ -179,6 +179,23 @@ def paper(tmp_path_factory):
     return folder
 
 
+def test_a_draft_looks_like_one(tmp_path):
+    """In its title, at the top of every page, and by the names of its files."""
+    front = shown(report.front_matter, "Eight losses", scope="toy city", draft=True)
+    pages = "\n\n".join("Words. " * 600 for _ in range(3))
+    cells = [new_code_cell("", outputs=front), new_markdown_cell(pages)]
+    nbformat.write(new_notebook(cells=cells), tmp_path / "analysis.ipynb")
+    report.make_report(tmp_path / "analysis.ipynb", tmp_path)
+    assert {path.name for path in tmp_path.iterdir()} == {
+        "analysis.ipynb", "draft.pdf", "draft.html", "draft-with-code.html"
+    }  # fmt: skip
+    pages = [page.extract_text() for page in PdfReader(tmp_path / "draft.pdf").pages]
+    assert len(pages) > 2 and all("DRAFT · toy city" in page for page in pages)
+    assert "Draft: Eight losses" in pages[0]
+    html = (tmp_path / "draft.html").read_text()
+    assert "<title>Draft: Eight losses</title>" in html and "DRAFT · toy city" in html
+
+
 @pytest.fixture(scope="module")
 def pdf(paper):
     return PdfReader(paper / "report.pdf")

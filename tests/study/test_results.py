@@ -142,6 +142,25 @@ def test_final_columns_win_by_their_last_finite_row(old_csv):
     ]
 
 
+def test_a_final_value_is_the_last_finite_one_of_any_column(old_csv):
+    path, frame, write = old_csv
+    frame["val_ce"] = [0.9, 0.7, 0.8, np.nan]
+    write()
+    run = read_run(path)
+    assert run.final("val_ce") == 0.8 and np.isnan(run.final("val_boundary"))
+
+
+def test_the_best_epoch_is_chosen_on_the_images_of_every_epoch(old_csv):
+    """Two of eight images make the curve: the last epoch's own value there is not the headline, which is of all."""
+    path, frame, write = old_csv
+    frame["val_mIoU"], frame["val_mIoU_final"] = [10.0, 40.0, 20.0, 30.0], [np.nan, np.nan, np.nan, 34.5]
+    write()
+    path.with_suffix(".json").write_text(json.dumps({"config": {}, "dataset": {"val": 8, "val_each_epoch": 2}}))
+    run = read_run(path)
+    assert (run.final_val_mIoU, run.best, run.curve_images) == (34.5, (2, 40.0), (2, 8))
+    assert not any("val_mIoU" in note for note in run.notes)
+
+
 def test_the_best_epoch_is_the_first_of_the_highest(old_csv):
     path, frame, write = old_csv
     frame["val_mIoU"] = [10.0, 40.0, 20.0, 40.0]
@@ -310,10 +329,22 @@ def test_a_damaged_json_or_npz_gives_one_line(eight):
         read_run(eight / "DeepLabV2_ce.csv")
 
 
-def test_an_empty_or_absent_folder_says_what_to_do(tmp_path):
-    for folder in (tmp_path, tmp_path / "nowhere"):
-        with pytest.raises(ResultsError, match="no run's CSV here; train one"):
-            read_runs(folder)
+def test_an_empty_folder_says_what_to_do_and_an_absent_one_that_it_is_none(tmp_path):
+    with pytest.raises(ResultsError, match="no run's CSV here; train one"):
+        read_runs(tmp_path)
+    (tmp_path / "toycity").mkdir()
+    with pytest.raises(ResultsError, match="there is no such folder; the nearest there is toycity"):
+        read_runs(tmp_path / "toycitty")
+    with pytest.raises(ResultsError, match=r"there is no such folder$"):
+        read_runs(tmp_path / "nowhere" / "at all")
+
+
+def test_kind_2_runs_in_a_sub_folder_are_pointed_to_and_the_advice_works(tmp_path):
+    synthetic_runs.write_runs(tmp_path / "toycity", recipes=("ce",), images=12, epochs=4)
+    with pytest.raises(ResultsError, match="there are some in ") as error:
+        read_runs(tmp_path)
+    folder = str(error.value).rpartition("there are some in ")[2].removesuffix(": name that folder")
+    assert [run.recipe for run in read_runs(folder)] == ["ce"]
 
 
 # --- old and unfinished runs -----------------------------------------------------------------------------------------

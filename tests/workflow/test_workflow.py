@@ -517,8 +517,11 @@ def test_a_draft_names_what_is_unfinished_with_its_epoch(half_failed):
     folder, _ = half_failed
     code, shown = call(folder, "draft", recipes="[ce,ce_focal]", parameters="{epochs: 12}")
     assert code == 0, shown
-    assert "at epoch 3 of 12" in (folder / "report" / "draft" / "report.html").read_text()
-    assert (folder / "report" / "draft" / "report.pdf").exists()
+    page = (folder / "report" / "draft" / "draft.html").read_text()
+    assert "at epoch 3 of 12" in page
+    assert "<title>Draft: " in page and "DRAFT · " in page
+    assert str(folder) not in page
+    assert (folder / "report" / "draft" / "draft.pdf").exists()
     assert not (folder / "report" / "report.html").exists()
 
 
