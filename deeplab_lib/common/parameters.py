@@ -1,14 +1,15 @@
 """The names that a notebook's parameters cell sets, and the cell that papermill injects after it."""
 
 import ast
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from typing import Any
 
 from deeplab_lib.common.errors import short_traceback
 from deeplab_lib.common.text import did_you_mean
 
 
 @short_traceback
-def check_parameters(namespace, valid):
+def check_parameters(namespace: Mapping[str, Any], valid: Collection[str]) -> None:
     """Refuse, with a ValueError, a parameter that is none of `valid`; `namespace` is the notebook's `globals()`."""
     cells = [cell for cell in namespace.get("In", ()) if cell.lower().startswith("# parameters")]
     check_names([name for cell in cells for name in assigned(cell)], valid)
@@ -44,7 +45,7 @@ def check_names(names: Iterable[str], valid: Collection[str]) -> None:
             raise ValueError(f"no parameter {name!r}{hint}; parameters: {', '.join(valid)}")
 
 
-def assigned(source):
+def assigned(source: str) -> Iterator[str]:
     """Names that a cell of plain assignments sets."""
     for node in ast.parse(source).body:
         if isinstance(node, ast.Assign):
