@@ -326,6 +326,8 @@ class Everywhere(ClaimTest):
         found = Finding(self.part, verdict, direction, figures, text)
         left = {name: row for name, row in known.items() if name not in (*safe, *lost)}
         bare = [_class_name(name) for name, row in left.items() if math.isnan(row["low"])]
+        if verdict == INCONCLUSIVE and scope.evidence.no_intervals:
+            return replace(found, open_reason=scope.evidence.no_intervals)
         if verdict == INCONCLUSIVE and bare:
             reason = f"no interval for {listing(bare)}, which too few images show"
             return replace(found, text=f"{text}; {reason}", open_reason=reason)

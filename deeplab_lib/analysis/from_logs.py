@@ -74,11 +74,14 @@ def by_rate(runs: Sequence[Run], outside: Sequence[Run], numbers: Numbers) -> st
 
 
 def summary(runs: Sequence[Run], outside: Sequence[Run], numbers: Numbers) -> str:
-    """Both findings in two sentences, for the abstract; "" where they are not there."""
+    """The findings in a sentence each, for the abstract; "" where they are not there."""
     said = []
     groups = [group["val_mIoU"] for _, group in rates([*runs, *outside]).groupby("initial_lr")]
     if len(groups) > 2 and all(low.max() < high.min() for low, high in pairwise(groups)):
         said.append("Every run at a higher initial rate ends above every run at a lower one.")
+    for run in outside:
+        value = numbers.put(f"logs.outside.{run.stem}", run.final_val_mIoU, ".2f")
+        said.append(f"A run that is in no table of the study, {run.label}, reaches {value} %.")
     table = late_movement(one_schedule(runs))
     if len(table) > 1:
         apart = numbers.put("logs.late.apart", float(table["last"].max() - table["last"].min()), ".2f")

@@ -36,7 +36,7 @@ class Gallery:
         caption = FIGURES[label.partition("/")[0]].format(**self.words, **(words or {}))
         if self.curves and label in CURVES:
             caption += f" Validated on {self.curves}."
-        label = label.replace("/", "-").replace(" ", "-")
+        label = re.sub(r"[^\w-]", "-", label)  # a run's name has points
         try:
             figure = freeze_layout(add_scope(draw(*args, **kwargs), self.scope))
         except Missing as reason:

@@ -387,11 +387,9 @@ def accuracy_against_rate(runs):
         raise Missing("it takes runs at three initial rates or more")
     fig, ax = figure(2.7)
     look = looks(runs)
+    marks = {"linestyle": "none", "markersize": 5, "markeredgewidth": 0}
     lines = [
-        _line(
-            ax, look[run.stem], [run.initial_lr], [run.final_val_mIoU], linestyle="none", markersize=5, label=state(run)
-        )
-        for run in known
+        _line(ax, look[run.stem], [run.initial_lr], [run.final_val_mIoU], **marks, label=state(run)) for run in known
     ]
     ax.set_xscale("log")
     ax.set_xticks(sorted({run.initial_lr for run in known}))

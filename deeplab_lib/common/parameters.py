@@ -3,7 +3,7 @@
 import ast
 import math
 import os
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import Field
 from typing import Any
 
@@ -12,7 +12,7 @@ from deeplab_lib.common.text import did_you_mean
 
 
 @short_traceback
-def check_parameters(namespace, valid):
+def check_parameters(namespace: Mapping[str, Any], valid: Collection[str]) -> None:
     """Refuse, with a ValueError, a parameter that is none of `valid`; `namespace` is the notebook's `globals()`."""
     cells = [cell for cell in namespace.get("In", ()) if cell.lower().startswith("# parameters")]
     check_names([name for cell in cells for name in assigned(cell)], valid)
@@ -48,7 +48,7 @@ def check_names(names: Iterable[str], valid: Collection[str]) -> None:
             raise ValueError(f"no parameter {name!r}{hint}; parameters: {', '.join(valid)}")
 
 
-def assigned(source):
+def assigned(source: str) -> Iterator[str]:
     """Names that a cell of plain assignments sets."""
     for node in ast.parse(source).body:
         if isinstance(node, ast.Assign):

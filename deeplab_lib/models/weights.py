@@ -74,7 +74,10 @@ HARMLESS = [
     *(np.dtype, np.ndarray, argparse.Namespace, types.SimpleNamespace, pathlib.PurePosixPath, pathlib.PosixPath),
     *(type(np.dtype(kind)) for kind in "?bBhHiIlLqQefdg"),
     *(
-        (getattr(np._core.multiarray, name), f"numpy.{core}.multiarray.{name}")
+        (
+            getattr(np._core.multiarray, name),  # type: ignore[attr-defined]
+            f"numpy.{core}.multiarray.{name}",
+        )
         for core in ("core", "_core")
         for name in ("scalar", "_reconstruct")
     ),

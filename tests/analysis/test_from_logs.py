@@ -1,10 +1,15 @@
 """Reports on logs alone: made-up run tables, newest epoch first, as the study's own logs are."""
 
+import json
 import re
+import shutil
 from dataclasses import replace
+from pathlib import Path
 
+import nbformat
 import numpy as np
 import pandas as pd
+import papermill
 import pytest
 
 from deeplab_lib.analysis import from_logs, plots, prose, setup_text, tables
@@ -14,6 +19,7 @@ from deeplab_lib.analysis.numbers import Numbers
 from deeplab_lib.study.foreign import CLASS_TRAIN, CLASS_VAL
 from deeplab_lib.study.results import read_folder, schedule, studies
 
+ROOT = Path(__file__).parents[2]
 EPOCHS = 30
 # Name: initial rate, final validation mIoU, powers by first epoch, trained parameters, epoch of another loss.
 LOGS = {
@@ -160,3 +166,23 @@ def test_the_rates_are_drawn_as_logged(study):
 def test_the_report_is_dated_by_its_logs(study):
     assert from_logs.logged_on(study.runs) == "2025-05-30"
     assert from_logs.logged_on([]) is None
+
+
+def test_the_notebook_makes_a_report_of_logs(study, tmp_path):
+    folder = tmp_path / "logs"
+    shutil.copytree(study.runs[0].path.parent, folder)
+    (folder / "board.csv").write_text("Wall time,Step,Value\n1747.5,1,0.3\n")
+    parameters = {"runs": str(folder), "dataset": "Cityscapes", "report_dir": str(tmp_path / "report")}
+    executed = tmp_path / "analysis.ipynb"
+    papermill.execute_notebook(
+        ROOT / "notebooks/analysis.ipynb", executed, parameters, cwd=ROOT, progress_bar=False, log_output=False
+    )
+    outputs = [output for cell in nbformat.read(executed, as_version=4).cells for output in cell.get("outputs", ())]
+    text = "\n".join(f"{output.get('metadata')} {list(output.get('data', {}).values())}" for output in outputs)
+    assert "reads logs of runs that this kit did not train" in text
+    assert "Every run at a higher rate ends above every run at a lower one." in text
+    assert "changed in CE + Lovász + Focal at epoch 20" in text
+    assert "Left out: board.csv: row 1: column epoch and val_mIoU or val_loss is missing" in text
+    assert "fig-rate" in text and "tbl-late" in text and "fig-ranking" not in text
+    assert "trained again from one code base" not in text
+    assert "logs.rate.gain" in json.loads((tmp_path / "report" / "numbers.json").read_text())

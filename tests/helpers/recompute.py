@@ -267,6 +267,13 @@ PARTS = {
 }
 
 
+def one_loss(table):
+    """The training losses of the epochs before the weights of the loss first changed."""
+    weights = np.array([values for name, values in table.items() if name.startswith("weight_")]).T
+    others = [place for place, row in enumerate(weights) if (row != weights[0]).any()]
+    return table["train_loss"][: min(others, default=len(table["train_loss"]))]
+
+
 class Recomputed:
     """The numbers of the report on the runs in `folder`, by key; all runs there are of one data set and length."""
 
@@ -545,8 +552,13 @@ class Recomputed:
             place = [config["model"], config["image_height"], config["image_width"]]
             row = next(r for r in self.costs if [r["model"], r["height"], r["width"]] == place and r["latency_ms"])
             return row["latency_ms"][{"latency_ms": "median"}[column]]
+        stems = self.methods[re.sub(r"_seed\d+", "", stem)]
+        finals = [np.nanmean(self.iou[s]) for s in stems]
+        if len(stems) > 1 and column == "best_epoch":
+            return None
         return {
-            "val_mIoU": np.nanmean(self.iou[stem]), "best_val_mIoU": curve.max(),
+            "val_mIoU": np.mean(finals), "best_val_mIoU": np.mean([self.tables[s]["val_mIoU"].max() for s in stems]),
+            "sd": np.std(finals, ddof=1) if len(finals) > 1 else None, "seeds": len(stems) if len(stems) > 1 else None,
             "best_epoch": self.tables[stem]["epoch"][curve.argmax()], "GMACs": record["macs"] / 1e9,
             "parameters": record["parameters"]["total"], "trainable_at_end": record["parameters"]["trainable_at_end"],
         }[column]  # fmt: skip
@@ -557,9 +569,11 @@ class Recomputed:
 
     @recomputes(r"classes\.(?P<stem>.+)\.(?P<column>[\w ]+)")
     def _(self, stem, column):
+        stems = self.methods[stem]
         if column == "train_mIoU":
-            return self.tables[stem]["train_mIoU"][-1]
-        return np.nanmean(self.iou[stem]) if column == "val_mIoU" else self.iou[stem][NAMES.index(column)]
+            return np.mean([self.tables[s]["train_mIoU"][-1] for s in stems])
+        rows = [self.iou[s] for s in stems]
+        return np.mean([np.nanmean(row) if column == "val_mIoU" else row[NAMES.index(column)] for row in rows])
 
     @recomputes(r"published-classes\.(?P<stem>.+)\.(?P<column>[\w ]+)")
     def _(self, stem, column):
@@ -685,7 +699,7 @@ class Recomputed:
     def _(self, what, end):
         tables = [self.tables[stem] for stem in self.shown]
         values = {
-            "losses.fell": [100 * (1 - t["train_loss"][-1] / t["train_loss"][0]) for t in tables],
+            "losses.fell": [100 * (1 - one_loss(t)[-1] / t["train_loss"][0]) for t in tables],
             "val_ce": self.last("val_ce"),
             "train_mIoU": self.last("train_mIoU"),
             "val_mIoU": self.last("val_mIoU"),
@@ -846,6 +860,25 @@ class Recomputed:
         family = {(m, c): self.gap([m], [self.ce], c) for m in self.recipes if m != self.ce for c in NAMES}
         bounds = [(low, high) for _, low, high in self.draws.intervals(family).values()]
         return pytest.approx(sum(low > 0 if what == "gains" else high < 0 for low, high in bounds), abs=1)
+
+    def by_rate(self):
+        """{initial rate: final mIoUs of the runs shown that began with it}."""
+        found = {}
+        for stem in self.shown:
+            found.setdefault(self.records[stem]["config"]["lr"], []).append(np.nanmean(self.iou[stem]))
+        return found
+
+    @recomputes(r"logs\.rate\.(?P<rate>[\d.e-]+)\.(?P<end>low|high)")
+    def _(self, rate, end):
+        (values,) = [values for known, values in self.by_rate().items() if f"{known:g}" == rate]
+        return self.ends(values, end)
+
+    @recomputes(r"logs\.rate\.(?P<what>gain|within)")
+    def _(self, what):
+        groups = [values for _, values in sorted(self.by_rate().items())]
+        if what == "gain":
+            return min(groups[-1]) - max(groups[0])
+        return max(max(values) - min(values) for values in groups)
 
     @recomputes(r"reading\.rate\.(?P<what>val|train)")
     def _(self, what):
