@@ -151,7 +151,7 @@ TABLES = {
             "difference_high": ("to", signed),
             "verdict": ("verdict", ""),
         },
-        "Of 15 bins of confidence, void left out. Excess: mean confidence minus accuracy. The verdict is on “larger than "
+        "Of 15 bins of confidence, void left out. Excess: mean confidence minus accuracy. Verdict on “larger than "
         "CE's”.",
     ),
     "wins": Table(
