@@ -3,6 +3,7 @@
 import argparse
 import codecs
 import hashlib
+import importlib
 import io
 import os
 import pathlib
@@ -69,13 +70,14 @@ TORCHVISION = {
     "wide_resnet101_2": "Wide_ResNet101_2_Weights.IMAGENET1K_V1",
     "mobilenet_v3_large": "MobileNet_V3_Large_Weights.IMAGENET1K_V1",
 }
+MULTIARRAY = importlib.import_module("numpy._core.multiarray" if np.__version__ >= "2" else "numpy.core.multiarray")
 # What people's checkpoints hold beside tensors, and what cannot do harm: numbers, arrays, arguments, paths.
 HARMLESS = [
     *(np.dtype, np.ndarray, argparse.Namespace, types.SimpleNamespace, pathlib.PurePosixPath, pathlib.PosixPath),
     *(type(np.dtype(kind)) for kind in "?bBhHiIlLqQefdg"),
     *(
         (
-            getattr(np._core.multiarray, name),  # type: ignore[attr-defined]
+            getattr(MULTIARRAY, name),
             f"numpy.{core}.multiarray.{name}",
         )
         for core in ("core", "_core")
