@@ -14,12 +14,14 @@ from urllib.parse import urlsplit
 from urllib.request import getproxies
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from deeplab_lib.common.files import read_json
 from deeplab_lib.common.text import did_you_mean
-from deeplab_lib.models.deeplabv2 import ASPP, STAGES, DeepLabV2, freeze_batch_norm_affine
+from deeplab_lib.common.types import PathLike
+from deeplab_lib.models.deeplabv2 import ASPP, STAGES, DeepLabV2
+from deeplab_lib.models.network import BatchNormMode, freeze_batch_norm_affine
 
 TIMM = "deeplabv2_timm_"  # a model's name is this, then timm's for the backbone
 NORMS = (nn.modules.batchnorm._BatchNorm, nn.LayerNorm, nn.GroupNorm)
@@ -33,7 +35,7 @@ class DeepLabV2OnTimm(DeepLabV2):
     ValueError for a backbone that `backbone` refuses, an unknown `bn` or `output_stride`.
     """
 
-    def __init__(self, name, num_classes=19, bn="train", output_stride=8):
+    def __init__(self, name: str, num_classes: int = 19, bn: BatchNormMode = "train", output_stride: int = 8) -> None:
         self._begin(num_classes, "3x3", bn, output_stride)
         self.name, about = TIMM + name, backbone(name, output_stride)
         self.patches = about.patches
@@ -43,18 +45,18 @@ class DeepLabV2OnTimm(DeepLabV2):
         self.aspp.initialize()
         freeze_batch_norm_affine(self)
 
-    def synchronized(self):
+    def synchronized(self) -> nn.Module:
         from timm.layers import convert_sync_batchnorm  # PyTorch's own would lose activations that are in batch norms
 
         return convert_sync_batchnorm(self)
 
-    def features(self, images):
+    def features(self, images: Tensor) -> Tensor:
         """Backbone features `(N, C', h, w)` of `images (N, 3, H, W)`, h about H/8, or H/16."""
         (top, bottom), (left, right) = (border(side, self.stride, self.patches) for side in images.shape[-2:])
         return self.backbone(F.pad(images, (left, right, top, bottom), mode="replicate"))[-1]
 
 
-def border(pixels, stride, patches):
+def border(pixels: int, stride: int, patches: bool) -> tuple[int, int]:
     """Pixels to repeat before and after a side, so that its cells have their centres at 0, stride, 2 stride, ...
 
     Padded 3x3 convolutions look around a pixel: from 8k + 1 pixels they make k + 1 cells. Cells that are patches begin
@@ -108,7 +110,7 @@ def extractor(name, output_stride):
         raise refusal(name, output_stride, error) from None
 
 
-def refusal(name, output_stride, reason):
+def refusal(name: str, output_stride: int, reason: object) -> ValueError:
     """The ValueError for a backbone that cannot be used, in one line."""
     words = (str(reason).splitlines() or [type(reason).__name__])[0]
     return ValueError(f"timm's {name} gives no features at output stride {output_stride} ({words}); use another")
@@ -149,7 +151,7 @@ def parts_of(network, levels):
 # -- pretrained weights --------------------------------------------------------------------------------------------
 
 
-def preprocessing(name, path):
+def preprocessing(name: str, path: PathLike) -> tuple[tuple[float, ...], tuple[float, ...]]:
     """`(mean, std)` of the images, from 0 to 1, that the weights at `path` of timm's `name` were trained with.
 
     They stand in the hub's config.json beside the file, if that is of this network; else they are those that timm knows
