@@ -8,7 +8,7 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 RARE = re.compile(r"(?i)\b(whither|knobs?|told|mend|plainly|thaws|farewell|barred)\b")
-SOURCES = sorted((ROOT / "deeplab_lib").rglob("*.py")) + [ROOT / "README.md", ROOT / "CONTRIBUTING.md"]
+SOURCES = [*sorted((ROOT / "deeplab_lib").rglob("*.py")), ROOT / "README.md", ROOT / "CONTRIBUTING.md"]
 NOTEBOOKS = sorted((ROOT / "notebooks").rglob("*.ipynb"))
 
 

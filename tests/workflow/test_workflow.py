@@ -7,6 +7,7 @@ import json
 import math
 import os
 import random
+import re
 import shutil
 import signal
 import subprocess
@@ -536,6 +537,20 @@ def test_costs_that_others_put_beside_those_of_the_study_stay(undisturbed, tmp_p
     assert code == 0, shown
     models = [row["model"] for row in json.loads(costs.read_text())["rows"]]
     assert "another" in models and "deeplabv2_resnet101" in models
+
+
+def test_a_larger_plan_is_followed_where_a_report_exists_already(tmp_path):
+    """A finished run and a newer report: a second seed and the control are still to be made, and the run is kept."""
+    (tmp_path / "runs").mkdir()
+    (tmp_path / "report").mkdir()
+    for name in ("runs/DeepLabV2_ce.json", "runs/efficiency.json", "report/report.html", "report/report.pdf"):
+        (tmp_path / name).write_text("{}")
+    code, shown = call(tmp_path, "-n", recipes="[ce]", seeds="[0,1]")
+    assert code == 0 and "Nothing to be done" not in shown
+    assert re.search(
+        r"updated by another job:\s+all, costs, report\s+output files have to be generated:\s+train\n", shown
+    )
+    assert re.search(r"ce +finished", shown) and re.search(r"ce, seed 1 +not started", shown)
 
 
 # -- many users ----------------------------------------------------------------------------------------------------
