@@ -34,7 +34,7 @@ from deeplab_lib.losses import CrossEntropyLoss, WeightedLoss, make_loss
 from deeplab_lib.metrics import ConfusionMatrix
 from deeplab_lib.models import weights
 from deeplab_lib.models.deeplabv2 import count_parameters
-from deeplab_lib.models.placement import to_device
+from deeplab_lib.models.placement import kept_out, to_device
 from deeplab_lib.models.registry import make_model
 from deeplab_lib.models.views import Views, training_views
 from deeplab_lib.training import checkpoint, distributed, pace, record
@@ -136,7 +136,7 @@ class Run:
         self.average = Average(self.model, config.ema) if config.ema else None
         self.pending_check = None
         self.history, self.sessions, self.best = [], [], {"epoch": 0, "val_mIoU": -1.0}
-        noted = pretrained.warning, data.about.get("label_files", {}).get("warning")
+        noted = pretrained.warning, data.about.get("label_files", {}).get("warning"), kept_out(self.model, config.amp)
         self.warnings = [text for text in noted if text]
         if self.schedule.warmup_steps >= self.schedule.total_steps:
             steps = f"{self.schedule.warmup_steps} steps, the whole training {self.schedule.total_steps}"
