@@ -476,7 +476,7 @@ class EarlierConfig(Config):
 def as_begun(config: Config, say: Callable[[str], None] = print) -> Config:
     """`config`, or what the same parameters meant in version 0.1 where that version began their run.
 
-    Such a run, or its first stage, is continued as it was begun, or kept if it is finished; `say` is told which.
+    Such a run, or its first stage, is continued as it was begun, or kept if it is finished; `say` gets the choice.
     """
     if config.follows != "logs" or not config.resume or isinstance(config, EarlierConfig):
         return config

@@ -370,9 +370,9 @@ def find_scenes(kind: Kind, files: dict[str, File]) -> tuple[Reader, list[Scene]
             scenes = []
             for split, city, name in sorted(images, key=lambda key: tuple(part or "" for part in key)):
                 key = split, city, name
-                told = layout.split(name) if layout.split else listed.get(name, split)
-                if key in labels or any(split == other for other, _, _ in labels) or SPLITS.get(told or "") == "test":
-                    scenes.append(Scene(SPLITS.get((told or "").lower()), city, name, images[key], labels.get(key)))
+                stated = layout.split(name) if layout.split else listed.get(name, split)
+                if key in labels or any(split == other for other, _, _ in labels) or SPLITS.get(stated or "") == "test":
+                    scenes.append(Scene(SPLITS.get((stated or "").lower()), city, name, images[key], labels.get(key)))
             return reader, scenes, [labels[key] for key in sorted(labels.keys() - common, key=str)]
     return Reader(LABEL_IDS), [], []
 

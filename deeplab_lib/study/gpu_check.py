@@ -471,10 +471,10 @@ def main(arguments: list[str] | None = None) -> int:
             checks.append(check)
             print(check.line(), flush=True)
     wrong = [check for check in checks if check.right is False]
-    told = [f"{len(checks)} checks in {duration(time.monotonic() - begun)}: {len(wrong)} missed", estimate(checks)]
-    print("\n".join(told))
+    lines = [f"{len(checks)} checks in {duration(time.monotonic() - begun)}: {len(wrong)} missed", estimate(checks)]
+    print("\n".join(lines))
     content = {"about": about(setting), "checks": [asdict(check) | {"verdict": check.verdict} for check in checks]}
-    write_json(given.out, content | {"result": told})
+    write_json(given.out, content | {"result": lines})
     print(f"written: {given.out}")
     return 1 if wrong else 0
 

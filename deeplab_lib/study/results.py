@@ -161,8 +161,8 @@ class Run:
     def final(self, column: str) -> float:
         """The last finite value, NaN without one; a `<column>_final` column, when present and finite anywhere, wins."""
         for name in (f"{column}_final", column):
-            finite = self.table[name].dropna() if name in self.table else ()
-            if len(finite):
+            finite = self.table[name].dropna() if name in self.table else None
+            if finite is not None and len(finite):
                 return float(finite.iloc[-1])
         return float("nan")
 
