@@ -161,9 +161,9 @@ def centre(name: str, output_stride: int, draw: int) -> float:
             row, column = (side // 2 for side in features.shape[-2:])
             weights = torch.randn(features.shape[1], generator=torch.Generator().manual_seed(draw))
             (gradient,) = torch.autograd.grad(features[0, :, row, column] @ weights, image)
-    away = torch.arange(width) - output_stride * column - (output_stride // 2 if multiple > 1 else 0)
-    seen = gradient.square().sum((0, 1, 2)) * (away.abs() <= reach)  # further away, gates see the whole image
-    return float(seen @ away.float() / seen.sum())
+        away = torch.arange(width) - output_stride * column - (output_stride // 2 if multiple > 1 else 0)
+        seen = gradient.square().sum((0, 1, 2)) * (away.abs() <= reach)  # further away, gates see the whole image
+        return float(seen @ away.float() / seen.sum())
 
 
 def even(network: nn.Module, draw: int) -> nn.Module:

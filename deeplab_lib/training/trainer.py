@@ -15,7 +15,7 @@ from deeplab_lib.data.dataset import Data
 from deeplab_lib.labels import IGNORE_INDEX
 from deeplab_lib.losses import CrossEntropyLoss, WeightedLoss, make_loss
 from deeplab_lib.models import weights
-from deeplab_lib.models.placement import to_device
+from deeplab_lib.models.placement import kept_out, to_device
 from deeplab_lib.models.registry import make_model
 from deeplab_lib.models.views import Views, training_views
 from deeplab_lib.models.weights import Pretrained
@@ -180,7 +180,11 @@ class Trainer:
 def first_warnings(trainer: Trainer) -> list[str]:
     """What is to be said of a run before it starts."""
     schedule = trainer.schedule
-    noted = trainer.pretrained.warning, trainer.data.about.get("label_files", {}).get("warning")
+    noted = (
+        trainer.pretrained.warning,
+        trainer.data.about.get("label_files", {}).get("warning"),
+        kept_out(trainer.model, trainer.config.amp),
+    )
     found = [text for text in noted if text]
     if schedule.warmup_steps >= schedule.total_steps:
         steps = f"{schedule.warmup_steps} steps, the whole training {schedule.total_steps}"
