@@ -43,6 +43,7 @@ from deeplab_lib.models.views import Views
 from deeplab_lib.plotting.run_figures import overlay
 from deeplab_lib.plotting.style import figure, styled
 from deeplab_lib.training import checkpoint
+from deeplab_lib.training.run_folder import WRITTEN
 
 PHOTOGRAPHS = (".jpg", ".jpeg", ".png", ".webp", ".tif", ".tiff", ".bmp")
 OTHER_PICTURES = (".heic", ".heif", ".avif", ".gif", ".jxl", ".jp2", ".dng", ".cr2", ".cr3", ".nef", ".arw")
@@ -165,12 +166,12 @@ def _final_miou(record):
 def weights_file(path: str | Path | None = None, say: Callable[[str], None] = print) -> Path:
     """The `.best.pt` of a run's stem with folder, of any of its files, or of the best run in a folder; None: `runs/`.
 
-    Paths start here or in the project; `say` is told which run of a folder is taken and why. Raises FileNotFoundError
+    Paths start here or in the project; `say` hears which run of a folder is taken and why. Raises FileNotFoundError
     when there is none.
     """
     roots = [project_root()] if path is None else [Path(), project_root()]
     path = Path(path or "runs").expanduser()
-    ending = max((e for e in (*checkpoint.WRITTEN, ".ipynb") if path.name.endswith(e)), key=len, default="")
+    ending = max((e for e in (*WRITTEN, ".ipynb") if path.name.endswith(e)), key=len, default="")
     file = path.with_name(path.name.removesuffix(ending) + ENDING)
     for root in roots:
         if (root / file).is_file():
@@ -182,7 +183,7 @@ def weights_file(path: str | Path | None = None, say: Callable[[str], None] = pr
     folder = next((root / path for root in roots if (root / path).is_dir()), roots[0] / path)
     if len(roots) == 1 or folder.is_dir():
         raise FileNotFoundError(f"no trained run in {folder}: train one by notebooks/train.ipynb")
-    endings = (*checkpoint.WRITTEN, ".ipynb", ".lock")
+    endings = (*WRITTEN, ".ipynb", ".lock")
     traces = [path, *(file.with_name(file.name.removesuffix(ENDING) + ending) for ending in endings)]
     if any((root / trace).exists() for root in roots for trace in traces):
         raise FileNotFoundError(f"no weights {file}: a run writes them at the end of its first epoch")
@@ -191,7 +192,7 @@ def weights_file(path: str | Path | None = None, say: Callable[[str], None] = pr
 
 @short_traceback
 def load_run(path: str | Path | None = None, device: str = "auto", say: Callable[[str], None] = print) -> TrainedRun:
-    """`TrainedRun` of what `weights_file` finds at `path`; `say` is told which run of a folder that is.
+    """`TrainedRun` of what `weights_file` finds at `path`; `say` hears which run of a folder that is.
 
     Raises FileNotFoundError when there is none, ValueError when the file is damaged or holds no run.
     """

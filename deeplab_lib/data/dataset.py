@@ -12,6 +12,7 @@ import numpy as np
 
 from deeplab_lib import toycity
 from deeplab_lib.common.errors import short_traceback
+from deeplab_lib.common.files import absolute
 from deeplab_lib.common.types import PathLike, Say
 from deeplab_lib.data import cache, cityscapes, label_files
 from deeplab_lib.data.augment import count_classes
@@ -94,6 +95,19 @@ def prepare_data(config: Config, normalization: Normalization, say: Say = print)
         check_valid(data, split, info.root)
     counts = count_classes(splits[config.split]) if config.needs_class_counts else None
     return Data(splits[config.split], splits["val"], about, info.label_sizes != {config.size}, counts)
+
+
+@short_traceback
+def check_belongs(data: Data, config, normalization: Normalization) -> None:
+    """Refuse data that were prepared for another run than that of `config`."""
+    height, width = data.train.size or (0, 0)
+    given = {"from": data.about["root"], "of the split": data.about["split"], "at": f"{width}x{height}"}
+    wanted = {"from": str(absolute(config.data)), "of the split": config.split}
+    wanted |= {"at": f"{config.image_width}x{config.image_height}", "normalised by": normalization.name}
+    given["normalised by"] = data.train.normalization.name
+    for what, value in wanted.items():
+        if given[what] != value:
+            raise ValueError(f"data are {what} {given[what]}, but the run wants {value}; prepare them with its config")
 
 
 @short_traceback

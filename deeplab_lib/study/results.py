@@ -23,7 +23,7 @@ from deeplab_lib.study.foreign import CLASS_VAL, ResultsError, read_table
 from deeplab_lib.study.hand_in import check_agreement, read_arrays, read_record
 from deeplab_lib.study.log_schedule import LogSchedule, infer_schedule, loss_changes
 from deeplab_lib.study.names import loss_by_name, parse_name, title_by_name
-from deeplab_lib.training.earlier import UNSAID
+from deeplab_lib.training.earlier import UNSAID, stored_identity
 
 # A column that this kit writes and older files lack: a CSV with it and without a JSON is a run that is not finished.
 KIT_COLUMN = "trainable_parameters"
@@ -36,6 +36,7 @@ SET_ASIDE = re.compile(r"\.old\d+\.csv$", re.IGNORECASE)
 class Run:
     """One run: `table` has a row an epoch, `record` is its JSON or None, `notes` go into the report.
 
+    started: what was written down when it began, or None.
     weights: what it started from, in words, where that is not what most runs of its kind did; part of the variant.
     absent: columns of `foreign.REQUIRED` that the CSV lacks; they are NaN in `table`. dataset_name: what whoever makes
     the report calls the data set of a run without a record.
@@ -49,6 +50,7 @@ class Run:
     variant: str
     table: pd.DataFrame = field(repr=False)
     record: dict | None = field(default=None, repr=False)
+    started: dict | None = field(default=None, repr=False)
     planned_epochs: int | None = None
     notes: list[str] = field(default_factory=list)
     weights: str = ""
@@ -57,13 +59,13 @@ class Run:
 
     @property
     def config(self):
-        """The resolved configuration, `{}` when there is no JSON."""
-        return (self.record or {}).get("config", {})
+        """The resolved configuration, `{}` when it was not recorded."""
+        return (self.record or self.started or {}).get("config", {})
 
     @property
     def follows(self):
         """The version of the study that was followed; the logs' for a CSV alone, which is a log."""
-        return (UNSAID | self.config)["follows"] if self.record else "logs"
+        return (UNSAID | self.config)["follows"] if self.config else "logs"
 
     @property
     def legacy(self):
@@ -87,14 +89,14 @@ class Run:
 
     @property
     def dataset(self):
-        """`{"name", "synthetic", "fingerprint", ...}` as recorded; without a JSON the name it was given, or `{}`."""
+        """`{"name", "synthetic", "fingerprint", ...}`; where it was not recorded the name it was given, or `{}`."""
         given = {"name": self.dataset_name} if self.dataset_name else {}
-        return (self.record or {}).get("dataset", given)
+        return (self.record or self.started or {}).get("dataset", given)
 
     @property
     def loss(self) -> str | None:
         """The expression of its loss: as recorded, else by its name; None when neither says."""
-        recorded = (self.record or {}).get("loss")
+        recorded = (self.record or self.started or {}).get("loss")
         return recorded or (RECIPES[self.recipe].loss if self.recipe else loss_by_name(self.stem))
 
     @cached_property
@@ -161,8 +163,8 @@ class Run:
     def final(self, column: str) -> float:
         """The last finite value, NaN without one; a `<column>_final` column, when present and finite anywhere, wins."""
         for name in (f"{column}_final", column):
-            finite = self.table[name].dropna() if name in self.table else ()
-            if len(finite):
+            finite = self.table[name].dropna() if name in self.table else None
+            if finite is not None and len(finite):
                 return float(finite.iloc[-1])
         return float("nan")
 
@@ -247,45 +249,37 @@ def parse_stem(stem):
 # --- reading ---------------------------------------------------------------------------------------------------------
 
 
+def _record_beside(path, ending):
+    found = sibling(path, ending)
+    return read_record(found) if found else None
+
+
 def read_run(path):
     """The Run whose CSV is `path`; every string of it is `common.markup.as_text`."""
     path = Path(path)
-    json_path = sibling(path, ".json")
-    record = read_record(json_path) if json_path else None
+    record, started = _record_beside(path, ".json"), _record_beside(path, ".config.json")
     stem = as_text(path.stem)
     recipe, rest, seed = parse_stem(stem)
     title, variant = (RECIPES[recipe].title, rest) if recipe else (rest, "")
-    if not recipe and not record and title_by_name(path.stem):
+    about = record or started
+    if not recipe and not about and title_by_name(path.stem):
         title, lr = title_by_name(path.stem), parse_name(path.stem)[1]
         variant = f"lr {lr:g}" if lr else ""
-    if record:
-        recipe = record.get("recipe", recipe)
-        title = record.get("title") or title
-        seed = seed if record["config"].get("seed") is None else record["config"]["seed"]
-        own = slug(str(record["config"].get("loss")))
+    if about:
+        recipe = about.get("recipe", recipe)
+        title = about.get("title") or title
+        seed = seed if about["config"].get("seed") is None else about["config"]["seed"]
+        own = slug(str(about["config"].get("loss")))
         if not recipe and rest.startswith(own):
             variant = rest.removeprefix(own).strip("_")
     if recipe and parse_stem(stem)[0] == recipe:
         stem = RECIPES[recipe].stem + stem[len(RECIPES[recipe].stem) :]
     table = read_table(path)
-    run = Run(path, stem, recipe, title, seed, variant, table.frame, record, absent=table.absent)
-    if not run.finished:
-        run.planned_epochs = planned_epochs(path)
+    run = Run(path, stem, recipe, title, seed, variant, table.frame, record, started, absent=table.absent)
+    if not run.finished and not started:
+        run.planned_epochs = stored_identity(path.with_suffix("")).get("epochs")
     run.notes += [*([as_text("; ".join(table.notes))] if table.notes else []), *_notes(run)]
     return run
-
-
-def planned_epochs(path):
-    """Epochs that the checkpoint beside an unfinished run's CSV was made for; None when there is none to read."""
-    checkpoint = sibling(path, ".pt")
-    if checkpoint is None:
-        return None
-    import torch
-
-    try:
-        return torch.load(checkpoint, map_location="cpu", weights_only=True, mmap=True)["identity"]["epochs"]
-    except Exception:  # written at this very moment, damaged, or foreign: then nothing says
-        return None
 
 
 def _notes(run):
