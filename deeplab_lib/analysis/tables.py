@@ -54,9 +54,9 @@ def efficiency_of(run, efficiency):
     One that has a latency is preferred, a GPU before a CPU.
     """
     config = run.config
-    if efficiency.empty or not config:
+    size = config.get("image_height"), config.get("image_width")
+    if efficiency.empty or not all(size) or not config.get("model"):
         return {}
-    size = config["image_height"], config["image_width"]
     rows = measured_rows(efficiency, config["model"], size, config.get("output_stride", 8))
     return max(rows, key=lambda row: (bool(timing(row)), str(row["device"]).startswith("cuda")), default={})
 

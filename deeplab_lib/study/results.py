@@ -434,7 +434,8 @@ class Scope:
     @classmethod
     def of(cls, run):
         config, dataset = run.config, run.dataset
-        size = (config["image_height"], config["image_width"]) if "image_height" in config else None
+        sides = config.get("image_height"), config.get("image_width")
+        size = sides if all(sides) else None
         synthetic = bool(dataset.get("synthetic"))
         return cls(dataset.get("name"), dataset.get("fingerprint"), config.get("preset"), run.epochs, size, synthetic)
 
