@@ -188,6 +188,16 @@ class Config:
         return {split: (count,) for split, count in counts.items()} | {"val": (self.val_each_epoch, counts["val"])}
 
     @property
+    def micro_batch(self) -> int:
+        """Images that go through the network at once in training."""
+        return self.batch_size // self.accumulate
+
+    @property
+    def val_at_once(self) -> int:
+        """How many such batches are evaluated at once."""
+        return self.scale.val_at_once if self.toycity else 1
+
+    @property
     def epochs_per_pass(self) -> int:
         """How many epochs make a pass over the training images."""
         return self.scale.epochs_per_pass if self.toycity and self.split == "train" else 1

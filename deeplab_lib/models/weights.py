@@ -509,7 +509,7 @@ def prepare(config: "Config", wish: str | None = None) -> Pretrained:
         return replace(scratch, warning=f"no pretrained weights: training from scratch ({problem})")
     from deeplab_lib.models.registry import make_model  # not at the top: it builds on this module's neighbours
 
-    with torch.device("meta"):  # shapes alone
+    with torch.random.fork_rng(devices=[]):  # the network is looked at, and thrown away
         model = make_model(config.model, stride_in=found.stride_in, output_stride=config.output_stride)
     fitting(model, found.path)
     if not own and config.scale.lr_factor > 1 and config.lr > PRETRAINED_LR:
