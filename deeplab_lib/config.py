@@ -1,5 +1,6 @@
 """Every parameter of a run in one frozen dataclass, checked before anything is loaded."""
 
+import inspect
 import re
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, fields, replace
@@ -302,6 +303,18 @@ class Config:
 
 
 PARAMETERS = {item.name: item for item in fields(Config)}
+# What completion and tooltips show: every parameter with its type and its default.
+Config.__signature__ = inspect.Signature(  # type: ignore[attr-defined]
+    [
+        inspect.Parameter(
+            name,
+            inspect.Parameter.KEYWORD_ONLY if place else inspect.Parameter.POSITIONAL_OR_KEYWORD,
+            default=item.default,
+            annotation=item.type,
+        )
+        for place, (name, item) in enumerate(PARAMETERS.items())
+    ]
+)
 
 
 def beyond_study() -> list:
