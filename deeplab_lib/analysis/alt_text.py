@@ -3,10 +3,11 @@
 The words are read off the drawn figure, so that they say what it shows, whatever it shows.
 """
 
+from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator
 
 
-def describe(fig):
+def describe(fig: Figure) -> str:
     """The alternative text of a figure: a sentence a panel, one for all its pictures."""
     panels = [_table(ax) if ax.images else _plot(ax) for ax in fig.axes if ax.axison]
     titles = [" ".join(ax.get_title().split()) for ax in fig.axes if not ax.axison and ax.get_title()]

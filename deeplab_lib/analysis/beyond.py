@@ -1,7 +1,9 @@
 """What the changes beyond the study are worth: the gain of each over the study's CE run, and what it costs."""
 
 import re
+from collections.abc import Sequence
 from dataclasses import fields, replace
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -12,7 +14,7 @@ from deeplab_lib.config import Config
 from deeplab_lib.losses import parse_expression
 from deeplab_lib.models.views import VIEWS
 from deeplab_lib.recipes import RECIPES
-from deeplab_lib.study.results import Scope, methods, schedule
+from deeplab_lib.study.results import Run, Scope, methods, schedule
 
 STUDIED_TERMS = {term for recipe in RECIPES.values() for _, term, _ in parse_expression(recipe.loss)}
 PLAIN = {item.name: item.metadata["plain"] for item in fields(Config)}  # values of parameters that older runs lack
@@ -20,14 +22,14 @@ COMPARED = [item.name for item in fields(Config) if item.metadata["result"] and 
 LENGTH_ONLY = re.compile(r"(_?(epochs|h|w)\d+)*")  # departures that leave a recipe what it is
 
 
-def goes_beyond(run):
+def goes_beyond(run: Run) -> bool:
     """Whether a run with a JSON uses something that the study did not: a parameter, a loss term, a recipe of ours."""
     parameters = any(run.config.get(name, plain) != plain for name, plain in PLAIN.items() if plain is not None)
     terms = {term for _, term, _ in parse_expression(run.record["loss"])}
     return parameters or bool(terms - STUDIED_TERMS) or run.config["loss"].startswith("ours_")
 
 
-def ablation(runs, resamples=RESAMPLES, margin=MARGIN):
+def ablation(runs: Sequence[Run], resamples: int = RESAMPLES, margin: float = MARGIN) -> pd.DataFrame | None:
     """Every change against the study's CE run on the same images, best first; None when there is nothing beyond it.
 
     Runs need not share the number of epochs, for changes are best compared at equal time, but data, preset and image
@@ -50,7 +52,7 @@ def ablation(runs, resamples=RESAMPLES, margin=MARGIN):
     return max((table for table in tables.values() if table is not None), key=len, default=None)
 
 
-def compare(runs, resamples, margin=MARGIN):
+def compare(runs: Sequence[Run], resamples: int, margin: float = MARGIN) -> pd.DataFrame | None:
     """The table of `ablation` for runs of one setting; None without a CE run. The control is part of the study."""
     unchanged = [run for run in runs if run.recipe and LENGTH_ONLY.fullmatch(run.variant)]
     control = [run for run in runs if run.recipe and run.variant.startswith("schedule_") and not goes_beyond(run)]
@@ -73,7 +75,7 @@ def compare(runs, resamples, margin=MARGIN):
     return table[order].sort_values("mIoU", ascending=False)
 
 
-def row(members, base, level):
+def row(members: Sequence[Run], base: Run, level: float) -> dict[str, Any]:
     """What the table says of one method apart from its difference."""
     views = VIEWS[members[0].config.get("tta", "none")]
     gigamacs = members[0].record["macs"] / 1e9 * sum(scale**2 for scale, _ in views)
@@ -81,7 +83,7 @@ def row(members, base, level):
     return about | {"seconds": seconds(members), "tested_GMACs": gigamacs}
 
 
-def change(run, base):
+def change(run: Run, base: Run) -> str:
     """What distinguishes a run from `base`, in words."""
     given, usual = ({name: r.config.get(name, PLAIN[name]) for name in COMPARED} for r in (run, base))
     parts = [f"loss {run.record['loss']}"] if run.record["loss"] != base.record["loss"] else []
@@ -96,13 +98,13 @@ def _short(value):
     return f"{value:g}" if isinstance(value, float) else value
 
 
-def seconds(members):
+def seconds(members: Sequence[Run]) -> float:
     """Mean time of a run, training and validation, with its first stage if it has one."""
     stages = [(run.record, run.record.get("first_stage", {})) for run in members]
     return float(np.mean([sum(stage.get("wall_time_s", 0) for stage in run) for run in stages]))
 
 
-def introduction(table):
+def introduction(table: pd.DataFrame) -> str:
     """The section's heading and how to read its table, from the table itself."""
     changed = table[table.difference.notna()]
     words = {SUPPORTED: "significantly above CE", CONTRADICTED: "significantly below CE"}

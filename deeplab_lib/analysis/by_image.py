@@ -10,6 +10,7 @@ from statistics import NormalDist
 import numpy as np
 import pandas as pd
 
+from deeplab_lib.analysis.evidence import Evidence
 from deeplab_lib.analysis.pictures import image_scores
 from deeplab_lib.analysis.statistics import CONFIDENCE, MIN_IMAGES, TIE
 from deeplab_lib.analysis.verdicts import CONTRADICTED, SUPPORTED, decide
@@ -18,13 +19,13 @@ EVEN = 50.0  # percent: as many images won as lost
 WINS = "wins"
 
 
-def scores(evidence):
+def scores(evidence: Evidence) -> dict[str, np.ndarray]:
     """Score of every method and image in percent, `{method: (N,)}`, of the methods whose runs all store images."""
     stored = [method for method in evidence.methods if method.runs and all(run.arrays for run in method.runs)]
     return {m.name: np.mean([image_scores(run.arrays["confusion"]) for run in m.runs], axis=0) for m in stored}
 
 
-def wilson(share, number, confidence):
+def wilson(share: float, number: int, confidence: float) -> tuple[float, float]:
     """Wilson's interval, in percent, of a `share` (0 to 1) of `number` images.
 
     Wilson, "Probable inference, the law of succession, and statistical inference", JASA 22, 1927.
@@ -35,7 +36,7 @@ def wilson(share, number, confidence):
     return 100 * (centre - reach), 100 * (centre + reach)
 
 
-def wins(evidence):
+def wins(evidence: Evidence) -> pd.DataFrame:
     """On which share of the images every recipe beats CE: a frame by method; empty without CE or images.
 
     Columns: estimate (percent; a tie is half a win), low, high (the intervals hold at once, by Bonferroni), verdict on
@@ -56,7 +57,7 @@ def wins(evidence):
     return pd.DataFrame.from_dict(rows, orient="index", columns=["estimate", "low", "high", "verdict", "images"])
 
 
-def pairs_that_matter(versus, shares, most=3):
+def pairs_that_matter(versus: pd.DataFrame, shares: pd.DataFrame, most: int = 3) -> list[str]:
     """The methods whose images are shown against CE: those that differ from it, else the one that divides most images.
 
     versus: `Evidence.from_baseline`; shares: `wins`. At most `most` of them, the largest differences first.
@@ -68,7 +69,7 @@ def pairs_that_matter(versus, shares, most=3):
     return [known.idxmax()] if len(known) else []
 
 
-def most_different(evidence, method):
+def most_different(evidence: Evidence, method: str) -> tuple[str | None, str | None]:
     """Where a method and CE differ most, among the images whose predictions both kept: (for it, for CE), two names.
 
     One of the two is None where no image speaks for that side; (None, None) without kept predictions.

@@ -7,13 +7,16 @@ all pixels of a segmentation fall into the last bin; only the winning class is l
 whatever its sign, few pixels make it too large. Void is left out.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
 
+from deeplab_lib.analysis.evidence import Evidence
 from deeplab_lib.analysis.statistics import RESAMPLES, Bootstrap, Contrast, Ratios, difference
 from deeplab_lib.metrics import CALIBRATION_BINS
+from deeplab_lib.study.results import Run
 
 ECE = "ece"
 ARRAYS = ("calibration_count", "calibration_confidence", "calibration_hits")
@@ -24,7 +27,7 @@ ALL_BINS = np.ones(CALIBRATION_BINS)
 class CalibrationBins(Ratios):
     """Per run, image and bin `(R, N, bins)`: hits minus summed confidence (numerator), and pixels (denominator)."""
 
-    def estimates(self, mask, weights):
+    def estimates(self, mask: np.ndarray, weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """ECE in percent in resamples given as image weights `(B, N)`, with its covariance; see `statistics.estimates`.
 
         The influence of an image is that of its pixels on each bin's gap, with the gap's sign, and on their number.
@@ -39,7 +42,7 @@ class CalibrationBins(Ratios):
         return (self.averaging @ value).T, covariance
 
 
-def bins_of(runs):
+def bins_of(runs: Sequence[Run]) -> CalibrationBins | None:
     """`CalibrationBins` of finished runs of which every one stores them; None otherwise."""
     arrays = [run.arrays for run in runs]
     if not arrays or not all(name in array for array in arrays for name in ARRAYS):
@@ -48,7 +51,7 @@ def bins_of(runs):
     return CalibrationBins(tuple(run.method for run in runs), hits - confidence, counts)
 
 
-def calibration(evidence, resamples=RESAMPLES):
+def calibration(evidence: Evidence, resamples: int = RESAMPLES) -> pd.DataFrame | None:
     """ECE of every recipe, and its difference from CE; the intervals of all of them hold at once. None without arrays.
 
     Returns a frame by method, best calibrated first: ece, low, high (percent), overconfidence (mean confidence minus
@@ -78,7 +81,7 @@ def calibration(evidence, resamples=RESAMPLES):
     return pd.DataFrame.from_dict(rows, orient="index").sort_values("ece", kind="stable")
 
 
-def reliability(evidence):
+def reliability(evidence: Evidence) -> dict[str, pd.DataFrame]:
     """`{method: frame}` of every recipe, a row a bin: pixels (share of all), confidence and accuracy in percent.
 
     Bins without a pixel have NaN. `{}` where the runs lack the arrays.

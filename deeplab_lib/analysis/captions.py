@@ -5,7 +5,8 @@ caption; one about the study or about the network does not.
 """
 
 import re
-from typing import NamedTuple
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
 
 from deeplab_lib.common.text import signed
 from deeplab_lib.labels import CLASS_NAMES
@@ -49,7 +50,7 @@ FIGURES = {
 CURVES = ("loss-grid", "val-loss", "val-ce", "miou-grid", "val-miou", "time")
 
 
-def against_ce(figure, has_baseline, has_intervals):
+def against_ce(figure: str, has_baseline: bool, has_intervals: bool) -> str:
     """What a caption says of the differences from CE: drawn if there is a CE run, perhaps with intervals."""
     if figure == "classes":
         bold = ". Bold: the simultaneous 95 % interval of the difference leaves out zero" if has_intervals else ""
@@ -59,7 +60,7 @@ def against_ce(figure, has_baseline, has_intervals):
     return f"{text}, with simultaneous 95 % intervals{hollow}" if has_intervals else text
 
 
-def named(label):
+def named(label: str) -> str:
     """What a figure shows, in a few words: the beginning of its caption; a label without caption as it is.
 
     A label that tells figures with one caption apart, `scene-best`, has that caption.
@@ -73,7 +74,7 @@ class Table(NamedTuple):
     """`columns` maps a frame's columns to (head, format), None for a frame that is text already."""
 
     caption: str
-    columns: dict | None = None
+    columns: Mapping[str, tuple[str, str | Callable[[Any], str]]] | None = None
     note: str = ""
     ours: bool = True
 

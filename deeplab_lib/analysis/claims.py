@@ -26,17 +26,22 @@ A new claim is a function and a decorator:
 """
 
 import math
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
+from typing import Any, Literal
 
 import numpy as np
+import pandas as pd
 
-from deeplab_lib.analysis.evidence import RARE, RARE_SHARE, Evidence
+from deeplab_lib.analysis.evidence import RARE, RARE_SHARE, Evidence, Method
+from deeplab_lib.analysis.numbers import Numbers
 from deeplab_lib.analysis.statistics import (
     BOUNDARY,
     CLASS_MEASURES,
     CONFIDENCE,
     LOG_LOSS,
     MIOU,
+    Contrast,
     difference,
     seed_intervals,
 )
@@ -62,6 +67,7 @@ NAMES = {MIOU: "mIoU", RARE: "mean IoU of the rare classes", BOUNDARY: "boundary
 NAMES |= {LOG_LOSS: "cross-entropy on the validation images"}
 UNITS = {LOG_LOSS: "nats"}
 SAME, ALL = "same schedule", "all recipes"
+Parts = Callable[["Scope"], "list[ClaimTest]"]  # gives the tests of a claim
 
 
 @dataclass(frozen=True)
@@ -78,7 +84,7 @@ class Finding:
     part: str
     verdict: str
     direction: int = 0
-    figures: dict = field(default_factory=dict)
+    figures: dict[str, float] = field(default_factory=dict)
     text: str = ""
     scope: str = ""
     confounded: bool = False
@@ -88,7 +94,7 @@ class Finding:
     speaks_of: str = ""
     open_reason: str = ""
 
-    def sentence(self, numbers, prefix):
+    def sentence(self, numbers: Numbers, prefix: str) -> str:
         """The finding in words; every figure in it is registered in `numbers` under `prefix.<name>`."""
         printed = {name: numbers.put(f"{prefix}.{name}", value, _format(name)) for name, value in self.figures.items()}
         return self.text.format(**printed)
@@ -104,23 +110,23 @@ class Verdict:
     deciding: tuple[Finding, ...]
 
     @property
-    def confounded(self):
+    def confounded(self) -> bool:
         """Whether the verdict rests on a comparison across schedules."""
         return any(finding.confounded for finding in self.deciding)
 
     @property
-    def speaks_of(self):
+    def speaks_of(self) -> str:
         """What the verdict speaks of: these networks, the losses, or the configurations."""
         of = [finding.speaks_of for finding in self.deciding if finding.speaks_of]
         return next((words for words in ("these networks", "the configurations") if words in of), of[0] if of else "")
 
     @property
-    def decisive(self):
+    def decisive(self) -> tuple[Finding, ...]:
         """The findings that give the verdict: all of a supported one, else those that ended as it did."""
         return tuple(finding for finding in self.deciding if finding.verdict == self.verdict)
 
     @property
-    def direction(self):
+    def direction(self) -> int:
         """+1 when all point estimates agree with the claim, -1 when all speak against it, 0 when they are divided."""
         signs = {finding.direction for finding in self.deciding if finding.direction}
         return signs.pop() if len(signs) == 1 else 0
@@ -133,16 +139,16 @@ class Claim:
     key: str
     text: str
     rule: str
-    parts: object
+    parts: Parts
 
 
 CLAIMS: dict[str, Claim] = {}
 
 
-def claim(key, text, rule):
+def claim(key: str, text: str, rule: str) -> Callable[[Parts], Parts]:
     """Register the decorated `parts(scope) -> [test, ...]` as claim `key`; a key twice is a ValueError."""
 
-    def register(parts):
+    def register(parts: Parts) -> Parts:
         if key in CLAIMS:
             raise ValueError(f"claim {key!r} is already registered; choose another key")
         CLAIMS[key] = Claim(key, text, rule, parts)
@@ -156,27 +162,27 @@ class Scope:
     """The methods that a part is judged on. `baseline` is CE as a group of one (or none)."""
 
     name: str
-    members: tuple
+    members: tuple[Method, ...]
     evidence: Evidence
 
     @property
-    def baseline(self):
+    def baseline(self) -> tuple[str, ...]:
         return self._names(lambda method: method.recipe == "ce")
 
     @property
-    def others(self):
+    def others(self) -> tuple[str, ...]:
         """Every method but the baseline: in this study, the combinations."""
         return self._names(lambda method: method.recipe != "ce")
 
-    def having(self, *losses):
+    def having(self, *losses: str) -> tuple[str, ...]:
         """Methods whose loss contains one of `losses`."""
         return self._names(lambda method: method.losses & set(losses))
 
-    def lacking(self, *losses):
+    def lacking(self, *losses: str) -> tuple[str, ...]:
         """Methods whose loss contains none of `losses`."""
         return self._names(lambda method: not method.losses & set(losses))
 
-    def curve(self, names, statistic):
+    def curve(self, names: Collection[str], statistic: Callable[[pd.DataFrame], float]) -> list[float]:
         """`statistic(table)` of every run of the named methods."""
         runs = [run for method in self.members if method.name in names for run in method.runs]
         return [statistic(run.table) for run in runs]
@@ -198,24 +204,24 @@ class ClaimTest:
     """
 
     part: str
-    a: tuple
-    b: tuple
+    a: tuple[str, ...]
+    b: tuple[str, ...]
     family = "main"
     whole = False
 
     @property
-    def possible(self):
+    def possible(self) -> bool:
         """Whether there is something on both sides."""
         return bool(self.a and self.b)
 
-    def contrasts(self):
+    def contrasts(self) -> dict[tuple, Contrast]:
         return {}
 
-    def groups(self):
+    def groups(self) -> list[list[tuple]] | None:
         """The `groups` of `Bootstrap.interval`, for a family of the test's own."""
         return None
 
-    def valueless(self, scope, measures):
+    def valueless(self, scope: Scope, measures: Iterable[str]) -> Finding | None:
         """A Finding that names the methods without a value, None when all have one."""
         values = [scope.evidence.values.get(measure, {}) for measure in measures]
         known = {name for of_method in values for name, value in of_method.items() if not math.isnan(value)}
@@ -231,10 +237,10 @@ class Higher(ClaimTest):
     measure: str = MIOU
     sign: int = 1
 
-    def contrasts(self):
+    def contrasts(self) -> dict[tuple, Contrast]:
         return {("higher", self.a, self.b, self.measure): difference(self.a, self.b, self.measure)}
 
-    def judge(self, intervals, scope):
+    def judge(self, intervals: Mapping[tuple, Mapping[str, Any]], scope: Scope) -> Finding:
         if lacking := self.valueless(scope, [self.measure]):
             return lacking
         row = intervals[next(iter(self.contrasts()))]
@@ -256,18 +262,18 @@ class Best(ClaimTest):
     whole = True
 
     @property
-    def family(self):
+    def family(self) -> tuple:
         return "best", self.a, self.b, self.measure
 
-    def contrasts(self):
+    def contrasts(self) -> dict[tuple, Contrast]:
         return {pair: difference(*pair, self.measure) for group in self.groups() for pair in group}
 
-    def groups(self):
+    def groups(self) -> list[list[tuple]]:
         """Every candidate against one opponent, for each opponent of either side."""
         sides = ((self.a, self.b), (self.b, self.a))
         return [[(candidate, rival) for candidate in side] for side, rivals in sides for rival in rivals]
 
-    def judge(self, intervals, scope):
+    def judge(self, intervals: Mapping[tuple, Mapping[str, Any]], scope: Scope) -> Finding:
         if lacking := self.valueless(scope, [self.measure]):
             return lacking
         values = scope.evidence.values[self.measure]
@@ -303,10 +309,10 @@ class Everywhere(ClaimTest):
 
     family = "classes"
 
-    def contrasts(self):
+    def contrasts(self) -> dict[tuple, Contrast]:
         return {("class", self.a, self.b, name): difference(self.a, self.b, name) for name in CLASS_MEASURES}
 
-    def judge(self, intervals, scope):
+    def judge(self, intervals: Mapping[tuple, Mapping[str, Any]], scope: Scope) -> Finding:
         if lacking := self.valueless(scope, CLASS_MEASURES):
             return lacking
         margin = scope.evidence.margins.of("class_0")
@@ -346,10 +352,10 @@ class Curves(ClaimTest):
     sign: int = 1
     family = "curves"
 
-    def contrasts(self):
+    def contrasts(self) -> dict[tuple, Contrast]:
         return {("curves", self.a, self.b, self.statistic): difference(self.a, self.b, self.statistic)}
 
-    def judge(self, intervals, scope):
+    def judge(self, intervals: Mapping[tuple, Mapping[str, Any]], scope: Scope) -> Finding:
         words, measured = CURVES[self.statistic]
         a, b = (np.array(scope.curve(names, measured)) for names in (self.a, self.b))
         if not (len(a) and len(b) and np.isfinite(a).all() and np.isfinite(b).all()):
@@ -374,13 +380,13 @@ class Architectures(ClaimTest):
     worse; where those that are no dearer are at best as good, there is no difference that matters.
     """
 
-    kind: str
-    cost: str
+    kind: Literal["efficient", "outdone"]
+    cost: Literal["parameters", "macs"]
 
-    def contrasts(self):
+    def contrasts(self) -> dict[tuple, Contrast]:
         return {("model", other, self.a): difference(other, self.a) for other in self.b}
 
-    def judge(self, intervals, scope):
+    def judge(self, intervals: Mapping[tuple, Mapping[str, Any]], scope: Scope) -> Finding:
         cost = {method.name: getattr(method, self.cost) for method in scope.evidence.methods}
         rows = {other: intervals["model", other, self.a] for other in self.b}
         cheaper = [other for other in self.b if cost[other] <= cost[self.a[0]]]
@@ -482,7 +488,7 @@ def _format(name):
 # --- statistics of a learning curve ----------------------------------------------------------------------------------
 
 
-def roughness(table):
+def roughness(table: pd.DataFrame) -> float:
     """Irregularity of the validation mIoU in points: root mean square of its second differences, later half.
 
     NaN for fewer than `LONG_ENOUGH` epochs: one or two differences show how a curve bends as it comes to rest, not how
@@ -493,7 +499,7 @@ def roughness(table):
     return float(np.sqrt(np.mean(np.diff(late, 2) ** 2))) if len(values) >= LONG_ENOUGH else math.nan
 
 
-def convergence(table):
+def convergence(table: pd.DataFrame) -> float:
     """Share of the epochs after which the validation mIoU first reaches `CONVERGED` of its last value."""
     values = _finite(table, "val_mIoU")
     return float((np.argmax(values >= CONVERGED * values[-1]) + 1) / len(values)) if len(values) else math.nan
@@ -504,7 +510,7 @@ def _finite(table, column):
     return values[np.isfinite(values)]
 
 
-def speed_step(table):
+def speed_step(table: pd.DataFrame) -> float:
     """The step in which `convergence` is known: an epoch."""
     return 1 / max(1, len(_finite(table, "val_mIoU")))
 
@@ -525,7 +531,7 @@ CURVES = {
     "significantly above every run with it); intervals corrected for the number of runs that may be the best, not for "
     "that of their opponents, all of which have to be beaten",
 )
-def lovasz_is_best(scope):
+def lovasz_is_best(scope: Scope) -> list[ClaimTest]:
     return [Best("Lovász is best", scope.having("lovasz"), scope.lacking("lovasz"))]
 
 
@@ -535,7 +541,7 @@ def lovasz_is_best(scope):
     "epochs until 90 % of the own final mIoU: fewer for CE; mIoU and mean IoU of the rare classes: CE significantly "
     "below the mean of the others",
 )
-def ce_is_quick_and_low(scope):
+def ce_is_quick_and_low(scope: Scope) -> list[ClaimTest]:
     return [
         Curves("CE converges quickly", scope.baseline, scope.others, "speed", sign=-1),
         Higher("CE ends lower", scope.baseline, scope.others, MIOU, sign=-1),
@@ -548,7 +554,7 @@ def ce_is_quick_and_low(scope):
     "Combined losses improve stability and performance.",
     "mIoU: the mean of the combinations significantly above CE; irregularity of the validation mIoU: lower than CE's",
 )
-def combinations_help(scope):
+def combinations_help(scope: Scope) -> list[ClaimTest]:
     return [
         Higher("combinations perform better", scope.others, scope.baseline),
         Curves("combinations are steadier", scope.others, scope.baseline, "roughness", sign=-1),
@@ -560,7 +566,7 @@ def combinations_help(scope):
     "Curves with Tversky and Focal are more irregular.",
     "irregularity of the validation mIoU: higher in runs with Tversky or Focal than in those without either",
 )
-def tversky_and_focal_are_irregular(scope):
+def tversky_and_focal_are_irregular(scope: Scope) -> list[ClaimTest]:
     plain = scope.lacking("tversky", "focal")
     return [
         Curves(f"{title} is more irregular", scope.having(loss), plain, "roughness")
@@ -574,7 +580,7 @@ def tversky_and_focal_are_irregular(scope):
     "irregularity of the validation mIoU, and plain cross-entropy on validation (own losses do not compare): both "
     "lower in runs with Lovász than in those without",
 )
-def lovasz_is_steady(scope):
+def lovasz_is_steady(scope: Scope) -> list[ClaimTest]:
     having, lacking = scope.having("lovasz"), scope.lacking("lovasz")
     return [
         Curves("Lovász is steadier", having, lacking, "roughness", sign=-1),
@@ -587,7 +593,7 @@ def lovasz_is_steady(scope):
     "Focal and Tversky improve the less represented classes.",
     f"mean IoU of the classes under {RARE_SHARE:g} % of the labelled pixels: runs with the loss significantly above CE",
 )
-def focal_and_tversky_help_rare_classes(scope):
+def focal_and_tversky_help_rare_classes(scope: Scope) -> list[ClaimTest]:
     return [
         Higher("Focal helps rare classes", scope.having("focal"), scope.baseline, RARE),
         Higher("Tversky helps rare classes", scope.having("tversky"), scope.baseline, RARE),
@@ -600,7 +606,7 @@ def focal_and_tversky_help_rare_classes(scope):
     "the CE recipe on other networks, where it was run: none with as few parameters is as good; one with no more "
     "multiply-adds is significantly better (contradicted where all are significantly worse, whatever their cost)",
 )
-def deeplab_is_efficient(scope):
+def deeplab_is_efficient(scope: Scope) -> list[ClaimTest]:
     others = [m for m in scope.evidence.methods if m.recipe == "ce" and scope.baseline and _other_network(m, scope)]
     names = tuple(method.name for method in others)
     return [
@@ -624,7 +630,7 @@ def _other_network(method, scope):
     "IoU of every class: runs with Lovász lag the others by significantly less than the margin of one class "
     "(contradicted: in one they are significantly behind, and not by less than that)",
 )
-def lovasz_does_well_everywhere(scope):
+def lovasz_does_well_everywhere(scope: Scope) -> list[ClaimTest]:
     return [Everywhere("Lovász gives up no class", scope.having("lovasz"), scope.lacking("lovasz"))]
 
 
@@ -634,7 +640,7 @@ def lovasz_does_well_everywhere(scope):
     "runs with the loss against CE: mean IoU of the rare classes significantly higher and boundary F-score "
     "significantly lower",
 )
-def tversky_and_focal_trade(scope):
+def tversky_and_focal_trade(scope: Scope) -> list[ClaimTest]:
     return [
         Higher(f"{part} with {title}", scope.having(loss), scope.baseline, measure, sign)
         for loss, title in (("tversky", "Tversky"), ("focal", "Focal"))
@@ -645,7 +651,7 @@ def tversky_and_focal_trade(scope):
 # --- judging ---------------------------------------------------------------------------------------------------------
 
 
-def judge(evidence, claims=CLAIMS):
+def judge(evidence: Evidence, claims: Mapping[str, Claim] = CLAIMS) -> list[Verdict]:
     """`[Verdict, ...]` of all claims on `evidence`."""
     scopes, tests = _tests(evidence, claims)
     intervals = _intervals(evidence, _possible(tests))
@@ -662,7 +668,7 @@ def judge(evidence, claims=CLAIMS):
     return verdicts
 
 
-def contrasts(evidence, claims=CLAIMS):
+def contrasts(evidence: Evidence, claims: Mapping[str, Claim] = CLAIMS) -> dict[tuple, Contrast]:
     """What the claims compare in mIoU, rare classes, boundaries: `{key: Contrast}`, for `Evidence.claim_contrasts`."""
     tests = _possible(_tests(evidence, claims)[1])
     return {key: contrast for test in tests if test.family == "main" for key, contrast in test.contrasts().items()}

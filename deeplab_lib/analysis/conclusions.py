@@ -3,18 +3,25 @@
 No sentence about results is fixed: each is chosen and filled in from the ranking, the intervals and the verdicts.
 """
 
+from collections.abc import Callable, Iterable, Mapping, Sequence
+
 import pandas as pd
 
 from deeplab_lib.analysis import prose
-from deeplab_lib.analysis.claims import LONG_ENOUGH
+from deeplab_lib.analysis.claims import LONG_ENOUGH, Verdict
+from deeplab_lib.analysis.evidence import Evidence
+from deeplab_lib.analysis.numbers import Numbers
 from deeplab_lib.analysis.prose import count, plural
 from deeplab_lib.analysis.setup_text import from_scratch, scope
 from deeplab_lib.analysis.verdicts import CONTRADICTED, EQUIVALENT, INCONCLUSIVE, SUPPORTED
 from deeplab_lib.common.text import listing, signed
 from deeplab_lib.recipes import RECIPES
+from deeplab_lib.study.results import Study
 
 
-def verdict_table(verdicts, published=(), numbers=None):
+def verdict_table(
+    verdicts: Sequence[Verdict], published: Iterable[Verdict] = (), numbers: Numbers | None = None
+) -> pd.DataFrame:
     """The claims with their verdicts on our runs, and which way the published figures lie; all text.
 
     Beside a verdict stands what it speaks of, and beside an inconclusive one what would settle it. The published
@@ -52,7 +59,7 @@ def _way(verdict, numbers):
     return f"{words} ({'; '.join(estimates)})" if estimates else words
 
 
-def verdict_details(verdicts, numbers):
+def verdict_details(verdicts: Sequence[Verdict], numbers: Numbers) -> str:
     """Every claim with its rule and all that was found, as Markdown: a point for each part, with what decides first."""
     paragraphs = []
     for verdict in verdicts:
@@ -98,7 +105,7 @@ def _lettered(verdict):
     return f"{verdict.claim.key}{_mark(verdict)}"
 
 
-def count_verdicts(verdicts, evidence, quote=_quoted):
+def count_verdicts(verdicts: Sequence[Verdict], evidence: Evidence, quote: Callable[[Verdict], str] = _quoted) -> str:
     """How many claims fared how, in a sentence; `quote(verdict)` says it of each that is decided."""
     parts = []
     for name in (SUPPORTED, CONTRADICTED, EQUIVALENT, INCONCLUSIVE):
@@ -119,7 +126,15 @@ def count_verdicts(verdicts, evidence, quote=_quoted):
     return text[0].upper() + text[1:]
 
 
-def abstract(study, evidence, ranks, versus, verdicts, titles, numbers):
+def abstract(
+    study: Study,
+    evidence: Evidence,
+    ranks: pd.DataFrame,
+    versus: pd.DataFrame,
+    verdicts: Sequence[Verdict],
+    titles: Mapping[str, str],
+    numbers: Numbers,
+) -> str:
     """The report in a paragraph."""
     several, intervals = len(evidence.recipes) > 1, len(versus) > 0 and not evidence.no_intervals
     sentences = [
@@ -182,7 +197,15 @@ def _losses(evidence):
     return listing(words for name, words in names.items() if name in used)
 
 
-def conclusions(study, evidence, ranks, versus, verdicts, titles, numbers):
+def conclusions(
+    study: Study,
+    evidence: Evidence,
+    ranks: pd.DataFrame,
+    versus: pd.DataFrame,
+    verdicts: Sequence[Verdict],
+    titles: Mapping[str, str],
+    numbers: Numbers,
+) -> str:
     """The conclusions, as Markdown paragraphs."""
     paragraphs = [prose.ranking(ranks, titles, numbers)] if len(ranks) > 1 else []
     paragraphs += [prose.alone(ranks, titles, numbers), _departures(study, evidence)]
@@ -270,7 +293,7 @@ def _keys(verdicts, lacking):
     return [v.claim.key for v in verdicts if v.verdict == INCONCLUSIVE and any(map(lacking, v.decisive))]
 
 
-def limitations(study, evidence):
+def limitations(study: Study, evidence: Evidence) -> str:
     """What these results cannot carry, as a list; every item is there because the runs' records call for it."""
     items = []
     if set(evidence.seeds.values()) == {1}:

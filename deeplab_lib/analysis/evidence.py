@@ -5,10 +5,11 @@ A method is a recipe (or a departure from one) with all its seeds. `Evidence.of(
 by the same rules.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import pairwise
+from typing import Any, Self
 
 import numpy as np
 import pandas as pd
@@ -39,7 +40,7 @@ from deeplab_lib.analysis.verdicts import MARGIN, Margins, decide
 from deeplab_lib.labels import CLASS_NAMES
 from deeplab_lib.losses import parse_expression
 from deeplab_lib.recipes import RECIPES
-from deeplab_lib.study.results import describe_schedule, methods, schedule
+from deeplab_lib.study.results import Run, Study, describe_schedule, methods, schedule
 
 NAN = float("nan")
 RARE = "rare"
@@ -57,13 +58,13 @@ class Method:
     name: str
     title: str
     recipe: str | None
-    losses: frozenset
+    losses: frozenset[str]
     schedule: str
     variant: str = ""
     model: str | None = None
     parameters: float = NAN
     macs: float = NAN
-    runs: tuple = field(default=(), repr=False)
+    runs: tuple[Run, ...] = field(default=(), repr=False)
 
 
 def _method(name, runs):
@@ -76,7 +77,7 @@ def _method(name, runs):
     return Method(name, run.method_label, run.recipe, losses, plan, run.variant, model, parameters, macs, runs)
 
 
-def no_contrasts(evidence):
+def no_contrasts(evidence: "Evidence") -> dict[Any, Contrast]:
     """What holds beside the shown contrasts where no claims are judged: none."""
     return {}
 
@@ -91,14 +92,20 @@ class Evidence:
     """
 
     methods: list[Method]
-    values: dict
+    values: dict[str, dict[str, float]]
     rare: tuple[int, ...]
     bootstrap: Bootstrap | None = None
-    claim_contrasts: Callable = field(default=no_contrasts, repr=False)
+    claim_contrasts: Callable[["Evidence"], Mapping[Any, Contrast]] = field(default=no_contrasts, repr=False)
     margins: Margins = field(default_factory=Margins)
 
     @classmethod
-    def of(cls, study, resamples=RESAMPLES, claim_contrasts=no_contrasts, margin=MARGIN):
+    def of(
+        cls,
+        study: Study,
+        resamples: int = RESAMPLES,
+        claim_contrasts: Callable[["Evidence"], Mapping[Any, Contrast]] = no_contrasts,
+        margin: float = MARGIN,
+    ) -> Self:
         """From the finished runs of one study; methods without an NPZ have values and no intervals.
 
         claim_contrasts: `claims.contrasts` where claims are judged, so that ranking, differences and verdicts hold at
@@ -120,7 +127,7 @@ class Evidence:
         return cls(found, values, rare, bootstrap, claim_contrasts, Margins(margin, max(1, len(rare))))
 
     @classmethod
-    def published(cls):
+    def published(cls) -> Self:
         """From the printed tables: mIoU of the results table, classes of the last-row table."""
         found, values = [], {name: {} for name in (MIOU, RARE, *CLASS_MEASURES)}
         for run in published.RUNS.values():
@@ -133,22 +140,22 @@ class Evidence:
         return cls(found, values, CITYSCAPES_RARE)
 
     @cached_property
-    def class_bootstrap(self):
+    def class_bootstrap(self) -> Bootstrap | None:
         """The bootstrap of the single classes, made when first asked for: it takes longer than all the rest."""
         return self.bootstrap and Bootstrap(self.bootstrap.ratios, CLASS_MEASURES, self.bootstrap.resamples)
 
     @property
-    def recipes(self):
+    def recipes(self) -> list[Method]:
         """The methods that are recipes as they are."""
         return [method for method in self.methods if method.recipe and not method.variant]
 
     @property
-    def baseline(self):
+    def baseline(self) -> Method | None:
         """The CE method, None when it was not run."""
         return next((method for method in self.recipes if method.recipe == "ce"), None)
 
     @property
-    def same_schedule(self):
+    def same_schedule(self) -> list[Method]:
         """The methods trained on the baseline's schedule: runs 1, 2, 3, 4 and 8, and the control when it was run."""
         if self.baseline is None:
             return []
@@ -156,43 +163,43 @@ class Evidence:
         return [method for method in plain if method.schedule == self.baseline.schedule]
 
     @property
-    def seeds(self):
+    def seeds(self) -> dict[str, int]:
         """`{method name: number of seeds}` of the recipes."""
         return {method.name: max(1, len(method.runs)) for method in self.recipes}
 
     @property
-    def several_seeds(self):
+    def several_seeds(self) -> bool:
         """Whether a recipe has more than one seed."""
         return any(number > 1 for number in self.seeds.values())
 
     @property
-    def controlled(self):
+    def controlled(self) -> bool:
         """Whether every recipe was trained on the baseline's schedule, too."""
         alike = {method.recipe for method in self.same_schedule}
         controls = any(method.variant == "schedule_ce" for method in self.same_schedule)
         return controls and all(method.recipe in alike for method in self.recipes)
 
     @property
-    def judged(self):
+    def judged(self) -> set[str]:
         """The keys of the recipes that claims are judged on, be it by their controls."""
         return {method.recipe for method in (*self.recipes, *self.same_schedule)}
 
     @property
-    def titles(self):
+    def titles(self) -> dict[str, str]:
         """`{method name: display name}`."""
         return {method.name: method.title for method in self.methods}
 
-    def title(self, name):
+    def title(self, name: str) -> str:
         """A method's display name."""
         return self.titles[name]
 
     @property
-    def images(self):
+    def images(self) -> int:
         """Number of validation images that intervals rest on; 0 without per-image results."""
         return self.bootstrap.ratios.numerator.shape[1] if self.bootstrap else 0
 
     @property
-    def no_intervals(self):
+    def no_intervals(self) -> str:
         """Why no difference has an interval, "" where some have."""
         if not self.bootstrap:
             return "the files hold no results for single images"
@@ -200,16 +207,16 @@ class Evidence:
         return "" if self.images >= MIN_IMAGES else f"{few}, and intervals take {MIN_IMAGES} at least"
 
     @property
-    def replicated(self):
+    def replicated(self) -> bool:
         """Whether the variation between seeds is in every interval."""
         return bool(self.bootstrap and self.bootstrap.degrees_of_freedom)
 
-    def decided(self, row, measure, sign=1):
+    def decided(self, row: Mapping[str, Any] | pd.Series, measure: str, sign: int = 1) -> str:
         """The verdict on "the difference of `row` is above zero" (`sign` -1: below) by the measure's margin."""
         low, high = sorted((sign * row["low"], sign * row["high"]))
         return decide(low, high, self.margins.of(measure))
 
-    def speaks_of(self, *names):
+    def speaks_of(self, *names: str) -> str:
         """What a comparison of the named methods speaks of, in two words.
 
         One training each shows what these networks do. Several show what the loss does, where nothing but the loss
@@ -220,13 +227,18 @@ class Evidence:
         schedules = {method.schedule for method in self.methods if method.name in names}
         return "the losses" if len(schedules) == 1 else "the configurations"
 
-    def estimate(self, contrast):
+    def estimate(self, contrast: Contrast) -> float:
         """Value of a contrast on all images; NaN where a method has no value."""
         known = self.values.get(contrast.measure, {})
         value = float(sum(weight * known.get(name, NAN) for name, weight in contrast.weights.items()))
         return 0.0 if abs(value) < TIE else value
 
-    def interval(self, contrasts, confidence=CONFIDENCE, groups=None):
+    def interval(
+        self,
+        contrasts: Mapping[Any, Contrast],
+        confidence: float = CONFIDENCE,
+        groups: Sequence[Sequence[Any]] | None = None,
+    ) -> pd.DataFrame:
         """`Bootstrap.interval` of a family, either of single classes or of none.
 
         Bounds are NaN where a method, or the whole evidence, has no images; `reason` says which.
@@ -253,13 +265,13 @@ class Evidence:
 
     # --- the tables of the report: every family of intervals holds at once ------------------------------------------
 
-    def levels(self, measure=MIOU):
+    def levels(self, measure: str = MIOU) -> pd.DataFrame:
         """Every recipe's value with its interval, best first."""
         names = [method.name for method in self.recipes]
         table = self.interval({name: Contrast(measure, {name: 1.0}) for name in names})
         return table.sort_values("estimate", ascending=False, kind="stable")
 
-    def simultaneous_intervals(self, contrasts):
+    def simultaneous_intervals(self, contrasts: Mapping[Any, Contrast]) -> dict[Any, dict[str, Any]]:
         """`{key: row}` of what is shown, all pairs of recipes in mIoU and boundaries against CE, and of `contrasts`.
 
         All these intervals hold at once; the keys of the former are `(measure, method, other)`.
@@ -271,7 +283,12 @@ class Evidence:
             family |= {(BOUNDARY, name, base): difference(name, base, BOUNDARY) for name in names if name != base}
         return self.rows(family | contrasts)
 
-    def rows(self, contrasts, confidence=CONFIDENCE, groups=None):
+    def rows(
+        self,
+        contrasts: Mapping[Any, Contrast],
+        confidence: float = CONFIDENCE,
+        groups: Sequence[Sequence[Any]] | None = None,
+    ) -> dict[Any, dict[str, Any]]:
         """`interval` as `{key: row}`, whatever the keys are; `groups` are lists of them."""
         keys = list(contrasts)
         numbered = groups and [[keys.index(key) for key in group] for group in groups]
@@ -279,17 +296,17 @@ class Evidence:
         return dict(zip(keys, table.to_dict("records"), strict=True))
 
     @cached_property
-    def claim_intervals(self):
+    def claim_intervals(self) -> dict[Any, dict[str, Any]]:
         """`simultaneous_intervals` of what the claims compare: figures and tables show them, verdicts rest on them."""
         return self.simultaneous_intervals(self.claim_contrasts(self))
 
-    def pairs(self, measure=MIOU):
+    def pairs(self, measure: str = MIOU) -> pd.DataFrame:
         """Differences between all pairs of recipes, of boundary F-scores those from CE. Index: (method, other)."""
         rows = {tuple(pair): row for (of, *pair), row in self.claim_intervals.items() if of == measure}
         index = pd.MultiIndex.from_tuples(rows, names=[None, None]) if rows else []
         return pd.DataFrame(list(rows.values()), index, [*COLUMNS, *BASIS])
 
-    def ranking(self):
+    def ranking(self) -> pd.DataFrame:
         """The recipes by mIoU, ties shown as ties: value, low, high, best, worst, ties."""
         levels = self.levels()
         table = ranking(levels.estimate.dropna().to_dict(), self.pairs())
@@ -297,12 +314,12 @@ class Evidence:
         table.attrs["no_intervals"] = self.no_intervals
         return table
 
-    def neighbours(self):
+    def neighbours(self) -> pd.DataFrame:
         """Differences between neighbours in the ranking, from the family of all pairs: the data chose the order."""
         pairs = self.pairs()
         return self._judged({pair: _row(pairs, *pair) for pair in pairwise(self.ranking().index)}, MIOU)
 
-    def from_baseline(self, measure=MIOU):
+    def from_baseline(self, measure: str = MIOU) -> pd.DataFrame:
         """Every recipe's difference from CE, by intervals that agree with the ranking and the claims."""
         if self.baseline is None:
             return _frame({})
@@ -319,13 +336,13 @@ class Evidence:
         frame["speaks_of"] = [self.speaks_of(*pair) for pair in rows]
         return frame
 
-    def class_values(self, names):
+    def class_values(self, names: Sequence[str]) -> pd.DataFrame:
         """IoU of the named methods and every class in percent, averaged over seeds: a frame method x class name."""
         values = {name: [self.values[measure].get(method, NAN) for method in names]
                   for measure, name in zip(CLASS_MEASURES, CLASS_NAMES, strict=True)}  # fmt: skip
         return pd.DataFrame(values, index=list(names))
 
-    def class_differences(self):
+    def class_differences(self) -> pd.DataFrame:
         """Differences from CE of every recipe and class, all intervals at once. Index: (method, class name)."""
         if self.baseline is None:
             return _frame({})

@@ -2,17 +2,22 @@
 
 import html
 import re
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
 
+import pandas as pd
 from IPython.display import HTML, Markdown, display
+from matplotlib.figure import Figure
 
 from deeplab_lib import report
 from deeplab_lib.analysis.alt_text import describe
 from deeplab_lib.analysis.captions import CURVES, FIGURES, INTERVALS, TABLES, named
+from deeplab_lib.analysis.numbers import Numbers
 from deeplab_lib.analysis.plots import Missing
 from deeplab_lib.common.files import without_paths
 from deeplab_lib.common.markup import as_html, as_markdown
 from deeplab_lib.plotting.style import add_scope, as_labels, freeze_layout
-from deeplab_lib.study.results import methods
+from deeplab_lib.study.results import Run, Study, methods
 
 
 class Gallery:
@@ -23,13 +28,23 @@ class Gallery:
     `shown` lists the figures that were drawn, `missing` those that the files are too poor for, with the reason.
     """
 
-    def __init__(self, scope, numbers, titles, no_intervals="", curves=""):
+    def __init__(
+        self, scope: str, numbers: Numbers, titles: Mapping[str, str], no_intervals: str = "", curves: str = ""
+    ) -> None:
         self.scope, self.numbers, self.titles, self.curves = scope, numbers, titles, curves
         self.words = {"intervals": f"without intervals ({no_intervals})" if no_intervals else INTERVALS}
         self.words["hollow"] = "" if no_intervals else ". Hollow: not significant"
         self.shown, self.missing = [], {}
 
-    def show(self, label, draw, *args, words=None, vector=True, **kwargs):
+    def show(
+        self,
+        label: str,
+        draw: Callable[..., Figure],
+        *args: Any,
+        words: Mapping[str, str] | None = None,
+        vector: bool = True,
+        **kwargs: Any,
+    ) -> None:
         """Display `draw(*args, **kwargs)` as `fig-<label>`; where it raises `Missing`, say so.
 
         `words` fill the caption. What follows a `/` in the label tells figures with one caption apart.
@@ -47,7 +62,14 @@ class Gallery:
             report.figure(figure, f"fig-{label}", caption, describe(figure).replace("\\$", "$"), vector=vector, dpi=dpi)
             self.shown.append(label)
 
-    def table(self, label, frame, note="", titles=None, scope=None):
+    def table(
+        self,
+        label: str,
+        frame: pd.DataFrame,
+        note: str = "",
+        titles: Mapping[str, str] | None = None,
+        scope: str | None = None,
+    ) -> None:
         """Display a frame as `tbl-<label>`, its numbers printed and registered; nothing when it holds nothing.
 
         Rows are named by `titles`. Columns without any value are left out. `scope`: what the rows are about, where that
@@ -70,21 +92,21 @@ class Gallery:
             note = f"The best epoch is chosen, and its mIoU measured, on {self.curves}. {note}"
         report.table(frame, f"tbl-{label}", caption, f"{spec.note} {note}".strip() or None)
 
-    def say(self, text, lead=""):
+    def say(self, text: str, lead: str = "") -> None:
         """Display a paragraph; `lead`, a sentence that points at figures, comes first if all of them are there."""
         pointed = re.findall(r"@fig-([\w-]*\w)", lead)
         text = f"{lead} {text}".strip() if set(pointed) <= set(self.shown) else text
         if text:
             display(Markdown(as_markdown(without_paths(text))))
 
-    def leave_out(self, label, reason):
+    def leave_out(self, label: str, reason: object) -> None:
         """Say in place of a figure why it is not there."""
         self.missing[label] = str(reason)
         text = f"*The figure “{named(label)}” is left out: {without_paths(str(reason))}.*"
         display(Markdown(as_markdown(text)))
 
 
-def warn(text):
+def warn(text: str) -> None:
     """Display a warning in a red box; nothing when `text` is empty."""
     if text:
         style = "color:#8c1d18; background-color:#fdecea; padding:0.6em; text-align:left"
@@ -93,12 +115,12 @@ def warn(text):
         display(HTML(box))
 
 
-def newest(runs):
+def newest(runs: Iterable[Run]) -> str | None:
     """The day, YYYY-MM-DD, on which the last of the runs ended; None when no record says."""
     return max(((run.record or {}).get("ended") or "" for run in runs), default="")[:10] or None
 
 
-def drawn_runs(study):
+def drawn_runs(study: Study) -> list[Run]:
     """The runs that figures show, one seed of each: the recipes as they are, unfinished ones included.
 
     Where a folder holds no recipe at all, every run is shown.

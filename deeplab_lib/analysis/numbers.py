@@ -2,9 +2,14 @@
 
 import json
 import math
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import pandas as pd
 
 from deeplab_lib.common.files import write_text
 from deeplab_lib.common.markup import as_plain
+from deeplab_lib.common.types import PathLike
 
 MISSING = "–"
 
@@ -17,10 +22,10 @@ class Numbers:
     '41.2'
     """
 
-    def __init__(self):
+    def __init__(self) -> None:
         self._entries = {}
 
-    def put(self, key, value, fmt=".2f"):
+    def put(self, key: str, value: Any, fmt: str | Callable[[Any], str] = ".2f") -> str:
         """Register `value` under `key` and return its text; None and NaN print as `MISSING`.
 
         `fmt` is a format specification (`".2f"`, `",d"`) or a function of the value. One key holds one number:
@@ -33,7 +38,9 @@ class Numbers:
             raise ValueError(f"number {key!r} is {self._entries[key]} and cannot also be {entry}: choose another key")
         return text
 
-    def table(self, prefix, frame, formats):
+    def table(
+        self, prefix: str, frame: pd.DataFrame, formats: Mapping[str, str | Callable[[Any], str]]
+    ) -> pd.DataFrame:
         """Register every number of `frame` as `prefix.<row>.<column>`; return the frame of printed texts.
 
         `formats` maps every column to its format. Columns of text pass through and are not registered.
@@ -46,24 +53,24 @@ class Numbers:
             ]
         return printed
 
-    def __getitem__(self, key):
+    def __getitem__(self, key: str) -> float | None:
         return self._entries[key]["value"]
 
-    def __contains__(self, key):
+    def __contains__(self, key: object) -> bool:
         return key in self._entries
 
-    def __len__(self):
+    def __len__(self) -> int:
         return len(self._entries)
 
-    def text(self, key):
+    def text(self, key: str) -> str:
         """The text under which `key` was printed."""
         return self._entries[key]["text"]
 
-    def items(self):
+    def items(self) -> list[tuple[str, dict[str, Any]]]:
         """`(key, {"value", "text"})` pairs, sorted by key."""
         return sorted(self._entries.items())
 
-    def save(self, path):
+    def save(self, path: PathLike) -> None:
         """Write `{key: {"value", "text"}}` as JSON, sorted, so that the same numbers give the same bytes."""
         write_text(
             path, json.dumps({as_plain(key): entry for key, entry in self.items()}, indent=1, ensure_ascii=False) + "\n"

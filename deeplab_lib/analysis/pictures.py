@@ -1,14 +1,20 @@
 """Figures made of cells and pixels: the per-class heat map, confusion matrices, predictions beside the ground truth."""
 
+from collections.abc import Mapping, Sequence
+
 import numpy as np
+import pandas as pd
 from matplotlib.colors import LinearSegmentedColormap, TwoSlopeNorm
+from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
 from deeplab_lib.analysis.plots import Missing
+from deeplab_lib.common.types import Size
 from deeplab_lib.data.cityscapes import Cityscapes
 from deeplab_lib.labels import CLASS_NAMES, IGNORE_INDEX, NUM_CLASSES, PALETTE, colorize
 from deeplab_lib.metrics import iou as class_iou
 from deeplab_lib.plotting.style import WIDTH, figure, styled
+from deeplab_lib.study.results import Run
 
 RIGHT, WRONG = (222, 222, 222), (190, 20, 40)
 ONLY_RUN, ONLY_BASE = (36, 110, 200), (200, 60, 50)
@@ -16,7 +22,9 @@ SHADES = LinearSegmentedColormap.from_list("errors", np.array([RIGHT, WRONG]) / 
 
 
 @styled
-def heat_map(iou, titles, baseline=None, decided=None):
+def heat_map(
+    iou: pd.DataFrame, titles: Mapping[str, str], baseline: str | None = None, decided: pd.DataFrame | None = None
+) -> Figure:
     """Per-class IoU of every run, and under it the difference from the run `baseline`, both with their numbers.
 
     `iou` is a table run x class name in percent; `titles` maps runs to names. Differences that are true in the
@@ -69,7 +77,7 @@ def _bare(ax):
 
 
 @styled
-def confusion(matrix):
+def confusion(matrix: np.ndarray) -> Figure:
     """A confusion matrix (19, 19), row = label, in percent of each row; from 0.5 % on with numbers."""
     matrix = np.asarray(matrix, dtype=float)
     if matrix.sum() == 0:
@@ -89,13 +97,13 @@ def confusion(matrix):
     return fig
 
 
-def image_scores(confusions):
+def image_scores(confusions: np.ndarray) -> np.ndarray:
     """Mean IoU in percent of every image, over the classes labelled in it: confusions (N, C, C) -> (N,)."""
     labelled = np.sum(confusions, axis=2) > 0
     return np.nanmean(np.where(labelled, class_iou(confusions), np.nan), axis=1)
 
 
-def choose_images(arrays):
+def choose_images(arrays: Mapping[str, Mapping[str, np.ndarray]]) -> dict[str, str]:
     """The images that are shown, by rule, from the arrays of all runs: {role: image name}.
 
     Among the images whose predictions every run kept: best, median and worst in IoU (mean over the runs), and, of
@@ -115,24 +123,24 @@ def choose_images(arrays):
     return {**roles, "most disputed": max(left, key=disputes.get)}
 
 
-def scores_of(run, names):
+def scores_of(run: Mapping[str, np.ndarray], names: Sequence[str]) -> np.ndarray:
     """`image_scores` of the named images `(N,)`, from a run's arrays."""
     rows = {str(name): row for row, name in enumerate(run["names"])}
     return image_scores(run["confusion"][[rows[name] for name in names]])
 
 
-def prediction(run, name):
+def prediction(run: Mapping[str, np.ndarray], name: str) -> np.ndarray:
     """Predicted train ids (H, W) of one image, from a run's arrays."""
     return run["predictions"][list(map(str, run["prediction_names"])).index(name)]
 
 
-def dispute(predictions):
+def dispute(predictions: Sequence[np.ndarray]) -> float:
     """Share of the pixels, 0 to 1, on which the predictions (a list of (H, W)) do not all agree."""
     first, *rest = predictions
     return float(np.any([first != other for other in rest], axis=0).mean()) if rest else 0.0
 
 
-def shades(wrong, labels):
+def shades(wrong: np.ndarray, labels: np.ndarray) -> np.ndarray:
     """Picture RGB (H, W, 3) of how wrong pixels are, 0 to 1 or false and true: from grey to red, void black."""
     picture = SHADES(np.asarray(wrong, dtype=float), bytes=True)[..., :3]
     picture[labels == IGNORE_INDEX] = 0
@@ -140,7 +148,9 @@ def shades(wrong, labels):
 
 
 @styled
-def predictions(image, labels, predicted, titles):
+def predictions(
+    image: np.ndarray, labels: np.ndarray, predicted: Mapping[str, np.ndarray], titles: Mapping[str, str]
+) -> Figure:
     """One scene: photograph over ground truth, where runs are wrong, and every run's prediction over its errors.
 
     `image` is (H, W, 3) uint8, `labels` (H, W) train ids; `predicted` maps runs to train ids (H, W), `titles` to what
@@ -167,7 +177,7 @@ def predictions(image, labels, predicted, titles):
     return fig
 
 
-def predicted_scene(runs, name, titles):
+def predicted_scene(runs: Sequence[Run], name: str, titles: Mapping[str, str]) -> Figure:
     """`predictions` of the image `name`, read from the data set that the runs were trained on."""
     predicted = {run.stem: prediction(run.arrays, name) for run in runs if "predictions" in run.arrays}
     stem = next(iter(predicted))
@@ -176,7 +186,7 @@ def predicted_scene(runs, name, titles):
     return predictions(image, labels, predicted, {run: f"{titles[run]}\n{scores[run]:.1f} %" for run in predicted})
 
 
-def read_scene(run, name, size):
+def read_scene(run: Run, name: str, size: Size) -> tuple[np.ndarray, np.ndarray]:
     """Image (H, W, 3) uint8 and labels (H, W) of a validation image at `size` (H, W), from where a run's data are."""
     root = run.config.get("data")
     try:
@@ -187,7 +197,7 @@ def read_scene(run, name, size):
 
 
 @styled
-def differing_scenes(run, base, names, titles):
+def differing_scenes(run: Run, base: Run, names: Sequence[str], titles: Mapping[str, str]) -> Figure:
     """Where two runs differ: for each image of `names` image, ground truth, both predictions, and who alone is right.
 
     Blue where `run` alone is right, red where `base` alone is; void black, both or neither white.

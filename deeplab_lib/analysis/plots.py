@@ -5,16 +5,19 @@ at which it is printed. Where the runs lack what a figure needs, the function ra
 leave the figure out and say why. Figures made of cells and pixels are in `pictures`.
 """
 
+from collections.abc import Mapping, Sequence
 from itertools import cycle
 
 import numpy as np
 import pandas as pd
+from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
 
 from deeplab_lib.analysis.tables import changes, efficiency_of, timing
 from deeplab_lib.plotting.style import FALLBACK_STYLES, figure, looks, styled
 from deeplab_lib.recipes import PLAN_EPOCHS, Change
+from deeplab_lib.study.results import Run
 from deeplab_lib.training.schedule import PolyLR
 
 COSTS = {
@@ -41,7 +44,7 @@ def _each(runs, *columns):
     return parts
 
 
-def state(run):
+def state(run: Run) -> str:
     """A run's label, with the epoch it has reached when it is not finished."""
     planned = f" of {run.epochs}" if run.epochs else ""
     return run.label if run.finished else f"{run.label} (epoch {run.epoch}{planned})"
@@ -81,7 +84,7 @@ def _key(ax, lines, values, form, title, marked):
     ax.legend(handles, labels, loc="center left", bbox_to_anchor=(1.01, 0.5), title=title, title_fontsize=7)
 
 
-def rates(run, points=400):
+def rates(run: Run, points: int = 400) -> tuple[np.ndarray, np.ndarray]:
     """Epochs trained and base learning rate, two arrays: of every few steps, changes among them.
 
     Where the run's record does not tell its schedule, or another than its table shows, those at the ends of its epochs.
@@ -112,7 +115,7 @@ def _with_peak(epochs, values, log):
 
 
 @styled
-def learning_rates(runs):
+def learning_rates(runs: Sequence[Run]) -> Figure:
     """Base learning rate over the training; runs with the same schedule lie as nested lines, thinner on top."""
     fig, ax = figure(2.7)
     ax.set_yscale("log")
@@ -133,7 +136,7 @@ def learning_rates(runs):
 
 
 @styled
-def curves(runs, column, label, log=False):
+def curves(runs: Sequence[Run], column: str, label: str, log: bool = False) -> Figure:
     """One column of all runs against the epoch, in one pair of axes; `log`: on a logarithmic axis."""
     fig, ax = figure(2.9)
     if log:
@@ -152,7 +155,7 @@ def curves(runs, column, label, log=False):
 
 
 @styled
-def curve_grid(runs, train, validation, label, share=False):
+def curve_grid(runs: Sequence[Run], train: str, validation: str, label: str, share: bool = False) -> Figure:
     """Training and validation column of every run in a panel of its own, two panels a row."""
     parts = _each(runs, train, validation)
     count = (len(parts) + 1) // 2
@@ -199,13 +202,13 @@ def _bars(ax, names, values, colors, form, spans=None):
     ax.grid(False, axis="y")
 
 
-def duration_unit(seconds):
+def duration_unit(seconds: float) -> tuple[int, str]:
     """The unit in which a duration reads best, as (seconds in one, name)."""
     return next((unit for unit in ((3600, "h"), (60, "min")) if seconds >= 2 * unit[0]), (1, "s"))
 
 
 @styled
-def durations(runs):
+def durations(runs: Sequence[Run]) -> Figure:
     """Total duration of every run, and the mean time of one of its epochs with the standard deviation between them."""
     parts = _each(runs, "Runtime")
     fig, (left, right) = figure(0.6 + 0.22 * max(len(parts), 3), 1, 2, sharey=True)
@@ -222,7 +225,7 @@ def durations(runs):
 
 
 @styled
-def iou_against_frequency(iou, share, runs):
+def iou_against_frequency(iou: pd.DataFrame, share: pd.Series | None, runs: Sequence[Run]) -> Figure:
     """IoU of every class and method, a column a class, from the rarest to the most frequent.
 
     `iou` is a table method x class name in percent, `share` a series class name -> percent of the pixels.
@@ -250,7 +253,7 @@ def iou_against_frequency(iou, share, runs):
 
 
 @styled
-def boundary(table, differences=None):
+def boundary(table: pd.DataFrame, differences: pd.DataFrame | None = None) -> Figure:
     """Boundary F-score as bars; `table` has name, color, estimate, low, high (percent).
 
     Beside them, for the rows of `differences` (points), how far each is from CE, as `forest` shows it.
@@ -269,7 +272,7 @@ def boundary(table, differences=None):
     return fig
 
 
-def with_looks(table, runs):
+def with_looks(table: pd.DataFrame, runs: Sequence[Run]) -> pd.DataFrame:
     """A table of methods with name, color and marker of each row, and `value`, `ties` as figures call them."""
     look, titles = _by_method(runs)
     rows = table[[method in look for method in table.index]].rename(columns={"value": "estimate", "ties": "tie"})
@@ -294,7 +297,7 @@ def _name_rows(ax, names, label):
 
 
 @styled
-def forest(table, label):
+def forest(table: pd.DataFrame, label: str) -> Figure:
     """Estimates with intervals, one a row: `table` has name, estimate, low, high and may have color, marker.
 
     Rows whose interval holds zero are drawn hollow.
@@ -322,7 +325,7 @@ def _spans(ax, table):
 
 
 @styled
-def ranking(table, label):
+def ranking(table: pd.DataFrame, label: str) -> Figure:
     """Runs by estimate, best on top, with intervals; a bar right of them, thin past others, joins those of every tie.
 
     `table` has name, estimate, low, high, color, marker and tie: the set of groups a row belongs to, as letters
@@ -352,7 +355,7 @@ def ranking(table, label):
 
 
 @styled
-def reliability(frames, shown):
+def reliability(frames: Mapping[str, pd.DataFrame], shown: Sequence[Run]) -> Figure:
     """Reliability diagrams, a panel a method: accuracy against confidence in 15 bins; bars as heavy as their pixels.
 
     `frames` is that of `calibration.reliability`: {method: pixels (share), confidence, accuracy (percent)}.
@@ -380,7 +383,7 @@ def reliability(frames, shown):
 
 
 @styled
-def accuracy_against_rate(runs):
+def accuracy_against_rate(runs: Sequence[Run]) -> Figure:
     """Final validation mIoU against the initial learning rate, on a logarithmic axis; a mark a run."""
     known = [run for run in runs if run.initial_lr and np.isfinite(run.final_val_mIoU)]
     if len({run.initial_lr for run in known}) < 3:
@@ -401,7 +404,7 @@ def accuracy_against_rate(runs):
 
 
 @styled
-def accuracy_against_time(runs):
+def accuracy_against_time(runs: Sequence[Run]) -> Figure:
     """Validation mIoU against the time trained so far (training and validation)."""
     parts = _each(runs, "Runtime", "val_mIoU")
     seconds, unit = duration_unit(max(table["Runtime"].sum() for _, _, table in parts))
@@ -416,7 +419,7 @@ def accuracy_against_time(runs):
 
 
 @styled
-def accuracy_against_cost(table):
+def accuracy_against_cost(table: pd.DataFrame) -> Figure:
     """Accuracy against cost, one panel a measure; `table` has name, mIoU, color, marker and any of the COSTS.
 
     A row without mIoU, an architecture that was measured and not trained, is a dotted line at its cost.
@@ -446,7 +449,7 @@ def accuracy_against_cost(table):
     return fig
 
 
-def cost_points(runs, efficiency):
+def cost_points(runs: Sequence[Run], efficiency: pd.DataFrame) -> pd.DataFrame:
     """The table of `accuracy_against_cost`: every finished run at its cost, then what was measured and not trained.
 
     `efficiency` is the frame of `tables.read_efficiency`; of each model the rows at the runs' image size count. Of

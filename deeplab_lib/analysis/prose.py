@@ -5,10 +5,14 @@ Each function returns Markdown, "" where the runs lack what it would speak of, a
 `statistics` and `claims`: here a highest or lowest value is named as a value, never as a winner.
 """
 
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
 import numpy as np
 import pandas as pd
 
-from deeplab_lib.analysis.evidence import RARE_SHARE
+from deeplab_lib.analysis.evidence import RARE_SHARE, Evidence
+from deeplab_lib.analysis.numbers import Numbers
 from deeplab_lib.analysis.pictures import scores_of
 from deeplab_lib.analysis.plots import duration_unit
 from deeplab_lib.analysis.statistics import MIOU, TIE
@@ -17,24 +21,24 @@ from deeplab_lib.analysis.verdicts import CONTRADICTED, EQUIVALENT, INCONCLUSIVE
 from deeplab_lib.common.text import listing, signed
 from deeplab_lib.labels import CLASS_NAMES
 from deeplab_lib.study.log_schedule import loss_changes
-from deeplab_lib.study.results import methods, schedule
+from deeplab_lib.study.results import Run, Study, methods, schedule
 
 WIDE_GAP = 5  # points of mIoU between training and validation that are spoken of
 FEW = 4  # runs below which no order of them is spoken of
 _WORDS = ("none", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve")
 
 
-def count(number):
+def count(number: int) -> str:
     """A small number in words."""
     return _WORDS[number] if number < len(_WORDS) else f"{number:,}"
 
 
-def plural(number, noun):
+def plural(number: int, noun: str) -> str:
     """`plural(2, "run")` is "two runs"."""
     return f"{count(number)} {noun}{'' if number == 1 else 's'}"
 
 
-def rank_correlation(a, b):
+def rank_correlation(a: pd.Series, b: pd.Series) -> float:
     """Spearman's rank correlation of two series with the same index; NaN when one of them is constant."""
     a, b = a.astype(float).rank(), b.astype(float).rank()
     return a.corr(b) if a.nunique() > 1 and b.nunique() > 1 else float("nan")
@@ -56,7 +60,7 @@ def _ends(values, numbers, key, fmt, unit=""):
     return f"{low}{unit} ({lowest}) to {high}{unit} ({highest})"
 
 
-def unfinished(runs, numbers):
+def unfinished(runs: Sequence[Run], numbers: Numbers) -> str:
     """Which runs have not reached their last epoch, and what becomes of them."""
     open_runs = [run for run in runs if not run.finished]
     if not open_runs:
@@ -72,7 +76,7 @@ def unfinished(runs, numbers):
     )
 
 
-def schedules(runs, numbers):
+def schedules(runs: Sequence[Run], numbers: Numbers) -> str:
     """Which runs share a schedule, and how far the rate falls or rises where a run's training changes."""
     groups = {}
     for run in runs:
@@ -100,7 +104,7 @@ def schedules(runs, numbers):
     return text.strip()
 
 
-def losses(runs, numbers):
+def losses(runs: Sequence[Run], numbers: Numbers) -> str:
     """What the loss curves show: how far they fell, and whose validation loss turned upwards, under one loss each."""
     fell, turned = {}, []
     for run in runs:
@@ -150,7 +154,7 @@ def _other_losses(runs, numbers):
     )
 
 
-def cross_entropy(runs, numbers):
+def cross_entropy(runs: Sequence[Run], numbers: Numbers) -> str:
     """What plain cross-entropy says of runs that were trained on different losses."""
     ce, own = _final(runs, "val_ce"), _final(runs, "val_loss")
     if len(ce) < 2:
@@ -167,7 +171,7 @@ def cross_entropy(runs, numbers):
     return text + "Cross-entropy favours the runs that minimise it; it is a common yardstick, not a verdict."
 
 
-def training_mious(runs, numbers):
+def training_mious(runs: Sequence[Run], numbers: Numbers) -> str:
     """Final training mIoU, its gap to validation, and the best epoch beside the last."""
     train = {run.label: run.final_train_mIoU for run in runs if np.isfinite(run.final_train_mIoU)}
     gaps = {run.label: run.final_train_mIoU - run.final_val_mIoU for run in runs}
@@ -197,7 +201,7 @@ def training_mious(runs, numbers):
     return text.strip()
 
 
-def validation_mious(runs, numbers):
+def validation_mious(runs: Sequence[Run], numbers: Numbers) -> str:
     """Final validation mIoU, how early most of it was reached, and what the last epoch misses of the best."""
     final = {run.label: run.final_val_mIoU for run in runs if np.isfinite(run.final_val_mIoU)}
     if not final:
@@ -220,7 +224,7 @@ def validation_mious(runs, numbers):
     return text + "No run ends more than a point below its best epoch, so reporting the last epoch costs little here."
 
 
-def durations(runs, numbers):
+def durations(runs: Sequence[Run], numbers: Numbers) -> str:
     """How long the runs took, and on how many kinds of device."""
     total = {run.label: run.table["Runtime"].sum() for run in runs if run.table["Runtime"].notna().any()}
     mean = {run.label: run.table["Runtime"].mean() for run in runs if run.label in total}
@@ -245,12 +249,12 @@ def durations(runs, numbers):
     )
 
 
-def sessions(run):
+def sessions(run: Run) -> list[dict[str, Any]]:
     """The sessions of a run's record, [] when there is none."""
     return (run.record or {}).get("sessions", [])
 
 
-def classes(iou, evidence, decided, numbers):
+def classes(iou: pd.DataFrame, evidence: Evidence, decided: pd.DataFrame | None, numbers: Numbers) -> str:
     """The best and the hardest classes, and where the methods differ.
 
     `iou` (percent) and `decided` (see `decided_classes`) are method x class.
@@ -260,7 +264,7 @@ def classes(iou, evidence, decided, numbers):
     if mean.empty:
         return ""
 
-    def named(names, key):
+    def named(names: Iterable[str], key: str) -> str:
         return listing(
             f"{name} ({numbers.put(f'reading.classes.{key}.{name}', mean[name], '.0f')} %)" for name in names
         )
@@ -303,7 +307,7 @@ def _sides(others, decided, evidence, numbers):
     return ", and ".join(parts) + ("; none has an interval." if decided is None else ".")
 
 
-def frequency(iou, share, numbers):
+def frequency(iou: pd.DataFrame, share: pd.Series | None, numbers: Numbers) -> str:
     """How strongly IoU follows class frequency, for the mean over the runs."""
     if share is None:
         return ""
@@ -324,7 +328,7 @@ def frequency(iou, share, numbers):
     )
 
 
-def rare_classes(evidence):
+def rare_classes(evidence: Evidence) -> str:
     """Which classes the claims on rare classes are about, "" when there are none."""
     names = [CLASS_NAMES[c] for c in evidence.rare]
     if not names:
@@ -333,7 +337,7 @@ def rare_classes(evidence):
     return f"*Rare*, that is under {RARE_SHARE:g} % of the labelled {where}: {listing(names)}."
 
 
-def confusions(matrix, numbers):
+def confusions(matrix: np.ndarray, numbers: Numbers) -> str:
     """The largest confusions of a confusion matrix (19, 19), row = label."""
     matrix = np.asarray(matrix, dtype=float)
     totals = matrix.sum(axis=1, keepdims=True)
@@ -347,7 +351,7 @@ def confusions(matrix, numbers):
     return f"Most often mistaken, as a share of the labelled class's pixels: {listing(parts)}."
 
 
-def images(roles, arrays, numbers):
+def images(roles: Mapping[str, str], arrays: Mapping[str, Mapping[str, np.ndarray]], numbers: Numbers) -> str:
     """Which images are shown, with their IoU (mean over the runs): `roles` as `pictures.choose_images` gives it."""
     parts = []
     for role, name in roles.items():
@@ -367,7 +371,9 @@ def images(roles, arrays, numbers):
     )
 
 
-def boundaries(table, differences, titles, evidence, numbers):
+def boundaries(
+    table: pd.DataFrame, differences: pd.DataFrame, titles: Mapping[str, str], evidence: Evidence, numbers: Numbers
+) -> str:
     """The range of the boundary F-score, and who differs from CE in it; "" for fewer than two runs.
 
     `table` is that of `Evidence.levels`, `differences` that of `Evidence.from_baseline`.
@@ -384,7 +390,7 @@ def boundaries(table, differences, titles, evidence, numbers):
     ) + apart
 
 
-def calibration(table, titles, evidence, numbers):
+def calibration(table: pd.DataFrame | None, titles: Mapping[str, str], evidence: Evidence, numbers: Numbers) -> str:
     """How far the probabilities can be believed: `table` is that of `calibration.calibration`, None without counts."""
     if table is None:
         return (
@@ -412,7 +418,7 @@ def _believe(names):
     return "believes itself" if len(names) == 1 else "believe themselves"
 
 
-def wins(table, titles, numbers):
+def wins(table: pd.DataFrame, titles: Mapping[str, str], numbers: Numbers) -> str:
     """On how many images the runs beat CE: `table` is that of `by_image.wins`; "" without one."""
     known = table.dropna(subset=["low"]) if len(table) else table
     if not len(known):
@@ -426,13 +432,13 @@ def wins(table, titles, numbers):
     return f"Image by image, the runs beat the CE run on {ends} of the images; {'; '.join(parts)}."
 
 
-def tied_with_first(table):
+def tied_with_first(table: pd.DataFrame) -> list[str]:
     """The methods that share a letter with the first of `statistics.ranking`'s table."""
     leader, *others = table.index
     return [method for method in others if set(table["ties"][method]) & set(table["ties"][leader])]
 
 
-def ranking(table, titles, numbers):
+def ranking(table: pd.DataFrame, titles: Mapping[str, str], numbers: Numbers) -> str:
     """Who leads, and who cannot be distinguished from the leader: `table` as `statistics.ranking` gives it."""
     if len(table) < 2:
         return ""
@@ -467,7 +473,7 @@ def ranking(table, titles, numbers):
     return text + f"The lowest value is that of {last}, which may hold {span} {len(table)}."
 
 
-def differences(table, titles, evidence, numbers):
+def differences(table: pd.DataFrame, titles: Mapping[str, str], evidence: Evidence, numbers: Numbers) -> str:
     """Which runs differ from the baseline, and by how much.
 
     `table` (estimate, low, high by method) is that of `evidence.from_baseline()`.
@@ -477,7 +483,7 @@ def differences(table, titles, evidence, numbers):
         why = evidence.no_intervals or listing(dict.fromkeys(table["reason"]))
         return f"These differences have no intervals ({why}), and none of them is judged."
 
-    def named(rows, key):
+    def named(rows: pd.DataFrame, key: str) -> str:
         return listing(
             f"{titles[method]} ({numbers.put(f'reading.{key}.{method}', row.estimate, signed)})"
             for method, row in rows.iterrows()
@@ -499,12 +505,12 @@ def differences(table, titles, evidence, numbers):
     return f"In points of mIoU, with a margin of {margin}, {'; '.join(parts)}."
 
 
-def by_verdict(table):
+def by_verdict(table: pd.DataFrame) -> dict[str, list[str]]:
     """`{verdict: [rows' names]}` of a table of differences from the baseline."""
     return {verdict: list(table.index[table["verdict"] == verdict]) for verdict in VERDICTS}
 
 
-def confounding(table, evidence, numbers):
+def confounding(table: pd.DataFrame, evidence: Evidence, numbers: Numbers) -> str:
     """Which differences from the baseline do not speak of the loss, and what they visibly go with instead.
 
     `table` is that of `evidence.from_baseline()`.
@@ -524,7 +530,7 @@ def confounding(table, evidence, numbers):
     return text.strip()
 
 
-def other_schedules(table, evidence):
+def other_schedules(table: pd.DataFrame, evidence: Evidence) -> str:
     """Which runs that differ significantly from the baseline had another schedule, in a sentence; "" when none had."""
     alike = {method.name for method in evidence.same_schedule}
     found = by_verdict(table)
@@ -538,7 +544,7 @@ def other_schedules(table, evidence):
     return f"{who} had {'another schedule' if len(other) == 1 else 'other schedules'} as well."
 
 
-def without_baseline(evidence, numbers):
+def without_baseline(evidence: Evidence, numbers: Numbers) -> str:
     """What can be compared where no CE run is there to be held against."""
     text = "There is no finished CE run, so that no run is held against plain cross-entropy."
     if len({method.schedule for method in evidence.recipes}) > 1:
@@ -546,7 +552,7 @@ def without_baseline(evidence, numbers):
     return f"{text} {follows_rate(evidence, numbers)}".strip()
 
 
-def alone(table, titles, numbers):
+def alone(table: pd.DataFrame, titles: Mapping[str, str], numbers: Numbers) -> str:
     """What a single finished run reached, "" where there are more, or none."""
     if len(table) != 1:
         return ""
@@ -554,7 +560,7 @@ def alone(table, titles, numbers):
     return f"{titles[table.index[0]]} reached {value} % mIoU; there is no other run of the eight to compare it with."
 
 
-def follows_rate(evidence, numbers, brief=False):
+def follows_rate(evidence: Evidence, numbers: Numbers, brief: bool = False) -> str:
     """That the order of the recipes is that of their initial rates, "" where it is not or cannot be seen.
 
     brief: without what else follows the rates, and what that may mean.
@@ -575,14 +581,14 @@ def follows_rate(evidence, numbers, brief=False):
     return text + ")."
 
 
-def resamples(evidence, numbers):
+def resamples(evidence: Evidence, numbers: Numbers) -> str:
     """On how many resamples the intervals rest; nothing where there are none."""
     if not evidence.bootstrap:
         return ""
     return f"Every interval rests on {numbers.put('reading.resamples', evidence.bootstrap.resamples, ',d')} resamples."
 
 
-def seeds(evidence, study, numbers):
+def seeds(evidence: Evidence, study: Study, numbers: Numbers) -> str:
     """How many seeds there are, and what that leaves uncovered."""
     found = sorted(set(evidence.seeds.values()))
     if not found:
@@ -615,20 +621,20 @@ def seeds(evidence, study, numbers):
     )
 
 
-def seed_deviations(runs):
+def seed_deviations(runs: Sequence[Run]) -> dict[str, float]:
     """`{title: points}`: the standard deviation (n - 1) of final mIoU between the seeds of methods with several."""
     values = {members[0].title: [run.final_val_mIoU for run in members] for members in methods(runs).values()}
     deviations = {title: float(np.std(found, ddof=1)) for title, found in values.items() if len(found) > 1}
     return {title: deviation for title, deviation in deviations.items() if np.isfinite(deviation)}
 
 
-def over_seeds(evidence):
+def over_seeds(evidence: Evidence) -> str:
     """What a table says where there are several seeds, "" otherwise."""
     text = "Of several seeds of a configuration: means; sd: the standard deviation between seeds, in points."
     return text if evidence.several_seeds else ""
 
 
-def distinguished(table, titles, evidence, measure="mIoU"):
+def distinguished(table: pd.DataFrame, titles: Mapping[str, str], evidence: Evidence, measure: str = "mIoU") -> str:
     """In a sentence without numbers, which runs lie above and below the baseline."""
     plain = f"plain cross-entropy ({titles[evidence.baseline.name]})"
     above, below, equal, rest = ([titles[method] for method in names] for names in by_verdict(table).values())
@@ -642,7 +648,7 @@ def distinguished(table, titles, evidence, measure="mIoU"):
     return f"In {measure}, {'; '.join(parts)}."
 
 
-def decided_classes(differences, iou):
+def decided_classes(differences: pd.DataFrame, iou: pd.DataFrame) -> pd.DataFrame | None:
     """Which differences from CE are significant, as booleans like `iou` (method x class); None without intervals."""
     if differences.empty or differences["low"].isna().all():
         return None

@@ -4,21 +4,25 @@ Like `prose`, all of it is computed from the runs' records; numbers are register
 """
 
 import re
+from collections.abc import Iterable, Sequence
 
 import numpy as np
+import pandas as pd
 
 from deeplab_lib.analysis.captions import named
+from deeplab_lib.analysis.gallery import Gallery
+from deeplab_lib.analysis.numbers import Numbers
 from deeplab_lib.analysis.prose import plural, sessions
 from deeplab_lib.analysis.tables import measured_rows
 from deeplab_lib.common.text import listing
 from deeplab_lib.models.efficiency import BUSY
 from deeplab_lib.recipes import RECIPES
-from deeplab_lib.study.results import Study
+from deeplab_lib.study.results import Run, Study
 
 COUNTED = {"parameters": "parameters", "macs": "multiply-adds"}
 
 
-def scope(study):
+def scope(study: Study) -> str:
     """What the results are about, in a few words, for the top of every page and the corner of every figure."""
     devices = {str(session.get("device", "")).split(":")[0].upper() for run in study.runs for session in sessions(run)}
     epochs = study.scope.epochs
@@ -101,7 +105,7 @@ def reproduction(study: Study) -> str:
     )
 
 
-def data(runs, numbers):
+def data(runs: Sequence[Run], numbers: Numbers) -> str:
     """What the runs saw instead of, or of, Cityscapes."""
     about = {key: _agreed(runs, "dataset", key) for key in ("name", "synthetic", "train", "val", "subset")}
     if about["name"] is None:
@@ -128,7 +132,7 @@ def data(runs, numbers):
     )
 
 
-def epochs(runs, numbers):
+def epochs(runs: Sequence[Run], numbers: Numbers) -> str:
     """What an epoch trains on and evaluates, where that is not all of the images, as sentences with a space before."""
     train, part = _agreed(runs, "dataset", "train"), _agreed(runs, "dataset", "train_each_epoch")
     text = ""
@@ -143,14 +147,14 @@ def epochs(runs, numbers):
     return text
 
 
-def curves(runs):
+def curves(runs: Sequence[Run]) -> str:
     """On which images the epochs were validated, in words; "" where on all, or where the runs do not agree."""
     found = {run.curve_images for run in runs}
     part, whole = found.pop() or (0, 0) if len(found) == 1 else (0, 0)
     return f"the first {part:,d} of the {whole:,d} validation images" if part else ""
 
 
-def model(runs, numbers):
+def model(runs: Sequence[Run], numbers: Numbers) -> str:
     """The network that was run, with its size and cost."""
     name, total = _agreed(runs, "config", "model"), _agreed(runs, "parameters", "total")
     if name is None or total is None:
@@ -171,7 +175,7 @@ def model(runs, numbers):
     return text + "."
 
 
-def training(runs, numbers):
+def training(runs: Sequence[Run], numbers: Numbers) -> str:
     """Length, batch and rates of the training that was done."""
     epochs, batch = _agreed(runs, "config", "epochs"), _agreed(runs, "config", "batch_size")
     if epochs is None or batch is None:
@@ -192,7 +196,7 @@ def training(runs, numbers):
     return text + "."
 
 
-def from_scratch(runs):
+def from_scratch(runs: Sequence[Run]) -> str:
     """A warning when runs started from random weights, "" otherwise."""
     sources = {r.label: str((r.record or {}).get("weights", {}).get("source") or "not recorded") for r in runs}
     scratch = [label for label, source in sources.items() if source.startswith("none")]
@@ -207,13 +211,13 @@ def from_scratch(runs):
     )
 
 
-def motivations():
+def motivations() -> str:
     """The eight runs and what each is meant to show, as a list."""
     lines = [f"{i}. **{r.title}** (`{r.stem}`). {r.motivation}" for i, r in enumerate(RECIPES.values(), 1)]
     return "\n".join(lines)
 
 
-def latency_note(results):
+def latency_note(results: pd.DataFrame) -> str:
     """Where the latencies of the results table come from, or why there are none."""
     timed = results[results["latency_ms"].notna()]
     if timed.empty:
@@ -237,7 +241,7 @@ def latency_note(results):
     )
 
 
-def efficiency_note(efficiency):
+def efficiency_note(efficiency: pd.DataFrame) -> str:
     """How the costs were measured, and what was not."""
     devices = listing(sorted({f"{row.device_name}, {row.threads} threads" for row in efficiency.itertuples()}))
     timed = efficiency["latency_ms"].map(lambda latency: isinstance(latency, dict))
@@ -250,7 +254,7 @@ def efficiency_note(efficiency):
     return text + (f" Where no latency stands: {'; '.join(reasons)}." if reasons else "")
 
 
-def architectures(study, efficiency, numbers):
+def architectures(study: Study, efficiency: pd.DataFrame, numbers: Numbers) -> str:
     """DeepLabV2 beside the other architectures: what was measured, and whether any of them was trained."""
     full = [row for row in efficiency.to_dict("records") if (row["height"], row["width"]) == (512, 1024)]
     own = next(iter(measured_rows(efficiency, "deeplabv2_resnet101", (512, 1024))), None)
@@ -274,7 +278,7 @@ def architectures(study, efficiency, numbers):
     return text + "None of them was trained here, so that this compares cost and leaves quality open."
 
 
-def draft(runs, planned=None):
+def draft(runs: Sequence[Run], planned: Iterable[str] | None = None) -> str:
     """What a draft lacks, in sentences; nothing for a report whose runs are all finished.
 
     runs: those that figures show, or all. planned: names of the runs that belong to the study, given for a draft alone.
@@ -293,7 +297,7 @@ def draft(runs, planned=None):
     )
 
 
-def missing(study, others, gallery, left_out=()):
+def missing(study: Study, others: Sequence[Study], gallery: Gallery, left_out: Iterable[str] = ()) -> str:
     """What this report lacks and why, as a list: figures left out, runs that stand apart, notes on the runs' files.
 
     left_out: a line for each file that is no run's table, as `results.read_folder` gives them.
@@ -323,7 +327,7 @@ def missing(study, others, gallery, left_out=()):
     return "\n".join(f"- {line}" for line in lines) or "Nothing: every figure and table could be made."
 
 
-def configurations_note(runs):
+def configurations_note(runs: Sequence[Run]) -> str:
     """What the table of configurations shows of runs whose files do not say."""
     notes = []
     if any(run.legacy for run in runs):

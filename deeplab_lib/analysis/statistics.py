@@ -11,15 +11,17 @@ The images say nothing about another seed. With several seeds of a method their 
 variance between seeds enters every standard error; with one seed that variation is not covered.
 """
 
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations
 from string import ascii_lowercase
-from typing import NamedTuple
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 import pandas as pd
 
 from deeplab_lib.labels import NUM_CLASSES
+from deeplab_lib.study.results import Run
 
 RESAMPLES = 10_000
 CONFIDENCE = 0.95
@@ -48,7 +50,13 @@ class Ratios:
     denominator: np.ndarray
 
     @classmethod
-    def of(cls, methods, confusions, boundary=None, log_loss=None):
+    def of(
+        cls,
+        methods: Iterable[str],
+        confusions: Sequence[np.ndarray] | np.ndarray,
+        boundary: Sequence[np.ndarray] | np.ndarray | None = None,
+        log_loss: Sequence[np.ndarray] | np.ndarray | None = None,
+    ) -> Self:
         """From confusions `(N, C, C)`, boundary F-scores `(N,)` in percent, log losses `(N,)` in nats, one a run."""
         confusion = np.asarray(confusions, dtype=np.float64)
         intersection = np.diagonal(confusion, axis1=2, axis2=3)
@@ -61,31 +69,31 @@ class Ratios:
             denominator.append(weight[..., None])
         return cls(tuple(methods), np.concatenate(numerator, axis=2), np.concatenate(denominator, axis=2))
 
-    def estimates(self, mask, weights):
+    def estimates(self, mask: np.ndarray, weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """See `estimates`."""
         return estimates(self, mask, weights)
 
-    def one_by_one(self):
+    def one_by_one(self) -> Self:
         """The same runs, each a method of its own."""
         return replace(self, methods=tuple(range(len(self.methods))))
 
     @property
-    def names(self):
+    def names(self) -> tuple[str, ...]:
         """The methods, each once, in order of appearance."""
         return tuple(dict.fromkeys(self.methods))
 
     @property
-    def seeds(self):
+    def seeds(self) -> np.ndarray:
         """Runs per method `(G,)`."""
         return np.array([self.methods.count(name) for name in self.names])
 
     @property
-    def averaging(self):
+    def averaging(self) -> np.ndarray:
         """Matrix `(G, R)` that averages runs to methods."""
         return np.array([[(m == name) / self.methods.count(name) for m in self.methods] for name in self.names])
 
 
-def ratios_of(runs):
+def ratios_of(runs: Sequence[Run]) -> Ratios:
     """`Ratios` of finished runs with an NPZ; ValueError when they were not validated on the same images."""
     arrays = [run.arrays for run in runs]
     for run, array in zip(runs, arrays, strict=True):
@@ -98,7 +106,7 @@ def ratios_of(runs):
     return Ratios.of([run.method for run in runs], [array["confusion"] for array in arrays], *optional)
 
 
-def measure(classes):
+def measure(classes: Iterable[int] | str) -> np.ndarray:
     """Mask `(K,)` of the cells whose mean is taken: class train ids, `BOUNDARY` or `LOG_LOSS`."""
     mask = np.zeros(NUM_CLASSES + 2)
     mask[{BOUNDARY: NUM_CLASSES, LOG_LOSS: NUM_CLASSES + 1}[classes] if isinstance(classes, str) else list(classes)] = 1
@@ -109,7 +117,7 @@ MEASURES = {MIOU: measure(range(NUM_CLASSES)), BOUNDARY: measure(BOUNDARY), LOG_
 CLASS_MEASURES = {f"class_{c}": measure([c]) for c in range(NUM_CLASSES)}
 
 
-def estimates(ratios, mask, weights):
+def estimates(ratios: Ratios, mask: np.ndarray, weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """One measure in resamples given as image weights `(B, N)`: per method its value and its sampling covariance.
 
     Returns `(value (B, G), covariance (B, G, G))`, in percent and percent squared. The covariance is the infinitesimal
@@ -136,10 +144,10 @@ class Contrast(NamedTuple):
     """A weighted sum of methods on one measure: `{"A": 1, "B": -1}` is a difference, `{"A": 1}` a level."""
 
     measure: str
-    weights: dict
+    weights: dict[str, float]
 
 
-def difference(a, b, measure=MIOU):
+def difference(a: str | Iterable[str], b: str | Iterable[str], measure: str = MIOU) -> Contrast:
     """How much the mean of the methods `a` lies above the mean of the methods `b` (a name, or a sequence of names)."""
     a, b = ((names,) if isinstance(names, str) else tuple(names) for names in (a, b))
     weights = dict.fromkeys((*a, *b), 0.0)
@@ -156,7 +164,9 @@ class Bootstrap:
     `interval(contrasts)` gives intervals that hold at once for all of them.
     """
 
-    def __init__(self, ratios, measures=MEASURES, resamples=RESAMPLES):
+    def __init__(
+        self, ratios: Ratios, measures: Mapping[str, np.ndarray] = MEASURES, resamples: int = RESAMPLES
+    ) -> None:
         self.ratios, self.measures, self.resamples = ratios, measures, resamples
         rng = np.random.default_rng(SEED)
         runs, images, _ = ratios.numerator.shape
@@ -175,11 +185,11 @@ class Bootstrap:
         free = self.degrees_of_freedom
         self.chi2_scale = rng.chisquare(free, resamples) / free if free else np.zeros(resamples)
 
-    def levels(self, measure=MIOU):
+    def levels(self, measure: str = MIOU) -> dict[str, float]:
         """`{method: value}` in percent on all images, averaged over seeds."""
         return dict(zip(self.ratios.names, self.value[measure][0][0], strict=True))
 
-    def seed_variance(self, measure):
+    def seed_variance(self, measure: str) -> float:
         """Variance between seeds of one method, pooled over methods; 0 when each has one seed."""
         if not self.degrees_of_freedom:
             return 0.0
@@ -205,7 +215,12 @@ class Bootstrap:
         estimate = 0.0 if abs(estimate) < TIE else estimate
         return estimate, (image_variance, float(spread)), np.where(np.isnan(studentised), np.inf, studentised)
 
-    def interval(self, contrasts, confidence=CONFIDENCE, groups=None):
+    def interval(
+        self,
+        contrasts: Mapping[Any, Contrast],
+        confidence: float = CONFIDENCE,
+        groups: Sequence[Sequence[Any]] | None = None,
+    ) -> pd.DataFrame:
         """Intervals for `{name: Contrast}` that hold together with probability `confidence`.
 
         groups: lists of names, for who asks of a group only whether any of its contrasts is above zero or all are
@@ -263,14 +278,14 @@ def _are(total):
     return "is one" if total == 1 else f"are {total}"
 
 
-def as_frame(table):
+def as_frame(table: dict[Any, dict[str, Any]]) -> pd.DataFrame:
     """Rows `{name: {column: value}}` of intervals as a frame with all columns; a row without a reason has ""."""
     frame = pd.DataFrame.from_dict(table, orient="index", columns=[*COLUMNS, *BASIS])
     frame["reason"] = frame["reason"].fillna("")
     return frame.astype({name: float for name in [*COLUMNS, *BASIS[:-1]]})
 
 
-def drop_unbounded(studentised, share):
+def drop_unbounded(studentised: Mapping[Any, np.ndarray], share: float) -> set[Any]:
     """The names that may stand in one family: those without bounds in more than `share` of the resamples are left out.
 
     A class that hardly any image decides has resamples without the deciding images, where its standard error is zero
@@ -286,18 +301,18 @@ def drop_unbounded(studentised, share):
     return kept
 
 
-def image_weights(rng, resamples, images):
+def image_weights(rng: np.random.Generator, resamples: int, images: int) -> np.ndarray:
     """How often each image is drawn in each resample `(B, N)`; rows sum to N."""
     drawn = rng.integers(0, images, (resamples, images)) + images * np.arange(resamples)[:, None]
     return np.bincount(drawn.ravel(), minlength=resamples * images).reshape(resamples, images).astype(np.float64)
 
 
-def all_pairs(methods, measure=MIOU):
+def all_pairs(methods: Iterable[str], measure: str = MIOU) -> dict[tuple[str, str], Contrast]:
     """`{(a, b): difference a - b}` of every pair."""
     return {(a, b): difference(a, b, measure) for a, b in combinations(methods, 2)}
 
 
-def ranking(levels, pairs):
+def ranking(levels: Mapping[str, float], pairs: pd.DataFrame) -> pd.DataFrame:
     """Order of the methods with ties shown as ties.
 
     levels: `{method: value}`. pairs: frame of `Bootstrap.interval(all_pairs(...))`. Two methods are distinguished when
@@ -318,7 +333,7 @@ def ranking(levels, pairs):
     return pd.DataFrame.from_dict(rows, orient="index")
 
 
-def surely_above(pairs, a, b):
+def surely_above(pairs: pd.DataFrame, a: str, b: str) -> bool:
     """Whether the interval of a - b lies above zero; the pair may be listed either way round."""
     return bool(pairs.low[a, b] > 0) if (a, b) in pairs.index else bool(pairs.high[b, a] < 0)
 
@@ -336,7 +351,13 @@ def _ties(order, better):
     return sorted((sorted(group, key=order.index) for group in groups), key=lambda group: [*map(order.index, group)])
 
 
-def seed_intervals(contrasts, values, confidence=CONFIDENCE, resolution=None, draws=20_000):
+def seed_intervals(
+    contrasts: Mapping[Any, Contrast],
+    values: Mapping[str, Mapping[str, Sequence[float] | np.ndarray]],
+    confidence: float = CONFIDENCE,
+    resolution: Mapping[str, float] | None = None,
+    draws: int = 20_000,
+) -> pd.DataFrame:
     """Intervals of differences between methods in statistics of whole trainings, from the variation between seeds.
 
     contrasts: `{name: Contrast}`, whose measures are the keys of values: `{statistic: {method: [one value a seed]}}`.
@@ -376,7 +397,7 @@ def seed_intervals(contrasts, values, confidence=CONFIDENCE, resolution=None, dr
     return as_frame(table)
 
 
-def pooled_variance(groups, step=0.0):
+def pooled_variance(groups: Mapping[str, Sequence[float] | np.ndarray], step: float = 0.0) -> tuple[float, int]:
     """Variance between the seeds of one method, pooled over `{method: values}`, and its degrees of freedom."""
     free = sum(len(values) - 1 for values in groups.values() if len(values) and np.isfinite(values).all())
     parts = [np.sum((values - np.mean(values)) ** 2) for values in map(np.asarray, groups.values())]

@@ -5,7 +5,9 @@ With them what tables, figures and paragraphs alike read: measured costs, and wh
 NaN means not measured or not recorded. Published figures stand in columns of their own, named `published_...`.
 """
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -14,18 +16,19 @@ from deeplab_lib.analysis import published
 from deeplab_lib.common.files import portable
 from deeplab_lib.common.markup import as_plain, as_text
 from deeplab_lib.common.text import listing, plan_change
+from deeplab_lib.common.types import PathLike, Size
 from deeplab_lib.labels import CLASS_NAMES
 from deeplab_lib.losses import parse_expression
 from deeplab_lib.recipes import RECIPES, recipe_for
 from deeplab_lib.study.foreign import CLASS_VAL
 from deeplab_lib.study.hand_in import read_json
 from deeplab_lib.study.log_schedule import loss_changes
-from deeplab_lib.study.results import ResultsError, methods, require_comparable
+from deeplab_lib.study.results import ResultsError, Run, methods, require_comparable
 
 NAN = float("nan")
 
 
-def read_efficiency(folder):
+def read_efficiency(folder: PathLike) -> pd.DataFrame:
     """Rows of `<folder>/efficiency.json` as a frame, empty when there is none."""
     path = Path(folder) / "efficiency.json"
     if not path.exists():
@@ -39,7 +42,7 @@ def read_efficiency(folder):
         raise ResultsError(f"{path}: not readable ({error}); remove it and measure again") from None
 
 
-def measured_rows(efficiency, model, size, stride=8):
+def measured_rows(efficiency: pd.DataFrame, model: str, size: Size, stride: int = 8) -> list[dict[str, Any]]:
     """The rows, as dicts, of a network at the image size (H, W); `stride`: DeepLabV2's, others have but their own."""
     if efficiency.empty:
         return []
@@ -48,7 +51,7 @@ def measured_rows(efficiency, model, size, stride=8):
     return [row for row in rows if not model.startswith("deeplabv2") or row.get("output_stride", 8) == stride]
 
 
-def efficiency_of(run, efficiency):
+def efficiency_of(run: Run, efficiency: pd.DataFrame) -> dict[str, Any]:
     """The measured row for the run's network and image size, as a dict; `{}` when it was not measured.
 
     One that has a latency is preferred, a GPU before a CPU.
@@ -61,13 +64,13 @@ def efficiency_of(run, efficiency):
     return max(rows, key=lambda row: (bool(timing(row)), str(row["device"]).startswith("cuda")), default={})
 
 
-def timing(row):
+def timing(row: Mapping[str, Any]) -> dict[str, float]:
     """The latencies of a measured row in ms, `{"median", "q1", "q3", "n"}`; `{}` where it was not timed."""
     latency = row.get("latency_ms")
     return latency if isinstance(latency, dict) else {}
 
 
-def changes(run, join=0.03):
+def changes(run: Run, join: float = 0.03) -> list[tuple[float, str]]:
     """Mid-training changes of a run as [(position on the epoch axis, words)].
 
     Those not farther apart than the share `join` of the training are one, so that their marks can be distinguished.
@@ -96,7 +99,7 @@ def _changes(run):
     return [(place, ", ".join(words)) for place, words in sorted(found.items())]
 
 
-def recipes_table():
+def recipes_table() -> pd.DataFrame:
     """The eight configurations as the study describes them, all text, indexed by number."""
     rows = {}
     for number, recipe in enumerate(RECIPES.values(), 1):
@@ -112,7 +115,7 @@ def recipes_table():
     return pd.DataFrame.from_dict(rows, orient="index")
 
 
-def weights(expression):
+def weights(expression: str) -> str:
     """The weights of an expression's terms in their order: "0.7/0.3"; text that is no expression stays as it is."""
     try:
         return "/".join(f"{weight:g}" for weight, _, _ in parse_expression(expression))
@@ -120,7 +123,7 @@ def weights(expression):
         return expression
 
 
-def results_table(runs, efficiency=None):
+def results_table(runs: Sequence[Run], efficiency: pd.DataFrame | None = None) -> pd.DataFrame:
     """mIoU, latency, cost and parameters, with the published figures beside.
 
     Costs of a CSV alone are what it logged last: `val_latency` in ms, `val_flops` in billions, `val_params` trained.
@@ -167,7 +170,7 @@ def _published(run):
     }
 
 
-def final_table(runs):
+def final_table(runs: Sequence[Run]) -> pd.DataFrame:
     """Final train mIoU, val mIoU and the 19 per-class validation IoUs in percent; of several seeds the means."""
     require_comparable(runs)
     rows = {}
@@ -180,7 +183,7 @@ def final_table(runs):
     return pd.DataFrame.from_dict(rows, orient="index")
 
 
-def earlier_classes(runs):
+def earlier_classes(runs: Sequence[Run]) -> str:
     """Of which runs the class values are not those of the last epoch, in a sentence; "" when all are."""
     found = {}
     for run in runs:
@@ -191,7 +194,7 @@ def earlier_classes(runs):
     return f"Class values of an earlier epoch, where the last has none: {'; '.join(parts)}." if parts else ""
 
 
-def published_final_table():
+def published_final_table() -> pd.DataFrame:
     """The study's last-row table, in the columns of `final_table`."""
     rows = {
         run.name: {"train_mIoU": run.last_train_mIoU, "val_mIoU": run.last_val_mIoU}
@@ -201,7 +204,7 @@ def published_final_table():
     return pd.DataFrame.from_dict(rows, orient="index")
 
 
-def class_shares(runs):
+def class_shares(runs: Sequence[Run]) -> pd.Series | None:
     """Share of every class in the labelled validation pixels, in percent, by class name; None without an NPZ."""
     confusion = next((run.arrays["confusion"] for run in runs if run.arrays), None)
     if confusion is None:
@@ -210,7 +213,7 @@ def class_shares(runs):
     return pd.Series(100 * pixels / pixels.sum(), index=CLASS_NAMES)
 
 
-def efficiency_table(efficiency):
+def efficiency_table(efficiency: pd.DataFrame) -> pd.DataFrame:
     """What each architecture costs, one row a measurement."""
     rows = {}
     for row in efficiency.to_dict("records"):
@@ -229,7 +232,7 @@ def efficiency_table(efficiency):
     return pd.DataFrame.from_dict(rows, orient="index", dtype=float)
 
 
-def configurations(runs):
+def configurations(runs: Sequence[Run]) -> pd.DataFrame:
     """The schedule that each run was trained with: weights, lr, power, warmup_steps, changes.
 
     Of a CSV alone, what its rates show, as text; of a run that is not finished, what its recipe says.
@@ -279,7 +282,7 @@ def _from_the_text(run):
     return said
 
 
-def provenance_table(runs):
+def provenance_table(runs: Sequence[Run]) -> pd.DataFrame:
     """Everything that the records of `runs` say of their origin: one column a run, one row a field, all text."""
     return pd.DataFrame({run.stem: _provenance(run) for run in runs}).fillna("not recorded")
 
@@ -312,7 +315,7 @@ def _text(value):
     return ", ".join(map(_text, value)) if isinstance(value, list | tuple) else as_text(portable(as_plain(str(value))))
 
 
-def provenance(runs):
+def provenance(runs: Sequence[Run]) -> tuple[pd.DataFrame, pd.DataFrame]:
     """What was recorded of the runs' origin, two tables of text: what all share, grouped, and runs by what differs."""
     recorded = [run for run in runs if run.record]
     fields = provenance_table(recorded).rename(columns={run.stem: run.label for run in recorded})

@@ -9,8 +9,9 @@ one difference cannot come out above zero in one table and as too small to matte
 """
 
 import math
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from deeplab_lib.labels import NUM_CLASSES
 
@@ -41,7 +42,7 @@ class Margins:
     speed: float = 0.1
     wins: float = 10.0
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if not self.miou > 0:
             raise ValueError(f"margin is {self.miou}; it must be a positive number of points of mIoU, such as {MARGIN}")
 
@@ -62,7 +63,7 @@ def decide(low: float, high: float, margin: float) -> str:
     return SUPPORTED if low > 0 else CONTRADICTED if high < 0 else INCONCLUSIVE
 
 
-def together(verdicts) -> str:
+def together(verdicts: Iterable[str]) -> str:
     """The verdict on a claim from those on its parts, which it asserts all.
 
     One part that is contradicted refutes it; failing that, one part without a difference that matters answers it: the
@@ -85,7 +86,7 @@ class Settled(NamedTuple):
     both: float = 1.0
 
 
-def settles_seen(row, margin: float) -> Settled:
+def settles_seen(row: Mapping[str, Any], margin: float) -> Settled:
     """What settles a difference of the size seen in four studies of five (power 80 %), either way.
 
     row: of `Bootstrap.interval`. It differs from zero where it is large, and from the margin where it is small.
@@ -94,7 +95,7 @@ def settles_seen(row, margin: float) -> Settled:
     return _settled(row, max(size, margin - size) / (row["quantile"] + POWER_80))
 
 
-def settles_any(row, margin: float) -> Settled:
+def settles_any(row: Mapping[str, Any], margin: float) -> Settled:
     """What settles every difference, whatever it is: intervals narrower than the margin cannot hold zero and leave it.
 
     An interval [d - w, d + w] with 2 w < margin either leaves out zero, or |d| <= w and it lies within the margin. So a

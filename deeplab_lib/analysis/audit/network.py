@@ -38,7 +38,7 @@ def freezing_table() -> pd.DataFrame:
     return pd.DataFrame.from_dict(rows, orient="index")
 
 
-def computational_cost(efficiency=None) -> AuditFinding:
+def computational_cost(efficiency: pd.DataFrame | None = None) -> AuditFinding:
     """The "FLOPs" against multiply-adds and against floating-point operations."""
     macs = study_macs(efficiency)
     flops = 2 * macs
@@ -58,7 +58,7 @@ def computational_cost(efficiency=None) -> AuditFinding:
     )
 
 
-def study_macs(efficiency=None) -> int:
+def study_macs(efficiency: pd.DataFrame | None = None) -> int:
     """Multiply-adds of the study's network at its size: from the measured costs, or counted now."""
     rows = [] if efficiency is None else measured_rows(efficiency, "deeplabv2_resnet101", SIZE)
     counted = [int(row["macs"]) for row in rows if row.get("stride_in") == "1x1"]
