@@ -3,10 +3,13 @@ PYTHON ?= python3
 BIN := .venv/bin
 SNAKEMAKE := $(BIN)/snakemake --snakefile workflow/Snakefile
 
-.PHONY: report draft published setup test torture lab status gpu-check bench lessons clean
+.PHONY: report study draft published setup test torture lab status gpu-check bench lessons clean
 
 report: .venv/ready  ## eight runs, the analysis, report/report.html and report/report.pdf
 	@$(SNAKEMAKE)
+
+study: .venv/ready  ## three seeds and the control: about five times `make report`, whose runs it keeps
+	@$(SNAKEMAKE) --config 'seeds=[0,1,2]' control=true
 
 draft: .venv/ready  ## a report of what is there now, unfinished runs named: report/draft/
 	@$(SNAKEMAKE) draft

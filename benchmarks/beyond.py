@@ -59,7 +59,7 @@ def epochs_within(seconds, parameters, folder):
     """How many epochs of a run with `parameters` fit into `seconds`, from two timed ones."""
     config = Config(**parameters, epochs=3, out_dir=str(folder / "timing"), resume=False)
     callback = Stopwatch(config.device)
-    fit(config, callback)
+    fit(config, callback=callback)
     return callback.epochs_within(seconds)
 
 

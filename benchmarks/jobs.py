@@ -58,7 +58,7 @@ def train(folder, images, epochs, preset):
     from deeplab_lib.plotting import live
     from deeplab_lib.recipes import PRESETS
     from deeplab_lib.training import loop as training
-    from deeplab_lib.training import optimizer
+    from deeplab_lib.training import optimizer, trainer
 
     torch.set_num_threads(1)
     parts, size = defaultdict(float), PRESETS[preset].toycity_size
@@ -78,13 +78,13 @@ def train(folder, images, epochs, preset):
 
     timed("data (toy city, cache)", toycity, "write")
     timed("data (toy city, cache)", training, "prepare_data")
-    timed("forward", training.Run, "scores")
-    timed("loss", training.WeightedLoss, "terms")
+    timed("forward", trainer.Trainer, "grid_logits")
+    timed("loss", trainer.WeightedLoss, "terms")
     timed("backward", torch.Tensor, "backward")
     timed("optimiser", optimizer.SGD, "step")
-    timed("evaluation", training, "evaluate")
+    timed("evaluation", training, "evaluate_run")
     timed("plotting", live.Live, "_draw")
-    timed("files", training.Run, "save")
+    timed("files", training, "save")
     timed("files", training, "summarize")
     root = Path(folder) / f"city{images}"
     toycity.write(root, int(images), 8 if preset == "smoke" else 40, size=size)
@@ -117,7 +117,7 @@ def pair_of_runs(folder, seed, epochs):
     common |= {"image_height": 64, "image_width": 128, "batch_size": 4, "workers": 0}
     sides = {"chosen": {"amp": "bf16"}, "none": {"amp": "off", "without": ",".join(FAST_PATHS)}}
     summaries = {
-        side: fit(Config(**common, **parameters, out_dir=Path(folder) / side)).read_text()
+        side: fit(Config(**common, **parameters, out_dir=Path(folder) / side)).json.read_text()
         for side, parameters in sides.items()
     }
     return {side: json.loads(text)["final"]["val_mIoU"] for side, text in summaries.items()}

@@ -13,6 +13,7 @@ On a CPU, time is the processor's. Running the command again continues: finished
 
 import sys
 from types import SimpleNamespace
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -27,8 +28,9 @@ from deeplab_lib.config import Config
 from deeplab_lib.data.dataset import prepare_data
 from deeplab_lib.data.normalization import RGB_IMAGENET
 from deeplab_lib.labels import IGNORE_INDEX, NUM_CLASSES
-from deeplab_lib.metrics import confusion_per_image, iou, mean_iou
-from deeplab_lib.training.loop import fit, quiet
+from deeplab_lib.metrics import iou, mean_iou
+from deeplab_lib.training.evaluate import evaluate
+from deeplab_lib.training.loop import fit, silent
 from deeplab_lib.training.optimizer import MOMENTUM, WEIGHT_DECAY
 
 TUNING_SHARE = 0.25  # of a run's time, for a trial
@@ -49,7 +51,7 @@ def library():
 # -- the rival -----------------------------------------------------------------------------------------------------
 
 
-def train_rival(config, optimizer, lr, callback=quiet):
+def train_rival(config, optimizer, lr, callback=silent):
     """Train smp's DeepLabV3+ on the data and with the size, batches, epochs, seed and precision of `config`.
 
     Returns the last epoch's confusion matrices of the validation images `(N, C, C)`.
@@ -90,15 +92,25 @@ def logits_of(network, images, config):
         return network(images.to(config.device, memory_format=torch.channels_last))
 
 
-@torch.inference_mode()
+class Answer(NamedTuple):
+    """Logits `(N, C, H, W)` at the labels' size, as the evaluation asks for them."""
+
+    logits: torch.Tensor
+
+    def predict(self, size):
+        """Train ids `(N, H, W)`."""
+        return self.logits.max(1).indices
+
+
 def validate(network, dataset, config):
-    """Confusion matrices `(N, C, C)` of a data set's images at the input size."""
-    network.eval()
-    found = []
-    for images, labels in torch.utils.data.DataLoader(dataset, config.batch_size):
-        prediction = logits_of(network, images, config).max(1).indices
-        found.append(confusion_per_image(labels.to(config.device), prediction).cpu().numpy())
-    return np.concatenate(found)
+    """Confusion matrices `(N, C, C)` of a data set's images at the input size, by the kit's own evaluation."""
+    batches = torch.utils.data.DataLoader(dataset, config.batch_size)
+    found = evaluate(
+        network,
+        ((range(len(images)), images, labels.to(config.device)) for images, labels in batches),
+        see=lambda images: Answer(logits_of(network, images, config)),
+    )
+    return np.concatenate([result["confusion"].numpy() for result in found])
 
 
 # -- what a side does ----------------------------------------------------------------------------------------------
@@ -119,7 +131,7 @@ class Ours:
     def train(self, factor, seed, epochs):
         """Path of the validation images' results, from disk if the training is finished already."""
         parameters = self.parameters | {"seed": seed, "epochs": epochs, "out_dir": str(self.folder)}
-        return fit(Config(**parameters, lr=factor * Config(**parameters).lr)).with_suffix(".npz")
+        return fit(Config(**parameters, lr=factor * Config(**parameters).lr)).npz
 
 
 class Rival(Ours):

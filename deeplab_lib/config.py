@@ -1,18 +1,17 @@
 """Every parameter of a run in one frozen dataclass, checked before anything is loaded."""
 
-import math
-import os
 import re
 from collections.abc import Callable
-from dataclasses import MISSING, asdict, dataclass, field, fields, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
+from typing import Literal, get_args
 
 import torch
 
 from deeplab_lib.common import devices
 from deeplab_lib.common.errors import short_traceback
 from deeplab_lib.common.files import data_folder, for_project, project_root
-from deeplab_lib.common.parameters import check_parameters
+from deeplab_lib.common.parameters import check_parameters, read_parameters
 from deeplab_lib.common.text import did_you_mean, slug
 from deeplab_lib.data import cityscapes
 from deeplab_lib.data.augment import LEVELS
@@ -20,26 +19,84 @@ from deeplab_lib.losses import TERMS, canonical, make_loss, parse_expression
 from deeplab_lib.models.registry import ARCHITECTURES, TORCHVISION_NETWORKS, check_model
 from deeplab_lib.models.timm_backbones import TIMM
 from deeplab_lib.models.views import VIEWS
-from deeplab_lib.recipes import EXTRA_RECIPES, PRESETS, RECIPES, VERSIONS, Preset, Recipe, preset_for, recipe_for
+from deeplab_lib.recipes import (
+    EXTRA_RECIPES,
+    PRESETS,
+    RECIPES,
+    VERSIONS,
+    Follows,
+    Preset,
+    Recipe,
+    preset_for,
+    recipe_for,
+)
 from deeplab_lib.training.earlier import UNSAID, began_earlier
 from deeplab_lib.training.schedule import PolyLR
+
+BatchNorm = Literal["train", "eval"]
+Precision = Literal["auto", "bf16", "fp16", "off"]
+Split = Literal["train", "train_extra"]
+PRETRAINED_WORDS = {"null": "none", "false": "none", "true": "auto"} | {w: w for w in ("none", "auto", "torchvision")}
 
 NAMED = RECIPES | EXTRA_RECIPES  # what `loss` may name
 # The steps of a training in which the study warms up for 500: of its logs 50 epochs of 524, of its text of 1,487.
 WARMED_UP_IN = {"logs": 26_200, "text": 74_350, "code": 26_200}
 
 
-def parameter(default, kind, help, choices=None, low=None, high=None, result=False, plain=None):
+# What each parameter is, a line each: the text that stands beside it in `train.ipynb`.
+DESCRIPTIONS = dict(
+    line.split(": ", 1)
+    for line in """
+loss: a recipe of the study (ce, ce_tversky, ...) or of ours (ours_mirrored, ...), or "0.6*ce + 0.4*dice"
+follows: version of the study's recipes: as logged (logs), as its text says (text) or as its code does (code)
+data: Cityscapes root; None: $CITYSCAPES_DATASET, else the built-in toy city
+split: training images: train (fine labels) or train_extra (coarse); None: train
+coarse_epochs: passes over the coarse labels first, as a run of its own; 0: none
+preset: paper, demo or smoke; auto: paper with real data, demo with the toy city
+out_dir: folder of the run's files; None: runs/<dataset name>
+seed: of the first weights, the order of the images and their augmentation
+epochs: passes over the training images
+batch_size: images an optimiser step
+accumulate: parts a batch is split into, to save memory
+lr: initial learning rate, as given; None: the recipe's, at demo scale times sixty
+image_height: input size in pixels
+image_width: input size in pixels
+model: network: deeplabv2_resnet101, deeplabv3_resnet101, ...
+output_stride: pixels between cells of the network's grid: 8 (the study's) or 16, faster and coarser
+pretrained: auto, none, torchvision or a weights file
+bn: statistics of batch norm: train (follow the batches) or eval (held)
+schedule: recipe whose schedule is used instead of the loss's own
+augment: training images: none (the study's), flip, standard (scale, crop, flip, colour) or strong
+crops: random crops to choose from; above 1, the one with the rarest classes is taken
+ema: test a running average of the weights with this decay, such as 0.99; 0: the weights themselves
+label_stride: pixels between the labels that the loss sees: 4, 2 or 1 (all); 0: those on the network's grid
+multiscale: train on three scales of each image and their maximum
+tta: test on: none (the image), flip (and its mirror image) or multiscale (and at 3/4 and 5/4 of its size)
+device: auto, cpu, cuda, cuda:N or mps
+amp: mixed precision: auto, bf16, fp16 or off
+gpus: processes (devices) that share this run
+workers: loader processes
+without: choices to leave off: channels_last, fused, kept_memory, recomputed_norms, tf32, autotune, pinned
+compile: torch.compile the network first
+deterministic: deterministic GPU kernels only
+checkpoint_minutes: longest time between two checkpoints
+resume: continue the run; False moves its old files aside and starts anew
+""".strip().splitlines()
+)
+
+
+def parameter(default, kind, choices=None, low=None, high=None, result=False, plain=None, words=None, also=None):
     """A field of `Config`. `result` marks what changes the numbers of a run (and so belongs to its fingerprint).
 
-    plain: what the study did, for a parameter that goes beyond it. At that value it stays out of the fingerprint, so
-    that a run of the study is the same whatever parameters are added.
+    words: what some texts mean. also: how further valid texts begin, beside `choices`. plain: what the study did, for
+    a parameter that goes beyond it. At that value it stays out of the fingerprint, so that a run of the study is the
+    same whatever parameters are added.
     """
-    about = {"kind": kind, "help": help, "choices": choices, "low": low, "high": high, "result": result, "plain": plain}
-    return field(default=default, metadata=about)
+    about = {"kind": kind, "choices": choices, "low": low, "high": high, "result": result, "plain": plain}
+    return field(default=default, metadata=about | {"words": words, "also": also})
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, init=False)
 class Config:
     """One run, fully resolved: what is None when it is made takes the recipe's, the preset's or the machine's value.
 
@@ -47,192 +104,57 @@ class Config:
     line naming the parameter, its value and the valid ones.
     """
 
-    loss: str = parameter("ce", str, "recipe key or loss expression", result=True)
-    follows: str = parameter(
-        "logs", str, "version of the study's recipes: its logs, text or code", VERSIONS, result=True
-    )
-    data: str = parameter(None, str, "Cityscapes root; None: $CITYSCAPES_DATASET, else the toy city")
-    preset: str = parameter("auto", str, "scale: paper, demo or smoke", choices=("auto", *PRESETS))
-    out_dir: str = parameter(None, str, "folder of the run's files; None: runs/<dataset name>")
-    seed: int = parameter(0, int, "of weights, order and augmentation", low=0, high=2**31 - 1, result=True)
-    epochs: int = parameter(None, int, "passes over the training images", low=1, high=100_000, result=True)
-    batch_size: int = parameter(None, int, "images an optimiser step", low=1, high=4096, result=True)
-    accumulate: int = parameter(1, int, "micro-batches a step is split into", low=1, high=4096, result=True)
-    lr: float = parameter(
-        None, float, "initial learning rate, as given (no preset factor)", low=0, high=10, result=True
-    )
-    image_height: int = parameter(None, int, "input height in pixels", low=32, high=4096, result=True)
-    image_width: int = parameter(None, int, "input width in pixels", low=32, high=8192, result=True)
-    model: str = parameter(None, str, "network; deeplabv2_timm_<name>: on timm's", choices=ARCHITECTURES, result=True)
-    output_stride: int = parameter(None, int, "pixels between the grid's cells", choices=(8, 16), result=True, plain=8)
-    pretrained: str = parameter(None, str, "auto, none, torchvision or a weights file", result=True)
-    bn: str = parameter(
-        "train", str, "batch-norm statistics: train or eval (frozen)", choices=("train", "eval"), result=True
-    )
-    schedule: str = parameter(
-        None, str, "recipe whose schedule is used; None: its own", choices=tuple(RECIPES), result=True
-    )
-    split: str = parameter(None, str, "training images", choices=("train", "train_extra"), result=True, plain="train")
-    coarse_epochs: int = parameter(
-        None, int, "first, passes over the coarse labels; 0: none", low=0, high=100_000, result=True, plain=0
-    )
-    augment: str = parameter(None, str, "augmentation of training images", choices=LEVELS, result=True, plain="none")
-    crops: int = parameter(None, int, "crops tried; rarest classes win", low=1, high=100, result=True, plain=1)
-    ema: float = parameter(
-        None, float, "decay of averaged weights; 0: none", low=0, high=0.999999, result=True, plain=0.0
-    )
-    label_stride: int = parameter(
-        None, int, "pixels between labels the loss sees; 0: grid", choices=(0, 1, 2, 4, 8), result=True, plain=0
-    )
-    multiscale: bool = parameter(None, bool, "train on three scales and their maximum", result=True, plain=False)
-    tta: str = parameter(None, str, "views averaged in testing", choices=tuple(VIEWS), result=True, plain="none")
-    device: str = parameter("auto", str, "auto, cpu, cuda, cuda:N or mps")
-    amp: str = parameter("auto", str, "mixed precision", choices=("auto", "bf16", "fp16", "off"))
-    gpus: int = parameter(1, int, "processes (devices) in this run", low=1, high=64)
-    workers: int = parameter(None, int, "loader processes a device; None: by core count", low=0, high=256)
-    without: str = parameter("", str, f"fast paths to leave off, of {', '.join(devices.FAST_PATHS)}")
-    compile: bool = parameter(False, bool, "torch.compile the network")
-    deterministic: bool = parameter(False, bool, "deterministic GPU kernels only")
-    checkpoint_minutes: float = parameter(5.0, float, "longest time between checkpoints", low=0, high=1e6)
-    resume: bool = parameter(True, bool, "continue the run; False moves the old files aside")
+    loss: str = parameter("ce", str, result=True)
+    follows: Follows = parameter("logs", str, VERSIONS, result=True)
+    data: str = parameter(None, str)
+    preset: str = parameter("auto", str, choices=("auto", *PRESETS))
+    out_dir: str = parameter(None, str)
+    seed: int = parameter(0, int, low=0, high=2**31 - 1, result=True)
+    epochs: int = parameter(None, int, low=1, high=100_000, result=True)
+    batch_size: int = parameter(None, int, low=1, high=4096, result=True)
+    accumulate: int = parameter(1, int, low=1, high=4096, result=True)
+    lr: float = parameter(None, float, low=0, high=10, result=True)
+    image_height: int = parameter(None, int, low=32, high=4096, result=True)
+    image_width: int = parameter(None, int, low=32, high=8192, result=True)
+    model: str = parameter(None, str, choices=ARCHITECTURES, also=TIMM, result=True)
+    output_stride: int = parameter(None, int, choices=(8, 16), result=True, plain=8)
+    pretrained: str = parameter(None, str, words=PRETRAINED_WORDS, result=True)
+    bn: BatchNorm = parameter("train", str, choices=get_args(BatchNorm), result=True)
+    schedule: str | None = parameter(None, str, choices=tuple(RECIPES), result=True)
+    split: Split = parameter(None, str, choices=get_args(Split), result=True, plain="train")
+    coarse_epochs: int = parameter(None, int, low=0, high=100_000, result=True, plain=0)
+    augment: str = parameter(None, str, choices=LEVELS, result=True, plain="none")
+    crops: int = parameter(None, int, low=1, high=100, result=True, plain=1)
+    ema: float = parameter(None, float, low=0, high=0.999999, result=True, plain=0.0)
+    label_stride: int = parameter(None, int, choices=(0, 1, 2, 4, 8), result=True, plain=0)
+    multiscale: bool = parameter(None, bool, result=True, plain=False)
+    tta: str = parameter(None, str, choices=tuple(VIEWS), result=True, plain="none")
+    device: str = parameter("auto", str)
+    amp: Precision = parameter("auto", str, choices=get_args(Precision))
+    gpus: int = parameter(1, int, low=1, high=64)
+    workers: int = parameter(None, int, low=0, high=256)
+    without: str = parameter("", str)
+    compile: bool = parameter(False, bool)
+    deterministic: bool = parameter(False, bool)
+    checkpoint_minutes: float = parameter(5.0, float, low=0, high=1e6)
+    resume: bool = parameter(True, bool)
 
-    def __post_init__(self):
-        for item in fields(self):
-            self._set(item.name, checked(item, getattr(self, item.name)))
-        # What was asked for, before it is resolved: version 0.1 may have understood it otherwise.
-        self._set("given", {name: value for name, value in asdict(self).items() if value != PARAMETERS[name].default})
-        self._set("loss", self._canonical_loss())
-        self._set("out_dir", self.out_dir and str(for_project(self.out_dir)))
-        self._set("data", str(cityscapes.data_root(self.data) or ""))
-        if self.preset == "auto":
-            self._set("preset", "paper" if self.data else "demo")
-        self._set("data", self.data or str(data_folder() / "toycity" / self.preset))
-        for name, value in {**self._defaults(), "out_dir": str(project_root() / "runs" / self.dataset_name)}.items():
-            if getattr(self, name) is None:
-                self._set(name, value)
-        if self.schedule and self._same_schedule():
-            self._set("schedule", None)
-        if self.label_stride == self.output_stride and self.model not in TORCHVISION_NETWORKS:
-            self._set("label_stride", 0)  # what the grid sees anyway
-        self._resolve_machine()
-        self._check_together()
-
-    def _set(self, name, value):
-        object.__setattr__(self, name, value)
-
-    def _canonical_loss(self):
-        """The recipe's key, or the expression once it has been read without error."""
-        if self.loss.lower() in NAMED:
-            return self.loss.lower()
-        if re.fullmatch(r"\w+", self.loss) and self.loss.lower() not in TERMS:
-            hint = did_you_mean(self.loss, [*NAMED, *TERMS])
-            known = f"recipes: {', '.join(NAMED)}; terms: {', '.join(TERMS)}"
-            raise ValueError(f"no loss {self.loss!r}{hint}; {known}")
-        make_loss(self.loss)
-        return canonical(self.loss)
-
-    def _same_schedule(self):
-        """Whether `schedule` names what the loss would be trained on anyway."""
-        own = self.named or recipe_for("ce", self.follows)
-        return all(
-            getattr(own, k) == getattr(self.schedule_recipe, k) for k in ("lr", "power", "warmup_steps", "changes")
-        )
-
-    def _defaults(self):
-        """What recipe and preset say of the parameters they set."""
-        return {
-            "epochs": self.scale.epochs,
-            "batch_size": self.scale.batch_size,
-            "lr": self.schedule_recipe.lr * self.lr_factor,
-            "image_height": self.scale.image_height,
-            "image_width": self.scale.image_width,
-            "model": self.scale.model,
-            "pretrained": "auto" if self.preset == "paper" else "none",
-            **{item.name: item.metadata["plain"] for item in beyond_study()},
-            **getattr(self.named, "parameters", {}),
-        }
-
-    def _resolve_machine(self):
-        self._set("device", devices.check_device(self.device))
-        self._check_disabled()
-        if self.gpus > 1:
-            self._check_processes()
-        self._set("amp", devices.check_amp(self.amp, self.device))
-        if self.workers is None:
-            # Two processes may share a machine's cores, and a cached image costs a millisecond: few workers suffice.
-            self._set("workers", 0 if self.device == "cpu" else max(1, min(4, devices.cores() // self.gpus)))
-
-    def _check_disabled(self):
-        """What is left off must be something that is chosen automatically."""
-        unknown = [name for name in self.disabled if name not in devices.FAST_PATHS]
-        if unknown:
-            hint = did_you_mean(unknown[0], devices.FAST_PATHS)
-            raise ValueError(f"without names {unknown[0]!r}{hint}; valid: {', '.join(devices.FAST_PATHS)}")
-
-    def _check_processes(self):
-        """Several processes want a device each, and batch norm that follows the batches wants GPUs."""
-        if self.device not in ("cuda", "cpu"):
-            raise ValueError(f"gpus is {self.gpus}, but device is {self.device!r}; several processes need cuda or cpu")
-        if self.device == "cuda" and self.gpus > torch.cuda.device_count():
-            raise ValueError(
-                f"gpus is {self.gpus}, but PyTorch sees {torch.cuda.device_count()} (CUDA_VISIBLE_DEVICES?)"
-            )
-        if self.device == "cpu" and self.bn == "train":
-            raise ValueError(
-                f"gpus is {self.gpus} on the CPU, where batch norm cannot follow a batch spread over processes; "
-                "use bn=eval or gpus=1"
-            )
-
-    def _check_grid(self):
-        """The grid's cells lie a stride apart, and the first and the last are shown at the image's corners."""
-        for name in ("image_height", "image_width"):
-            side, stride = getattr(self, name), self.output_stride
-            if self.model not in TORCHVISION_NETWORKS and side % stride > 1:
-                near = [stride * (side // stride + i) for i in (0, 1)]
-                raise ValueError(
-                    f"{name} is {side}, but the grid's cells lie {stride} pixels apart; "
-                    f"use a multiple of {stride}, such as {near[0]} or {near[1]}"
-                )
-
-    def _check_together(self):
-        check_model(self.model, self.output_stride)
-        self._check_grid()
-        if self.model.startswith("deeplabv3") and self.bn == "train" and self.batch_size == self.accumulate:
-            raise ValueError(
-                f"{self.model} pools a batch to one value a channel, but its batches are of one image (batch_size "
-                f"{self.batch_size}, accumulate {self.accumulate}); use two images or bn=eval"
-            )
-        if self.full_size_loss and self.label_stride:
-            raise ValueError(
-                f"label_stride is {self.label_stride}, but with follows=code the loss sees every label; leave it out"
-            )
-        if self.coarse_epochs and self.split != "train":
-            raise ValueError(f"coarse_epochs is {self.coarse_epochs}, but split is {self.split}; use split=train")
-        if self.crops > 1 and self.augment in ("none", "flip"):
-            cause = f"crops is {self.crops}, but augment is {self.augment}: nothing is cropped"
-            raise ValueError(f"{cause}; use augment=standard")
-        if self.batch_size % (self.accumulate * self.gpus):
-            raise ValueError(
-                f"batch_size {self.batch_size} cannot be split evenly "
-                f"over accumulate {self.accumulate} x gpus {self.gpus}"
-            )
-        terms = [name for _, name, _ in parse_expression(self.expression)]
-        for change in self.schedule_recipe.changes:
-            if change.weights and set(change.weights) != set(terms):
-                raise ValueError(
-                    f"schedule {self.schedule_recipe.key!r} weighs {', '.join(change.weights)}, "
-                    f"but the loss {self.expression!r} has {', '.join(terms)}"
-                )
+    def __init__(self, loss: str | None = None, **given):
+        asked = read_parameters({"loss": loss} | given, PARAMETERS)
+        vars(self).update(resolve(asked))
+        # What was asked for, before it was resolved: version 0.1 may have understood it otherwise.
+        vars(self)["given"] = {name: value for name, value in asked.items() if value != PARAMETERS[name].default}
+        check_together(self)
 
     @property
     def named(self) -> Recipe | None:
         """The recipe that is trained, the study's or ours, or None for a loss expression."""
-        return recipe_for(self.loss, self.follows) if self.loss in NAMED else None
+        return named_recipe(self.loss, self.follows)
 
     @property
     def schedule_recipe(self) -> Recipe:
         """The recipe whose rate, power, warm-up and changes are used."""
-        return recipe_for(self.schedule or (self.loss if self.named else "ce"), self.follows)
+        return schedule_recipe(self.loss, self.schedule, self.follows)
 
     @property
     def first_stage(self):
@@ -248,9 +170,8 @@ class Config:
 
     @property
     def lr_factor(self) -> float:
-        """By what the preset multiplies the plan's rate."""
-        studied = self.schedule or self.loss in RECIPES
-        return self.scale.lr_factor if studied else self.scale.extra_lr_factor
+        """By what the preset multiplies the recipe's rate."""
+        return lr_factor(self.loss, self.schedule, self.scale)
 
     @property
     def full_size_loss(self) -> bool:
@@ -278,7 +199,7 @@ class Config:
     @property
     def disabled(self):
         """The fast paths that `without` names."""
-        return re.findall(r"[\w-]+", self.without.lower())
+        return disabled(self.without)
 
     @property
     def fast_paths(self):
@@ -316,12 +237,12 @@ class Config:
     @property
     def toycity(self):
         """Whether the data is the kit's own toy city, which is written when it is not there."""
-        return Path(self.data) == data_folder() / "toycity" / self.preset
+        return Path(self.data) == toycity_folder(self.preset)
 
     @property
     def dataset_name(self):
         """`toycity`, or the data folder's name in lower case."""
-        return "toycity" if self.toycity else Path(self.data).name.lower()
+        return dataset_name(self.data, self.preset)
 
     @property
     def stem(self):
@@ -333,7 +254,8 @@ class Config:
         return name + "".join(f"_{short.get(key, key)}{value}" for key, value in self._departures())
 
     def _departures(self):
-        normal = {item.name: item.default for item in fields(self) if item.metadata["result"]} | self._defaults()
+        normal = {item.name: item.default for item in fields(self) if item.metadata["result"]}
+        normal |= defaults(self.loss, self.schedule, self.follows, self.preset)
         for name, default in normal.items():
             value = getattr(self, name)
             if name != "loss" and value != default and not (name == "pretrained" and value == "auto"):
@@ -372,55 +294,176 @@ class Config:
 PARAMETERS = {item.name: item for item in fields(Config)}
 
 
-def beyond_study():
+def beyond_study() -> list:
     """The parameters for what the study did not do."""
     return [item for item in fields(Config) if item.metadata["plain"] is not None]
 
 
-def checked(item, value):
-    """`value` of parameter `item` as its type and within its range, or ValueError."""
-    about = item.metadata
-    means_none = item.name == "pretrained" or "none" in (about["choices"] or ())
-    if isinstance(value, str) and value.strip().lower() in ("none", "null", "") and not means_none:
-        value = None
-    if value is None:
-        return None if item.default is MISSING else item.default
-    if value is False and about["kind"] is str:  # YAML reads off and no as false
-        words = ("none",) if item.name == "pretrained" else about["choices"] or ()
-        value = next((word for word in ("off", "none") if word in words), value)
-    value = coerce(item.name, value, about["kind"])
-    if item.name == "pretrained":
-        value = {"": None, "null": "none", "false": "none", "true": "auto"}.get(value.lower(), value)
-        return value.lower() if value and value.lower() in ("none", "auto", "torchvision") else value
-    if about["choices"]:
-        value = value.lower() if isinstance(value, str) else value
-        if value not in about["choices"] and not (item.name == "model" and value.startswith(TIMM)):
-            hint = did_you_mean(value, map(str, about["choices"]))
-            raise ValueError(f"{item.name} is {value!r}{hint}; valid: {', '.join(map(str, about['choices']))}")
-    if about["low"] is not None and not about["low"] <= value <= about["high"]:
-        form = ".15g" if about["kind"] is float else "d"
-        raise ValueError(f"{item.name} is {value:{form}}; it must lie between {about['low']} and {about['high']}")
-    if item.name == "lr" and value == 0:
-        raise ValueError("lr is 0; it must be positive")
+def resolve(asked: dict) -> dict:
+    """The value of every parameter: what is None in `asked` takes the recipe's, the preset's or the machine's."""
+    value = dict(asked)
+    value["loss"] = loss = canonical_loss(asked["loss"])
+
+    root = cityscapes.data_root(asked["data"])
+    value["preset"] = preset = asked["preset"] if asked["preset"] != "auto" else "paper" if root else "demo"
+    value["data"] = str(root or toycity_folder(preset))
+    runs = project_root() / "runs" / dataset_name(value["data"], preset)
+    value["out_dir"] = str(for_project(asked["out_dir"]) if asked["out_dir"] else runs)
+
+    follows, schedule = asked["follows"], asked["schedule"]
+    if schedule and same_schedule(loss, schedule, follows, preset):
+        value["schedule"] = schedule = None
+    for name, default in defaults(loss, schedule, follows, preset).items():
+        value[name] = default if value[name] is None else value[name]
+    if value["label_stride"] == value["output_stride"] and value["model"] not in TORCHVISION_NETWORKS:
+        value["label_stride"] = 0  # what the grid sees anyway
+
+    value["device"] = devices.check_device(asked["device"])
+    check_disabled(asked["without"])
+    if value["gpus"] > 1:
+        check_processes(value["gpus"], value["device"], value["bn"])
+    value["amp"] = devices.check_amp(asked["amp"], value["device"])
+    if value["workers"] is None:
+        # Two processes may share a machine's cores, and a cached image costs a millisecond: few workers suffice.
+        several = max(1, min(4, devices.cores() // value["gpus"]))
+        value["workers"] = 0 if value["device"] == "cpu" else several
     return value
 
 
-def coerce(name, value, kind):
-    """Read `value`, perhaps text from a command line, as `kind`; ValueError when it does not mean one."""
-    words = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
-    try:
-        if kind is bool and not isinstance(value, float):
-            return words[str(value).strip().lower()]
-        if kind is str and isinstance(value, str | os.PathLike):
-            return str(value).strip()
-        if kind in (int, float) and isinstance(value, int | float | str) and not isinstance(value, bool):
-            number = float(value)
-            if math.isfinite(number) and (kind is float or number == int(number)):
-                return kind(number)
-    except (KeyError, ValueError, OverflowError):
-        pass
-    want = {int: "a whole number", float: "a number", bool: "true or false", str: "text"}[kind]
-    raise ValueError(f"{name} is {value!r}; it must be {want}")
+def defaults(loss: str, schedule: str | None, follows: str, preset: str) -> dict:
+    """What recipe and preset say of the parameters that they set."""
+    scale, recipe = preset_for(preset, follows), schedule_recipe(loss, schedule, follows)
+    return {
+        "epochs": scale.epochs,
+        "batch_size": scale.batch_size,
+        "lr": recipe.lr * lr_factor(loss, schedule, scale),
+        "image_height": scale.image_height,
+        "image_width": scale.image_width,
+        "model": scale.model,
+        "pretrained": "auto" if preset == "paper" else "none",
+        **{item.name: item.metadata["plain"] for item in beyond_study()},
+        **getattr(named_recipe(loss, follows), "parameters", {}),
+    }
+
+
+def canonical_loss(loss: str) -> str:
+    """The recipe's key, or the expression once it has been read without error."""
+    if loss.lower() in NAMED:
+        return loss.lower()
+    if re.fullmatch(r"\w+", loss) and loss.lower() not in TERMS:
+        hint = did_you_mean(loss, [*NAMED, *TERMS])
+        raise ValueError(f"no loss {loss!r}{hint}; recipes: {', '.join(NAMED)}; terms: {', '.join(TERMS)}")
+    make_loss(loss)
+    return canonical(loss)
+
+
+def named_recipe(loss: str, follows: str) -> Recipe | None:
+    """The recipe that `loss` names, the study's or ours; None for a loss expression."""
+    return recipe_for(loss, follows) if loss in NAMED else None
+
+
+def schedule_recipe(loss: str, schedule: str | None, follows: str) -> Recipe:
+    """The recipe whose rate, power, warm-up and changes are used: that of `schedule`, of the loss, or of CE."""
+    return recipe_for(schedule or (loss if loss in NAMED else "ce"), follows)
+
+
+def same_schedule(loss: str, schedule: str, follows: str, preset: str) -> bool:
+    """Whether `schedule` names what the loss would be trained on anyway."""
+    own, other = schedule_recipe(loss, None, follows), schedule_recipe(loss, schedule, follows)
+    scale = preset_for(preset, follows)
+    alike = all(getattr(own, k) == getattr(other, k) for k in ("lr", "power", "warmup_steps", "changes"))
+    return alike and lr_factor(loss, schedule, scale) == lr_factor(loss, None, scale)
+
+
+def lr_factor(loss: str, schedule: str | None, scale: Preset) -> float:
+    """By what a preset multiplies the rate of the study's recipes, and that of other losses."""
+    return scale.lr_factor if schedule or loss in RECIPES else scale.extra_lr_factor
+
+
+def toycity_folder(preset: str) -> Path:
+    """Where the toy city of a preset lies."""
+    return data_folder() / "toycity" / preset
+
+
+def dataset_name(data: str, preset: str) -> str:
+    """`toycity`, or the data folder's name in lower case."""
+    return "toycity" if Path(data) == toycity_folder(preset) else Path(data).name.lower()
+
+
+# -- what does not go together -----------------------------------------------------------------------------------------
+
+
+def check_disabled(without: str) -> None:
+    """What is left off must be something that is chosen automatically."""
+    unknown = [name for name in disabled(without) if name not in devices.FAST_PATHS]
+    if unknown:
+        hint = did_you_mean(unknown[0], devices.FAST_PATHS)
+        raise ValueError(f"without names {unknown[0]!r}{hint}; valid: {', '.join(devices.FAST_PATHS)}")
+
+
+def disabled(without: str) -> list[str]:
+    """The names in `without`."""
+    return re.findall(r"[\w-]+", without.lower())
+
+
+def check_processes(gpus: int, device: str, bn: str) -> None:
+    """Several processes want a device each, and batch norm that follows the batches wants GPUs."""
+    if device not in ("cuda", "cpu"):
+        raise ValueError(f"gpus is {gpus}, but device is {device!r}; several processes need cuda or cpu")
+    if device == "cuda" and gpus > torch.cuda.device_count():
+        raise ValueError(f"gpus is {gpus}, but PyTorch sees {torch.cuda.device_count()} (CUDA_VISIBLE_DEVICES?)")
+    if device == "cpu" and bn == "train":
+        raise ValueError(
+            f"gpus is {gpus} on the CPU, where batch norm cannot follow a batch spread over processes; "
+            "use bn=eval or gpus=1"
+        )
+
+
+def check_grid(config: Config) -> None:
+    """The grid's cells lie a stride apart, and the first and the last are shown at the image's corners."""
+    for name in ("image_height", "image_width"):
+        side, stride = getattr(config, name), config.output_stride
+        if config.model not in TORCHVISION_NETWORKS and side % stride > 1:
+            near = [stride * (side // stride + i) for i in (0, 1)]
+            raise ValueError(
+                f"{name} is {side}, but the grid's cells lie {stride} pixels apart; "
+                f"use a multiple of {stride}, such as {near[0]} or {near[1]}"
+            )
+
+
+def check_together(config: Config) -> None:
+    """Refuse values that are valid alone and not together."""
+    check_model(config.model, config.output_stride)
+    check_grid(config)
+    if config.model.startswith("deeplabv3") and config.bn == "train" and config.batch_size == config.accumulate:
+        raise ValueError(
+            f"{config.model} pools a batch to one value a channel, but its batches are of one image (batch_size "
+            f"{config.batch_size}, accumulate {config.accumulate}); use two images or bn=eval"
+        )
+    if config.full_size_loss and config.label_stride:
+        raise ValueError(
+            f"label_stride is {config.label_stride}, but with follows=code the loss sees every label; leave it out"
+        )
+    if config.coarse_epochs and config.split != "train":
+        raise ValueError(f"coarse_epochs is {config.coarse_epochs}, but split is {config.split}; use split=train")
+    if config.crops > 1 and config.augment in ("none", "flip"):
+        cause = f"crops is {config.crops}, but augment is {config.augment}: nothing is cropped"
+        raise ValueError(f"{cause}; use augment=standard")
+    if config.batch_size % (config.accumulate * config.gpus):
+        raise ValueError(
+            f"batch_size {config.batch_size} cannot be split evenly "
+            f"over accumulate {config.accumulate} x gpus {config.gpus}"
+        )
+    terms, recipe = [name for _, name, _ in parse_expression(config.expression)], config.schedule_recipe
+    for change in recipe.changes:
+        if change.weights and set(change.weights) != set(terms):
+            raise ValueError(
+                f"schedule {recipe.key!r} weighs {', '.join(change.weights)}, "
+                f"but the loss {config.expression!r} has {', '.join(terms)}"
+            )
+
+
+# -- from a notebook, and from version 0.1 -----------------------------------------------------------------------------
 
 
 class EarlierConfig(Config):

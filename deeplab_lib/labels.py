@@ -76,7 +76,7 @@ for _label in CLASSES:
     ID_OF_TRAIN_ID[_label.train_id] = _label.id
 
 
-def colorize(train_ids):
+def colorize(train_ids: np.ndarray) -> np.ndarray:
     """Colour a map of train ids `(H, W)` as RGB uint8 `(H, W, 3)`; void is black."""
     lookup = np.zeros((256, 3), dtype=np.uint8)
     lookup[:NUM_CLASSES] = PALETTE

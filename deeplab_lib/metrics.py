@@ -1,7 +1,10 @@
 """Confusion matrices, IoU as cityscapesScripts counts it, the boundary F-score, and calibration."""
 
+from typing import Self
+
 import numpy as np
 import torch
+from torch import Tensor
 from torch.nn import functional as F
 
 from deeplab_lib.labels import CATEGORIES, CLASSES, IGNORE_INDEX, NUM_CLASSES
@@ -12,7 +15,7 @@ _UNIT = 2**24  # confidences are added up as whole numbers of this part: every o
 TURNS = 4  # sets of bins among which a CPU shares what it counts
 
 
-def confusion_per_image(labels, predictions, num_classes=NUM_CLASSES):
+def confusion_per_image(labels: Tensor, predictions: Tensor, num_classes: int = NUM_CLASSES) -> Tensor:
     """Confusion matrices `(N, C, C)` int64 of `labels` and `predictions` `(N, H, W)`: row = label, column = prediction.
 
     Pixels of no class, which are void, count nowhere. Computed where the tensors are, without reading anything back.
@@ -26,7 +29,7 @@ def confusion_per_image(labels, predictions, num_classes=NUM_CLASSES):
     return counts.view(-1, num_classes, rows)[..., :num_classes].transpose(1, 2)
 
 
-def count(cells, bins):
+def count(cells: Tensor, bins: int) -> Tensor:
     """How often each of 0 ... bins - 1 occurs in integer `cells`, which can hold `TURNS * bins`: int64 `(bins,)`."""
     if cells.is_cpu:
         # Neighbours mostly fall into one bin, and a CPU would wait for its last sum: sets of bins take turns.
@@ -40,7 +43,7 @@ def count(cells, bins):
     return torch.zeros(bins, dtype=torch.int64, device=cells.device).scatter_add_(0, cells.long(), ones)
 
 
-def iou(matrix):
+def iou(matrix: np.ndarray) -> np.ndarray:
     """IoU of every class in percent, `(..., C)`, of confusion matrices `(..., C, C)`.
 
     TP / (TP + FP + FN); NaN for a class with neither a labelled nor a predicted pixel.
@@ -51,7 +54,7 @@ def iou(matrix):
     return 100 * np.divide(true_positives, union, out=np.full(union.shape, np.nan), where=union > 0)
 
 
-def mean_iou(values):
+def mean_iou(values: np.ndarray) -> float:
     """Mean over the classes that are not NaN, NaN if all are."""
     values = np.asarray(values, dtype=np.float64)
     return float(np.nanmean(values)) if np.isfinite(values).any() else float("nan")
@@ -60,11 +63,11 @@ def mean_iou(values):
 class ConfusionMatrix:
     """Running confusion matrix over any number of batches; independent of their size and order."""
 
-    def __init__(self, num_classes=NUM_CLASSES, matrix=None):
+    def __init__(self, num_classes: int = NUM_CLASSES, matrix: Tensor | None = None) -> None:
         self.num_classes = num_classes
         self.counts = torch.zeros(num_classes, num_classes, dtype=torch.int64) if matrix is None else matrix
 
-    def update(self, labels, predictions):
+    def update(self, labels: Tensor | np.ndarray, predictions: Tensor | np.ndarray) -> Self:
         """Add `labels` and `predictions`, integer `(N, H, W)` or `(H, W)`.
 
         Raises ValueError if the shapes differ, and, on a CPU, naming a label or prediction that is no class; a label
@@ -82,36 +85,38 @@ class ConfusionMatrix:
         return self
 
     @property
-    def matrix(self):
+    def matrix(self) -> np.ndarray:
         """The counts as numpy int64 `(C, C)`, row = label, column = prediction."""
         return self.counts.cpu().numpy()
 
-    def iou(self):
+    def iou(self) -> np.ndarray:
         """IoU of every class in percent, `(C,)`; NaN where a class is absent from labels and predictions."""
         return iou(self.matrix)
 
-    def miou(self):
+    def miou(self) -> float:
         """Mean of `iou()` over the classes that are not NaN, percent."""
         return mean_iou(self.iou())
 
-    def pixel_accuracy(self):
+    def pixel_accuracy(self) -> float:
         """Share of the valid pixels predicted right, percent; NaN without any."""
         total = self.matrix.sum()
         return float(100 * np.trace(self.matrix) / total) if total else float("nan")
 
-    def category_iou(self):
+    def category_iou(self) -> dict[str, float]:
         """IoU of the seven categories in percent, `{name: value}`, NaN where absent."""
         member = np.array([[label.category == name for label in CLASSES] for name in CATEGORIES], dtype=np.int64)
         return dict(zip(CATEGORIES, iou(member @ self.matrix @ member.T).tolist(), strict=True))
 
 
-def _check_predictions(predictions, num_classes):
+def _check_predictions(predictions: Tensor, num_classes: int) -> None:
     illegal = (predictions < 0) | (predictions >= num_classes)
     if illegal.any():
         raise ValueError(f"prediction {int(predictions[illegal][0])} is no class (0 to {num_classes - 1})")
 
 
-def boundary_f(labels, predictions, num_classes=NUM_CLASSES, tolerance=0.0075):
+def boundary_f(
+    labels: Tensor, predictions: Tensor, num_classes: int = NUM_CLASSES, tolerance: float = 0.0075
+) -> Tensor:
     """Boundary F-score in percent of each image, `(N,)`: `labels`, `predictions` `(N, H, W)`.
 
     For each class, precision and recall of its outline within `tolerance` of the image diagonal (at least one pixel);
@@ -129,7 +134,7 @@ def boundary_f(labels, predictions, num_classes=NUM_CLASSES, tolerance=0.0075):
     return 100 * score.sum(1) / ((predicted > 0) | (labelled > 0)).sum(1)
 
 
-def _outline(maps, valid):
+def _outline(maps: Tensor, valid: Tensor) -> Tensor:
     """Where `maps (N, H, W)` have a neighbour of another class, bool; neither void nor the image border is one."""
     maps = maps.float()
     highest = F.max_pool2d(maps.where(valid, -1), 3, 1, 1)
@@ -137,7 +142,7 @@ def _outline(maps, valid):
     return valid & ((highest != maps) | (lowest != maps))
 
 
-def _spread(maps, outline, radius):
+def _spread(maps: Tensor, outline: Tensor, radius: int) -> Tensor:
     """Which classes' outlines pass within `radius` pixels, axis by axis: bit c of int32 `(N, H, W)` for class c.
 
     One plane of bits for all classes; windows double until they are wide enough.
@@ -153,7 +158,7 @@ def _spread(maps, outline, radius):
     return near
 
 
-def _matched(maps, outline, near, num_classes):
+def _matched(maps: Tensor, outline: Tensor, near: Tensor, num_classes: int) -> tuple[Tensor, Tensor]:
     """Outline pixels of each class `(N, C)` where `near` has their class too, and all of them."""
     n = len(maps)
     image = torch.arange(n, device=maps.device).view(n, 1, 1)
@@ -163,7 +168,9 @@ def _matched(maps, outline, near, num_classes):
     return counts[..., 1], counts.sum(-1)
 
 
-def calibration_per_image(labels, predictions, confidence, bins=CALIBRATION_BINS):
+def calibration_per_image(
+    labels: Tensor, predictions: Tensor, confidence: Tensor, bins: int = CALIBRATION_BINS
+) -> tuple[Tensor, Tensor, Tensor]:
     """How often predictions of which confidence are right: counts, summed confidence and hits, `(N, bins)` each.
 
     `labels`, `predictions` `(N, H, W)`, `confidence` `(N, H, W)`: the probability of the predicted class. Bin m of M
@@ -181,7 +188,7 @@ def calibration_per_image(labels, predictions, confidence, bins=CALIBRATION_BINS
     return counts, confident.double() / _UNIT, hits
 
 
-def calibration_error(counts, confidence, hits):
+def calibration_error(counts: np.ndarray, confidence: np.ndarray, hits: np.ndarray) -> np.ndarray:
     """Expected calibration error in percent of `counts`, summed `confidence` and `hits` `(..., bins)`; NaN without any.
 
     The mean over all pixels of |accuracy - confidence| of their bin (Guo et al. 2017, equation 3). Equally wide bins

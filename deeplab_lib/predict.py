@@ -43,6 +43,7 @@ from deeplab_lib.models.views import Views
 from deeplab_lib.plotting.run_figures import overlay
 from deeplab_lib.plotting.style import figure, styled
 from deeplab_lib.training import checkpoint
+from deeplab_lib.training.run_folder import WRITTEN
 
 PHOTOGRAPHS = (".jpg", ".jpeg", ".png", ".webp", ".tif", ".tiff", ".bmp")
 OTHER_PICTURES = (".heic", ".heif", ".avif", ".gif", ".jxl", ".jp2", ".dng", ".cr2", ".cr3", ".nef", ".arw")
@@ -170,7 +171,7 @@ def weights_file(path: str | Path | None = None, say: Callable[[str], None] = pr
     """
     roots = [project_root()] if path is None else [Path(), project_root()]
     path = Path(path or "runs").expanduser()
-    ending = max((e for e in (*checkpoint.WRITTEN, ".ipynb") if path.name.endswith(e)), key=len, default="")
+    ending = max((e for e in (*WRITTEN, ".ipynb") if path.name.endswith(e)), key=len, default="")
     file = path.with_name(path.name.removesuffix(ending) + ENDING)
     for root in roots:
         if (root / file).is_file():
@@ -182,7 +183,7 @@ def weights_file(path: str | Path | None = None, say: Callable[[str], None] = pr
     folder = next((root / path for root in roots if (root / path).is_dir()), roots[0] / path)
     if len(roots) == 1 or folder.is_dir():
         raise FileNotFoundError(f"no trained run in {folder}: train one by notebooks/train.ipynb")
-    endings = (*checkpoint.WRITTEN, ".ipynb", ".lock")
+    endings = (*WRITTEN, ".ipynb", ".lock")
     traces = [path, *(file.with_name(file.name.removesuffix(ENDING) + ending) for ending in endings)]
     if any((root / trace).exists() for root in roots for trace in traces):
         raise FileNotFoundError(f"no weights {file}: a run writes them at the end of its first epoch")

@@ -1,19 +1,23 @@
 """Parameters: what each may be, what is meant by text, what is refused and how."""
 
 import json
+import re
 from dataclasses import FrozenInstanceError
+from pathlib import Path
 
+import nbformat
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
 from deeplab_lib.common.devices import check_device
-from deeplab_lib.common.parameters import check_names
-from deeplab_lib.config import PARAMETERS, Config, coerce, from_notebook
+from deeplab_lib.common.parameters import check_names, coerce
+from deeplab_lib.config import DESCRIPTIONS, PARAMETERS, Config, from_notebook
 from deeplab_lib.losses import canonical, make_loss
 from deeplab_lib.recipes import PRESETS, RECIPES
 
+ROOT = Path(__file__).parents[1]
 RANGED = [name for name, item in PARAMETERS.items() if item.metadata["low"] is not None]
 CHOSEN = [name for name, item in PARAMETERS.items() if item.metadata["choices"]]
 
@@ -89,7 +93,13 @@ def test_a_config_cannot_be_changed():
 
 
 def test_every_knob_is_explained():
-    assert all(len(item.metadata["help"]) > 5 for item in PARAMETERS.values())
+    assert set(DESCRIPTIONS) == set(PARAMETERS) and all(len(text) > 5 for text in DESCRIPTIONS.values())
+
+
+def test_the_notebook_says_the_same_of_every_parameter():
+    cells = nbformat.read(ROOT / "notebooks" / "train.ipynb", as_version=4).cells
+    source = next(cell.source for cell in cells if "parameters" in cell.metadata.get("tags", ()))
+    assert dict(re.findall(r"(?m)^(\w+) = .*?  # (.*)$", source)) == DESCRIPTIONS
 
 
 # -- text, as papermill and shells give it -----------------------------------------------------------------------------

@@ -274,7 +274,8 @@ def label_file(rng):
     """`(ending, bytes of a PNG, train ids)`."""
     by_id = rng.random() < 0.5
     ending, legal = ("labelIds", sorted(TRAIN_IDS)) if by_id else ("labelTrainIds", [*range(19), 255])
-    kind = rng.choice(("plain", "plain", "palette", "wide", "one bit", "illegal", "colours", "cut", "junk"))
+    read = ("plain", "plain", "palette", "channels", "wide", "one bit")
+    kind = rng.choice((*read, "illegal", "strange palette", "colours", "cut", "junk"))
     legal = [0, 255] if kind == "one bit" else legal
     shape = rng.randint(1, 12), rng.randint(1, 12)
     ids = np.array([rng.choice(legal) for _ in range(math.prod(shape))], dtype=np.uint8).reshape(shape)
@@ -284,10 +285,16 @@ def label_file(rng):
     image = Image.fromarray(ids.astype(np.uint16) if kind == "wide" else ids)
     if kind == "one bit":
         image = image.convert("1")
-    if kind == "palette":
+    if kind == "palette":  # the grey values in any order, as an optimiser of PNG files leaves them
+        order = rng.sample(range(256), 256)
+        image = Image.fromarray(np.argsort(order)[ids].astype(np.uint8))
+        image.putpalette(bytes(value for value in order for _ in range(3)))
+    if kind == "strange palette":
         image.putpalette(bytes(rng.randrange(256) for _ in range(768)))
-    if kind == "colours":
+    if kind == "channels":
         image = image.convert(rng.choice(("RGB", "RGBA", "LA")))
+    if kind == "colours":
+        image = Image.fromarray(np.stack([ids, ids, 255 - ids], -1))
     content = io.BytesIO()
     image.save(content, "png")
     content = content.getvalue()
@@ -297,7 +304,7 @@ def label_file(rng):
         content = rng.choice(
             (b"", b"<html>log in</html>", b"\x89PNG\r\n\x1a\n", bytes(rng.randrange(256) for _ in range(200)))
         )
-    return ending, content, meaning if kind in ("plain", "palette", "wide", "one bit") else REFUSED
+    return ending, content, meaning if kind in read else REFUSED
 
 
 def read_label_file(case, path):

@@ -126,7 +126,7 @@ class TestOfficialScores:
     @pytest.mark.parametrize("tta", ["none", "flip", "multiscale"])
     def test_what_is_exported_is_what_the_run_has_measured(self, smoke, tmp_path, tta):
         config = smoke(epochs=1, tta=tta)
-        path = fit(config)
+        path = fit(config).json
         out = export(load_run(path), config.data, "val", tmp_path / "out")
         measured = json.loads(path.read_text())["final"]["native"]["mIoU"]
         assert score_export(out, config.data).miou() == pytest.approx(measured, abs=1e-9)

@@ -97,8 +97,10 @@ TABLES = {
         "Results of this report's runs",
         {
             "val_mIoU": ("mIoU", ".2f"),
+            "sd": ("± sd", ".2f"),
             "best_val_mIoU": ("best", ".2f"),
             "best_epoch": ("epoch", ".0f"),
+            "seeds": ("seeds", ".0f"),
             "latency_ms": ("latency", ".1f"),
             "GMACs": ("GMACs", ".4g"),
             "parameters": ("parameters", ",.0f"),

@@ -622,9 +622,10 @@ def seed_deviations(runs):
     return {title: deviation for title, deviation in deviations.items() if np.isfinite(deviation)}
 
 
-def one_of_several(evidence):
-    """What a table of single runs says where there are several seeds, "" otherwise."""
-    return "One seed of each; @tbl-ranking has the means over seeds." if evidence.several_seeds else ""
+def over_seeds(evidence):
+    """What a table says where there are several seeds, "" otherwise."""
+    text = "Of several seeds of a configuration: means; sd: the standard deviation between seeds, in points."
+    return text if evidence.several_seeds else ""
 
 
 def distinguished(table, titles, evidence, measure="mIoU"):

@@ -5,10 +5,13 @@ Like `prose`, all of it is computed from the runs' records; numbers are register
 
 import re
 
+import numpy as np
+
 from deeplab_lib.analysis.captions import named
 from deeplab_lib.analysis.prose import plural, sessions
 from deeplab_lib.analysis.tables import measured_rows
 from deeplab_lib.common.text import listing
+from deeplab_lib.models.efficiency import BUSY
 from deeplab_lib.recipes import RECIPES
 from deeplab_lib.study.results import Study
 
@@ -191,10 +194,13 @@ def training(runs, numbers):
 
 def from_scratch(runs):
     """A warning when runs started from random weights, "" otherwise."""
-    scratch = [r.label for r in runs if str((r.record or {}).get("weights", {}).get("source", "")).startswith("none")]
+    sources = {r.label: str((r.record or {}).get("weights", {}).get("source") or "not recorded") for r in runs}
+    scratch = [label for label, source in sources.items() if source.startswith("none")]
+    others = [label for label in sources if label not in scratch]
     if not scratch:
         return ""
-    who = "All runs" if len(scratch) == len(runs) else listing(scratch)
+    few = listing(others if len(others) < len(scratch) else scratch)
+    who = "All runs" if not others else f"All runs but {few}" if len(others) < len(scratch) else few
     return (
         f"{who} started from random weights. The study started from a backbone pretrained on ImageNet, which is worth "
         "many points of mIoU: the level of these results must not be compared with its results or with the literature."
@@ -219,7 +225,16 @@ def latency_note(results):
             "latencies differ by what else the device did, or by the device."
         )
     devices = listing(sorted(set(timed["device"])))
-    return f"Latency is a property of the network, not of the loss: median for one image on {devices}, measured alone."
+    text = f"Latency is a property of the network, not of the loss: median for one image on {devices}, "
+    busy = timed["other_cores"].max()
+    if not np.isfinite(timed["other_cores"]).all():
+        return text + "measured after the runs; whether other programs ran beside it is not recorded."
+    if busy <= BUSY:
+        return text + "measured alone."
+    return text + (
+        f"measured while other programs kept up to {busy:.1f} cores busy: it may be too long, and measuring again on a "
+        "quiet machine would replace it."
+    )
 
 
 def efficiency_note(efficiency):
@@ -229,6 +244,9 @@ def efficiency_note(efficiency):
     notes = filter(None, efficiency["note"][~timed])
     reasons = sorted({re.sub(r"^not timed: |about [\d.]+ s here, ", "", note) for note in notes})
     text = f"Batch 1, on {devices}; latency as median and quartiles."
+    others = efficiency["other_cores"].dropna() if "other_cores" in efficiency else ()
+    if len(others) and max(others) > BUSY:
+        text += " Some were taken while other programs were at work, and may be too long."
     return text + (f" Where no latency stands: {'; '.join(reasons)}." if reasons else "")
 
 

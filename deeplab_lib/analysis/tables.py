@@ -8,6 +8,7 @@ NaN means not measured or not recorded. Published figures stand in columns of th
 import json
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
 from deeplab_lib.analysis import published
@@ -18,7 +19,7 @@ from deeplab_lib.losses import parse_expression
 from deeplab_lib.recipes import RECIPES, recipe_for
 from deeplab_lib.study.foreign import CLASS_VAL
 from deeplab_lib.study.log_schedule import loss_changes
-from deeplab_lib.study.results import ResultsError, require_comparable
+from deeplab_lib.study.results import ResultsError, methods, require_comparable
 
 NAN = float("nan")
 
@@ -121,23 +122,30 @@ def results_table(runs, efficiency=None):
 
     Costs of a CSV alone are what it logged last: `val_latency` in ms, `val_flops` in billions, `val_params` trained.
 
-    Columns: val_mIoU, best_val_mIoU (%), best_epoch, latency_ms, device, GMACs, parameters, trainable_at_end,
-    published_val_mIoU, published_latency, published_FLOPs_G, published_parameters.
+    One row a method: with several seeds their means, `seeds` how many, and `sd` the standard deviation of the mIoU.
+
+    Columns: val_mIoU, sd, best_val_mIoU (%), best_epoch, seeds, latency_ms, device, other_cores, GMACs, parameters,
+    trainable_at_end, published_val_mIoU, published_latency, published_FLOPs_G, published_parameters.
     """
     require_comparable(runs)
     efficiency = pd.DataFrame() if efficiency is None else efficiency
     rows = {}
-    for run in runs:
+    for members in methods(runs).values():
+        run = members[0]
         measured = efficiency_of(run, efficiency)
         record = run.record or {}
         parameters, macs = record.get("parameters", {}), measured.get("macs") or record.get("macs")
-        epoch, best = run.best
-        rows[run.stem] = {
-            "val_mIoU": run.final_val_mIoU,
-            "best_val_mIoU": best,
-            "best_epoch": epoch,
+        finals, best = [member.final_val_mIoU for member in members], [member.best for member in members]
+        several = len(members) > 1
+        rows[run.method if several else run.stem] = {
+            "val_mIoU": float(np.mean(finals)),
+            "sd": float(np.std(finals, ddof=1)) if several else NAN,
+            "best_val_mIoU": float(np.mean([value for _, value in best])),
+            "best_epoch": NAN if several else best[0][0],
+            "seeds": len(members) if several else NAN,
             "latency_ms": timing(measured).get("median", run.last_logged("val_latency")),
             "device": measured.get("device_name") or measured.get("device") or "not recorded",
+            "other_cores": NAN if measured.get("other_cores") is None else measured["other_cores"],
             "GMACs": macs / 1e9 if macs else run.last_logged("val_flops"),
             "parameters": parameters.get("total", NAN),
             "trainable_at_end": parameters.get("trainable_at_end", run.last_logged("val_params")),
@@ -157,13 +165,15 @@ def _published(run):
 
 
 def final_table(runs):
-    """Final train mIoU, val mIoU and the 19 per-class validation IoUs in percent."""
+    """Final train mIoU, val mIoU and the 19 per-class validation IoUs in percent; of several seeds the means."""
     require_comparable(runs)
-    rows = {
-        run.stem: {"train_mIoU": run.final_train_mIoU, "val_mIoU": run.final_val_mIoU}
-        | dict(zip(CLASS_NAMES, run.final_class_val, strict=True))
-        for run in runs
-    }
+    rows = {}
+    for members in methods(runs).values():
+        classes = np.mean([member.final_class_val for member in members], axis=0)
+        means = {name: float(np.mean([getattr(member, f"final_{name}") for member in members]))
+                 for name in ("train_mIoU", "val_mIoU")}  # fmt: skip
+        name = members[0].method if len(members) > 1 else members[0].stem
+        rows[name] = means | dict(zip(CLASS_NAMES, classes, strict=True))
     return pd.DataFrame.from_dict(rows, orient="index")
 
 

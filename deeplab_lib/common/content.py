@@ -52,8 +52,8 @@ def what_is(file: Path) -> str:
 
 def article(kind: str) -> str:
     """`kind` with its article: "a PNG", "an empty file"."""
-    vowel = kind[0] in "aeiouAEIO" or kind.startswith(("HDF", "HEIC", "RAR", "MP"))
-    return f"{'an' if vowel and not kind.startswith('unique') else 'a'} {kind}"
+    vowel = kind[0] in "aeiouAEIO" or kind.startswith(("HDF", "RAR"))
+    return f"{'an' if vowel else 'a'} {kind}"
 
 
 def _is_text(head):

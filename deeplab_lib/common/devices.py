@@ -6,9 +6,12 @@ import os
 import platform
 import re
 import sys
+from collections.abc import Callable, Collection, Iterable
 from pathlib import Path
+from typing import Any
 
 import torch
+from torch import Tensor
 
 AMP_TYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # glibc's names, from malloc.h
@@ -25,7 +28,7 @@ FAST_PATHS = {
 }
 
 
-def check_device(device):
+def check_device(device: str) -> str:
     """The device that `device` names, "auto" being a GPU or else the CPU; ValueError where there is no such device."""
     if device == "auto":  # never mps, on which no run has been made yet
         return "cuda" if torch.cuda.is_available() else "cpu"
@@ -40,7 +43,7 @@ def check_device(device):
     return device
 
 
-def check_amp(amp, device):
+def check_amp(amp: str, device: str) -> str:
     """The mixed precision that `amp` names, "auto" being the best of `device`; ValueError where a GPU emulates it."""
     if amp == "auto":
         return best_amp(device)
@@ -49,7 +52,7 @@ def check_amp(amp, device):
     return amp
 
 
-def best_amp(device):
+def best_amp(device: str) -> str:
     """Mixed precision the hardware is built for: "bf16", "fp16" (older GPUs) or "off"."""
     if device.startswith("cuda"):
         return "bf16" if torch.cuda.get_device_capability(device) >= (8, 0) else "fp16"
@@ -59,19 +62,19 @@ def best_amp(device):
     return "off"
 
 
-def cores():
+def cores() -> int:
     """Processor cores that this process may use: on a cluster those of its job."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def fast_paths(device, deterministic=False, disable=()):
+def fast_paths(device: str, deterministic: bool = False, disable: Iterable[str] = ()) -> tuple[str, ...]:
     """Names of the `FAST_PATHS` in force on `device`, less those in `disable` and those that let numbers vary."""
     excluded = {*disable, *(("tf32", "autotune") if deterministic else ())}
     kind = torch.device(device).type
     return tuple(name for name, (kinds, _) in FAST_PATHS.items() if kind in kinds and name not in excluded)
 
 
-def set_up(device, chosen, deterministic=False):
+def set_up(device: str, chosen: Collection[str], deterministic: bool = False) -> None:
     """Set this process's switches for a run on `device` with the fast paths `chosen`.
 
     A GPU that is asked for by number stays this process's first. One may use TF32 and the fastest of cuDNN's kernels,
@@ -88,23 +91,23 @@ def set_up(device, chosen, deterministic=False):
     torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = "tf32" in chosen
 
 
-def use_deterministic_algorithms(wanted, warn_only):
+def use_deterministic_algorithms(wanted: bool, warn_only: bool) -> None:
     """PyTorch's function of that name, left alone where nothing changes: it loads the compiler, which takes 2 s."""
     if wanted or torch.are_deterministic_algorithms_enabled():
         torch.use_deterministic_algorithms(wanted, warn_only=warn_only)
 
 
-def memory_format(chosen):
+def memory_format(chosen: Collection[str]) -> torch.memory_format:
     """How images and weights lie in memory under the `fast_paths` in force."""
     return torch.channels_last if "channels_last" in chosen else torch.contiguous_format
 
 
-def precise(device):
+def precise(device: str | torch.device) -> torch.dtype:
     """The type in which sums are kept on `device`: float64, which Apple's GPUs do not have."""
     return torch.float32 if torch.device(device).type == "mps" else torch.float64
 
 
-def keep_memory():
+def keep_memory() -> None:
     """Let freed memory stay with this process, for good (glibc only): its next step needs the same again.
 
     Else every large tensor is new memory of the system, whose pages are cleared one by one at first touch: 360,000 of
@@ -119,25 +122,25 @@ def keep_memory():
 class Copy:
     """A small tensor on its way to the host: on a GPU nothing waits until `values()` is asked for."""
 
-    def __init__(self, tensor):
+    def __init__(self, tensor: Tensor) -> None:
         self.tensor = tensor.detach().to("cpu", non_blocking=tensor.is_cuda)
         self.arrived = torch.cuda.Event() if tensor.is_cuda else None
         if self.arrived:
             self.arrived.record(torch.cuda.current_stream(tensor.device))
 
-    def values(self):
+    def values(self) -> Any:
         """The tensor as Python numbers."""
         if self.arrived:
             self.arrived.synchronize()
         return self.tensor.tolist()
 
 
-def autocast(device, amp):
+def autocast(device: str | torch.device, amp: str) -> torch.autocast:
     """A context in which `device` computes in the mixed precision `amp`, or in float32 with "off"."""
     return torch.autocast(torch.device(device).type, AMP_TYPES.get(amp), enabled=amp in AMP_TYPES)
 
 
-def synchronizer(device):
+def synchronizer(device: str | torch.device) -> Callable[[], None]:
     """A call that returns once `device` has finished everything asked of it."""
     kind = torch.device(device).type
     if kind == "cuda":
@@ -145,7 +148,7 @@ def synchronizer(device):
     return torch.mps.synchronize if kind == "mps" else lambda: None
 
 
-def device_name(device):
+def device_name(device: str) -> str:
     """The processor's or the GPU's own name."""
     if device.startswith("cuda"):
         return torch.cuda.get_device_name(device)
@@ -156,20 +159,21 @@ def device_name(device):
     return f"{platform.processor() or platform.machine()} (CPU, {os.cpu_count()} cores)"
 
 
-def forget_peak_memory(device):
+def forget_peak_memory(device: str | torch.device) -> None:
     """Let a GPU's peak memory begin anew; a process's own, on a CPU, cannot be."""
     if torch.device(device).type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
 
 
-def peak_memory_mb(device):
+def peak_memory_mb(device: str) -> float:
     """Peak memory so far in MB: of the GPU's allocator, or of this whole process on a CPU; NaN if unknown."""
     if device.startswith("cuda"):
         return torch.cuda.max_memory_allocated(device) / 2**20
     try:  # Linux; its getrusage counts what the parent held when it started this program
         found = re.search(r"VmHWM:\s*(\d+) kB", Path("/proc/self/status").read_text())
-        return int(found[1]) / 2**10
-    except (OSError, TypeError):
+        if found:
+            return int(found[1]) / 2**10
+    except OSError:
         pass
     try:
         import resource

@@ -1,12 +1,23 @@
 """Ending early, in good order: stop requests, wrong input, exhausted memory and full disks explained in one line."""
 
+from __future__ import annotations
+
 import errno
 import functools
 import signal
 import threading
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import TYPE_CHECKING, ParamSpec, TypeVar
 
 import torch
+
+if TYPE_CHECKING:
+    from deeplab_lib.config import Config
+
+P = ParamSpec("P")
+T = TypeVar("T")
+E = TypeVar("E", bound=BaseException)
 
 SIGNALS = [getattr(signal, name) for name in ("SIGTERM", "SIGINT", "SIGHUP", "SIGUSR1") if hasattr(signal, name)]
 
@@ -18,19 +29,19 @@ OUT_OF_SHARED_MEMORY = "out of shared memory", "allocate shared memory"  # what 
 class RunStopped(RuntimeError):
     """A run ended early; the message says why, where its last good state is and how to go on."""
 
-    def _render_traceback_(self):
+    def _render_traceback_(self) -> list[str]:
         """What IPython shows in place of a traceback: a stop is no failure."""
         return str(self).splitlines()
 
 
-def short_traceback(function):
+def short_traceback(function: Callable[P, T]) -> Callable[P, T]:
     """Decorate what checks a user's input: in a notebook its ValueError or OSError shows the message alone.
 
     Elsewhere nothing changes: IPython looks for `_render_traceback_`, Python does not.
     """
 
     @functools.wraps(function)
-    def wrapper(*args, **kwargs):
+    def wrapper(*args: P.args, **kwargs: P.kwargs) -> T:
         try:
             return function(*args, **kwargs)
         except (ValueError, OSError) as error:
@@ -40,10 +51,11 @@ def short_traceback(function):
     return wrapper
 
 
-def plain(error):
+def plain(error: E) -> E:
     """The error itself, of which a notebook shows the message alone."""
     # Not a lambda: errors travel, pickled, between the processes of a run.
-    error._render_traceback_ = functools.partial(str.splitlines, f"{type(error).__name__}: {error}")
+    shown = functools.partial(str.splitlines, f"{type(error).__name__}: {error}")
+    vars(error)["_render_traceback_"] = shown
     return error
 
 
@@ -57,12 +69,13 @@ class Stop:
     The step at hand is finished first. A second SIGINT interrupts at once, unless `patient`.
     """
 
-    def __init__(self, patient=False):
-        self.requested, self.patient = None, patient
+    def __init__(self, patient: bool = False) -> None:
+        self.requested: str | None = None  # the signal's name
+        self.patient = patient
 
     @classmethod
     @contextmanager
-    def listening(cls, patient=False):
+    def listening(cls, patient: bool = False) -> Iterator[Stop]:
         """A `Stop` that listens while the block runs; the signals' earlier handlers are put back after it."""
         stop = cls(patient)
         if threading.current_thread() is not threading.main_thread():
@@ -76,47 +89,47 @@ class Stop:
             for number, handler in before.items():
                 signal.signal(number, handler)
 
-    def _on_signal(self, number, frame):
+    def _on_signal(self, number: int, frame: object) -> None:
         if self.requested and number == signal.SIGINT and not self.patient:
             raise KeyboardInterrupt
         self.requested = signal.Signals(number).name
 
-    def check(self):
+    def check(self) -> None:
         """Raise `StopRequested` if a stop was asked for."""
         if self.requested:
             raise StopRequested(self.requested)
 
 
-def ignored(number):
+def ignored(number: int) -> bool:
     """Whether the signal is a hang-up that this process was started to outlive, as by `nohup`."""
     return number == getattr(signal, "SIGHUP", None) and signal.getsignal(number) is signal.SIG_IGN
 
 
-def leave_signals(worker):
+def leave_signals(worker: int) -> None:
     """Make a loader's process ignore stop requests, which a scheduler sends to all: the training ends it in order."""
     for number in SIGNALS:
         signal.signal(number, signal.SIG_IGN)
 
 
-def is_out_of_memory(error):
+def is_out_of_memory(error: BaseException) -> bool:
     """Whether an exception says that the GPU's or the machine's memory is exhausted."""
     known = isinstance(error, torch.OutOfMemoryError | MemoryError)
     return known or any(words in str(error) for words in OUT_OF_MEMORY)
 
 
-def is_out_of_shared_memory(error):
+def is_out_of_shared_memory(error: BaseException) -> bool:
     """Whether an exception says that the loader's processes had no room to hand over their images."""
     text = f"{error} {error.__cause__}"  # the loader passes on what a killed process died of as the cause
     return isinstance(error, RuntimeError) and any(words in text for words in OUT_OF_SHARED_MEMORY)
 
 
-def is_disk_trouble(error):
+def is_disk_trouble(error: BaseException) -> bool:
     """Whether an exception is a write that failed: a full, read-only or vanished disk."""
     kinds = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.ENOENT, errno.EACCES, errno.ESTALE, errno.EFBIG)
     return isinstance(error, OSError) and error.errno in kinds
 
 
-def memory_advice(config):
+def memory_advice(config: Config) -> str:
     """What to try when memory ran out, from the configuration at hand."""
     micro = config.batch_size // (config.accumulate * config.gpus)
     if micro > 1:

@@ -8,9 +8,13 @@ import math
 import os
 import re
 import time
+from collections.abc import Callable, Sequence
 from pathlib import Path, PurePosixPath, PureWindowsPath
+from typing import Any
 
 import numpy as np
+
+from deeplab_lib.common.types import PathLike
 
 # Transient errors of a mount (network drives, Colab's Drive). A full disk or a read-only folder is not among them:
 # waiting does not fix those.
@@ -28,7 +32,7 @@ PASSING = {
 PAUSES = (0.5, 2, 5, 10, 20)
 
 
-def write_atomic(path, write, pauses=PAUSES):
+def write_atomic(path: PathLike, write: Callable[[Path], object], pauses: Sequence[float] = PAUSES) -> None:
     """Let `write(temporary_path)` fill a file beside `path`, sync it to disk and rename it to `path`.
 
     A reader sees the old file or the new one, never a part. Errors of a blinking mount are retried after `pauses`
@@ -43,7 +47,7 @@ def write_atomic(path, write, pauses=PAUSES):
             sync(temporary)
             os.replace(temporary, path)
             sync(path.parent)
-            return path
+            return
         except OSError as error:
             if pause is None or error.errno not in PASSING:
                 raise
@@ -52,22 +56,22 @@ def write_atomic(path, write, pauses=PAUSES):
             remove(temporary)
 
 
-def write_text(path, text):
+def write_text(path: PathLike, text: str) -> None:
     """Write `text` (UTF-8) atomically."""
-    return write_atomic(path, lambda temporary: temporary.write_text(text, encoding="utf-8", newline="\n"))
+    write_atomic(path, lambda temporary: temporary.write_text(text, encoding="utf-8", newline="\n"))
 
 
-def write_npz(path, **arrays):
+def write_npz(path: PathLike, **arrays: np.ndarray) -> None:
     """Write `arrays` as a compressed NPZ file, atomically."""
 
-    def write(temporary):
+    def write(temporary: Path) -> None:
         with open(temporary, "wb") as file:
-            np.savez_compressed(file, **arrays)
+            np.savez_compressed(file, **arrays)  # type: ignore[arg-type]  # an array may not be called allow_pickle
 
-    return write_atomic(path, write)
+    write_atomic(path, write)
 
 
-def sync(path):
+def sync(path: PathLike) -> None:
     """Flush a file, or a folder's entries, to disk."""
     if os.name == "nt" and Path(path).is_dir():
         return
@@ -81,13 +85,13 @@ def sync(path):
         os.close(handle)
 
 
-def remove(path):
+def remove(path: PathLike) -> None:
     """Delete a file if it is there and can be."""
     with contextlib.suppress(OSError):
         Path(path).unlink(missing_ok=True)
 
 
-def file_sha256(path):
+def file_sha256(path: PathLike) -> str:
     """SHA-256 of a file's bytes, in hex."""
     with open(path, "rb") as file:
         digest = hashlib.sha256()
@@ -96,13 +100,13 @@ def file_sha256(path):
     return digest.hexdigest()
 
 
-def in_project(path):
+def in_project(path: PathLike) -> Path:
     """`path`, `~` meaning home; a relative one that is not here is meant in the project."""
     path = Path(path).expanduser()
     return path if path.exists() else project_root() / path
 
 
-def for_project(path):
+def for_project(path: PathLike) -> Path:
     """Where to write `path`, `~` meaning home: below a folder of the project a relative one is meant in the project.
 
     So `runs/mine` is the same for a notebook, whose kernel starts in `notebooks/`, and for the shell; `../mine` is what
@@ -146,7 +150,7 @@ ABSOLUTE_PATH = re.compile(
 )
 
 
-def project_root():
+def project_root() -> Path:
     """The folder of the kit: the first one upwards from here, or from this package, that holds `notebooks/`.
 
     Falls back to the current folder, so that an installed package works anywhere.
@@ -158,17 +162,17 @@ def project_root():
     return Path.cwd()
 
 
-def data_folder():
+def data_folder() -> Path:
     """Where the kit keeps its toy city and its cache: `$DEEPLAB_DATA`, else `data/` in the project."""
     return absolute(os.environ.get("DEEPLAB_DATA") or project_root() / "data")
 
 
-def absolute(path):
+def absolute(path: PathLike) -> Path:
     """An absolute path that keeps symbolic links: the link's name is the one that its owner chose."""
     return Path(os.path.abspath(Path(path).expanduser()))
 
 
-def read_json(path):
+def read_json(path: PathLike) -> Any:
     """The object in a JSON file, None if there is no file; ValueError naming a file that is not JSON."""
     try:
         content = json.loads(Path(path).read_text(encoding="utf-8"))
@@ -183,12 +187,12 @@ def read_json(path):
         ) from None
 
 
-def write_json(path, content):
+def write_json(path: PathLike, content: object) -> None:
     """Write `content` as readable JSON, atomically; NaN as null."""
     write_text(path, json.dumps(jsonable(content), indent=1, ensure_ascii=False, allow_nan=False) + "\n")
 
 
-def jsonable(value):
+def jsonable(value: object) -> Any:
     """`value` with arrays as lists, paths as text and NaN as None, ready for JSON."""
     if isinstance(value, dict):
         return {str(key): jsonable(item) for key, item in value.items()}

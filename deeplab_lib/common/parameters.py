@@ -1,14 +1,18 @@
-"""The names that a notebook's parameters cell sets, and the cell that papermill injects after it."""
+"""Parameters as notebooks and shells give them: their names, and what is meant by their text."""
 
 import ast
-from collections.abc import Collection, Iterable
+import math
+import os
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from dataclasses import Field
+from typing import Any
 
 from deeplab_lib.common.errors import short_traceback
 from deeplab_lib.common.text import did_you_mean
 
 
 @short_traceback
-def check_parameters(namespace, valid):
+def check_parameters(namespace: Mapping[str, Any], valid: Collection[str]) -> None:
     """Refuse, with a ValueError, a parameter that is none of `valid`; `namespace` is the notebook's `globals()`."""
     cells = [cell for cell in namespace.get("In", ()) if cell.lower().startswith("# parameters")]
     check_names([name for cell in cells for name in assigned(cell)], valid)
@@ -44,8 +48,64 @@ def check_names(names: Iterable[str], valid: Collection[str]) -> None:
             raise ValueError(f"no parameter {name!r}{hint}; parameters: {', '.join(valid)}")
 
 
-def assigned(source):
+def assigned(source: str) -> Iterator[str]:
     """Names that a cell of plain assignments sets."""
     for node in ast.parse(source).body:
         if isinstance(node, ast.Assign):
             yield from (target.id for target in node.targets if isinstance(target, ast.Name))
+
+
+def read_parameters(given: dict, parameters: dict[str, Field]) -> dict:
+    """`{name: value}` of all `parameters`, those of `given` as their type and within their range; else their default.
+
+    Raises TypeError for a name that is no parameter and ValueError for a value that is none of its.
+    """
+    for name in given:
+        if name not in parameters:
+            raise TypeError(f"no parameter {name!r}{did_you_mean(name, parameters)}")
+    return {name: checked(item, given.get(name)) for name, item in parameters.items()}
+
+
+def checked(item: Field, value: Any) -> Any:
+    """`value` of parameter `item` as its type and within its range, or ValueError."""
+    about = item.metadata
+    words, choices = about["words"] or {}, about["choices"] or ()
+    known = (*words, *choices)
+    if isinstance(value, str) and value.strip().lower() in {"none", "null", ""} - set(known):
+        value = None
+    if value is None:
+        return item.default
+    if value is False and about["kind"] is str:  # YAML reads off and no as false
+        value = next((word for word in ("off", "none") if word in known), value)
+    value = coerce(item.name, value, about["kind"])
+    if words:
+        return words.get(value.lower(), value)
+    if choices:
+        value = value.lower() if isinstance(value, str) else value
+        if value not in choices and not (about["also"] and value.startswith(about["also"])):
+            hint = did_you_mean(value, map(str, choices))
+            raise ValueError(f"{item.name} is {value!r}{hint}; valid: {', '.join(map(str, choices))}")
+    if about["low"] is not None and not about["low"] <= value <= about["high"]:
+        form = ".15g" if about["kind"] is float else "d"
+        raise ValueError(f"{item.name} is {value:{form}}; it must lie between {about['low']} and {about['high']}")
+    if item.name == "lr" and value == 0:
+        raise ValueError("lr is 0; it must be positive")
+    return value
+
+
+def coerce(name: str, value: Any, kind: type) -> Any:
+    """Read `value`, perhaps text from a command line, as `kind`; ValueError when it does not mean one."""
+    words = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
+    try:
+        if kind is bool and not isinstance(value, float):
+            return words[str(value).strip().lower()]
+        if kind is str and isinstance(value, str | os.PathLike):
+            return str(value).strip()
+        if kind in (int, float) and isinstance(value, int | float | str) and not isinstance(value, bool):
+            number = float(value)
+            if math.isfinite(number) and (kind is float or number == int(number)):
+                return kind(number)
+    except (KeyError, ValueError, OverflowError):
+        pass
+    want = {int: "a whole number", float: "a number", bool: "true or false", str: "text"}[kind]
+    raise ValueError(f"{name} is {value!r}; it must be {want}")

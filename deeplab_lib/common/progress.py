@@ -1,26 +1,29 @@
 """A progress bar for long work on images."""
 
 import time
+from typing import Self
 
 from tqdm import tqdm
+
+from deeplab_lib.common.types import Say
 
 
 class Progress:
     """A bar in a terminal; elsewhere a line every tenth, and none within five seconds of the last."""
 
-    def __init__(self, total, done, say):
+    def __init__(self, total: int, done: int, say: Say) -> None:
         self.bar = tqdm(total=total, initial=done, unit="image", disable=None, leave=False)
         self.total, self.first, self.done, self.say = total, done, done, say
         self.started = self.said = time.monotonic()
         self.tenth = 10 * done // total
 
-    def __enter__(self):
+    def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, *error):
+    def __exit__(self, *error: object) -> None:
         self.bar.close()
 
-    def update(self, count):
+    def update(self, count: int) -> None:
         self.bar.update(count)
         self.done += count
         now, tenth = time.monotonic(), 10 * self.done // self.total

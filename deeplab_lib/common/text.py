@@ -2,9 +2,10 @@
 
 import difflib
 import re
+from collections.abc import Iterable, Mapping, Sequence
 
 
-def duration(seconds):
+def duration(seconds: float) -> str:
     """Seconds as a reader says them: `50 s`, `12 min`, `3 h 05 min`."""
     if not seconds >= 0:
         return "unknown"
@@ -14,14 +15,16 @@ def duration(seconds):
     return f"{minutes} min" if minutes < 100 else f"{minutes // 60} h {minutes % 60:02d} min"
 
 
-def listing(words):
+def listing(words: Iterable[str]) -> str:
     """`["a", "b", "c"]` as "a, b and c"; with semicolons where a word has a comma of its own."""
     words = list(words)
     separator = "; " if any(", " in word for word in words) else ", "
     return " and ".join([separator.join(words[:-1]), words[-1]] if len(words) > 1 else words)
 
 
-def plan_change(power=None, weights=None, freeze=()):
+def plan_change(
+    power: float | None = None, weights: Mapping[str, float] | None = None, freeze: Sequence[str] = ()
+) -> str:
     """What changes in the middle of a training: `power 2, weights 0.5/0.5, layer1–4 and bn1 frozen`."""
     parts = [f"power {power:g}"] if power is not None else []
     parts += ["weights " + "/".join(f"{weight:g}" for weight in weights.values())] if weights else []
@@ -30,17 +33,17 @@ def plan_change(power=None, weights=None, freeze=()):
     return ", ".join(parts)
 
 
-def slug(text):
+def slug(text: str) -> str:
     """A text as part of a file name."""
     return re.sub(r"[^A-Za-z0-9.=-]+", "_", text.replace("*", "").replace(" ", "")).strip("_")
 
 
-def signed(value):
+def signed(value: float) -> str:
     """A difference as printed: a sign, a minus that is one, and two decimals, three where two would hide the side."""
     return f"{value:+.{2 if abs(value) >= 0.005 or value == 0 else 3}f}".replace("-", "−")
 
 
-def did_you_mean(name, valid):
+def did_you_mean(name: object, valid: Iterable[str]) -> str:
     """`", did you mean 'x'?"` when one of `valid` is close to `name`, else nothing."""
     close = difflib.get_close_matches(str(name), list(valid), n=1)
     return f", did you mean {close[0]!r}?" if close else ""

@@ -3,9 +3,11 @@
 import os
 import re
 import zipfile
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
+from typing import IO
 
 ARCHIVES = {
     "leftImg8bit": ("leftImg8bit_trainvaltest.zip", "leftImg8bit_trainextra.zip"),
@@ -25,32 +27,32 @@ class Member:
     crc: int
 
     @property
-    def name(self):
+    def name(self) -> str:
         return self._parts[-1]
 
     @property
     def _parts(self):
         return self.member.replace("\\", "/").split("/")
 
-    def open(self, mode="rb"):
+    def open(self, mode: str = "rb") -> IO[bytes]:
         return _archive(self.archive).open(self.member)
 
-    def read_bytes(self):
+    def read_bytes(self) -> bytes:
         with self.open() as stream:
             return stream.read()
 
-    def __str__(self):
+    def __str__(self) -> str:
         return f"{self.archive}: {self.member}"
 
 
-def _archive(path):
+def _archive(path: Path) -> zipfile.ZipFile:
     """The open archive; each process has its own, since an inherited handle would share its file position."""
     status = path.stat()
     return _open_archive(path, status.st_size, status.st_mtime_ns, os.getpid())
 
 
 @lru_cache(maxsize=16)
-def _open_archive(path, size, changed, process):
+def _open_archive(path: Path, size: int, changed: int, process: int) -> zipfile.ZipFile:
     """Open an archive; `ValueError` in one line when it is a saved web page or only part of a download."""
     try:
         return zipfile.ZipFile(path)
@@ -67,7 +69,7 @@ def _open_archive(path, size, changed, process):
         raise ValueError(f"{path} {problem}; {advice}") from None
 
 
-def find_archives(root, top):
+def find_archives(root: Path, top: str) -> list[Path]:
     """The archives in `root` that hold the folder `top` (a key of `ARCHIVES`), told by what is in them.
 
     The official names first; where there is none, any whole zip archive, such as `gtFine_trainvaltest (1).zip`.
@@ -108,7 +110,7 @@ def home_of(root, top):
     return homes[0] if len(homes) == 1 and not whole else None
 
 
-def list_files(root, folder):
+def list_files(root: Path, folder: str) -> Sequence[Path | Member]:
     """The files two levels below `folder`, such as "leftImg8bit/train", sorted by city and name.
 
     The unpacked folder, unless it is empty, wins over an archive beside it. Returns a list of `Path` or of `Member`,
@@ -118,7 +120,7 @@ def list_files(root, folder):
     home = home_of(root, top)
     if home and (unpacked := sorted(path for path in (home / folder).glob("*/*") if _is_picture(path.name))):
         return unpacked
-    found = {}
+    found: dict = {}
     for path in find_archives(root, top):
         for place, info in inside(path, folder):
             if place.count("/") == folder.count("/") + 2 and _is_picture(place.rpartition("/")[2]):
@@ -131,6 +133,6 @@ def _is_picture(name):
     return name.lower().endswith(ENDINGS) and not name.startswith(".")
 
 
-def city_of(file):
+def city_of(file: Path | Member) -> str:
     """The folder that holds a file."""
     return file._parts[-2] if isinstance(file, Member) else file.parent.name

@@ -4,17 +4,29 @@ The random choices are those of (seed, epoch, image) and of nothing else, so tha
 workers or processes, nor on where a run was interrupted. What is done to an image stands in `transforms`.
 """
 
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
 import numpy as np
 import torch
+from torch import Tensor
 from torch.utils.data import Dataset
 
 from deeplab_lib.common.seeds import key
+from deeplab_lib.data.normalization import Normalization
 from deeplab_lib.labels import NUM_CLASSES
+
+if TYPE_CHECKING:
+    from deeplab_lib.config import Config
+    from deeplab_lib.data.cityscapes import Cityscapes
+    from deeplab_lib.data.dataset import Data
 
 LEVELS = ("none", "flip", "standard", "strong")
 
 
-def augmented(data, config, epoch):
+def augmented(data: Data, config: Config, epoch: int) -> Cityscapes | Augmented:
     """The training images of `data` as `epoch` sees them; `augment=none` gives them as they are."""
     if config.augment == "none":
         return data.train
@@ -23,7 +35,7 @@ def augmented(data, config, epoch):
     )
 
     fill = padding_colour(data.train.normalization)
-    rarity = class_rarity(data.class_counts) if config.crops > 1 else None
+    rarity = class_rarity(data.class_counts) if config.crops > 1 and data.class_counts is not None else None
     transform = make_transform(config.augment, config.size, fill, config.crops, rarity)
     return Augmented(data.train, transform, (config.seed, "augment", epoch))
 
@@ -31,18 +43,18 @@ def augmented(data, config, epoch):
 class Augmented(Dataset):
     """A data set whose images and labels pass through `transform`, seeded by `prefix` and the image's number."""
 
-    def __init__(self, source, transform, prefix):
+    def __init__(self, source: Cityscapes, transform: Callable, prefix: tuple) -> None:
         self.source, self.transform, self.prefix, self.pairs = source, transform, prefix, source.pairs
 
-    def __len__(self):
+    def __len__(self) -> int:
         return len(self.source)
 
-    def __getitem__(self, index):
+    def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
         """Image float `(3, H, W)` and labels int64 `(H, W)`."""
         image, labels = self.raw(index)
         return self.source.normalization(image), torch.from_numpy(labels.astype(np.int64))
 
-    def raw(self, index):
+    def raw(self, index: int) -> tuple[np.ndarray, np.ndarray]:
         """Image uint8 `(H, W, 3)` and train ids uint8 `(H, W)`."""
         # The transforms draw from torch's CPU generator; a GPU's is left alone.
         with torch.random.fork_rng(devices=[]):
@@ -50,13 +62,13 @@ class Augmented(Dataset):
             return self.transform(*self.source.raw(index))
 
 
-def padding_colour(normalization):
+def padding_colour(normalization: Normalization) -> list[int]:
     """RGB, 0 to 255, of the colour that `normalization` turns into about 0."""
     colour = [round(value / normalization.scale) for value in normalization.mean]
     return colour[::-1] if normalization.channels == "bgr" else colour
 
 
-def class_rarity(counts):
+def class_rarity(counts: np.ndarray) -> np.ndarray:
     """Rarity of every label value `(256,)`: -log of the class's share of the training pixels, 0 for void.
 
     counts: pixels of each class in each image `(N, 19)`.
@@ -67,7 +79,7 @@ def class_rarity(counts):
     return rarity
 
 
-def count_classes(dataset):
+def count_classes(dataset: Cityscapes) -> np.ndarray:
     """Pixels of each class in each image of a data set, int64 `(N, 19)`."""
     labels = (dataset.raw(index)[1] for index in range(len(dataset)))
     return np.stack([np.bincount(np.ravel(image), minlength=256)[:NUM_CLASSES] for image in labels])

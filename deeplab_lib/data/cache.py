@@ -23,16 +23,26 @@ from filelock import FileLock, Timeout
 from deeplab_lib.common.devices import cores
 from deeplab_lib.common.files import data_folder, sync, write_text
 from deeplab_lib.common.progress import Progress
-from deeplab_lib.data.cityscapes import Cityscapes, fingerprint
+from deeplab_lib.common.types import PathLike, Say, Size
+from deeplab_lib.data.cityscapes import Cityscapes, Pair, fingerprint
 from deeplab_lib.data.label_files import FORMS
-from deeplab_lib.data.normalization import RGB_IMAGENET
+from deeplab_lib.data.normalization import RGB_IMAGENET, Normalization
 
 ROW = 257  # numbers an image in values.bin: pixels of each value, and the place of the file's form in `FORMS`
 RULES = "v2"  # of reading labels: a cache made by other rules has another name
 CHUNK = 32  # images decoded between two writes: bounds the memory
 
 
-def cached(root, split, size, normalization=RGB_IMAGENET, folder=None, say=print, digest=None, pairs=None):
+def cached(
+    root: PathLike,
+    split: str,
+    size: Size,
+    normalization: Normalization = RGB_IMAGENET,
+    folder: PathLike | None = None,
+    say: Say = print,
+    digest: str | None = None,
+    pairs: list[Pair] | None = None,
+) -> Cityscapes:
     """`Cityscapes(root, split, size, ...)` served from the cache, which is filled first if need be: the same tensors.
 
     `folder` is where caches lie; None looks in `$DEEPLAB_CACHE` and the project's `data/cache`. `say` prints one line.
@@ -40,7 +50,7 @@ def cached(root, split, size, normalization=RGB_IMAGENET, folder=None, say=print
     Raises `ValueError` when the disk is too small, a file is damaged, or the cache itself is.
     """
     source = Cityscapes(root, split, size, normalization, pairs)
-    height, width = source.size
+    height, width = size
     digest = digest or fingerprint(root, source.pairs)
     name = f"{split}-{width}x{height}-{RULES}{digest[:14]}"
     places = [Path(folder)] if folder else locations()
@@ -53,7 +63,7 @@ def cached(root, split, size, normalization=RGB_IMAGENET, folder=None, say=print
     return CachedCityscapes(source, finished)
 
 
-def locations():
+def locations() -> list[Path]:
     """Folders that may hold caches, the preferred one first: `$DEEPLAB_CACHE`, then the project's own."""
     shared = os.environ.get("DEEPLAB_CACHE")
     own = data_folder() / "cache"
@@ -65,7 +75,7 @@ def locations():
     return [folder, own]
 
 
-def space_needed(count, size):
+def space_needed(count: int, size: Size) -> int:
     """Bytes of a cache of `count` images of `size` = (height, width)."""
     return count * 4 * size[0] * size[1]
 
@@ -76,7 +86,7 @@ class CachedCityscapes(Cityscapes):
     Each image's checksum is compared when a process first reads it.
     """
 
-    def __init__(self, source, folder):
+    def __init__(self, source: Cityscapes, folder: Path) -> None:
         self.pairs, self.size, self.normalization = source.pairs, source.size, source.normalization
         self.folder = Path(folder)
         self._open()
@@ -103,7 +113,7 @@ class CachedCityscapes(Cityscapes):
     def _damaged(self, reason):
         return ValueError(f"the cache {self.folder} is damaged ({reason}): delete this folder, and it is made again")
 
-    def raw(self, index):
+    def raw(self, index: int) -> tuple[np.ndarray, np.ndarray]:
         """Image uint8 `(H, W, 3)` and train ids uint8 `(H, W)`, views of the files."""
         image, labels = self.images[index], self.labels[index]
         if not self.checked[index]:
@@ -121,9 +131,9 @@ class CachedCityscapes(Cityscapes):
         self._open()
 
 
-def checksum(image, labels):
+def checksum(image: np.ndarray, labels: np.ndarray) -> int:
     """CRC-32 over an image and its labels."""
-    return zlib.crc32(labels, zlib.crc32(image))
+    return zlib.crc32(labels.data, zlib.crc32(image.data))
 
 
 def _writable(path):

@@ -14,7 +14,7 @@ import zipfile
 import zlib
 from bisect import bisect_right
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from copy import copy
 from pathlib import Path
@@ -22,15 +22,17 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from deeplab_lib import bootstrap, toycity
 from deeplab_lib.common.content import what_is
 from deeplab_lib.common.errors import short_traceback
 from deeplab_lib.common.files import absolute, project_root
 from deeplab_lib.common.search import Search, closeness, listing, nearest, works
+from deeplab_lib.common.types import PathLike, Size
 from deeplab_lib.data.archives import ARCHIVES, Member, city_of, find_archives, home_of, inside, list_files
 from deeplab_lib.data.label_files import read_label_file
-from deeplab_lib.data.normalization import RGB_IMAGENET
+from deeplab_lib.data.normalization import RGB_IMAGENET, Normalization
 from deeplab_lib.data.pictures import (
     content_size,
     image_size,
@@ -90,12 +92,12 @@ class DatasetInfo(NamedTuple):
     pairs: dict[str, list[Pair]]
 
 
-def data_root(data=None):
+def data_root(data: PathLike | None = None) -> Path | None:
     """The data set's root: `data`, else `$CITYSCAPES_DATASET` (as in cityscapesScripts), else None.
 
     A relative path is looked for in the current folder, in the project, and where Kaggle and Colab mount data.
     """
-    data = data or os.environ.get("CITYSCAPES_DATASET")
+    data = str(data or os.environ.get("CITYSCAPES_DATASET") or "")
     if not data:
         return None
     here = absolute(data)
@@ -103,7 +105,7 @@ def data_root(data=None):
     return next((place for place in places if place.exists()), here)
 
 
-def scan(root, split):
+def scan(root: PathLike, split: str) -> list[Pair]:
     """Pairs of image and label of one split, sorted by name.
 
     Labels are the `*_labelIds.png` files, or where there is none the `*_labelTrainIds.png`. Raises `FileNotFoundError`
@@ -254,13 +256,17 @@ def conversion(root: Path) -> str | None:
     return f"it looks like {sources.KINDS[kind].title}; convert it by `{command}` and give {out} as data"
 
 
-def check(root, splits=("train", "val"), scenes=None):
+def check(
+    root: PathLike, splits: Sequence[str] = ("train", "val"), scenes: Mapping[str, Sequence[int]] | None = None
+) -> None:
     """Refuse, in one line, data that a run would stumble over later; decodes nothing."""
     survey(root, splits, scenes)
 
 
 @short_traceback
-def survey(root, splits, scenes=None):
+def survey(
+    root: PathLike, splits: Sequence[str], scenes: Mapping[str, Sequence[int]] | None = None
+) -> dict[str, tuple[list[Pair], list[Facts]]]:
     """The pairs of each split and their `Facts`, `{split: ([Pair], [Facts])}`; refuses what `check` is there for."""
     found = {split: _match(root, split, (scenes or {}).get(split, ())) for split in splits}
     for split, (_, left) in found.items():
@@ -274,7 +280,7 @@ def survey(root, splits, scenes=None):
     return {split: (pairs, look_at(pairs)) for split, (pairs, _) in found.items()}
 
 
-def look_at(pairs):
+def look_at(pairs: Sequence[Pair]) -> list[Facts]:
     """`Facts` of each pair; `ValueError` where image and label differ in size.
 
     On a network drive every file costs a round trip: several at once. In archives, which cannot lose a file on the
@@ -313,7 +319,12 @@ def _check_sizes(pair, image, label):
         raise ValueError(f"image and label differ in size (width x height): {sizes}")
 
 
-def fingerprint(root, pairs, facts=None, scenes=None):
+def fingerprint(
+    root: PathLike,
+    pairs: Sequence[Pair],
+    facts: Sequence[Facts] | None = None,
+    scenes: Mapping[str, Sequence[int]] | None = None,
+) -> str:
     """SHA-256 that is the same on disk and zipped, wherever and whenever the files were copied; see `IDENTIFIED_BY`.
 
     Labels, which people correct, are identified by their content; photographs, whose noise leaves hardly two of one
@@ -346,7 +357,7 @@ def _drawn_from(root, scenes=None):
     return toycity.parameters_text({key: scenes[key][-1] if key in scenes else parameters[key] for key in parameters})
 
 
-def describe(root, train="train", scenes=None):
+def describe(root: PathLike, train: str = "train", scenes: Mapping[str, Sequence[int]] | None = None) -> DatasetInfo:
     """`DatasetInfo` of the data under `root`, which is checked: counts, sizes, fingerprint of what trains and of val.
 
     `train` is the split that is trained on: "train", or "train_extra" with its coarse labels.
@@ -359,8 +370,9 @@ def describe(root, train="train", scenes=None):
     train_pairs, (val_pairs, facts) = found[train][0], found["val"]
     counts = {"train": len(train_pairs), "val": len(val_pairs)}
     synthetic = _drawn_from(root) is not None
-    sizes = [seen.label_size or image_size(pair.label) for pair, seen in zip(val_pairs, facts, strict=True)]
-    source = next(kind for kind in LABEL_SOURCES if val_pairs[0].label.name.lower().endswith(f"_{kind.lower()}.png"))
+    labels = [pair.label for pair in val_pairs if pair.label]  # every one: only the test split has pairs without
+    sizes = [seen.label_size or image_size(label) for label, seen in zip(labels, facts, strict=True)]
+    source = next(kind for kind in LABEL_SOURCES if labels[0].name.lower().endswith(f"_{kind.lower()}.png"))
     known = val_pairs + (train_pairs if train == "train" else [])  # the coarse images come from other cities
     subset = None if synthetic else _subset(counts, {pair.city for pair in known}, train)
     return DatasetInfo(
@@ -385,7 +397,7 @@ def _subset(counts, cities, train):
     return ", ".join(missing) or None
 
 
-def resize_labels(labels, size):
+def resize_labels(labels: np.ndarray, size: Size) -> np.ndarray:
     """`(H, W)` to `size` = (height, width): the label under each new pixel's centre."""
     (old_h, old_w), (h, w) = labels.shape, size
     rows, columns = (2 * np.arange(h) + 1) * old_h // (2 * h), (2 * np.arange(w) + 1) * old_w // (2 * w)
@@ -399,18 +411,26 @@ class Cityscapes(torch.utils.data.Dataset):
     `pairs`: the scenes, where they are known already.
     """
 
-    def __init__(self, root, split, size=None, normalization=RGB_IMAGENET, pairs=None):
+    def __init__(
+        self,
+        root: PathLike,
+        split: str,
+        size: Size | None = None,
+        normalization: Normalization = RGB_IMAGENET,
+        pairs: list[Pair] | None = None,
+    ) -> None:
         self.pairs = pairs or scan(root, split)
-        self.size, self.normalization = size and tuple(size), normalization
+        self.size: Size | None = (size[0], size[1]) if size else None
+        self.normalization = normalization
 
-    def __len__(self):
+    def __len__(self) -> int:
         return len(self.pairs)
 
-    def __getitem__(self, index):
+    def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
         image, labels = self.raw(index)
         return self.normalization(image), torch.from_numpy(labels.astype(np.int64))
 
-    def raw(self, index):
+    def raw(self, index: int) -> tuple[np.ndarray, np.ndarray]:
         """Image uint8 `(H, W, 3)` and train ids uint8 `(H, W)` at the data set's size."""
         return self.read(index)[:2]
 
@@ -425,12 +445,12 @@ class Cityscapes(torch.utils.data.Dataset):
             return resize_image(image, self.size), resize_labels(train_ids, self.size), labels
         return image, train_ids, labels
 
-    def full(self, index):
+    def full(self, index: int) -> tuple[np.ndarray, np.ndarray]:
         """As `raw`, at the files' own size, as the official evaluation needs them; no label file means all void."""
         whole = copy(self)
         whole.size = None
         return Cityscapes.raw(whole, index)
 
-    def full_labels(self, index):
+    def full_labels(self, index: int) -> np.ndarray:
         """Train ids uint8 `(H, W)` at the label file's own size."""
-        return read_label_file(self.pairs[index].label).train_ids
+        return read_label_file(self.pairs[index].label).train_ids  # type: ignore[arg-type]  # only test has none

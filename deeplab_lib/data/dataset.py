@@ -1,18 +1,27 @@
 """The data of a run: the toy city or a Cityscapes folder, checked, cached at the input size, both splits opened."""
 
+from __future__ import annotations
+
 import errno
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
-from torch.utils.data import Dataset
 
 from deeplab_lib import toycity
 from deeplab_lib.common.errors import short_traceback
+from deeplab_lib.common.files import absolute
+from deeplab_lib.common.types import PathLike, Say
 from deeplab_lib.data import cache, cityscapes, label_files
 from deeplab_lib.data.augment import count_classes
+from deeplab_lib.data.normalization import Normalization
 from deeplab_lib.labels import IGNORE_INDEX
+
+if TYPE_CHECKING:
+    from deeplab_lib.config import Config
+    from deeplab_lib.data.cityscapes import Cityscapes
 
 
 @dataclass(frozen=True)
@@ -22,8 +31,8 @@ class Data:
     class_counts: pixels of each class in each training image `(N, 19)`; None where nothing asks for them.
     """
 
-    train: Dataset
-    val: Dataset
+    train: Cityscapes
+    val: Cityscapes
     about: dict
     native: bool
     class_counts: np.ndarray | None = None
@@ -39,13 +48,13 @@ class Data:
         return self.about["val_each_epoch"]
 
 
-def check_data(config):
+def check_data(config: Config) -> None:
     """Make the toy city if it is wanted, and refuse data that a run would stumble over."""
     draw_toycity(config)
     cityscapes.check(config.data, (config.split, "val"), config.scenes)
 
 
-def draw_toycity(config):
+def draw_toycity(config: Config) -> None:
     """Make the toy city if it is wanted and not there."""
     if not config.toycity:
         return
@@ -61,7 +70,7 @@ def draw_toycity(config):
         raise ValueError(f"{home}: set DEEPLAB_DATA to a folder that can be written") from None
 
 
-def prepare_data(config, normalization, say=print):
+def prepare_data(config: Config, normalization: Normalization, say: Say = print) -> Data:
     """Check the data as `check_data` does, fill the cache of resized images, and open both splits."""
     draw_toycity(config)
     info = cityscapes.describe(config.data, config.split, config.scenes)
@@ -74,18 +83,31 @@ def prepare_data(config, normalization, say=print):
     about["val_each_epoch"] = config.val_each_epoch or val
     height, width = info.label_size
     about |= {"split": config.split, "label_height": height, "label_width": width, "labels": info.labels}
-    train, val = (
-        cache.cached(config.data, split, config.size, normalization, say=say, digest=digest, pairs=info.pairs[split])
+    splits = {
+        split: cache.cached(config.data, split, config.size, normalization, None, say, digest, info.pairs[split])
         for split, digest in info.digests.items()
-    )
-    verdict = judge_labels(dict(zip(info.digests, (train, val), strict=True)), info)
+    }
+    verdict = judge_labels(splits, info)
     if verdict.warning:
         say(f"note: {verdict.warning}")
     about["label_files"] = verdict.about
-    for split, data in zip(info.digests, (train, val), strict=True):
+    for split, data in splits.items():
         check_valid(data, split, info.root)
-    counts = count_classes(train) if config.needs_class_counts else None
-    return Data(train, val, about, info.label_sizes != {config.size}, counts)
+    counts = count_classes(splits[config.split]) if config.needs_class_counts else None
+    return Data(splits[config.split], splits["val"], about, info.label_sizes != {config.size}, counts)
+
+
+@short_traceback
+def check_belongs(data: Data, config, normalization: Normalization) -> None:
+    """Refuse data that were prepared for another run than that of `config`."""
+    height, width = data.train.size
+    given = {"from": data.about["root"], "of the split": data.about["split"], "at": f"{width}x{height}"}
+    wanted = {"from": str(absolute(config.data)), "of the split": config.split}
+    wanted |= {"at": f"{config.image_width}x{config.image_height}", "normalised by": normalization.name}
+    given["normalised by"] = data.train.normalization.name
+    for what, value in wanted.items():
+        if given[what] != value:
+            raise ValueError(f"data are {what} {given[what]}, but the run wants {value}; prepare them with its config")
 
 
 @short_traceback
@@ -104,7 +126,7 @@ def judge_labels(splits, info):
 
 
 @short_traceback
-def check_valid(data, split, root):
+def check_valid(data: Cityscapes, split: str, root: PathLike) -> None:
     """Refuse a split without a single pixel of a class: no loss and no IoU is defined on it."""
     # The first image ends the search, unless it is all void.
     if all((data.raw(index)[1] == IGNORE_INDEX).all() for index in range(len(data))):

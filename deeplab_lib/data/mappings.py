@@ -6,6 +6,7 @@ that Cityscapes does not have, becomes void, never a neighbour. The labels that 
 (parking, bridge, guard rail, ...) are void as well, under their own number.
 """
 
+from collections.abc import Mapping
 from typing import NamedTuple
 
 from deeplab_lib.labels import LABELS
@@ -52,7 +53,7 @@ def _numbered(source: str, text: str) -> Table:
     return _table(source, "\n".join(f"{name} | {place} | {rest}" for place, (name, rest) in enumerate(lines)))
 
 
-def _own(keys: dict[str, int | Color], source: str) -> Table:
+def _own(keys: Mapping[str, int | Color], source: str) -> Table:
     return Table(tuple(SourceClass(name, key, name, SAME) for name, key in keys.items()), source)
 
 
@@ -61,7 +62,7 @@ LABEL_IDS = _own({label.name: label.id for label in LABELS if label.id >= 0}, _C
 TRAIN_IDS = _own(
     {label.name: label.train_id for label in LABELS if label.train_id < 255} | {"unlabeled": 255}, _CITYSCAPES
 )
-_COLORS = {}
+_COLORS: dict[Color, str] = {}
 for _label in LABELS:  # of labels that share a colour the first in the list; a licence plate is drawn over by its car
     _COLORS.setdefault(_label.color, _label.name)
 COLORS = _own({name: color for color, name in _COLORS.items()}, _CITYSCAPES)

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from torch import Tensor
 
 
 @dataclass(frozen=True)
@@ -19,7 +20,7 @@ class Normalization:
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
 
-    def __call__(self, image):
+    def __call__(self, image: np.ndarray) -> Tensor:
         """uint8 RGB `(H, W, 3)` to a contiguous float32 tensor `(3, H, W)`."""
         order = [2, 1, 0] if self.channels == "bgr" else [0, 1, 2]
         images = torch.from_numpy(np.asarray(image).transpose(2, 0, 1)[order].astype(np.float32))

@@ -423,10 +423,8 @@ def read_polygons(file: File) -> dict:
     """The object in a polygon file; ValueError with its name."""
     try:
         content = json.loads(read_bytes(file))
-        return content if {"imgWidth", "imgHeight", "objects"} <= content.keys() else _fail("no polygons in it")
+        if not {"imgWidth", "imgHeight", "objects"} <= content.keys():
+            raise ValueError("imgWidth, imgHeight or objects is missing")
     except (ValueError, AttributeError) as error:
         raise ValueError(f"{file} cannot be read as polygons ({error})") from None
-
-
-def _fail(reason):
-    raise ValueError(reason)
+    return content

@@ -6,18 +6,25 @@ TPAMI 2018, section 4.1, scales go from 0.5 to 1.5); and a jitter of the colours
 `strong` adds rotation, blur, lost colour and a wider jitter.
 """
 
+from collections.abc import Callable, Sequence
+
 import numpy as np
 import torch
+from torch import Tensor
 from torchvision import tv_tensors
 from torchvision.transforms import InterpolationMode, v2
 from torchvision.transforms.v2 import functional as F
 
+from deeplab_lib.common.types import Size
 from deeplab_lib.labels import IGNORE_INDEX
 
 SCALES = (0.5, 2.0)
+Box = tuple[int, int, int, int]  # top, left, height and width in pixels
 
 
-def make_transform(level, size, fill, tries=1, rarity=None):
+def make_transform(
+    level: str, size: Size, fill: Sequence[int], tries: int = 1, rarity: np.ndarray | None = None
+) -> "OnArrays":
     """The transform `level` to `size` (H, W), see `OnArrays`; for the other arguments see `RandomScaleCrop`."""
     if level == "flip":
         return OnArrays(v2.RandomHorizontalFlip())
@@ -37,14 +44,14 @@ def make_transform(level, size, fill, tries=1, rarity=None):
 class OnArrays:
     """`transform` of image uint8 `(H, W, 3)` and train ids uint8 `(H, W)`, to arrays of the same kind."""
 
-    def __init__(self, transform):
+    def __init__(self, transform: Callable) -> None:
         self.transform = transform
 
-    def __call__(self, image, labels):
-        image = tv_tensors.Image(torch.from_numpy(image.transpose(2, 0, 1).copy()))
-        labels = tv_tensors.Mask(torch.from_numpy(np.array(labels)))
-        image, labels = self.transform(image, labels)
-        return image.permute(1, 2, 0).numpy(), labels.numpy()
+    def __call__(self, image: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        picture = tv_tensors.Image(torch.from_numpy(image.transpose(2, 0, 1).copy()))
+        mask = tv_tensors.Mask(torch.from_numpy(np.array(labels)))
+        picture, mask = self.transform(picture, mask)
+        return picture.permute(1, 2, 0).numpy(), mask.numpy()
 
 
 class RandomScaleCrop:
@@ -54,29 +61,30 @@ class RandomScaleCrop:
     of what lies outside the image.
     """
 
-    def __init__(self, size, fill, tries=1, rarity=None):
-        self.size, self.fill, self.tries, self.rarity = tuple(size), list(fill), tries, rarity
+    def __init__(self, size: Size, fill: Sequence[int], tries: int = 1, rarity: np.ndarray | None = None) -> None:
+        self.size, self.fill, self.tries = tuple(size), list(fill), tries
+        self.rarity = np.ones(256) if rarity is None else rarity
 
-    def __call__(self, image, labels):
+    def __call__(self, image: tv_tensors.Image, labels: tv_tensors.Mask) -> tuple[Tensor, Tensor]:
         boxes = [self.draw(labels.shape[-2:]) for _ in range(self.tries)]
         box = boxes[0] if self.tries == 1 else max(boxes, key=lambda box: self.worth(labels, box))
         return self.cut(image, box), self.cut(labels, box)
 
-    def draw(self, extent):
+    def draw(self, extent: Sequence[int]) -> Box:
         """Top, left, height and width of a part of an image of `extent` (H, W), in its pixels; it may reach outside."""
         scale, *place = torch.rand(3).tolist()
         scale = SCALES[0] + (SCALES[1] - SCALES[0]) * scale
         sides = [round(pixels / scale) for pixels in self.size]
         corner = [round(share * (full - side)) for share, full, side in zip(place, extent, sides, strict=True)]
-        return *corner, *sides
+        return corner[0], corner[1], sides[0], sides[1]
 
-    def worth(self, labels, box):
+    def worth(self, labels: Tensor, box: Box) -> float:
         """Mean rarity of a part's pixels; those outside the image and void count 0."""
         top, left, height, width = box
         inside = labels[max(top, 0) : top + height, max(left, 0) : left + width].numpy()
         return float(self.rarity[inside].sum()) / (height * width)
 
-    def cut(self, pixels, box):
+    def cut(self, pixels: Tensor, box: Box) -> Tensor:
         """The part `box` of an image or of labels, at `size`."""
         labels, (height, width) = isinstance(pixels, tv_tensors.Mask), pixels.shape[-2:]
         top, left, tall, wide = box

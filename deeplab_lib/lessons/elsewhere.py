@@ -65,7 +65,7 @@ def entries(section: str) -> list[dict]:
 
     Each has at least `library`, `version`, `date`, `name` and `reason`; measured ones a `value`, a number or a word.
     """
-    return read_json(FILE)[section]
+    return read_json(str(FILE))[section]
 
 
 def installed(library: str) -> str | None:

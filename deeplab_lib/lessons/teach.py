@@ -16,6 +16,7 @@ from deeplab_lib.losses import make_loss
 from deeplab_lib.metrics import ConfusionMatrix
 from deeplab_lib.models.deeplabv2 import DeepLabV2
 from deeplab_lib.models.placement import to_device
+from deeplab_lib.training.evaluate import evaluate
 from deeplab_lib.training.optimizer import make_optimizer
 from deeplab_lib.training.schedule import PolyLR
 
@@ -110,11 +111,11 @@ def train_small(dataset, steps=60, batch_size=2, loss="ce", lr=0.002, seed=0):
     return network.eval()
 
 
-@torch.no_grad()
 def score(network, dataset):
-    """Confusion matrix of `network` over a data set."""
-    images, labels = batch(dataset, range(len(dataset)))
-    return ConfusionMatrix().update(labels, network(images).argmax(1))
+    """Confusion matrix of `network` over a data set, taken as one batch."""
+    numbers = range(len(dataset))
+    (result,) = evaluate(network, [(numbers, *batch(dataset, numbers))])
+    return ConfusionMatrix(matrix=result["confusion"].sum(0))
 
 
 @torch.no_grad()

@@ -3,7 +3,7 @@
 import math
 from functools import cached_property
 
-from torch import nn
+from torch import Tensor, nn
 
 from deeplab_lib.labels import IGNORE_INDEX
 
@@ -11,7 +11,7 @@ from deeplab_lib.labels import IGNORE_INDEX
 class Pixels:
     """One batch flattened to `(C, P)`, with the softmax and the one-hot labels that all terms share, made once."""
 
-    def __init__(self, logits, labels, ignore_index=IGNORE_INDEX):
+    def __init__(self, logits: Tensor, labels: Tensor, ignore_index: int = IGNORE_INDEX) -> None:
         if logits.dim() != 4 or labels.shape != (logits.shape[0], *logits.shape[2:]):
             raise ValueError(
                 f"logits {tuple(logits.shape)} and labels {tuple(labels.shape)}: want (N, C, h, w), (N, h, w)"
@@ -25,31 +25,31 @@ class Pixels:
         self.log_p = flat.where(self.valid, 0).log_softmax(dim=0)
 
     @cached_property
-    def p(self):
+    def p(self) -> Tensor:
         """Softmax `(C, P)`, zero at void."""
         return self.log_p.exp().where(self.valid, 0)
 
     @cached_property
-    def onehot(self):
+    def onehot(self) -> Tensor:
         """Labels as bool `(C, P)`, False at void."""
         empty = self.valid.new_zeros(self.num_classes, len(self.labels))
         return empty.scatter_(0, self.labels[None], self.valid[None])
 
     @cached_property
-    def present(self):
+    def present(self) -> Tensor:
         """Which classes occur in the labels, bool `(C,)`."""
         return self.onehot.any(dim=1)
 
     @cached_property
-    def log_p_true(self):
+    def log_p_true(self) -> Tensor:
         """log p[i, y_i], `(P,)`."""
         return self.log_p.gather(0, self.labels[None])[0]
 
-    def pixel_mean(self, values):
+    def pixel_mean(self, values: Tensor) -> Tensor:
         """Mean over the valid pixels of `values (P,)`; 0 when there is none."""
         return (values * self.valid).sum() / self.valid.sum().clamp(min=1)
 
-    def class_mean(self, values):
+    def class_mean(self, values: Tensor) -> Tensor:
         """Mean over the present classes of `values (C,)`; 0 when there is none."""
         return values.where(self.present, 0).sum() / self.present.sum().clamp(min=1)
 
@@ -57,22 +57,25 @@ class Pixels:
 class Loss(nn.Module):
     """Base of the losses: `loss(logits (N, C, h, w), labels (N, h, w)) -> scalar`."""
 
-    def forward(self, logits, labels):
+    def __call__(self, logits: Tensor, labels: Tensor) -> Tensor:  # for completion: a module's own takes anything
+        return super().__call__(logits, labels)
+
+    def forward(self, logits: Tensor, labels: Tensor) -> Tensor:
         check_labels(labels, logits.shape[1])
         return self.compute(Pixels(logits, labels))
 
-    def compute(self, pixels):
+    def compute(self, pixels: Pixels) -> Tensor:
         """The loss of a prepared batch, a scalar."""
         raise NotImplementedError
 
 
-def check_option(name, value):
+def check_option(name: str, value: float) -> float:
     if not 0 <= value < math.inf:
         raise ValueError(f"loss option {name} is {value!r}; it must be a finite number of at least 0")
     return float(value)
 
 
-def check_labels(labels, num_classes, ignore_index=IGNORE_INDEX):
+def check_labels(labels: Tensor, num_classes: int, ignore_index: int = IGNORE_INDEX) -> None:
     """Raise ValueError naming the first label that is neither a class nor void."""
     illegal = ((labels < 0) | (labels >= num_classes)) & (labels != ignore_index)
     if illegal.any():

@@ -3,8 +3,10 @@
 import inspect
 import math
 import re
+from collections.abc import Mapping
 
-from torch import nn
+import numpy as np
+from torch import Tensor, nn
 
 from deeplab_lib.common.text import did_you_mean
 from deeplab_lib.losses.base import Loss, Pixels
@@ -28,36 +30,36 @@ class WeightedLoss(Loss):
     their weighted sum; calling the object does both and refuses illegal labels.
     """
 
-    def __init__(self, losses, weights):
+    def __init__(self, losses: Mapping[str, Loss], weights: Mapping[str, float]) -> None:
         super().__init__()
-        self.losses = nn.ModuleDict(losses)
+        self.losses: dict[str, Loss] = nn.ModuleDict(losses)  # type: ignore[assignment]  # it reads like one
         self.weights = dict(weights)
 
-    def compute(self, pixels):
+    def compute(self, pixels: Pixels) -> Tensor:
         return self.total({name: loss.compute(pixels) for name, loss in self.losses.items()})
 
     @property
-    def needs_class_counts(self):
+    def needs_class_counts(self) -> bool:
         """Whether a term weighs the classes by how often they occur in the training labels."""
         return any(hasattr(loss, "set_class_counts") for loss in self.losses.values())
 
-    def set_class_counts(self, counts):
+    def set_class_counts(self, counts: np.ndarray | None) -> None:
         """Give those terms the pixels of each class in each training image `(N, C)`."""
         for loss in self.losses.values():
             if hasattr(loss, "set_class_counts"):
-                loss.set_class_counts(counts)
+                loss.set_class_counts(counts)  # type: ignore[operator]
 
-    def terms(self, logits, labels):
+    def terms(self, logits: Tensor, labels: Tensor) -> dict[str, Tensor]:
         """Raw terms `{name: scalar}`. Labels are taken as checked: no value is read back from the device."""
         pixels = Pixels(logits, labels)
         return {name: loss.compute(pixels) for name, loss in self.losses.items()}
 
-    def total(self, terms):
+    def total(self, terms: Mapping[str, Tensor]) -> Tensor:
         """Weighted sum of `terms`, a scalar."""
-        return sum(self.weights[name] * term for name, term in terms.items())
+        return sum(self.weights[name] * term for name, term in terms.items())  # type: ignore[return-value]
 
 
-def make_loss(expression):
+def make_loss(expression: str) -> WeightedLoss:
     """Build a `WeightedLoss` from an expression: terms `weight*name(option=value, ...)` joined by `+`.
 
     A bare name has weight 1. Raises ValueError, naming the place, for anything else.
@@ -75,7 +77,7 @@ TERM = re.compile(rf"\s*(?:({NUMBER})\s*\*\s*)?([A-Za-z_]\w*)\s*(?:\(([^()]*)\))
 OPTION = re.compile(rf"\s*([A-Za-z_]\w*)\s*=\s*(-?(?:{NUMBER}))\s*")
 
 
-def parse_expression(expression):
+def parse_expression(expression: str) -> list[tuple[float, str, str]]:
     """Split an expression into `(weight, name, options)` tuples; ValueError where it cannot be read."""
     parsed, position = [], 0
     while True:
@@ -97,7 +99,7 @@ def parse_expression(expression):
         position += 1
 
 
-def make_term(name, options, expression):
+def make_term(name: str, options: str, expression: str) -> Loss:
     """One loss from its name and its options text, `"gamma=2"`; ValueError names the valid ones."""
     if name not in TERMS:
         raise ValueError(f"loss {expression!r}: no term {name!r}{did_you_mean(name, TERMS)}; terms: {', '.join(TERMS)}")
@@ -115,10 +117,10 @@ def make_term(name, options, expression):
     return TERMS[name](**values)
 
 
-def canonical(expression):
+def canonical(expression: str) -> str:
     """A loss expression in one spelling, so that spaces, capitals and trailing zeros make no other run of it."""
 
-    def shortest(number):
+    def shortest(number: float | str) -> str:
         return repr(float(number)).removesuffix(".0")
 
     terms = []

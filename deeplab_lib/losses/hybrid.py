@@ -6,10 +6,11 @@ pixels of the whole batch, classes absent from the labels left out, void without
 
 import numpy as np
 import torch
+from torch import Tensor
 from torch.nn import functional as F
 
 from deeplab_lib.labels import IGNORE_INDEX
-from deeplab_lib.losses.base import Loss, check_option
+from deeplab_lib.losses.base import Loss, Pixels, check_option
 
 SMALL = 1e-12  # floor under a power below 1, whose slope at 0 is infinite
 
@@ -22,14 +23,14 @@ class FocalTverskyLoss(Loss):
     weighs what is missed, alpha what is claimed wrongly. In the paper it is the reverse: its alpha is our beta.
     """
 
-    def __init__(self, alpha=0.3, beta=0.7, gamma=4 / 3):
+    def __init__(self, alpha: float = 0.3, beta: float = 0.7, gamma: float = 4 / 3) -> None:
         super().__init__()
         self.alpha, self.beta = check_option("alpha", alpha), check_option("beta", beta)
         self.gamma = check_positive("gamma", gamma)
         if self.alpha + self.beta == 0:
             raise ValueError("focal_tversky: alpha and beta are both 0; one must be positive")
 
-    def compute(self, pixels):
+    def compute(self, pixels: Pixels) -> Tensor:
         return pixels.class_mean(tversky_miss(pixels, self.alpha, self.beta).clamp(min=SMALL) ** (1 / self.gamma))
 
 
@@ -41,7 +42,7 @@ class UnifiedFocalLoss(Loss):
     is missed and 1 - delta what is claimed wrongly. `mix` is lambda.
     """
 
-    def __init__(self, mix=0.5, delta=0.6, gamma=0.5):
+    def __init__(self, mix: float = 0.5, delta: float = 0.6, gamma: float = 0.5) -> None:
         super().__init__()
         self.mix, self.delta, self.gamma = (
             check_share("mix", mix),
@@ -49,7 +50,7 @@ class UnifiedFocalLoss(Loss):
             check_share("gamma", gamma),
         )
 
-    def compute(self, pixels):
+    def compute(self, pixels: Pixels) -> Tensor:
         error = (-torch.expm1(pixels.log_p_true)).clamp(min=SMALL)
         focal = pixels.pixel_mean(-self.delta * error ** (1 - self.gamma) * pixels.log_p_true)
         miss = tversky_miss(pixels, 1 - self.delta, self.delta).clamp(min=SMALL)
@@ -63,13 +64,13 @@ class BoundaryLoss(Loss):
     border to void is no boundary: there the annotators left the class open. Distances are cells of the labels' grid.
     """
 
-    def __init__(self, weight=4.0, width=1.0):
+    def __init__(self, weight: float = 4.0, width: float = 1.0) -> None:
         super().__init__()
         self.weight, self.width = check_option("weight", weight), check_positive("width", width)
         if self.width != int(self.width):
             raise ValueError(f"loss option width is {width!r}; it must be a whole number of cells")
 
-    def compute(self, pixels):
+    def compute(self, pixels: Pixels) -> Tensor:
         near = near_boundary(pixels.label_map, int(self.width)).reshape(-1)
         return weighted_mean(pixels, 1 + self.weight * near)
 
@@ -81,11 +82,11 @@ class OhemLoss(Loss):
     Segmentation", 2016. At least one pixel is kept.
     """
 
-    def __init__(self, keep=0.25):
+    def __init__(self, keep: float = 0.25) -> None:
         super().__init__()
         self.keep = check_share("keep", check_positive("keep", keep))
 
-    def compute(self, pixels):
+    def compute(self, pixels: Pixels) -> Tensor:
         losses = (-pixels.log_p_true).masked_fill(~pixels.valid, -1).sort(descending=True).values
         kept = (self.keep * pixels.valid.sum()).ceil()
         hardest = torch.arange(len(losses), device=losses.device) < kept
@@ -98,15 +99,15 @@ class ClassWeightedLoss(Loss):
     The weights come from the training labels through `set_class_counts`; until then every class weighs 1.
     """
 
-    weights = None
+    weights: Tensor | None = None
 
-    def compute(self, pixels):
+    def compute(self, pixels: Pixels) -> Tensor:
         if self.weights is None:
             return pixels.pixel_mean(-pixels.log_p_true)
         self.weights = self.weights.to(pixels.log_p.device)
         return weighted_mean(pixels, self.weights[pixels.labels])
 
-    def set_class_counts(self, counts):
+    def set_class_counts(self, counts: np.ndarray) -> None:
         """Make the weights `(C,)` from the pixels of each class in each training image `(N, C)`.
 
         A class that never occurs there weighs as much as the weightiest that does.
@@ -116,12 +117,16 @@ class ClassWeightedLoss(Loss):
         weights[present] = self.class_weights(counts[:, present])
         self.weights = torch.from_numpy(np.nan_to_num(weights, nan=np.nanmax(weights))).float()
 
+    def class_weights(self, counts: np.ndarray) -> np.ndarray:
+        """Weights `(C,)` of classes that all occur, from their pixels in each image `(N, C)`."""
+        raise NotImplementedError
+
 
 class MedianFrequencyLoss(ClassWeightedLoss):
     """Class weights median(f) / f_c, f_c the share of class c in the images that show it (Eigen and Fergus, ICCV 2015,
     section 6.3.2)."""
 
-    def class_weights(self, counts):
+    def class_weights(self, counts: np.ndarray) -> np.ndarray:
         frequency = counts.sum(0) / ((counts > 0) * counts.sum(1, keepdims=True)).sum(0)
         return np.median(frequency) / frequency
 
@@ -133,13 +138,13 @@ class EffectiveNumberLoss(ClassWeightedLoss):
     many that every beta^n would vanish.
     """
 
-    def __init__(self, beta=0.999):
+    def __init__(self, beta: float = 0.999) -> None:
         super().__init__()
         self.beta = check_share("beta", beta)
         if self.beta == 1:
             raise ValueError("loss option beta is 1; it must be below 1")
 
-    def class_weights(self, counts):
+    def class_weights(self, counts: np.ndarray) -> np.ndarray:
         weights = (1 - self.beta) / (1 - self.beta ** (counts > 0).sum(0))
         return weights / weights.mean()
 
@@ -154,7 +159,7 @@ HYBRID_TERMS = {
 }
 
 
-def tversky_miss(pixels, alpha, beta):
+def tversky_miss(pixels: Pixels, alpha: float, beta: float) -> Tensor:
     """1 - TI_c of every class `(C,)`, as (alpha FP + beta FN) / (TP + alpha FP + beta FN), exact down to 0."""
     true_positives = (pixels.p * pixels.onehot).sum(dim=1)
     false_positives = (pixels.p * ~pixels.onehot).sum(dim=1)
@@ -163,7 +168,7 @@ def tversky_miss(pixels, alpha, beta):
     return wrong / (true_positives + wrong).clamp(min=SMALL)
 
 
-def near_boundary(labels, width):
+def near_boundary(labels: Tensor, width: int) -> Tensor:
     """Which pixels of `labels (N, h, w)` lie within `width` cells (in rows and columns) of another class: bool."""
     edge = torch.zeros_like(labels, dtype=torch.bool)
     for axis in (1, 2):
@@ -174,19 +179,19 @@ def near_boundary(labels, width):
     return F.max_pool2d(edge[:, None].float(), 2 * width - 1, stride=1, padding=width - 1)[:, 0] > 0
 
 
-def weighted_mean(pixels, weights):
+def weighted_mean(pixels: Pixels, weights: Tensor) -> Tensor:
     """Mean over the valid pixels of -log p[i, y_i] with `weights (P,)`; 0 when there is none."""
     weights = weights * pixels.valid
     return (weights * -pixels.log_p_true).sum() / weights.sum().clamp(min=SMALL)
 
 
-def check_positive(name, value):
+def check_positive(name: str, value: float) -> float:
     if check_option(name, value) == 0:
         raise ValueError(f"loss option {name} is 0; it must be positive")
     return float(value)
 
 
-def check_share(name, value):
+def check_share(name: str, value: float) -> float:
     if not 0 <= value <= 1:
         raise ValueError(f"loss option {name} is {value:g}; it must lie between 0 and 1")
     return float(value)

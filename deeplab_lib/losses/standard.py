@@ -8,25 +8,26 @@ out of the mean). Void pixels have exactly zero gradient; a batch of nothing but
 
 import numpy as np
 import torch
+from torch import Tensor
 
-from deeplab_lib.losses.base import Loss, check_option
+from deeplab_lib.losses.base import Loss, Pixels, check_option
 
 
 class CrossEntropyLoss(Loss):
     """Mean over pixels of -log p[i, y_i] (Goodfellow et al., "Deep Learning", 2016, section 6.2)."""
 
-    def compute(self, pixels):
+    def compute(self, pixels: Pixels) -> Tensor:
         return pixels.pixel_mean(-pixels.log_p_true)
 
 
 class FocalLoss(Loss):
     """Mean over pixels of -(1 - p[i, y_i])^gamma log p[i, y_i] (Lin et al., ICCV 2017, eq. 4; alpha_t = 1)."""
 
-    def __init__(self, gamma=2.0):
+    def __init__(self, gamma: float = 2.0) -> None:
         super().__init__()
         self.gamma = check_option("gamma", gamma)
 
-    def compute(self, pixels):
+    def compute(self, pixels: Pixels) -> Tensor:
         # The floor keeps the gradient finite where p rounds to 1 and gamma is below 1.
         miss = (-torch.expm1(pixels.log_p_true)).clamp(min=1e-12)
         return pixels.pixel_mean(-(miss**self.gamma) * pixels.log_p_true)
@@ -38,16 +39,16 @@ class TverskyLoss(Loss):
     TP = sum p g, FP = sum p (1 - g), FN = sum (1 - p) g. beta weighs what is missed, alpha what is claimed wrongly.
     """
 
-    def __init__(self, alpha=0.3, beta=0.7):
+    def __init__(self, alpha: float = 0.3, beta: float = 0.7) -> None:
         super().__init__()
         self.alpha, self.beta = check_option("alpha", alpha), check_option("beta", beta)
         if self.alpha + self.beta == 0:
             raise ValueError("tversky: alpha and beta are both 0; one must be positive")
 
-    def compute(self, pixels):
+    def compute(self, pixels: Pixels) -> Tensor:
         return pixels.class_mean(1 - self.index(pixels))
 
-    def index(self, pixels):
+    def index(self, pixels: Pixels) -> Tensor:
         """The Tversky index of every class, `(C,)`."""
         true_positives = (pixels.p * pixels.onehot).sum(dim=1)
         false_positives = pixels.p.sum(dim=1) - true_positives
@@ -62,7 +63,7 @@ class DiceLoss(TverskyLoss):
     Exactly `TverskyLoss(0.5, 0.5)`.
     """
 
-    def __init__(self):
+    def __init__(self) -> None:
         super().__init__(alpha=0.5, beta=0.5)
 
 
@@ -73,13 +74,13 @@ class LovaszLoss(Loss):
     when its pixel joins the mistakes.
     """
 
-    def compute(self, pixels):
+    def compute(self, pixels: Pixels) -> Tensor:
         slopes = lovasz_slopes(pixels.p.detach(), pixels.onehot, pixels.valid)
         # An error weighs as much as its slope; it is p where the slope rises, and 1 - p where it falls.
         return pixels.class_mean((slopes * pixels.p).sum(dim=1) - slopes.clamp(max=0).sum(dim=1))
 
 
-def lovasz_slopes(p, onehot, valid):
+def lovasz_slopes(p: Tensor, onehot: Tensor, valid: Tensor) -> Tensor:
     """Gradient of the Lovasz extension of every class with respect to `p (C, P)`; 0 for classes without a pixel.
 
     onehot: g, bool `(C, P)`; valid: bool `(P,)`.
@@ -96,12 +97,12 @@ def lovasz_slopes(p, onehot, valid):
     return slopes
 
 
-def ascending(values):
+def ascending(values: Tensor) -> Tensor:
     """Indices that sort every row of `values (C, P)`. On a CPU, NumPy's vectorised sort is five times PyTorch's."""
     return torch.from_numpy(np.argsort(values.numpy(), axis=1)) if values.is_cpu else values.argsort(dim=1)
 
 
-def jaccard_growth(foreground):
+def jaccard_growth(foreground: Tensor) -> Tensor:
     """Growth of the Jaccard loss 1 - I/U as the pixels become mistakes one by one: `(C, P)` bool to float.
 
     A foreground pixel takes 1 from I: growth 1/U. A background pixel adds 1 to U: I/(U - 1) - I/U = I / (U (U - 1)).

@@ -44,7 +44,7 @@ def timm_names(tensors: Mapping[str, Tensor], network: MobileNetwork) -> dict[st
     """The tensors of a file of `network` under timm's names; what timm's backbone lacks (`_fc`) keeps its own."""
     v2 = network is MOBILENET_V2
     outside, block = (V2_OUTSIDE, r"features\.(\d+)\.conv\.") if v2 else (LITE_OUTSIDE, r"_blocks\.(\d+)\.")
-    layers = {}  # of each block, in the file's order: the parts of its keys before "weight", "bias", ...
+    layers: dict = {}  # of each block, in the file's order: the parts of its keys before "weight", "bias", ...
     for key in tensors:
         if match := re.match(block, key):
             layer = key.rpartition(".")[0]

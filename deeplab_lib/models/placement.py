@@ -4,7 +4,9 @@ A new network is made of plain layers, which every tool can count, draw and expo
 evaluation and prediction call it.
 """
 
+from functools import cache
 from itertools import product
+from types import MethodType
 
 import torch
 from torch import nn
@@ -21,7 +23,49 @@ def to_device(model, device, chosen):
             module.recompute = "recomputed_norms" in chosen
     if "matrix_products" in chosen:
         use_matrix_products(model)
+    if torch.device(device).type == "cpu" and "channels_last" in chosen:
+        keep_out_of_bfloat16(model)
     return model.to(device, memory_format=memory_format(chosen))
+
+
+def keep_out_of_bfloat16(model):
+    """Let the dilated depthwise convolutions of `model` compute in float32 where bfloat16 gives a wrong gradient."""
+    layers = [module for module in model.modules() if isinstance(module, nn.Conv2d) and is_dilated_depthwise(module)]
+    if layers and bfloat16_loses_gradients():
+        for layer in layers:
+            layer.forward = MethodType(in_float32, layer)
+
+
+def in_float32(layer, x):
+    """What `layer` computes, outside of mixed precision; in the type of `x`."""
+    with torch.autocast(x.device.type, enabled=False):
+        return type(layer).forward(layer, x.float()).to(x.dtype)
+
+
+def kept_out(model):
+    """How many layers of `model` compute in float32 in mixed precision, see `keep_out_of_bfloat16`."""
+    return sum(getattr(module.__dict__.get("forward"), "__func__", None) is in_float32 for module in model.modules())
+
+
+def is_dilated_depthwise(layer):
+    """Whether each channel has a kernel of its own whose taps stand apart."""
+    return layer.groups == layer.in_channels > 1 and max(layer.dilation) > 1
+
+
+@cache
+def bfloat16_loses_gradients():
+    """Whether this PyTorch computes another weight gradient of such a layer, pixel by pixel in memory, than in float32.
+
+    oneDNN in PyTorch 2.13 and 2.14 gives noise from grids of 16x32 cells on, another at every call; outputs are right.
+    """
+    draw, found = torch.Generator().manual_seed(0), []
+    pixels, pull = (torch.randn(1, 16, 16, 32, generator=draw) for _ in range(2))
+    for kind in (torch.float32, torch.bfloat16):
+        weight = torch.ones(16, 1, 3, 3, requires_grad=True)
+        x, kernel = (tensor.to(kind, memory_format=torch.channels_last) for tensor in (pixels, weight))
+        F.conv2d(x, kernel, padding=2, dilation=2, groups=16).float().backward(pull)
+        found.append(weight.grad)
+    return not bool((found[0] - found[1]).norm() < 0.1 * found[0].norm())
 
 
 def use_matrix_products(model):

@@ -7,14 +7,16 @@ import contextlib
 import os
 import socket
 import threading
+import traceback
 from functools import cache
 from pathlib import Path
 from typing import NamedTuple
+from unittest import mock
 from urllib.parse import urlsplit
 from urllib.request import getproxies
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from deeplab_lib.common.files import read_json
@@ -26,20 +28,24 @@ NORMS = (nn.modules.batchnorm._BatchNorm, nn.LayerNorm, nn.GroupNorm)
 
 
 class DeepLabV2OnTimm(DeepLabV2):
-    """DeepLabV2 on timm's backbone `name`, randomly initialised as timm does it.
+    """DeepLabV2 on timm's backbone `name`, randomly initialised as timm does it, but for scales that would stay 0.
 
-    The image's border is repeated until cells lie from corner to corner, so that labels and upsampling are DeepLabV2's
-    own; a side that is neither a multiple of the stride nor one more is stretched by less than a cell. Raises
-    ValueError for a backbone that `backbone` refuses, an unknown `bn` or `output_stride`.
+    The image's border is repeated until cells lie from corner to corner, where labels are sampled and logits upsampled;
+    where the cells of a backbone look is measured, see `shift_of`. A side that is neither a multiple of the stride nor
+    one more is stretched by less than a cell. Raises ValueError for a backbone that `backbone` or `shift_of` refuses,
+    an unknown `bn` or `output_stride`.
     """
 
-    def __init__(self, name, num_classes=19, bn="train", output_stride=8):
+    def __init__(self, name: str, num_classes: int = 19, bn: str = "train", output_stride: int = 8):
         self._begin(num_classes, "3x3", bn, output_stride)
-        self.name, about = TIMM + name, backbone(name, output_stride)
-        self.patches = about.patches
-        self.parts = {part: tuple(f"backbone.{module}" for module in modules) for part, modules in about.parts.items()}
+        self.name, self.about = TIMM + name, backbone(name, output_stride)
+        self.shift = shift_of(name, output_stride)
+        self.parts = {
+            part: tuple(f"backbone.{module}" for module in modules) for part, modules in self.about.parts.items()
+        }
         self.backbone = extractor(name, output_stride)
-        self.aspp = ASPP(about.channels, num_classes, output_stride)
+        wake_blocks(self.backbone)
+        self.aspp = ASPP(self.about.channels, num_classes, output_stride)
         self.aspp.initialize()
         freeze_batch_norm_affine(self)
 
@@ -48,52 +54,144 @@ class DeepLabV2OnTimm(DeepLabV2):
 
         return convert_sync_batchnorm(self)
 
-    def features(self, images):
+    def features(self, images: Tensor) -> Tensor:
         """Backbone features `(N, C', h, w)` of `images (N, 3, H, W)`, h about H/8, or H/16."""
-        (top, bottom), (left, right) = (border(side, self.stride, self.patches) for side in images.shape[-2:])
-        return self.backbone(F.pad(images, (left, right, top, bottom), mode="replicate"))[-1]
+        rows, columns = (border(side, self.stride, self.about.multiple, self.shift) for side in images.shape[-2:])
+        around = (columns.before, columns.after, rows.before, rows.after)
+        features = self.backbone(F.pad(images, around, mode="replicate"))[-1]
+        return features[..., rows.first : rows.first + rows.cells, columns.first : columns.first + columns.cells]
 
 
-def border(pixels, stride, patches):
-    """Pixels to repeat before and after a side, so that its cells have their centres at 0, stride, 2 stride, ...
+class Border(NamedTuple):
+    """Pixels to repeat before and after a side, and which cells then lie on it: from `first` on, `cells` of them."""
 
-    Padded 3x3 convolutions look around a pixel: from 8k + 1 pixels they make k + 1 cells. Cells that are patches begin
-    at a pixel and need half a cell more before the first; their centres lie half a pixel before the pixel named. (Where
-    timm dilates convolutions of patches, they look beyond their cell to the right and below.)
+    before: int
+    after: int
+    first: int
+    cells: int
+
+
+def border(pixels: int, stride: int, multiple: int = 1, shift: int = 0) -> Border:
+    """The `Border` with which a side's cells have their centres at 0, stride, 2 stride, ...
+
+    Padded 3x3 convolutions (multiple 1) look around a pixel: from 8k + 1 pixels they make k + 1 cells. Cells that are
+    patches begin at a pixel and need half a cell more before the first; their centres lie half a pixel before the pixel
+    named. `multiple`: what sides must be a multiple of. `shift`: pixels by which the cells look further on than that.
     """
-    steps = -(-(pixels - 1) // stride)
-    if not patches:
-        return 0, stride * steps + 1 - pixels
-    return stride // 2, stride * (steps + 1) - pixels - stride // 2
+    patches, cells = multiple > 1, -(-(pixels - 1) // stride) + 1
+    before = (stride // 2 if patches else 0) + shift
+    first = int(before < 0)
+    before += stride * first
+    last = stride - 1 if patches else 0  # pixels of the last cell that lie behind its first
+    needed = max(stride * (first + cells - 1) + last + 1, before + pixels)
+    whole = -(-needed // multiple) * multiple if patches else -(-(needed - 1) // stride) * stride + 1
+    return Border(before, whole - before - pixels, first, cells)
 
 
 class Backbone(NamedTuple):
-    """What is known of a backbone: channels of its features, whether its cells are patches, modules of each part."""
+    """What is known of a backbone: channels of its features, what its sides are a multiple of, modules of each part.
+
+    multiple: 1 where convolutions look around a pixel and 8k + 1 pixels make k + 1 cells; else at least the stride.
+    """
 
     channels: int
-    patches: bool
+    multiple: int
     parts: dict
 
 
 @cache
-def backbone(name, output_stride=8):
+def backbone(name: str, output_stride: int = 8) -> Backbone:
     """The `Backbone` of timm's network `name`, found on a copy without data.
 
     Raises ValueError in one line where timm is missing, has no such network, or the network no features at this stride.
     """
-    side = 8 * output_stride + 1
-    with torch.device("meta"), torch.no_grad():
+    with torch.device("meta"):
         network = extractor(name, output_stride).eval()
+    reasons = []
+    for multiple in (1, *(output_stride * windows for windows in (1, 2, 4, 8))):
+        side = 8 * output_stride + 1 if multiple == 1 else multiple * max(3, 9 * output_stride // multiple | 1)
+        cells = -(-side // output_stride)
         try:
-            features = network(torch.empty(1, 3, side, side))[-1]
+            with torch.device("meta"), torch.no_grad():
+                features = network(torch.empty(1, 3, side, side))[-1]
         except Exception as error:  # networks of hundreds of kinds fail in as many ways
-            raise refusal(name, output_stride, error) from None
-    levels = [level["module"] for level in network.feature_info.info]
-    cells = features.shape[-1]
-    if len(levels) < len(STAGES) or features.shape != (1, features.shape[1], cells, cells) or cells not in (8, 9):
-        reason = f"{len(levels)} levels, {tuple(features.shape[2:])} cells for {side}x{side} pixels"
-        raise refusal(name, output_stride, reason)
-    return Backbone(features.shape[1], cells == 8, parts_of(network, levels))
+            reasons.append(cause(error))
+            continue
+        if features.shape == (1, features.shape[1], cells, cells):
+            parts = parts_of(network, [level["module"] for level in network.feature_info.info])
+            if parts is None:
+                raise refusal(name, output_stride, "fewer than four stages can be told apart")
+            return Backbone(features.shape[1], multiple, parts)
+        reasons.append(f"{tuple(features.shape[2:])} cells for {side}x{side} pixels")
+    raise refusal(name, output_stride, reasons[0])
+
+
+@cache
+def shift_of(name: str, output_stride: int = 8) -> int:
+    """By how many pixels the cells of timm's network `name` look further right and down than `border` assumes.
+
+    Measured twice, see `centre`. Raises ValueError in one line where that is more than a cell, or where the two differ
+    by more than half a cell: then labels and features cannot meet.
+    """
+    shifts = [centre(name, output_stride, draw) for draw in (0, 1)]
+    shift = sum(shifts) / len(shifts)
+    if not (abs(shift) <= output_stride and abs(shifts[0] - shifts[1]) <= output_stride / 2):
+        places = " and ".join(f"{shift:.0f}" for shift in shifts)
+        raise refusal(name, output_stride, f"measured twice, its cells look {places} pixels beside their place")
+    return round(shift + 0.25)  # patches have their centre half a pixel before the pixel named
+
+
+def centre(name: str, output_stride: int, draw: int) -> float:
+    """Pixels from where `border` assumes a cell of timm's network `name` to the centre of what it sees.
+
+    Seen in the gradient, on a copy whose kernels are even, so that only the geometry of its layers counts; of two
+    branches that look at different places, each by what it carries. draw: seed of the kernels.
+    """
+    multiple, reach = backbone(name, output_stride).multiple, 6 * output_stride
+    with torch.device("cpu"), torch.random.fork_rng(devices=[]):
+        network = even(extractor(name, output_stride), draw).eval()
+        unit = output_stride if multiple == 1 else multiple
+        height, width = (unit * -(-cells * output_stride // unit) + (multiple == 1) for cells in (4, 32))
+        image = torch.tensor([1.0, 0.5, -0.5]).view(1, 3, 1, 1).repeat(1, 1, height, width).requires_grad_()
+        # Of equal values a maximum passes its gradient to the first alone.
+        with mock.patch.object(F, "max_pool2d", average_instead), torch.enable_grad():
+            features = network(image)[-1]
+            row, column = (side // 2 for side in features.shape[-2:])
+            weights = torch.randn(features.shape[1], generator=torch.Generator().manual_seed(draw))
+            (features[0, :, row, column] @ weights).backward()
+    away = torch.arange(width) - output_stride * column - (output_stride // 2 if multiple > 1 else 0)
+    seen = image.grad.square().sum((0, 1, 2)) * (away.abs() <= reach)  # further away, gates see the whole image
+    return float(seen @ away.float() / seen.sum())
+
+
+def even(network: nn.Module, draw: int) -> nn.Module:
+    """`network` with kernels that are constant in space and random from channel to channel, every block switched on."""
+    wake_blocks(network, every=True)
+    generator = torch.Generator().manual_seed(draw)
+    with torch.no_grad():
+        for kernel in (parameter for parameter in network.parameters() if parameter.ndim == 4):
+            channels = 2**0.5 * torch.randn(*kernel.shape[:2], 1, 1, generator=generator)
+            kernel.copy_((channels / (kernel[0, 0].numel() * kernel.shape[1] ** 0.5)).expand_as(kernel))
+    return network
+
+
+def average_instead(x, kernel_size, stride=None, padding=0, dilation=1, ceil_mode=False, return_indices=False):
+    """`max_pool2d` with means for maxima."""
+    return F.avg_pool2d(x, kernel_size, stride, padding, ceil_mode)
+
+
+def wake_blocks(network: nn.Module, every: bool = False) -> None:
+    """Set to 1 the batch-norm scales that are all 0, and with `every` all other scales that are next to 0.
+
+    timm starts a residual block's last scale at 0. Here such scales do not train: the block would add nothing for ever.
+    """
+    for module in network.modules():
+        for name, parameter in module.named_parameters(recurse=False):
+            held = isinstance(module, nn.modules.batchnorm._BatchNorm) and name == "weight"
+            if parameter.is_meta or not (held or (every and parameter.ndim <= 1 and name != "bias")):
+                continue
+            if parameter.abs().max() < (1e-3 if every else 1e-12):
+                nn.init.ones_(parameter)
 
 
 def extractor(name, output_stride):
@@ -108,10 +206,17 @@ def extractor(name, output_stride):
         raise refusal(name, output_stride, error) from None
 
 
-def refusal(name, output_stride, reason):
+def refusal(name: str, output_stride: int, reason: str | Exception) -> ValueError:
     """The ValueError for a backbone that cannot be used, in one line."""
-    words = (str(reason).splitlines() or [type(reason).__name__])[0]
+    words = cause(reason) if isinstance(reason, Exception) else reason
     return ValueError(f"timm's {name} gives no features at output stride {output_stride} ({words}); use another")
+
+
+def cause(error: Exception) -> str:
+    """What an error says, in a line; of one that says nothing, the line of code that raised it."""
+    if lines := str(error).splitlines():
+        return lines[0]
+    return f"{type(error).__name__}: {traceback.extract_tb(error.__traceback__)[-1].line}"
 
 
 def library():
@@ -127,16 +232,20 @@ def parts_of(network, levels):
     """What `freeze` calls conv1, bn1, layer1 ... layer4, as modules of `network`: {part: names}.
 
     levels: timm's names of the modules whose outputs are features, in order. The last four end the stages; what comes
-    before the first stage is the stem, of which bn1 is the normalisation and conv1 the rest.
+    before the first stage is the stem, of which bn1 is the normalisation and conv1 the rest. None for fewer than four.
     """
     modules = list(network.named_modules())
-    joined = [name.replace(".", "_") + "_" for name, _ in modules]  # timm's extractors join the first two names or not
+    # timm's extractors join the first two names or not, or wrap the network.
+    joined = [name.removeprefix("model.").replace(".", "_") + "_" for name, _ in modules]
     spans = [
         [place for place, name in enumerate(joined) if name.startswith(level.replace(".", "_") + "_")]
         for level in levels
     ]
+    spans = [span for span in spans if span]
+    if len(spans) < len(STAGES):
+        return None
     ends = [span[-1] for span in spans[-len(STAGES) :]]
-    start = spans[-5][-1] + 1 if len(levels) > len(STAGES) else spans[0][0]
+    start = spans[-5][-1] + 1 if len(spans) > len(STAGES) else spans[0][0]
     parts = {part: [] for part in ("conv1", "bn1", *STAGES)}
     for place, (name, module) in enumerate(modules):
         if name and (module._parameters or module._buffers):

@@ -2,6 +2,8 @@
 
 import argparse
 import codecs
+import hashlib
+import io
 import os
 import pathlib
 import pickletools
@@ -12,6 +14,7 @@ import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from fnmatch import fnmatch
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -19,8 +22,8 @@ import torch
 from torch import nn
 
 from deeplab_lib import bootstrap
-from deeplab_lib.common.content import article, what_is
-from deeplab_lib.common.files import file_sha256, in_project, project_root
+from deeplab_lib.common.content import ENOUGH, article, kind_of
+from deeplab_lib.common.files import in_project, project_root
 from deeplab_lib.common.search import nearest
 from deeplab_lib.data.normalization import BGR_CAFFE, NORMALIZATIONS, RGB_IMAGENET, Normalization
 from deeplab_lib.models import mobile_weights, timm_backbones
@@ -71,7 +74,10 @@ HARMLESS = [
     *(np.dtype, np.ndarray, argparse.Namespace, types.SimpleNamespace, pathlib.PurePosixPath, pathlib.PosixPath),
     *(type(np.dtype(kind)) for kind in "?bBhHiIlLqQefdg"),
     *(
-        (getattr(np._core.multiarray, name), f"numpy.{core}.multiarray.{name}")
+        (
+            getattr(np._core.multiarray, name),  # type: ignore[attr-defined]
+            f"numpy.{core}.multiarray.{name}",
+        )
         for core in ("core", "_core")
         for name in ("scalar", "_reconstruct")
     ),
@@ -172,7 +178,7 @@ def fitting(model: nn.Module, path: Path, minimum: float = 0.99) -> tuple[dict[s
         fits = {key: value for key, value in fits.items() if not key.startswith(HEADS)}
     matched = len(backbone) - len(missing)
     report = WeightsReport(
-        str(path), file_sha256(path), kind.name, matched, len(backbone), missing, unexpected, head,
+        str(path), sha256(path), kind.name, matched, len(backbone), missing, unexpected, head,
         kind.normalization, kind.stride_in,
     )  # fmt: skip
     return fits, report
@@ -306,21 +312,44 @@ def _known():
     return ", ".join(kind.name for kind in FORMATS)
 
 
+def sha256(path: str | Path) -> str:
+    """SHA-256 of a weights file, in hex."""
+    path = Path(path)
+    return _read(path, _stamp(path))[1]
+
+
 def _load(path):
-    """Whatever `torch.save` put into the file, tensors left on disk where possible; ValueError in one line."""
+    """Whatever `torch.save` put into the file; FileNotFoundError or ValueError in one line."""
     if not path.is_file():
         raise FileNotFoundError(f"no weights file at {path}")
-    kind = what_is(path)
+    return _read(path, _stamp(path))[0]
+
+
+def _stamp(path):
+    """What changes when a file does."""
+    about = path.stat()
+    return about.st_size, about.st_mtime_ns, about.st_ino
+
+
+@lru_cache(maxsize=1)
+def _read(path, stamp):
+    """`(content, SHA-256)` of a file, which a run asks for several times and which takes long: read once."""
+    data = path.read_bytes()
+    return _parse(path, data), hashlib.sha256(data).hexdigest()
+
+
+def _parse(path, data):
+    kind = kind_of(data[:ENOUGH])
     if kind == "safetensors file":
-        return _load_safetensors(path)
-    size = f"{path} ({path.stat().st_size:,} bytes)"
+        return _parse_safetensors(path, data)
+    size = f"{path} ({len(data):,} bytes)"
     if kind in WAYS:
         raise ValueError(f"{path} is {article(kind)}, no PyTorch file: {WAYS[kind]}")
-    if kind == "zip archive" and (inside := _other_archive(path)):
+    if kind == "zip archive" and (inside := _other_archive(io.BytesIO(data))):
         raise ValueError(f"{path} is {inside}")
     try:
         with torch.serialization.safe_globals(HARMLESS):
-            return torch.load(path, map_location="cpu", weights_only=True, mmap=kind == "zip archive" or None)
+            return torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
     except Exception as error:
         # The reader's errors have no common type; only one of them is not damage but a wish to run code.
         if "GLOBAL" in str(error) or "global" in str(error).partition("\n")[0]:
@@ -330,7 +359,7 @@ def _load(path):
                 "tensors: not loaded; where you trust it, open it once with torch.load(..., weights_only=False) and "
                 "save its state_dict() alone by torch.save"
             ) from None
-        if kind == "Python pickle" and _is_plain_pickle(path):
+        if kind == "Python pickle" and _is_plain_pickle(io.BytesIO(data)):
             raise ValueError(
                 f"{path} is a pickle of another program, no PyTorch file: where you trust it, open it with pickle.load "
                 "and save {name: torch.as_tensor(array)} by torch.save"
@@ -338,10 +367,10 @@ def _load(path):
         raise ValueError(f"{size} is cut short or no PyTorch file; download it again") from None
 
 
-def _other_archive(path):
+def _other_archive(stream):
     """What a zip archive is that PyTorch's weights reader cannot open, with the way; None for one it can."""
     try:
-        with zipfile.ZipFile(path) as archive:
+        with zipfile.ZipFile(stream) as archive:
             names = archive.namelist()
     except (zipfile.BadZipFile, OSError):
         return None
@@ -358,24 +387,23 @@ def _other_archive(path):
     return None
 
 
-def _is_plain_pickle(path):
+def _is_plain_pickle(stream):
     """Whether the file is one whole pickle, read without running it; PyTorch's old format holds several."""
     try:
-        with path.open("rb") as stream:
-            for _ in pickletools.genops(stream):
-                pass
-            return not stream.read(1)
+        for _ in pickletools.genops(stream):
+            pass
+        return not stream.read(1)
     except Exception:  # damaged in any way
         return False
 
 
-def _load_safetensors(path):
+def _parse_safetensors(path, data):
     try:
-        from safetensors.torch import load_file  # comes with timm
+        from safetensors.torch import load  # comes with timm
     except ImportError:
         raise ValueError(f"{path} needs safetensors to be read: pip install safetensors") from None
     try:
-        return load_file(path)
+        return load(data)
     except Exception as error:  # the reader's errors have no common type
         raise ValueError(f"{path} is cut short or no safetensors file ({error}); download it again") from None
 

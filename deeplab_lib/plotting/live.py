@@ -15,6 +15,7 @@ from IPython.display import HTML, Image, display
 from deeplab_lib.common import devices
 from deeplab_lib.common.text import duration
 from deeplab_lib.plotting import run_figures
+from deeplab_lib.training.evaluate import evaluation_mode
 from deeplab_lib.training.pace import epoch_seconds
 
 BAR_SECONDS, HEARTBEAT_SECONDS = 0.5, 60
@@ -28,100 +29,106 @@ class Live:
         self.bar, self.figure, self.samples = None, None, None
         self.bar_at = self.beat_at = 0.0
 
-    def __call__(self, event, run):
-        getattr(self, f"_{event}")(run)
+    def __call__(self, event, trainer):
+        getattr(self, f"_{event}")(trainer)
 
-    def _start(self, run):
-        print(f"{run.files.stem} {self._beginning(run)}")
-        for warning in run.warnings:
+    def _start(self, trainer):
+        state = trainer.state
+        print(f"{trainer.folder.stem} {self._beginning(trainer)}")
+        for warning in state.warnings:
             print(f"note: {warning}")
-        self.started, self.first_step, self.beat_at = time.monotonic(), run.step, time.monotonic()
+        self.started, self.first_step, self.beat_at = time.monotonic(), state.step, time.monotonic()
         self.drawing = 0.0
         self.bar, self.figure, self.samples = (place() for _ in range(3))
-        if run.history:
-            self._draw(run)
+        if state.history:
+            self._draw(trainer)
 
-    def _beginning(self, run):
+    def _beginning(self, trainer):
         """Where the run stands and how long the rest should take."""
-        if run.epoch > run.config.epochs:
+        state = trainer.state
+        if state.epoch > trainer.config.epochs:
             return "is trained; what is left is its summary"
-        going = f"continues at epoch {run.epoch}, step {run.step_in_epoch}" if run.step else "starts"
-        epoch = epoch_seconds(run.config, run.model, run.steps_per_epoch, run.data.val_each_epoch)
-        left = duration(epoch * (run.config.epochs - run.step / run.steps_per_epoch))
-        return f"{going}; about {left} to go on this machine ({run.config.device})"
+        going = f"continues at epoch {state.epoch}, step {state.step_in_epoch}" if state.step else "starts"
+        epoch = epoch_seconds(trainer.config, trainer.model, trainer.steps_per_epoch, trainer.data.val_each_epoch)
+        left = duration(epoch * (trainer.config.epochs - state.step / trainer.steps_per_epoch))
+        return f"{going}; about {left} to go on this machine ({trainer.config.device})"
 
-    def _step(self, run):
+    def _step(self, trainer):
         now = time.monotonic()
         if now - self.bar_at > BAR_SECONDS:
             self.bar_at = now
-            self.bar.update(HTML(self._bar(run)))
+            self.bar.update(HTML(self._bar(trainer)))
         if now - self.beat_at > HEARTBEAT_SECONDS:
             self.beat_at = now
-            print(f"  {self._position(run)}")
+            print(f"  {self._position(trainer)}")
 
     _validate = _step
 
-    def _epoch(self, run):
-        row, epochs = run.history[-1], run.config.epochs
+    def _epoch(self, trainer):
+        state = trainer.state
+        row, epochs = state.history[-1], trainer.config.epochs
         print(
             f"epoch {row['epoch']:{len(str(epochs))}}/{epochs}  train loss {row['train_loss']:7.4f}  "
             f"val mIoU {row['val_mIoU']:5.2f} %  lr {row['lr']:<7.2g}  {row['images_per_s']:5.1f} images/s  "
-            f"{duration(self._left(run))} left"
+            f"{duration(self._left(trainer))} left"
         )
         self.beat_at = time.monotonic()
-        if run.epoch > run.config.epochs or self.drawing < DRAWING_SHARE * (time.monotonic() - self.started):
-            self._draw(run)
+        if state.epoch > trainer.config.epochs or self.drawing < DRAWING_SHARE * (time.monotonic() - self.started):
+            self._draw(trainer)
 
-    def _finish(self, run):
-        self.bar.update(HTML(self._bar(run)))
+    def _finish(self, trainer):
+        self.bar.update(HTML(self._bar(trainer)))
 
-    def _left(self, run):
+    def _left(self, trainer):
         """Seconds to go, from the pace of this session."""
-        done = run.step - self.first_step
-        return (time.monotonic() - self.started - self.drawing) / max(done, 1) * (run.schedule.total_steps - run.step)
+        state = trainer.state
+        done = state.step - self.first_step
+        return (
+            (time.monotonic() - self.started - self.drawing)
+            / max(done, 1)
+            * (trainer.schedule.total_steps - state.step)
+        )
 
-    def _position(self, run):
+    def _position(self, trainer):
         """Where the run stands and how long it will take, in words."""
-        if run.epoch > run.config.epochs:
-            return f"{run.config.epochs} epochs done"
-        phase = "validating" if run.step_in_epoch == run.steps_per_epoch else f"step {run.step_in_epoch}"
-        pace = (run.step - self.first_step) * run.config.batch_size / max(time.monotonic() - self.started, 1e-9)
-        where = f"epoch {run.epoch}/{run.config.epochs}, {phase} of {run.steps_per_epoch}"
-        return f"{where}, {pace:.1f} images/s, {duration(self._left(run))} left"
+        state = trainer.state
+        if state.epoch > trainer.config.epochs:
+            return f"{trainer.config.epochs} epochs done"
+        phase = "validating" if state.step_in_epoch == trainer.steps_per_epoch else f"step {state.step_in_epoch}"
+        pace = (state.step - self.first_step) * trainer.config.batch_size
+        pace /= max(time.monotonic() - self.started, 1e-9)
+        where = f"epoch {state.epoch}/{trainer.config.epochs}, {phase} of {trainer.steps_per_epoch}"
+        return f"{where}, {pace:.1f} images/s, {duration(self._left(trainer))} left"
 
-    def _bar(self, run):
-        share = run.step / run.schedule.total_steps
+    def _bar(self, trainer):
+        share = trainer.state.step / trainer.schedule.total_steps
         return (
             '<div style="padding: 4px 8px; font-variant-numeric: tabular-nums">'
             f'<progress value="{share:.4f}" max="1" style="width: 40%; vertical-align: middle"></progress>'
-            f"&ensp;{self._position(run)}</div>"
+            f"&ensp;{self._position(trainer)}</div>"
         )
 
-    def _draw(self, run):
+    def _draw(self, trainer):
         """Redraw the curves, and the predictions on two validation images."""
         if isinstance(self.figure, NullDisplay):
             return
         start = time.monotonic()
         try:
-            self.figure.update(png(run_figures.curves(run.history, run.config)))
-            self.samples.update(png(self._predictions(run)))
+            self.figure.update(png(run_figures.curves(trainer.state.history, trainer.config)))
+            self.samples.update(png(self._predictions(trainer)))
         except Exception as error:  # of any kind: no picture is worth a training
             reason = (str(error).splitlines() or [""])[0]
             print(f"note: not drawn ({type(error).__name__}: {reason}); the training goes on")
         self.drawing += time.monotonic() - start
 
-    @torch.inference_mode()
-    def _predictions(self, run):
-        data = run.data.val
+    def _predictions(self, trainer):
+        data = trainer.data.val
         numbers = np.linspace(0, len(data) - 1, 2).astype(int)
-        stored = devices.memory_format(run.fast_paths)  # as in training: a compiled network would be compiled once more
-        images = torch.stack([data[number][0] for number in numbers]).to(run.device, memory_format=stored)
-        mode = run.eval_model.training
-        try:
-            run.eval_model.eval()
-            predicted = run.views(images).predict(run.config.size).to(torch.uint8).cpu().numpy()
-        finally:
-            run.eval_model.train(mode)
+        # As in training: a compiled network would be compiled once more.
+        stored = devices.memory_format(trainer.fast_paths)
+        images = torch.stack([data[number][0] for number in numbers]).to(trainer.device, memory_format=stored)
+        with evaluation_mode(trainer.eval_model):
+            predicted = trainer.views(images).predict(trainer.config.size).to(torch.uint8).cpu().numpy()
         return run_figures.predictions(data, [data.pairs[number].name for number in numbers], predicted)
 
 

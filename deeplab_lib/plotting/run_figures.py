@@ -7,6 +7,7 @@ from matplotlib.patches import Patch
 
 from deeplab_lib.common.devices import FAST_PATHS
 from deeplab_lib.common.text import plan_change
+from deeplab_lib.config import DESCRIPTIONS
 from deeplab_lib.data import augment
 from deeplab_lib.labels import CLASS_NAMES, IGNORE_INDEX, NUM_CLASSES, PALETTE, colorize
 from deeplab_lib.plotting.style import LOOKS, styled
@@ -18,7 +19,7 @@ def configuration(config):
     """The resolved configuration as a table: every parameter, its value and what it means."""
     from dataclasses import fields
 
-    rows = [(item.name, str(getattr(config, item.name)), item.metadata["help"]) for item in fields(config)]
+    rows = [(item.name, str(getattr(config, item.name)), DESCRIPTIONS[item.name]) for item in fields(config)]
     rows += [("", name, f"chosen by itself: {FAST_PATHS[name][1]}") for name in config.fast_paths]
     return pd.DataFrame(rows, columns=["parameter", "value", "meaning"]).set_index("parameter")
 

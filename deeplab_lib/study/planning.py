@@ -10,9 +10,9 @@ import psutil
 import torch
 
 from deeplab_lib.common.files import jsonable, project_root, read_json
-from deeplab_lib.common.parameters import check_names
+from deeplab_lib.common.parameters import check_names, coerce
 from deeplab_lib.common.text import did_you_mean
-from deeplab_lib.config import PARAMETERS, Config, as_begun, coerce
+from deeplab_lib.config import PARAMETERS, Config, as_begun
 from deeplab_lib.data.cityscapes import scan
 from deeplab_lib.models import weights
 from deeplab_lib.models.placement import to_device

@@ -21,7 +21,7 @@ from deeplab_lib.recipes import RECIPES, recipe_for
 from deeplab_lib.study.foreign import CLASS_VAL, NoRunTable, ResultsError, read_table
 from deeplab_lib.study.log_schedule import LogSchedule, infer_schedule, loss_changes
 from deeplab_lib.study.names import loss_by_name, parse_name, title_by_name
-from deeplab_lib.training.earlier import UNSAID
+from deeplab_lib.training.earlier import UNSAID, stored_identity
 
 # A column that this kit writes and older files lack: a CSV with it and without a JSON is a run that is not finished.
 KIT_COLUMN = "trainable_parameters"
@@ -34,6 +34,7 @@ SET_ASIDE = re.compile(r"\.old\d+\.csv$", re.IGNORECASE)
 class Run:
     """One run: `table` has a row an epoch, `record` is its JSON or None, `notes` go into the report.
 
+    started: what was written down when it began, or None.
     weights: what it started from, in words, where that is not what most runs of its kind did; part of the variant.
     absent: columns of `foreign.REQUIRED` that the CSV lacks; they are NaN in `table`. dataset_name: what whoever makes
     the report calls the data set of a run without a record.
@@ -47,6 +48,7 @@ class Run:
     variant: str
     table: pd.DataFrame = field(repr=False)
     record: dict | None = field(default=None, repr=False)
+    started: dict | None = field(default=None, repr=False)
     planned_epochs: int | None = None
     notes: list[str] = field(default_factory=list)
     weights: str = ""
@@ -55,13 +57,13 @@ class Run:
 
     @property
     def config(self):
-        """The resolved configuration, `{}` when there is no JSON."""
-        return (self.record or {}).get("config", {})
+        """The resolved configuration, `{}` when it was not recorded."""
+        return (self.record or self.started or {}).get("config", {})
 
     @property
     def follows(self):
         """The version of the study that was followed; the logs' for a CSV alone, which is a log."""
-        return (UNSAID | self.config)["follows"] if self.record else "logs"
+        return (UNSAID | self.config)["follows"] if self.config else "logs"
 
     @property
     def legacy(self):
@@ -85,14 +87,14 @@ class Run:
 
     @property
     def dataset(self):
-        """`{"name", "synthetic", "fingerprint", ...}` as recorded; without a JSON the name it was given, or `{}`."""
+        """`{"name", "synthetic", "fingerprint", ...}`; where it was not recorded the name it was given, or `{}`."""
         given = {"name": self.dataset_name} if self.dataset_name else {}
-        return (self.record or {}).get("dataset", given)
+        return (self.record or self.started or {}).get("dataset", given)
 
     @property
     def loss(self) -> str | None:
         """The expression of its loss: as recorded, else by its name; None when neither says."""
-        recorded = (self.record or {}).get("loss")
+        recorded = (self.record or self.started or {}).get("loss")
         return recorded or (RECIPES[self.recipe].loss if self.recipe else loss_by_name(self.stem))
 
     @cached_property
@@ -251,8 +253,8 @@ def parse_stem(stem):
 # --- reading ---------------------------------------------------------------------------------------------------------
 
 
-def _read_record(path):
-    json_path = sibling(path, ".json")
+def _read_record(path, ending):
+    json_path = sibling(path, ending)
     if json_path is None:
         return None
     try:
@@ -267,41 +269,29 @@ def _read_record(path):
 def read_run(path):
     """The Run whose CSV is `path`."""
     path = Path(path)
-    record = _read_record(path)
+    record, started = _read_record(path, ".json"), _read_record(path, ".config.json")
     recipe, rest, seed = parse_stem(path.stem)
     title, variant = (RECIPES[recipe].title, rest) if recipe else (rest, "")
-    if not recipe and not record and title_by_name(path.stem):
+    about = record or started
+    if not recipe and not about and title_by_name(path.stem):
         title, lr = title_by_name(path.stem), parse_name(path.stem)[1]
         variant = f"lr {lr:g}" if lr else ""
-    if record:
-        recipe = record.get("recipe", recipe)
-        title = record.get("title") or title
-        seed = record["config"].get("seed", seed)
-        own = slug(str(record["config"].get("loss")))
+    if about:
+        recipe = about.get("recipe", recipe)
+        title = about.get("title") or title
+        seed = about["config"].get("seed", seed)
+        own = slug(str(about["config"].get("loss")))
         if not recipe and rest.startswith(own):
             variant = rest.removeprefix(own).strip("_")
     stem = path.stem
     if recipe and parse_stem(stem)[0] == recipe:
         stem = RECIPES[recipe].stem + stem[len(RECIPES[recipe].stem) :]
     table = read_table(path)
-    run = Run(path, stem, recipe, title, seed, variant, table.frame, record, absent=table.absent)
-    if not run.finished:
-        run.planned_epochs = planned_epochs(path)
+    run = Run(path, stem, recipe, title, seed, variant, table.frame, record, started, absent=table.absent)
+    if not run.finished and not started:
+        run.planned_epochs = stored_identity(path.with_suffix("")).get("epochs")
     run.notes += [*(["; ".join(table.notes)] if table.notes else []), *_notes(run)]
     return run
-
-
-def planned_epochs(path):
-    """Epochs that the checkpoint beside an unfinished run's CSV was made for; None when there is none to read."""
-    checkpoint = sibling(path, ".pt")
-    if checkpoint is None:
-        return None
-    import torch
-
-    try:
-        return torch.load(checkpoint, map_location="cpu", weights_only=True, mmap=True)["identity"]["epochs"]
-    except Exception:  # written at this very moment, damaged, or foreign: then nothing says
-        return None
 
 
 def _notes(run):

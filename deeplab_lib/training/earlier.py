@@ -19,12 +19,12 @@ def began_earlier(folder: str | Path, stem: str) -> bool:
 
 
 def stored_identity(path: Path) -> dict:
-    """What decides the numbers of the run whose files begin with `path`, by its summary or else its checkpoint.
+    """What decides the numbers of the run whose files begin with `path`, as far as they tell; `{}` where none does.
 
-    `{}` where there is none that can be read.
+    Version 0.1 wrote no configuration when a run started: there the checkpoint says.
     """
-    if summary := read_json(f"{path}.json"):
-        return summary.get("identity", {})
+    if known := read_json(f"{path}.json") or read_json(f"{path}.config.json"):
+        return known.get("identity", {})
     for ending in (".pt", ".previous.pt"):
         try:
             return torch.load(f"{path}{ending}", map_location="cpu", weights_only=True, mmap=True)["identity"]

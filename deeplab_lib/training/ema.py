@@ -28,3 +28,13 @@ class Average:
                 mean.lerp_(new, 1 - decay)
             else:
                 mean.copy_(new)
+
+
+class NoAverage:
+    """Stands for an average where there is none: what is evaluated is the network in training."""
+
+    def __init__(self, model):
+        self.model = model
+
+    def update(self, model, step):
+        """There is nothing to take in."""

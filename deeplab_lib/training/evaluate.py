@@ -1,5 +1,7 @@
 """Evaluation of a network on a split: losses on its grid, IoU at the input size and at the labels' own."""
 
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -7,7 +9,9 @@ import torch
 
 from deeplab_lib.common import devices
 from deeplab_lib.labels import IGNORE_INDEX
+from deeplab_lib.losses import WeightedLoss
 from deeplab_lib.metrics import boundary_f, calibration_per_image, confusion_per_image
+from deeplab_lib.models.views import Views
 from deeplab_lib.training import distributed
 
 KEPT_PREDICTIONS = 64
@@ -33,39 +37,95 @@ class Evaluation:
     calibration: dict = field(default_factory=dict)
 
 
-@torch.inference_mode()
-def evaluate(run, full=False):
-    """Evaluate `run.eval_model` on the images of an epoch's evaluation, if `full` on all; see `Evaluation`.
+@contextmanager
+def evaluation_mode(model: torch.nn.Module) -> Iterator[None]:
+    """Have `model` in eval mode and no gradients recorded meanwhile; its mode is put back."""
+    mode = model.training
+    model.eval()
+    try:
+        with torch.inference_mode():
+            yield
+    finally:
+        model.train(mode)
 
-    Logits are upsampled to the labels, never the labels resized. The loss terms are computed on the grid (at the input
-    size where the study's code is followed), whatever finer labels or further scales the training sees, batch by batch,
-    and averaged over the images. Several
-    processes share the batches; all get the whole result.
+
+def evaluate(
+    model: torch.nn.Module,
+    batches: Iterable[tuple],
+    loss: WeightedLoss | None = None,
+    see: Callable[[torch.Tensor], Views] | None = None,
+    targets: Callable | None = None,
+    measures: Iterable[Callable] = (),
+    done: Callable[[], object] = lambda: None,
+) -> list[dict[str, torch.Tensor]]:
+    """What `model` makes of `batches` of `(numbers, images (N, 3, H, W), labels (N, H, W))`, a dict of tensors each.
+
+    `confusion` (N, C, C) of its predictions at the labels' size: logits are upsampled to the labels, never the labels
+    resized. With a `loss` its raw terms, times N, as `losses`. Each of `measures(numbers, views, labels, predictions)`
+    adds a dict of its own. see: what the network says of images; None: its logits as they are. targets: logits and
+    labels that the loss is computed on, from the same; None: those of the grid. done: called after every batch.
     """
-    model, batches, count = run.eval_model.eval(), run.validation_batches(full), len(run.data.val)
+    see = see or (lambda images: Views(model, model.grid_logits, images))
+    targets, results = targets or grid_targets, []
+    with evaluation_mode(model):
+        for numbers, images, labels in batches:
+            views = see(images)
+            predictions = views.predict(labels.shape[-2:])
+            result = {"confusion": confusion_per_image(labels, predictions)}
+            if loss is not None:
+                terms = loss.terms(*targets(views, labels))
+                result["losses"] = torch.stack(list(terms.values())).to(devices.precise(labels.device)) * len(numbers)
+            for measure in measures:
+                result |= measure(numbers, views, labels, predictions)
+            results.append(result)
+            done()
+    return [{name: value.cpu() for name, value in result.items()} for result in results]
+
+
+def grid_targets(views: Views, labels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Logits and labels on the network's grid."""
+    return views.plain, views.model.subsample(labels, views.plain.shape[-2:])
+
+
+def full_size_targets(views: Views, labels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Logits and labels at the labels' size."""
+    return views.model.upsample(views.plain, labels.shape[-2:]), labels
+
+
+def evaluate_run(trainer, full: bool = False) -> Evaluation:
+    """Evaluate a run's network on the images of an epoch's evaluation, if `full` on all; see `Evaluation`.
+
+    The loss terms are computed on the grid (at the input size where the study's code is followed), whatever finer
+    labels or further scales the training sees, batch by batch, and averaged over the images. Several processes share
+    the batches; all get the whole result.
+    """
+    data, batches, count = trainer.data, trainer.validation_batches(full), len(trainer.data.val)
     kept = np.linspace(0, count - 1, min(count, KEPT_PREDICTIONS)).astype(int).tolist() if full else []
-    results = []
-    for indices, images, labels in run.loader(run.data.val, distributed.scatter(batches)):
-        views = run.views(images)
-        if run.config.full_size_loss:
-            terms = run.validation_loss.terms(model.upsample(views.plain, labels.shape[-2:]), labels)
-        else:
-            terms = run.validation_loss.terms(views.plain, model.subsample(labels, views.plain.shape[-2:]))
-        prediction = views.predict(run.config.size)
-        result = {"losses": torch.stack(list(terms.values())).to(devices.precise(run.device)) * len(indices)}
-        result["confusion"] = confusion_per_image(labels, prediction)
-        if full:
-            result["boundary"] = boundary_f(labels, prediction).float()
-            result["predictions"] = prediction[[i for i, index in enumerate(indices) if index in kept]].byte().cpu()
-            result["native"] = native_confusion(run, views, indices)
-            result |= believed(views, labels, prediction)
-        results.append(result)
-        run.callback("validate", run)
-        distributed.sync_stop(run.stop).check()
-    results = [{name: value.cpu() for name, value in result.items()} for result in results]
-    results, names = distributed.gather_results(results, len(batches)), list(terms)
-    first = summed_up(results[: len(run.validation_batches(full=False))], names, [], False)
-    return replace(summed_up(results, names, kept, run.data.native), first=first) if full else first
+
+    def details(numbers, views, labels, predictions):
+        chosen = [place for place, number in enumerate(numbers) if number in kept]
+        return {
+            "boundary": boundary_f(labels, predictions).float(),
+            "predictions": predictions[chosen].byte().cpu(),
+            "native": native_confusion(data, views, numbers),
+        } | believed(views, labels, predictions)
+
+    def done():
+        trainer.callback("validate")
+        distributed.sync_stop(trainer.stop).check()
+
+    results = evaluate(
+        trainer.eval_model,
+        trainer.load(data.val, distributed.scatter(batches)),
+        trainer.validation_loss,
+        see=trainer.views,
+        targets=full_size_targets if trainer.config.full_size_loss else grid_targets,
+        measures=[details] if full else [],
+        done=done,
+    )
+    results, names = distributed.gather_results(results, len(batches)), list(trainer.validation_loss.losses)
+    first = summed_up(results[: len(trainer.validation_batches(full=False))], names, [], False)
+    return replace(summed_up(results, names, kept, data.native), first=first) if full else first
 
 
 def summed_up(results, names, kept, native):
@@ -97,13 +157,13 @@ def believed(views, labels, predictions):
     return counted | {"log_loss": lost.sum((1, 2)) / valid.sum((1, 2))}
 
 
-def native_confusion(run, views, indices):
+def native_confusion(data, views, numbers):
     """Confusion `(C, C)` of the batch at the labels' own size; 0 where that is the input size."""
     total = torch.zeros((), dtype=torch.int64)
-    if not run.data.native:
+    if not data.native:
         return total
-    for place, index in enumerate(indices):
-        labels = torch.from_numpy(run.data.val.full_labels(index)).to(views.plain.device)[None]
+    for place, number in enumerate(numbers):
+        labels = torch.from_numpy(data.val.full_labels(number)).to(views.plain.device)[None]
         prediction = views.predict(labels.shape[-2:], slice(place, place + 1))
         total = total + confusion_per_image(labels, prediction)[0]
     return total

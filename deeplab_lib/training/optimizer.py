@@ -4,6 +4,9 @@ import inspect
 
 import torch
 
+from deeplab_lib.losses import WeightedLoss
+from deeplab_lib.training.schedule import Step
+
 MOMENTUM, WEIGHT_DECAY, HEAD_FACTOR = 0.9, 5e-4, 10
 
 
@@ -45,3 +48,12 @@ def lay_out_momentum(optimizer):
             if state.get("momentum_buffer") is not None:
                 momentum.copy_(state["momentum_buffer"])
             state["momentum_buffer"] = momentum
+
+
+def apply_schedule(now: Step, optimizer: SGD, loss: WeightedLoss, model: torch.nn.Module) -> None:
+    """Set the rates, the loss weights and the frozen parts to what the schedule says of a step."""
+    for group in optimizer.param_groups:
+        group["lr"] = now.lr * group["factor"]
+    loss.weights = now.weights
+    if model.frozen != now.frozen:
+        model.freeze(now.frozen)

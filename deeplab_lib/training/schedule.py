@@ -4,8 +4,24 @@ Nothing here has state: a resumed run asks for step t and gets what the undistur
 """
 
 from collections.abc import Iterable
+from dataclasses import dataclass
 
 from deeplab_lib.recipes import Change, Follows
+
+
+@dataclass(frozen=True)
+class Step:
+    """What the schedule says of one optimiser step.
+
+    lr: base learning rate. power: exponent of the decay. weights: `{term: weight}` of the loss. frozen: names of the
+    parts that do not train.
+    """
+
+    lr: float
+    power: float
+    weights: dict[str, float]
+    frozen: tuple[str, ...]
+
 
 WARMUP_START = 1e-6  # the first rate of a warm-up, by the study's logs
 
@@ -37,6 +53,10 @@ class PolyLR:
         self.base_lr, self.total_steps, self.warmup_steps, self.follows = base_lr, total_steps, warmup_steps, follows
         start = Change(epoch=1, power=power, weights=dict(weights or {}), freeze=())
         self.changes = (start, *sorted(changes, key=lambda change: change.epoch))
+
+    def at(self, step: int) -> Step:
+        """All that holds at optimiser step `step` (0-based)."""
+        return Step(self.lr(step), self.power(step), self.weights(step), self.frozen(step))
 
     def lr(self, step: int) -> float:
         """Base learning rate of optimiser step `step` (0-based); 0 from T on, never negative."""

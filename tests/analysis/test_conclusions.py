@@ -275,8 +275,65 @@ def test_classes_are_averaged_over_seeds(seeded):
 
 
 def test_a_table_of_single_runs_says_so_where_there_are_several_seeds(seeded, planted):
-    assert "One seed of each" in prose.one_of_several(seeded.evidence)
-    assert prose.one_of_several(planted.evidence) == ""
+    assert "means" in prose.over_seeds(seeded.evidence)
+    assert prose.over_seeds(planted.evidence) == ""
+
+
+def test_a_table_of_several_seeds_holds_means_and_deviation(seeded):
+    """Table and ranking show one number: the mean over seeds, with its deviation and how many there are."""
+    table = tables.results_table(seeded.study.runs)
+    values = [run.final_val_mIoU for run in seeded.study.runs if run.recipe == "ce"]
+    row = table.loc["DeepLabV2_ce"]
+    assert (row.val_mIoU, row.sd, row.seeds) == pytest.approx((np.mean(values), np.std(values, ddof=1), 2))
+    assert seeded.ranks.value["DeepLabV2_ce"] == pytest.approx(row.val_mIoU)
+    assert final_table(seeded.study.runs).val_mIoU["DeepLabV2_ce"] == pytest.approx(row.val_mIoU)
+
+
+def test_what_several_seeds_say_is_said_of_the_losses(seeded, planted):
+    assert set(seeded.versus.speaks_of) == {"the losses"}
+    assert set(planted.versus.speaks_of) == {"these networks"}
+    text = prose.seeds(seeded.evidence, seeded.study, Numbers())
+    assert "enters every interval" in text and "not known here" not in text
+    details = conclusions.verdict_table(seeded.verdicts)
+    assert "these networks" not in set(details["speaks of"])
+
+
+def test_origins_that_differ_are_told_apart(planted):
+    first, *others = planted.study.runs
+    pretrained = replace(first, record=first.record | {"weights": {"source": "ImageNet"}})
+    text = setup_text.from_scratch([pretrained, *others])
+    assert text.startswith(f"All runs but {first.label} started from random weights.")
+    assert setup_text.from_scratch([pretrained]) == ""
+    assert setup_text.from_scratch(others).startswith("All runs started")
+
+
+@pytest.mark.parametrize(
+    ("cores", "words"),
+    [(0.1, "measured alone."), (1.4, "while other programs kept up to 1.4 cores busy"), (np.nan, "is not recorded")],
+)
+def test_a_latency_says_whether_it_was_taken_alone(cores, words):
+    table = pd.DataFrame({"latency_ms": [11.0], "device": ["CPU"], "other_cores": [cores]})
+    assert words in setup_text.latency_note(table)
+
+
+def test_three_images_have_no_intervals_and_the_reason_is_not_a_missing_file(tmp_path):
+    write_runs(tmp_path, recipes=("ce", "ce_dice"), images=3, preset="smoke")
+    report = Report(tmp_path)
+    assert report.evidence.no_intervals == "there are 3 validation images, and intervals take 5 at least"
+    for say in (conclusions.abstract, conclusions.conclusions):
+        assert "there are 3 validation images" in report.text(say)
+    assert "no results for single images" not in report.text(conclusions.conclusions)
+    assert "3 validation images" in prose.seeds(report.evidence, report.study, Numbers())
+    assert "3 validation images" in conclusions.limitations(report.study, report.evidence)
+
+
+def test_runs_that_end_alike_share_the_first_place(tmp_path):
+    table = pd.DataFrame(
+        {"value": [50.0, 50.0, 40.0], "low": 1.0, "high": 2.0, "best": 1, "worst": 3, "ties": "a"}, list("ABC")
+    )
+    names = dict(zip("ABC", "ABC", strict=True))
+    assert prose.ranking(table, names, Numbers()).startswith("A and B share the highest final mIoU, 50.00 %")
+    assert prose.ranking(table[:2], names, Numbers()) == "All two runs end at exactly the same mIoU, 50.00 %."
 
 
 def test_scope_says_what_it_is(planted, old):

@@ -19,8 +19,10 @@ from deeplab_lib.models.deeplabv2 import ASPP, DeepLabV2
 from deeplab_lib.models.registry import make_model
 from deeplab_lib.plotting import run_figures
 from deeplab_lib.training import pace, summary
-from deeplab_lib.training.loop import Run, fit
+from deeplab_lib.training.finite import FiniteCheck
+from deeplab_lib.training.loop import fit
 from deeplab_lib.training.pace import epoch_seconds
+from deeplab_lib.training.run_folder import RunFolder
 
 
 @pytest.fixture
@@ -59,9 +61,9 @@ import sys
 from deeplab_lib.config import Config
 from deeplab_lib.training.loop import fit
 config = Config("ce", preset="smoke", data={str(smoke(loss="ce").data)!r}, epochs=1, out_dir={str(tmp_path)!r})
-path = fit(config)
-path.unlink()
-assert fit(config) == path
+folder = fit(config)
+folder.json.unlink()
+assert fit(config) == folder and folder.summary
 assert "torch._dynamo" not in sys.modules
 """
     subprocess.run([sys.executable, "-c", program], check=True)
@@ -117,7 +119,9 @@ def test_choices_change_a_step_by_rounding_at_most(smoke):
         config = smoke(epochs=1, out_dir=f"{smoke().out_dir}{name}", without=name)
         fit(
             config,
-            lambda event, run: sums.append(run.loss_sums[-1].item()) if (event, run.step) == ("step", 2) else None,
+            callback=lambda event, run: (
+                sums.append(run.state.loss_sums[-1].item()) if (event, run.state.step) == ("step", 2) else None
+            ),
         )
     assert sums[0] == pytest.approx(sums[1], rel=1e-4)
 
@@ -163,37 +167,31 @@ def test_a_compiled_network_that_is_faster_is_used_and_its_pay_back_told(smoke, 
     assert vars(model)["grid_logits"] is quick
 
 
-def watched(device):
-    """As much of a run on `device` as checking its loss needs."""
+def check_of(device, folder):
+    """The check of a run on `device` that trains on two images with cross-entropy."""
     pairs = [SimpleNamespace(name=name) for name in ("ulm_1", "ulm_2")]
-    run = SimpleNamespace(
-        device=torch.device(device), loss=make_loss("ce"), pending_check=None, epoch=3, step_in_epoch=6
-    )
-    run.data = SimpleNamespace(train=SimpleNamespace(pairs=pairs))
-    run.last_good = lambda: "nothing had been saved yet"
-    run.refuse_not_finite = lambda *waiting: Run.refuse_not_finite(run, *waiting)
-    return run
+    return FiniteCheck(["ce"], device == "cuda", pairs, RunFolder(folder, "run"))
 
 
-def test_a_cpu_stops_at_once_when_the_loss_is_not_finite():
-    with pytest.raises(RunStopped, match=r"epoch 3, step 7: ce = nan; images ulm_2"):
-        Run.check_finite(watched("cpu"), torch.tensor([float("nan")]), [1])
+def test_a_cpu_stops_at_once_when_the_loss_is_not_finite(tmp_path):
+    told = r"epoch 3, step 7: ce = nan; images ulm_2. nothing had been saved yet"
+    with pytest.raises(RunStopped, match=told):
+        check_of("cpu", tmp_path).check(torch.tensor([float("nan")]), 3, 7, [1])
 
 
-def test_a_gpu_stops_a_step_later_naming_the_step_that_was_bad():
-    run = watched("cuda")
-    Run.check_finite(run, torch.tensor([float("inf")]), [0])
-    run.step_in_epoch += 1
+def test_a_gpu_stops_a_step_later_naming_the_step_that_was_bad(tmp_path):
+    check = check_of("cuda", tmp_path)
+    check.check(torch.tensor([float("inf")]), 3, 7, [0])
     with pytest.raises(RunStopped, match=r"epoch 3, step 7: ce = inf; images ulm_1"):
-        Run.check_finite(run, torch.tensor([1.0]), [1])
+        check.check(torch.tensor([1.0]), 3, 8, [1])
 
 
-def test_a_gpu_stops_before_bad_weights_are_saved():
-    run = watched("cuda")
-    Run.check_finite(run, torch.tensor([float("nan")]), [0])
+def test_a_gpu_stops_before_bad_weights_are_saved(tmp_path):
+    check = check_of("cuda", tmp_path)
+    check.check(torch.tensor([float("nan")]), 3, 7, [0])
     with pytest.raises(RunStopped, match=r"step 7: ce = nan"):
-        Run.check_pending(run)
-    Run.check_pending(run)
+        check.check_pending()
+    check.check_pending()
 
 
 def test_a_gpu_asked_for_by_number_is_the_only_one_touched(switches, monkeypatch):

@@ -263,7 +263,7 @@ def test_a_run_of_its_own_whose_name_says_so(smoke):
     plain, run = smoke(epochs=1), smoke(epochs=1, augment="standard", crops=2)
     assert run.stem == plain.stem + "_augment_standard_crops2"
     assert "augment" not in plain.result_dict() and run.result_dict()["augment"] == "standard"
-    path = fit(run)
+    path = fit(run).json
     assert path.stem == run.stem and path.with_suffix(".npz").exists()
 
 

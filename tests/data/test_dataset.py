@@ -11,7 +11,6 @@ from helpers.small_city import save_png
 from PIL import Image
 
 from deeplab_lib import recipes, toycity
-from deeplab_lib.common.files import read_json
 from deeplab_lib.config import Config
 from deeplab_lib.data.dataset import prepare_data
 from deeplab_lib.data.normalization import RGB_IMAGENET
@@ -41,10 +40,10 @@ def coarse_city(smoke_city, tmp_path):
 def test_coarse_images_pretrain_a_run_that_fine_ones_continue(coarse_city, smoke):
     coarse = smoke(data=str(coarse_city), split="train_extra", epochs=1)
     assert coarse.stem == "DeepLabV2_ce_epochs1_split_train_extra"
-    summary = read_json(fit(coarse))
+    summary = fit(coarse).summary
     assert (summary["dataset"]["split"], summary["dataset"]["train"]) == ("train_extra", 20)
     best = Path(coarse.out_dir) / f"{coarse.stem}.best.pt"
-    fine = read_json(fit(smoke(pretrained=str(best), epochs=1)))
+    fine = fit(smoke(pretrained=str(best), epochs=1)).summary
     assert fine["weights"]["matched"] > 0
     assert fine["weights"]["head"]
 

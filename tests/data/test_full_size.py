@@ -40,7 +40,7 @@ def finished(downloads, tmp_path_factory):
         patch.setenv("DEEPLAB_CACHE", str(folder / "cache"))
         size = {"image_height": 128, "image_width": 256}
         config = Config(data=downloads, preset="smoke", epochs=1, batch_size=1, amp="off", out_dir=folder, **size)
-        return fit(config)
+        return fit(config).json
 
 
 def test_nothing_is_unpacked(downloads, finished):

@@ -39,7 +39,7 @@ def run(parameters, aim, log):
     def callback(event, run):
         if event == "step":
             with open(log, "a") as steps:
-                steps.write(f"{run.step}\n")
+                steps.write(f"{run.state.step}\n")
         happen(event)
 
     watch_writes(due, happen)
@@ -79,15 +79,16 @@ def watch_writes(due, happen):
 
 def watch_plan(happen):
     """Make the loop tell when the plan has just changed something."""
-    apply_schedule = loop.Run.apply_schedule
+    apply_schedule, powers = loop.apply_schedule, []
 
-    def telling_plan(run, step):
-        before = run.schedule.power(max(step - 1, 0)), run.loss.weights, run.model.frozen
-        apply_schedule(run, step)
-        if step and before != (run.schedule.power(step), run.loss.weights, run.model.frozen):
+    def telling_plan(now, optimizer, loss, model):
+        before = powers[-1:], loss.weights, model.frozen
+        apply_schedule(now, optimizer, loss, model)
+        if powers and before != ([now.power], loss.weights, model.frozen):
             happen("changed")
+        powers.append(now.power)
 
-    loop.Run.apply_schedule = telling_plan
+    loop.apply_schedule = telling_plan
 
 
 def ending(path):

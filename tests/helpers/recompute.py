@@ -552,8 +552,13 @@ class Recomputed:
             place = [config["model"], config["image_height"], config["image_width"]]
             row = next(r for r in self.costs if [r["model"], r["height"], r["width"]] == place and r["latency_ms"])
             return row["latency_ms"][{"latency_ms": "median"}[column]]
+        stems = self.methods[re.sub(r"_seed\d+", "", stem)]
+        finals = [np.nanmean(self.iou[s]) for s in stems]
+        if len(stems) > 1 and column == "best_epoch":
+            return None
         return {
-            "val_mIoU": np.nanmean(self.iou[stem]), "best_val_mIoU": curve.max(),
+            "val_mIoU": np.mean(finals), "best_val_mIoU": np.mean([self.tables[s]["val_mIoU"].max() for s in stems]),
+            "sd": np.std(finals, ddof=1) if len(finals) > 1 else None, "seeds": len(stems) if len(stems) > 1 else None,
             "best_epoch": self.tables[stem]["epoch"][curve.argmax()], "GMACs": record["macs"] / 1e9,
             "parameters": record["parameters"]["total"], "trainable_at_end": record["parameters"]["trainable_at_end"],
         }[column]  # fmt: skip
@@ -564,9 +569,11 @@ class Recomputed:
 
     @recomputes(r"classes\.(?P<stem>.+)\.(?P<column>[\w ]+)")
     def _(self, stem, column):
+        stems = self.methods[stem]
         if column == "train_mIoU":
-            return self.tables[stem]["train_mIoU"][-1]
-        return np.nanmean(self.iou[stem]) if column == "val_mIoU" else self.iou[stem][NAMES.index(column)]
+            return np.mean([self.tables[s]["train_mIoU"][-1] for s in stems])
+        rows = [self.iou[s] for s in stems]
+        return np.mean([np.nanmean(row) if column == "val_mIoU" else row[NAMES.index(column)] for row in rows])
 
     @recomputes(r"published-classes\.(?P<stem>.+)\.(?P<column>[\w ]+)")
     def _(self, stem, column):

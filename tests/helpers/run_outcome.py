@@ -1,7 +1,6 @@
 """What of a finished run must not depend on how it came about, and whether two runs agree in it to the last bit."""
 
 import json
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -10,15 +9,15 @@ import torch
 
 from deeplab_lib.common.errors import RunStopped
 from deeplab_lib.training import checkpoint
-from deeplab_lib.training.checkpoint import RunFiles
 from deeplab_lib.training.loop import fit
+from deeplab_lib.training.run_folder import RunFolder
 
 TIMINGS = ["Runtime", "images_per_s", "peak_memory_MB"]
 
 
 def outcome(config):
     """Everything of a finished run that must not depend on how it came about."""
-    run = RunFiles(Path(config.out_dir), config.stem)
+    run = RunFolder.of(config)
     state, best = checkpoint.load(run.path(".pt")), checkpoint.load(run.path(".best.pt"))
     with np.load(run.path(".npz")) as stored:
         arrays = dict(stored)
@@ -52,11 +51,13 @@ def same_when_cut_short(make, folder, step=7, **parameters):
     make: the fixture `smoke`. folder: where the stopped run's files go.
     """
     whole, stopped = make(**parameters), make(**parameters, out_dir=str(folder / "again"))
-    path = fit(whole)
+    path = fit(whole).json
     with pytest.raises(RunStopped):
         fit(
             stopped,
-            lambda event, run: (event, run.step) == ("step", step) and setattr(run.stop, "requested", "SIGTERM"),
+            callback=lambda event, run: (
+                (event, run.state.step) == ("step", step) and setattr(run.stop, "requested", "SIGTERM")
+            ),
         )
     fit(stopped)
     assert_same(outcome(stopped), outcome(whole))

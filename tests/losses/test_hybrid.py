@@ -189,7 +189,7 @@ def test_a_run_counts_the_classes_of_its_training_labels(smoke):
     config = smoke(loss="0.5*median_ce + 0.5*focal_tversky", epochs=1)
     data = prepare_data(config, RGB_IMAGENET)
     assert np.array_equal(data.class_counts, count_classes(data.train))
-    row = fit(config).with_suffix(".csv").read_text().splitlines()
+    row = fit(config).csv.read_text().splitlines()
     first = dict(zip(row[0].split(","), row[1].split(","), strict=True))
     assert float(first["loss_median_ce"]) > 0 and 0 < float(first["loss_focal_tversky"]) <= 1
 

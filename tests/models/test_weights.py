@@ -275,8 +275,8 @@ def test_a_runs_two_files_are_read_alike_and_give_what_was_tested(smoke, tmp_pat
     start, settings = tmp_path / "start.best.pt", weights.Pretrained(None, BGR_CAFFE, "3x3", "some file")
     state = make_model("deeplabv2_micro", stride_in="3x3").state_dict()
     checkpoint.save(start, {"model": state, "weights": settings.as_dict()})
-    path = fit(smoke(pretrained=str(start), epochs=1, ema=0.9))
-    best, last = (path.with_suffix(ending) for ending in (".best.pt", ".pt"))
+    folder = fit(smoke(pretrained=str(start), epochs=1, ema=0.9))
+    best, last = (folder.best, folder.checkpoint)
     for file in (best, last):
         found = resolve(str(file), "deeplabv2_micro")
         assert (found.normalization, found.stride_in) == (BGR_CAFFE, "3x3")

@@ -43,10 +43,10 @@ def test_a_picture_that_fails_is_one_line_and_the_training_goes_on(smoke, monkey
     monkeypatch.setattr(live, "DRAWING_SHARE", 1)
     monkeypatch.setattr(run_figures, broken, fail)
     capsys.readouterr()
-    path = fit(smoke(epochs=2), Live())
+    path = fit(smoke(epochs=2), callback=Live())
     told = capsys.readouterr().out.splitlines()
     assert told.count("note: not drawn (RuntimeError: no such font); the training goes on") == 2
-    losses = [pd.read_csv(file.with_suffix(".csv"))["train_loss"].tolist() for file in (expected, path)]
+    losses = [pd.read_csv(folder.csv)["train_loss"].tolist() for folder in (expected, path)]
     assert losses[0] == losses[1]
 
 
@@ -56,16 +56,16 @@ def test_the_time_to_go_is_of_the_epochs_that_are_left(smoke, monkeypatch, capsy
     config = smoke(epochs=4)
 
     def stop(event, run):
-        if event == "step" and run.step == 3 * run.steps_per_epoch // 2:
+        if event == "step" and run.state.step == 3 * run.steps_per_epoch // 2:
             run.stop.requested = "SIGTERM"
 
     with pytest.raises(RunStopped):
-        fit(config, stop)
+        fit(config, callback=stop)
     capsys.readouterr()
-    path = fit(config, Live())
+    folder = fit(config, callback=Live())
     assert "continues at epoch 2, step 5; about 75 s to go on this machine (cpu)" in capsys.readouterr().out
-    path.unlink()
-    fit(config, Live())
+    folder.json.unlink()
+    fit(config, callback=Live())
     assert "is trained; what is left is its summary" in capsys.readouterr().out
 
 
@@ -73,12 +73,12 @@ def test_a_network_that_fails_in_a_picture_is_left_in_training_mode(smoke, monke
     modes = []
 
     def callback(event, run):
-        if event == "epoch" and run.step:
+        if event == "epoch" and run.state.step:
             monkeypatch.setattr(run, "views", lambda images: 1 / 0)
             run.eval_model.train()
             with pytest.raises(ZeroDivisionError):
                 Live()._predictions(run)
             modes.append(run.eval_model.training)
 
-    fit(smoke(epochs=1), callback)
+    fit(smoke(epochs=1), callback=callback)
     assert modes == [True]

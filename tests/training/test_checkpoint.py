@@ -16,7 +16,9 @@ from hypothesis import strategies as st
 from deeplab_lib.common import files
 from deeplab_lib.common.files import write_atomic, write_text
 from deeplab_lib.training import checkpoint
-from deeplab_lib.training.checkpoint import RunFiles, load, load_newest, run_lock, save
+from deeplab_lib.training.checkpoint import load, save
+from deeplab_lib.training.lock import run_lock
+from deeplab_lib.training.run_folder import RunFolder
 
 STATE = {
     "weights": {"a": torch.arange(5.0), "b": torch.ones(2, 3, dtype=torch.bfloat16)},
@@ -28,7 +30,7 @@ STATE = {
 
 @pytest.fixture
 def run(tmp_path):
-    return RunFiles(tmp_path, "DeepLabV2_ce05_l0.25")
+    return RunFolder(tmp_path, "DeepLabV2_ce05_l0.25")
 
 
 @pytest.fixture
@@ -130,16 +132,16 @@ def test_a_sealed_file_that_is_no_archive_is_refused(run):
 
 
 def test_the_newest_good_one_is_found(run):
-    assert load_newest(run) == (None, [])
+    assert run.load() == (None, [])
     save(run.path(".pt"), STATE | {"epoch": 1}, keep=run.path(".previous.pt"))
     save(run.path(".pt"), STATE | {"epoch": 2}, keep=run.path(".previous.pt"))
-    state, problems = load_newest(run)
+    state, problems = run.load()
     assert (state["epoch"], problems) == (2, [])
     run.path(".pt").write_bytes(b"")
-    state, problems = load_newest(run)
+    state, problems = run.load()
     assert state["epoch"] == 1 and len(problems) == 1 and "is damaged" in problems[0]
     run.path(".previous.pt").write_bytes(b"?")
-    state, problems = load_newest(run)
+    state, problems = run.load()
     assert state is None and len(problems) == 2
 
 
@@ -157,7 +159,7 @@ def test_a_damaged_checkpoint_does_not_push_the_good_one_out(run):
 
 
 def test_moving_aside_deletes_nothing_and_touches_no_other_run(run):
-    other = RunFiles(run.folder, run.stem + "_seed1")
+    other = RunFolder(run.folder, run.stem + "_seed1")
     for number in (1, 2):
         for ending in (".csv", ".json", ".pt"):
             run.path(ending).write_text(f"{number}")
@@ -165,7 +167,7 @@ def test_moving_aside_deletes_nothing_and_touches_no_other_run(run):
         assert run.move_aside() == f"{run.stem}.old{number}"
         assert not run.path(".csv").exists()
     assert run.move_aside() is None
-    assert [RunFiles(run.folder, f"{run.stem}.old{n}").path(".pt").read_text() for n in (1, 2)] == ["1", "2"]
+    assert [RunFolder(run.folder, f"{run.stem}.old{n}").path(".pt").read_text() for n in (1, 2)] == ["1", "2"]
     assert other.path(".csv").read_text() == "other"
 
 
@@ -238,7 +240,7 @@ def test_a_full_disk_while_the_previous_checkpoint_is_kept_costs_neither(run, mo
     monkeypatch.setattr(files, "sync", lambda path: (_ for _ in ()).throw(OSError(errno.ENOSPC, "full")))
     with pytest.raises(OSError, match="full"):
         save(run.path(".pt"), STATE | {"epoch": 3}, keep=run.path(".previous.pt"))
-    assert load_newest(run)[0]["epoch"] == 2
+    assert run.load()[0]["epoch"] == 2
 
 
 def test_a_folder_that_vanished_is_made_again(tmp_path):
@@ -279,7 +281,7 @@ def test_patience_may_be_limited(run, monkeypatch):
 
 
 def hold(folder, stem):
-    with run_lock(RunFiles(folder, stem)):
+    with run_lock(RunFolder(folder, stem)):
         time.sleep(60)
 
 
@@ -300,7 +302,7 @@ def test_the_lock_of_a_dead_process_is_taken_over(run):
 def test_a_place_where_nothing_can_be_written_is_one_line(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(ValueError, match=r"cannot write in .*file.runs .*; give another out_dir") as raised:
-        run_lock(RunFiles(tmp_path / "file" / "runs", "x")).__enter__()
+        run_lock(RunFolder(tmp_path / "file" / "runs", "x")).__enter__()
     assert "\n" not in str(raised.value)
     assert raised.value._render_traceback_() == [f"ValueError: {raised.value}"], "all that a notebook shows"
 

@@ -10,7 +10,6 @@ import os
 import pickle
 import signal
 from dataclasses import dataclass
-from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -25,10 +24,11 @@ from deeplab_lib.models import weights
 from deeplab_lib.models.registry import make_model
 from deeplab_lib.recipes import RECIPES
 from deeplab_lib.training import checkpoint, distributed
-from deeplab_lib.training.checkpoint import RunFiles
 from deeplab_lib.training.distributed import gather_results, launch, launcher_contained, scatter, share, sync_stop
-from deeplab_lib.training.evaluate import evaluate
-from deeplab_lib.training.loop import Run, fit, identify, quiet, train_run
+from deeplab_lib.training.evaluate import evaluate_run
+from deeplab_lib.training.loop import fit, identify, silent, train_run
+from deeplab_lib.training.run_folder import RunFolder
+from deeplab_lib.training.trainer import Trainer
 
 TWO = SimpleNamespace(gpus=2, device="cpu")
 TIMINGS = {"Runtime", "images_per_s", "peak_memory_MB"}
@@ -67,15 +67,15 @@ def gradients():
 
 
 def parts_of(config):
-    """What `Run` is made of, as `fit` prepares it."""
-    files, pretrained = RunFiles(Path(config.out_dir), config.stem), weights.resolve(config.pretrained, config.model)
+    """What a `Trainer` is made of, as `fit` prepares it."""
+    files, pretrained = RunFolder.of(config), weights.resolve(config.pretrained, config.model)
     data = prepare_data(config, pretrained.normalization)
-    return config, files, data, pretrained, identify(config, data, pretrained), quiet
+    return config, files, data, pretrained, identify(config, data, pretrained), silent
 
 
 def evaluation(parts):
     """Full evaluation of the untrained network."""
-    return evaluate(Run(*parts, Stop()), full=True)
+    return evaluate_run(Trainer(*parts, Stop()), full=True)
 
 
 def everything(folder, runs, stop):
@@ -111,13 +111,13 @@ class StopAt:
     step: int
 
     def __call__(self, event, run):
-        if event == "step" and run.step == self.step:
+        if event == "step" and run.state.step == self.step:
             run.stop.requested = "SIGTERM"
 
 
 def stop_everyone(event, run):
     """A `callback` that sends the stop of a scheduler to this process and all it started."""
-    if event == "step" and run.step == 4:
+    if event == "step" and run.state.step == 4:
         for pid in [child.pid for child in multiprocessing.active_children()] + [os.getpid()]:
             os.kill(pid, signal.SIGTERM)
 
@@ -176,7 +176,7 @@ def test_gradient_of_two_processes_is_the_gradient_of_the_whole_batch(results, r
 @pytest.mark.parametrize("name", EPOCHS)
 def test_an_epoch_with_two_processes_equals_one(results, name):
     paths = [path for folder in results.values() for path in folder.glob(f"DeepLabV2_{name}_*.csv")]
-    one, two = (RunFiles(path.parent, path.stem) for path in paths)
+    one, two = (RunFolder(path.parent, path.stem) for path in paths)
     assert one.folder != two.folder
     assert_same_run(one, two)
 
@@ -226,9 +226,9 @@ def test_a_run_goes_on_with_another_number_of_processes(smoke, tmp_path):
     for gpus, step in ((2, 4), (1, 15)):
         with pytest.raises(RunStopped, match=f"stopped by SIGTERM at epoch .*, step {step % 10}; the last good state"):
             fit(smoke(**parameters, gpus=gpus), callback=StopAt(step))
-    path = fit(smoke(**parameters, gpus=2))
-    assert_same_run(RunFiles(tmp_path / "undisturbed", path.stem), RunFiles(path.parent, path.stem))
-    state = checkpoint.load(path.with_suffix(".pt"))
+    folder = fit(smoke(**parameters, gpus=2))
+    assert_same_run(RunFolder(tmp_path / "undisturbed", folder.stem), folder)
+    state = checkpoint.load(folder.checkpoint)
     assert [session["gpus"] for session in state["sessions"]] == [2, 1, 2]
 
 
@@ -270,12 +270,12 @@ def test_a_stop_sent_to_the_loader_processes_too_still_ends_in_order(smoke):
     config = smoke(workers=1)
     with pytest.raises(RunStopped, match="stopped by SIGTERM at epoch 1, step 4"):
         fit(config, callback=stop_everyone)
-    assert checkpoint.load(RunFiles(Path(config.out_dir), config.stem).path(".pt"))["position"]["step"] == 4
+    assert checkpoint.load(RunFolder.of(config).path(".pt"))["position"]["step"] == 4
 
 
 def test_what_cannot_be_handed_over_is_refused():
     with pytest.raises(ValueError, match="gpus=2 hands everything to new processes"):
-        launch(TWO, quiet, (lambda event, run: None,), Stop())
+        launch(TWO, silent, (lambda event, run: None,), Stop())
 
 
 # -- refused before anything starts ----------------------------------------------------------------------------------

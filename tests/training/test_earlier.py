@@ -31,10 +31,11 @@ def as_version_01_left_it(folder, stem):
     if summary := read_json(folder / f"{stem}.json"):
         del summary["identity"]["follows"], summary["config"]["follows"]
         write_json(folder / f"{stem}.json", summary | {"stem": stem})
+    (folder / f"{stem}.config.json").unlink()
 
 
 def stop_after_three_epochs(event, run):
-    if event == "epoch" and run.epoch == 4:
+    if event == "epoch" and run.state.epoch == 4:
         os.kill(os.getpid(), signal.SIGTERM)
 
 
@@ -42,7 +43,7 @@ def stop_after_three_epochs(event, run):
 def text_run(smoke_city, tmp_path_factory):
     """The CSV of the CE recipe as the study's text has it, trained without a stop."""
     config = Config("ce", follows="text", preset="smoke", out_dir=str(tmp_path_factory.mktemp("text")))
-    return pd.read_csv(fit(config).with_suffix(".csv"))
+    return pd.read_csv(fit(config).csv)
 
 
 @pytest.fixture(scope="module")
@@ -51,7 +52,7 @@ def begun(smoke_city, tmp_path_factory):
     folder = tmp_path_factory.mktemp("begun")
     fit(Config("ce_focal", follows="text", preset="smoke", out_dir=str(folder)))
     with pytest.raises(RunStopped):
-        fit(Config("ce", follows="text", preset="smoke", out_dir=str(folder)), stop_after_three_epochs)
+        fit(Config("ce", follows="text", preset="smoke", out_dir=str(folder)), callback=stop_after_three_epochs)
     for stem in ("DeepLabV2_ce05_f05_warnup_lr_0.0003", "DeepLabV2_ce"):
         as_version_01_left_it(folder, stem)
     return folder
@@ -64,14 +65,12 @@ def old(begun, tmp_path):
 
 
 def test_an_unfinished_one_continues_as_it_began_and_says_so_in_a_line(old, text_run, capsys):
-    path = fit(Config("ce", preset="smoke", out_dir=str(old)))
+    folder = fit(Config("ce", preset="smoke", out_dir=str(old)))
     told = [line for line in capsys.readouterr().out.splitlines() if "version 0.1" in line]
     assert len(told) == 1 and told[0].startswith(f"DeepLabV2_ce in {old} was begun by version 0.1")
     assert "continues as it began" in told[0]
-    assert path == old / "DeepLabV2_ce.json"
-    pd.testing.assert_frame_equal(
-        pd.read_csv(path.with_suffix(".csv")).drop(columns=TIMINGS), text_run.drop(columns=TIMINGS)
-    )
+    assert folder.json == old / "DeepLabV2_ce.json" and folder.summary["finished"]
+    pd.testing.assert_frame_equal(pd.read_csv(folder.csv).drop(columns=TIMINGS), text_run.drop(columns=TIMINGS))
     fit(Config("ce", preset="smoke", out_dir=str(old)))  # and it still is that run once it is finished
     assert "is finished and kept" in capsys.readouterr().out
 
@@ -85,7 +84,7 @@ def test_a_finished_one_is_kept(old, capsys):
 
 
 def test_beside_a_new_run_its_schedule_is_its_own(old):
-    dice = read_run(fit(Config("ce_dice", preset="smoke", out_dir=str(old))).with_suffix(".csv"))
+    dice = read_run(fit(Config("ce_dice", preset="smoke", out_dir=str(old))).csv)
     focal = read_run(old / "DeepLabV2_ce05_f05_warnup_lr_0.0003.csv")
     assert (focal.follows, dice.follows) == ("text", "logs") and len(read_runs(old)) == 3
     assert "lr 0.0001; power 0.9" in schedule(dice) and "by the study's text" in schedule(focal)
@@ -109,8 +108,8 @@ def test_a_parameter_means_what_it_meant(old, tmp_path, capsys):
 
 
 def test_a_new_start_follows_the_logs(old, capsys):
-    path = fit(Config("ce_focal", preset="smoke", out_dir=str(old), resume=False))
-    assert read_run(path.with_suffix(".csv")).follows == "logs"
+    folder = fit(Config("ce_focal", preset="smoke", out_dir=str(old), resume=False))
+    assert read_run(folder.csv).follows == "logs"
     kept = old / "DeepLabV2_ce05_f05_warnup_lr_0.0003.old1.json"
     assert "follows" not in read_json(kept)["identity"] and "version 0.1" not in capsys.readouterr().out
 

@@ -1,6 +1,5 @@
 """The network that is tested: averages over time and over views, and what becomes of them when a run is cut short."""
 
-import json
 from types import SimpleNamespace
 
 import numpy as np
@@ -18,7 +17,6 @@ from deeplab_lib.predict import load_run
 from deeplab_lib.recipes import EXTRA_RECIPES, RECIPES
 from deeplab_lib.study.results import read_run
 from deeplab_lib.training import checkpoint
-from deeplab_lib.training.checkpoint import RunFiles
 from deeplab_lib.training.ema import Average
 from deeplab_lib.training.loop import fit
 
@@ -134,12 +132,12 @@ def test_the_network_sees_views_of_its_own_stride():
 def test_the_averaged_network_is_what_is_validated_and_kept(smoke):
     plain, averaged = fit(smoke(epochs=2)), fit(smoke(epochs=2, ema=0.9))
     assert averaged.stem == plain.stem + "_ema0.9"
-    first, second = (pd.read_csv(path.with_suffix(".csv")) for path in (plain, averaged))
+    first, second = (pd.read_csv(folder.csv) for folder in (plain, averaged))
     assert (first.train_loss == second.train_loss).all()  # it only watches
     assert (first.val_ce != second.val_ce).all()
-    state = checkpoint.load(RunFiles(averaged.parent, averaged.stem).path(".pt"))
-    best = load_run(averaged.with_suffix("")).model.state_dict()
-    if json.loads(averaged.read_text())["best"]["epoch"] == 2:
+    state = checkpoint.load(averaged.checkpoint)
+    best = load_run(averaged.path("")).model.state_dict()
+    if averaged.summary["best"]["epoch"] == 2:
         assert all(torch.equal(best[key], value) for key, value in state["average"].items())
     assert any(not torch.equal(value, state["model"][key]) for key, value in state["average"].items())
 
@@ -151,13 +149,13 @@ def test_the_average_takes_in_every_step_by_its_number(smoke):
     def callback(event, run):
         if event == "start":
             seen["expected"] = weights(run.model).clone()
-        if event == "step" and run.step <= 3:
-            kept = run.step / (9 + run.step)
+        if event == "step" and run.state.step <= 3:
+            kept = run.state.step / (9 + run.state.step)
             seen["expected"] = kept * seen["expected"] + (1 - kept) * weights(run.model)
             assert torch.allclose(weights(run.average.model), seen["expected"], rtol=0, atol=1e-7)
-            seen["steps"] = run.step
+            seen["steps"] = run.state.step
 
-    fit(smoke(epochs=1, ema=0.99), callback)
+    fit(smoke(epochs=1, ema=0.99), callback=callback)
     assert seen["steps"] == 3
 
 
@@ -165,19 +163,19 @@ def test_a_run_cut_short_ends_as_an_undisturbed_one(smoke, tmp_path):
     parameters = {"loss": "ours_standard", "epochs": 3}
 
     def cut(event, run):
-        if event == "step" and run.step == 13:
+        if event == "step" and run.state.step == 13:
             run.stop.requested = "SIGTERM"
 
     whole, again = smoke(**parameters), smoke(**parameters, out_dir=str(tmp_path / "again"))
     expected = fit(whole)
     with pytest.raises(RunStopped):
         fit(again, callback=cut)
-    path = fit(again)
-    tables = [pd.read_csv(p.with_suffix(".csv"), dtype=str).drop(columns=TIMINGS) for p in (expected, path)]
+    found = fit(again)
+    tables = [pd.read_csv(f.csv, dtype=str).drop(columns=TIMINGS) for f in (expected, found)]
     pd.testing.assert_frame_equal(*tables)
-    states = [checkpoint.load(p.with_suffix("").with_suffix(".pt")) for p in (expected, path)]
+    states = [checkpoint.load(f.checkpoint) for f in (expected, found)]
     assert all(torch.equal(states[0]["average"][key], value) for key, value in states[1]["average"].items())
-    with np.load(expected.with_suffix(".npz")) as one, np.load(path.with_suffix(".npz")) as other:
+    with np.load(expected.npz) as one, np.load(found.npz) as other:
         assert np.array_equal(one["confusion"], other["confusion"])
 
 
@@ -200,7 +198,7 @@ def test_what_is_given_wins_over_the_recipe(smoke):
 
 
 def test_the_analysis_takes_ours_for_no_recipe_of_the_study(smoke):
-    run = read_run(fit(smoke(loss="ours_averaged", epochs=1)).with_suffix(".csv"))
+    run = read_run(fit(smoke(loss="ours_averaged", epochs=1)).csv)
     assert (run.recipe, run.title, run.method) == (None, EXTRA_RECIPES["ours_averaged"].title, "ours_averaged_epochs1")
 
 

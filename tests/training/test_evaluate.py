@@ -1,7 +1,5 @@
 """What is validated, recomputed the plain way over all images at once, whatever the batches."""
 
-from pathlib import Path
-
 import numpy as np
 import pytest
 import torch
@@ -11,9 +9,10 @@ from deeplab_lib import toycity
 from deeplab_lib.common.errors import Stop
 from deeplab_lib.data.dataset import prepare_data
 from deeplab_lib.models import weights
-from deeplab_lib.training.checkpoint import RunFiles
-from deeplab_lib.training.evaluate import evaluate
-from deeplab_lib.training.loop import Run, identify, quiet
+from deeplab_lib.training.evaluate import evaluate_run
+from deeplab_lib.training.loop import identify, silent
+from deeplab_lib.training.run_folder import RunFolder
+from deeplab_lib.training.trainer import Trainer
 
 
 @pytest.fixture(scope="module")
@@ -25,12 +24,12 @@ def made(config):
     """A run of `config` as it begins."""
     pretrained = weights.resolve(config.pretrained, config.model)
     data = prepare_data(config, pretrained.normalization)
-    files = RunFiles(Path(config.out_dir), config.stem)
-    return Run(config, files, data, pretrained, identify(config, data, pretrained), quiet, Stop())
+    files = RunFolder.of(config)
+    return Trainer(config, files, data, pretrained, identify(config, data, pretrained), silent, Stop())
 
 
 def test_the_labels_own_size_is_scored_image_by_image_whatever_the_batch(smoke, city):
-    results = [evaluate(made(smoke(data=str(city), batch_size=size)), full=True) for size in (1, 3)]
+    results = [evaluate_run(made(smoke(data=str(city), batch_size=size)), full=True) for size in (1, 3)]
     assert np.array_equal(results[0].native, results[1].native)
 
 
@@ -39,7 +38,7 @@ def test_losses_are_means_over_the_images_as_they_are(smoke, city, tta):
     """Eight images in batches of three, three and two; the views of the test change the answers, not the losses."""
     config = smoke(loss="0.5*ce + 0.5*focal", data=str(city), batch_size=3, tta=tta)
     run = made(config)
-    result = evaluate(run)
+    result = evaluate_run(run)
     images, labels = (torch.stack(tensors) for tensors in zip(*(run.data.val[i] for i in range(8)), strict=True))
     with torch.inference_mode():
         logits = run.model.eval().grid_logits(images)
@@ -55,7 +54,7 @@ def test_losses_are_means_over_the_images_as_they_are(smoke, city, tta):
 def test_what_is_believed_is_the_probability_of_the_prediction(smoke, city, tta):
     """Against the whole split at once: softmax of the upsampled logits, or its mean over the views."""
     run = made(smoke(data=str(city), batch_size=3, tta=tta))
-    result = evaluate(run, full=True).calibration
+    result = evaluate_run(run, full=True).calibration
     images, labels = (torch.stack(tensors) for tensors in zip(*(run.data.val[i] for i in range(8)), strict=True))
     model = run.model.eval()
     with torch.inference_mode():
@@ -74,7 +73,7 @@ def test_the_part_of_every_epoch_is_what_an_epoch_evaluates(smoke, city):
     """Eight images, five of them every epoch, in batches of three: all of them hold the same five, to the bit."""
     run = made(smoke(loss="0.5*ce + 0.5*dice", data=str(city), batch_size=3))
     run.data.about["val_each_epoch"] = 5
-    part, whole = evaluate(run), evaluate(run, full=True)
+    part, whole = evaluate_run(run), evaluate_run(run, full=True)
     assert part.first is None and len(part.confusion) == 5 and len(whole.confusion) == 8
     assert np.array_equal(part.confusion, whole.confusion[:5]) and np.array_equal(part.confusion, whole.first.confusion)
     assert part.losses == whole.first.losses

@@ -28,26 +28,28 @@ from deeplab_lib.data.normalization import RGB_IMAGENET
 from deeplab_lib.labels import NUM_CLASSES
 from deeplab_lib.metrics import ConfusionMatrix
 from deeplab_lib.models.registry import make_model
-from deeplab_lib.training import checkpoint, loop
-from deeplab_lib.training.checkpoint import RunFiles
+from deeplab_lib.training import checkpoint, loop, trainer
+from deeplab_lib.training.finite import LossTerms
+from deeplab_lib.training.lock import run_lock
 from deeplab_lib.training.loop import fit
+from deeplab_lib.training.run_folder import RunFolder
 
 STEPS, EPOCHS = 10, 5  # of the smoke preset: 20 images in batches of two
 
 
 def at(step, act):
     """A watcher that calls `act(run)` once the run has taken `step` steps."""
-    return lambda event, run: act(run) if (event, run.step) == ("step", step) else None
+    return lambda event, run: act(run) if (event, run.state.step) == ("step", step) else None
 
 
 def interrupted(config, step, number=signal.SIGTERM):
     with pytest.raises(RunStopped) as raised:
-        fit(config, at(step, lambda run: os.kill(os.getpid(), number)))
+        fit(config, callback=at(step, lambda run: os.kill(os.getpid(), number)))
     return str(raised.value)
 
 
 def files_of(config):
-    return RunFiles(Path(config.out_dir), config.stem)
+    return RunFolder.of(config)
 
 
 def record_of(config):
@@ -122,15 +124,14 @@ def test_after_the_last_epoch_all_images_are_evaluated(smoke, monkeypatch):
     scale = replace(recipes.PRESETS["smoke"], epochs_per_pass=2, val_each_epoch=3)
     monkeypatch.setitem(recipes.PRESETS, "smoke", scale)
     config = smoke(epochs=4)
-    seen, passes = [], []
+    seen, passes, close_epoch = [], [], loop.close_epoch
 
-    def watch(event, run):
-        if event == "step":
-            seen.append(run.step)
-        if event == "epoch":
-            passes.append(run.evaluation)
+    def closing(run, evaluation):
+        passes.append(evaluation)
+        close_epoch(run, evaluation)
 
-    fit(config, watch)
+    monkeypatch.setattr(loop, "close_epoch", closing)
+    fit(config, callback=lambda event, run: event == "step" and seen.append(run.state.step))
     assert len(seen) == 4 * 5  # 20 images, 10 an epoch, in batches of 2
     table, record = table_of(config), record_of(config)
     assert [len(result.confusion) for result in passes] == [3, 3, 3, 8]
@@ -152,24 +153,24 @@ def test_the_epochs_of_a_pass_share_out_its_images(smoke, monkeypatch):
     monkeypatch.setitem(recipes.PRESETS, "smoke", replace(recipes.PRESETS["smoke"], epochs_per_pass=2))
     order, config = {}, smoke(epochs=4)
 
-    def watch(event, run):
+    def callback(event, run):
         if event == "step":
-            order[run.epoch] = np.ravel(run.training_batches()).tolist()
+            order[run.state.epoch] = np.ravel(run.numbers_of(run.state.epoch)).tolist()
 
-    fit(config, watch)
+    fit(config, callback=callback)
     first, second = order[1] + order[2], order[3] + order[4]
     assert sorted(first) == sorted(second) == list(range(20)) and first != second
 
 
 def test_a_run_of_an_earlier_version_gains_the_columns_it_lacks(smoke, monkeypatch):
     config = smoke(epochs=2)
-    row = loop.Run.row
+    row = loop.epoch_row
 
-    def as_before(run):
-        return {name: value for name, value in row(run).items() if not name.endswith("_final")}
+    def as_before(*given):
+        return {name: value for name, value in row(*given).items() if not name.endswith("_final")}
 
     with monkeypatch.context() as patch:
-        patch.setattr(loop.Run, "row", as_before)
+        patch.setattr(loop, "epoch_row", as_before)
         interrupted(config, STEPS + 3)
     fit(config)
     finals = table_of(config)["val_mIoU_final"]
@@ -212,7 +213,7 @@ def test_of_equal_epochs_the_first_is_the_best(smoke, monkeypatch):
 
 def test_what_is_shown_takes_none_of_an_epochs_time(smoke):
     config = smoke(epochs=2)
-    fit(config, lambda event, run: time.sleep(0.5) if event in ("start", "epoch") else None)
+    fit(config, callback=lambda event, run: time.sleep(0.5) if event in ("start", "epoch") else None)
     assert table_of(config)["Runtime"].max() < 0.5 < record_of(config)["wall_time_s"] + 0.5
 
 
@@ -225,27 +226,27 @@ def test_a_warm_up_that_outlasts_the_training_is_told(smoke, smoke_city):
 
 
 def test_the_optimiser_is_the_studys():
-    backbone, head = loop.make_optimizer(make_model("deeplabv2_micro"), 1e-3).param_groups
+    backbone, head = trainer.make_optimizer(make_model("deeplabv2_micro"), 1e-3).param_groups
     assert all((group["momentum"], group["weight_decay"]) == (0.9, 5e-4) for group in (backbone, head))
     assert not backbone["nesterov"] and (backbone["factor"], head["factor"]) == (1, 10)
 
 
 def test_a_loss_by_class_frequency_validates_with_the_weights_it_trains_with(smoke):
     seen = []
-    fit(smoke(loss="median_ce", epochs=1), lambda event, run: seen.append(run) if event == "start" else None)
+    fit(smoke(loss="median_ce", epochs=1), callback=lambda event, run: seen.append(run) if event == "start" else None)
     trained, validated = (loss.losses["median_ce"].weights for loss in (seen[0].loss, seen[0].validation_loss))
     assert torch.equal(trained, validated) and len(set(trained.tolist())) > 2
 
 
 def test_a_step_that_is_still_to_be_looked_at_is_so_before_anything_is_saved(smoke):
     def save_too_early(event, run):
-        if (event, run.step) == ("step", 3):
-            run.pending_check = devices.Copy(torch.tensor([float("nan")])), [0, 1], 3
-            run.save()
+        if (event, run.state.step) == ("step", 3):
+            run.finite.pending.append(LossTerms(devices.Copy(torch.tensor([float("nan")])), 1, 3, [0, 1]))
+            loop.save(run)
 
     config = smoke(epochs=1)
     with pytest.raises(RunStopped, match="not finite at epoch 1, step 3: ce = nan"):
-        fit(config, save_too_early)
+        fit(config, callback=save_too_early)
     assert not files_of(config).path(".pt").exists()
 
 
@@ -255,20 +256,25 @@ def test_frozen_weights_stay_and_rates_are_those_of_the_plan(focal):
     def callback(event, run):
         if event != "step":
             return
-        step = run.step - 1
+        step = run.state.step - 1
         backbone, head = (group["lr"] for group in run.optimizer.param_groups)
         assert (backbone, head) == (plan.lr(step), 10 * plan.lr(step))
         if plan.frozen(step):
             now = {k: v.clone() for k, v in run.model.state_dict().items() if k.split(".")[0] in plan.frozen(step)}
             assert all(torch.equal(now[key], value) for key, value in seen.setdefault("frozen", now).items())
 
-    fit(focal, callback)
+    fit(focal, callback=callback)
     assert len(seen["frozen"]) > 20
 
 
 def test_every_epoch_sees_every_image_once_in_another_order(focal):
     orders = []
-    fit(focal, lambda event, run: orders.append(np.ravel(run.training_batches())) if event == "epoch" else None)
+    fit(
+        focal,
+        callback=lambda event, run: (
+            orders.append(np.ravel(run.numbers_of(run.state.epoch))) if event == "epoch" else None
+        ),
+    )
     assert all(sorted(order) == list(range(20)) for order in orders)
     assert len({tuple(order) for order in orders}) == len(orders)
 
@@ -279,19 +285,19 @@ def test_every_epoch_sees_every_image_once_in_another_order(focal):
 @pytest.fixture
 def seen(monkeypatch):
     """Everything that a loss is given: logits and labels."""
-    pairs, terms = [], loop.WeightedLoss.terms
+    pairs, terms = [], trainer.WeightedLoss.terms
 
     def keep(loss, logits, labels):
         pairs.append((logits, labels))
         return terms(loss, logits, labels)
 
-    monkeypatch.setattr(loop.WeightedLoss, "terms", keep)
+    monkeypatch.setattr(trainer.WeightedLoss, "terms", keep)
     return pairs
 
 
 @pytest.mark.parametrize(("stride", "grid"), [(0, (5, 9)), (8, (5, 9)), (4, (9, 17)), (1, (33, 65))])
 def test_the_loss_sees_labels_as_fine_as_asked_for(smoke, seen, stride, grid):
-    record = fit(smoke(epochs=1, label_stride=stride))
+    record = fit(smoke(epochs=1, label_stride=stride)).json
     logits, labels = seen[0]
     assert (logits.shape, labels.shape) == ((2, NUM_CLASSES, *grid), (2, *grid))
     assert pd.read_csv(record.with_suffix(".csv"))["val_ce"].gt(0).all()
@@ -331,7 +337,7 @@ def test_another_seed_is_another_run(whole, smoke):
 
 def test_a_finished_run_is_recognised_and_left_alone(whole):
     before = {path: path.stat().st_mtime_ns for path in Path(whole.out_dir).glob("*.[cjnp]*")}
-    fit(whole, lambda event, run: pytest.fail(f"trained again: {event}"))
+    fit(whole, callback=lambda event, run: pytest.fail(f"trained again: {event}"))
     assert before == {path: path.stat().st_mtime_ns for path in Path(whole.out_dir).glob("*.[cjnp]*")}
 
 
@@ -344,7 +350,7 @@ def test_a_stop_finishes_the_step_saves_and_says_how_to_continue(whole, focal, s
     assert message.endswith("run it again to continue")
     assert not files_of(focal).path(".json").exists()
     steps = []
-    fit(focal, lambda event, run: steps.append(run.step) if event == "step" else None)
+    fit(focal, callback=lambda event, run: steps.append(run.state.step) if event == "step" else None)
     assert steps == list(range(step + 1, EPOCHS * STEPS + 1))
     assert_same(outcome(focal), outcome(whole))
     assert [session["reason"] for session in record_of(focal)["sessions"]] == [
@@ -358,13 +364,13 @@ def test_a_stop_in_validation_repeats_only_the_validation(whole, focal):
     seconds = []
 
     def stop(event, run):
-        if (event, run.step) == ("validate", 50):
-            seconds.append(run.training_seconds)
+        if (event, run.state.step) == ("validate", 50):
+            seconds.append(run.state.training_seconds)
             os.kill(os.getpid(), signal.SIGTERM)
 
     with pytest.raises(RunStopped, match="stopped by SIGTERM at epoch 5, step 10"):
-        fit(focal, stop)
-    fit(focal, lambda event, run: pytest.fail("a step was repeated") if event == "step" else None)
+        fit(focal, callback=stop)
+    fit(focal, callback=lambda event, run: pytest.fail("a step was repeated") if event == "step" else None)
     assert_same(outcome(focal), outcome(whole))
     assert table_of(focal)["images_per_s"].iloc[-1] == round(20 / seconds[0], 3)
 
@@ -377,7 +383,7 @@ def test_dropout_too_resumes_exactly(smoke, monkeypatch):
         model.relu = torch.nn.Sequential(torch.nn.ReLU(), torch.nn.Dropout(0.5))
         return model
 
-    monkeypatch.setattr(loop, "make_model", with_dropout)
+    monkeypatch.setattr(trainer, "make_model", with_dropout)
     straight, broken = smoke(epochs=2), smoke(epochs=2, out_dir=smoke().out_dir + "2")
     fit(straight)
     torch.rand(7)  # the state of the global generator is no part of a run
@@ -421,7 +427,7 @@ def test_changed_data_is_refused_with_what_changed_and_both_ways_out(smoke, tmp_
 def test_a_run_whose_data_were_told_in_another_way_is_refused_saying_so(smoke):
     """Its fingerprint cannot be compared, and two hashes alone would look like changed data."""
     config = smoke(epochs=1)
-    path = fit(config)
+    path = fit(config).json
     summary = files.read_json(path)
     del summary["identity"]["dataset_told_by"]
     files.write_json(path, summary | {"identity": summary["identity"] | {"dataset": "0" * 64}})
@@ -436,7 +442,7 @@ def test_a_checkpoint_without_the_settings_of_its_weights_is_continued(smoke):
     state = checkpoint.load(path)
     del state["weights"]
     checkpoint.save(path, state)
-    assert files.read_json(fit(config))["finished"]
+    assert fit(config).summary["finished"]
 
 
 def test_resume_false_starts_anew_and_keeps_the_old_files(whole, smoke):
@@ -472,10 +478,10 @@ def test_a_first_step_that_overflows_in_fp16_leaves_no_momentum(smoke, monkeypat
     monkeypatch.setattr(torch.amp, "GradScaler", huge)
 
     def callback(event, run):
-        if (event, run.step) == ("step", 1):
+        if (event, run.state.step) == ("step", 1):
             momenta.extend(state["momentum_buffer"] for state in run.optimizer.state.values())
 
-    fit(smoke(epochs=1, amp="fp16"), callback)
+    fit(smoke(epochs=1, amp="fp16"), callback=callback)
     assert momenta and not any(momentum.any() for momentum in momenta)
 
 
@@ -487,14 +493,17 @@ def test_momentum_lies_in_memory_as_its_weight_does_whatever_the_run_began_with(
     def callback(event, run):
         strides.extend((p.stride(), state["momentum_buffer"].stride()) for p, state in run.optimizer.state.items())
 
-    fit(smoke(epochs=1, without=then), callback)
+    fit(smoke(epochs=1, without=then), callback=callback)
     assert strides and all(weight == momentum for weight, momentum in strides)
 
 
 def test_what_is_left_off_stays_off_when_a_run_goes_on(smoke):
     interrupted(smoke(epochs=1), 3)
     fused = []
-    fit(smoke(epochs=1, without="fused"), lambda event, run: fused.append(run.optimizer.param_groups[0]["fused"]))
+    fit(
+        smoke(epochs=1, without="fused"),
+        callback=lambda event, run: fused.append(run.optimizer.param_groups[0]["fused"]),
+    )
     assert not any(fused)
 
 
@@ -535,7 +544,7 @@ def test_a_damaged_checkpoint_falls_back_to_the_previous_one_and_says_so(whole, 
     interrupted(focal, 25)
     damage(files_of(focal).path(".pt"))
     first = []
-    fit(focal, lambda event, run: first.append(run.step) if event == "start" else None)
+    fit(focal, callback=lambda event, run: first.append(run.state.step) if event == "start" else None)
     assert first == [20]
     assert_same(outcome(focal), outcome(whole))
     assert (
@@ -570,7 +579,7 @@ def test_a_lost_summary_and_lost_arrays_are_made_again_without_training(whole, f
     files_of(focal).path(".json").unlink()
     if arrays != "whole":
         {"lost": os.remove, "damaged": cut}[arrays](files_of(focal).path(".npz"))
-    fit(focal, lambda event, run: pytest.fail("trained again") if event == "step" else None)
+    fit(focal, callback=lambda event, run: pytest.fail("trained again") if event == "step" else None)
     assert_same(outcome(focal), outcome(whole))
 
 
@@ -590,9 +599,9 @@ def test_a_loss_that_is_not_finite_stops_at_that_step_and_names_term_step_and_im
             run.model.aspp.branches[2].bias[4] = float("nan")
 
     batches = []
-    callback = lambda event, run: (batches.append(run.training_batches()), at(12, poison)(event, run))  # noqa: E731
+    callback = lambda event, run: (batches.append(run.numbers_of(run.state.epoch)), at(12, poison)(event, run))  # noqa: E731
     with pytest.raises(RunStopped) as raised:
-        fit(focal, callback)
+        fit(focal, callback=callback)
     message = str(raised.value)
     assert message.startswith("the loss is not finite at epoch 2, step 3: ce = nan, focal = nan; images ")
     names = message.split("images ")[1].split(". ")[0].split(", ")
@@ -612,7 +621,7 @@ def test_a_loss_that_is_not_finite_stops_at_that_step_and_names_term_step_and_im
     ],
 )
 def test_exhausted_memory_says_what_to_try(focal, monkeypatch, error):
-    monkeypatch.setattr(loop.Run, "grid_logits", lambda run, images: (_ for _ in ()).throw(error))
+    monkeypatch.setattr(trainer.Trainer, "grid_logits", lambda run, images: (_ for _ in ()).throw(error))
     with pytest.raises(RunStopped) as raised:
         fit(focal)
     assert str(raised.value) == (
@@ -623,15 +632,15 @@ def test_exhausted_memory_says_what_to_try(focal, monkeypatch, error):
 
 def test_exhausted_memory_is_given_back_though_the_error_is_kept(smoke, monkeypatch):
     """A notebook keeps the last error, so that its next run would begin with the memory of this one."""
-    scores, made = loop.Run.grid_logits, []
+    scores, made = trainer.Trainer.grid_logits, []
 
     def remembered(run, images):
         logits = scores(run, images)
         made.append(weakref.ref(logits))
         return logits
 
-    monkeypatch.setattr(loop.Run, "grid_logits", remembered)
-    monkeypatch.setattr(loop.WeightedLoss, "total", lambda loss, terms: (_ for _ in ()).throw(MemoryError()))
+    monkeypatch.setattr(trainer.Trainer, "grid_logits", remembered)
+    monkeypatch.setattr(trainer.WeightedLoss, "total", lambda loss, terms: (_ for _ in ()).throw(MemoryError()))
     with pytest.raises(RunStopped) as kept:
         fit(smoke())
     gc.collect()
@@ -687,11 +696,11 @@ def test_a_stop_on_a_full_disk_is_told_in_one_line(focal, failing_disk):
         os.kill(os.getpid(), signal.SIGTERM)
 
     with pytest.raises(RunStopped, match=r"No space left on device\) at epoch 2, step 4; the last good state is in"):
-        fit(focal, at(14, fill))
+        fit(focal, callback=at(14, fill))
 
 
 def test_a_folder_that_vanishes_is_made_again(focal, whole):
-    fit(focal, at(15, lambda run: shutil.rmtree(focal.out_dir)))
+    fit(focal, callback=at(15, lambda run: shutil.rmtree(focal.out_dir)))
     got, expected = (table_of(config).drop(columns=TIMINGS) for config in (focal, whole))
     pd.testing.assert_frame_equal(got, expected)
 
@@ -700,18 +709,18 @@ def test_two_processes_on_one_run_train_it_once(whole, focal, capsys):
     steps, results = [], []
 
     def second():
-        results.append(fit(focal, lambda event, run: steps.append("second") if event == "step" else None))
+        results.append(fit(focal, callback=lambda event, run: steps.append("second") if event == "step" else None))
 
     thread = threading.Thread(target=second)
 
     def first(event, run):
-        if (event, run.step) == ("step", 3):
+        if (event, run.state.step) == ("step", 3):
             thread.start()
             while "is being trained by process" not in capsys.readouterr().out:
                 time.sleep(0.01)
         steps.extend(["first"] * (event == "step"))
 
-    results.append(fit(focal, first))
+    results.append(fit(focal, callback=first))
     thread.join()
     assert steps == ["first"] * STEPS * EPOCHS
     assert results[0] == results[1]
@@ -720,7 +729,7 @@ def test_two_processes_on_one_run_train_it_once(whole, focal, capsys):
 
 def test_a_held_run_may_be_given_up_on(focal, monkeypatch):
     monkeypatch.setenv("DEEPLAB_LOCK_SECONDS", "0.1")
-    with checkpoint.run_lock(files_of(focal)), pytest.raises(TimeoutError, match=r"is still held by process \d+ on"):
+    with run_lock(files_of(focal)), pytest.raises(TimeoutError, match=r"is still held by process \d+ on"):
         fit(focal)
 
 

@@ -3,7 +3,6 @@
 import os
 import shutil
 import signal
-from pathlib import Path
 
 import pandas as pd
 import pytest
@@ -18,15 +17,15 @@ from deeplab_lib.study import planning
 from deeplab_lib.study.results import read_runs, studies
 from deeplab_lib.study.status import status
 from deeplab_lib.training import checkpoint
-from deeplab_lib.training.checkpoint import RunFiles
 from deeplab_lib.training.loop import fit
+from deeplab_lib.training.run_folder import RunFolder
 
 TIMINGS = ["Runtime", "images_per_s", "peak_memory_MB"]
 PARAMETERS = {"loss": "ours_two_stage", "coarse_epochs": 1, "epochs": 2}
 
 
 def files(config):
-    return RunFiles(Path(config.out_dir), config.stem)
+    return RunFolder.of(config)
 
 
 @pytest.fixture(scope="module")
@@ -62,7 +61,7 @@ def test_named_knobs_make_the_same_of_any_loss(smoke):
 def test_what_drawing_took_in_the_first_stage_does_not_count_in_the_second(smoke, capsys):
     live = Live()
     live.drawing = 1e9
-    fit(smoke(**PARAMETERS), live)
+    fit(smoke(**PARAMETERS), callback=live)
     assert "min left" in (told := capsys.readouterr().out) or " s left" in told
     assert "unknown" not in told and live.drawing < 1e9
 
@@ -70,7 +69,7 @@ def test_what_drawing_took_in_the_first_stage_does_not_count_in_the_second(smoke
 @pytest.mark.parametrize(("split", "step"), [("train_extra", 4), ("train", 4), ("train", 14)])
 def test_stopped_anywhere_the_same_command_ends_as_if_undisturbed(undisturbed, smoke, split, step):
     def cut(event, run):
-        if event == "step" and run.config.split == split and run.step == step:
+        if event == "step" and run.config.split == split and run.state.step == step:
             run.stop.requested = "SIGTERM"
 
     again = smoke(**PARAMETERS)
@@ -94,16 +93,16 @@ def test_a_stop_as_the_first_stage_ends_does_not_begin_the_second(smoke):
             os.kill(os.getpid(), signal.SIGTERM)
 
     with pytest.raises(RunStopped, match="stopped by SIGTERM between the two stages; the first is complete"):
-        fit(config, callback)
+        fit(config, callback=callback)
     assert set(trained) == {"train_extra"} and files(config.first_stage).path(".json").exists()
-    fit(config, lambda event, run: trained.append(run.config.split) if event == "start" else None)
+    fit(config, callback=lambda event, run: trained.append(run.config.split) if event == "start" else None)
     assert trained[-1] == "train"
 
 
 def test_other_weights_of_the_first_stage_make_another_run(undisturbed, tmp_path):
     folder = shutil.copytree(undisturbed.out_dir, tmp_path / "copy")
     moved = Config(**PARAMETERS, preset="smoke", device="cpu", amp="off", out_dir=str(folder))
-    assert fit(moved).parent == folder, "a finished run is found finished wherever it lies"
+    assert fit(moved).folder == folder, "a finished run is found finished wherever it lies"
     best = files(moved.first_stage).path(".best.pt")
     checkpoint.save(best, checkpoint.load(best) | {"best": {"epoch": 9, "val_mIoU": 0.0}})
     with pytest.raises(ValueError, match="holds a run that differs in weights: "):
@@ -111,7 +110,7 @@ def test_other_weights_of_the_first_stage_make_another_run(undisturbed, tmp_path
 
 
 def test_data_that_lack_one_of_the_two_are_refused_before_anything_is_trained(smoke, smoke_city, tmp_path):
-    fit_nothing = {"watch": lambda event, run: pytest.fail("training began")}
+    fit_nothing = {"callback": lambda event, run: pytest.fail("training began")}
     bare = shutil.ignore_patterns("toycity.json", "gtCoarse", "train_extra")
     city = shutil.copytree(smoke_city, tmp_path / "fine", ignore=bare)
     with pytest.raises(FileNotFoundError, match="looked for leftImg8bit/train_extra"):
@@ -141,7 +140,7 @@ def test_status_and_report_know_a_stage_from_a_run(undisturbed, smoke, tmp_path)
 
 def test_an_unfinished_stage_stands_apart_too(undisturbed, tmp_path):
     folder = shutil.copytree(undisturbed.out_dir, tmp_path / "copy")
-    first, own = RunFiles(folder, undisturbed.first_stage.stem), RunFiles(folder, undisturbed.stem)
+    first, own = RunFolder(folder, undisturbed.first_stage.stem), RunFolder(folder, undisturbed.stem)
     for path in (first.path(".json"), own.path(".json"), own.path(".csv")):
         path.unlink()
     (only,) = studies(read_runs(folder))
