@@ -166,7 +166,7 @@ def _final_miou(record):
 def weights_file(path: str | Path | None = None, say: Callable[[str], None] = print) -> Path:
     """The `.best.pt` of a run's stem with folder, of any of its files, or of the best run in a folder; None: `runs/`.
 
-    Paths start here or in the project; `say` is told which run of a folder is taken and why. Raises FileNotFoundError
+    Paths start here or in the project; `say` hears which run of a folder is taken and why. Raises FileNotFoundError
     when there is none.
     """
     roots = [project_root()] if path is None else [Path(), project_root()]
@@ -192,7 +192,7 @@ def weights_file(path: str | Path | None = None, say: Callable[[str], None] = pr
 
 @short_traceback
 def load_run(path: str | Path | None = None, device: str = "auto", say: Callable[[str], None] = print) -> TrainedRun:
-    """`TrainedRun` of what `weights_file` finds at `path`; `say` is told which run of a folder that is.
+    """`TrainedRun` of what `weights_file` finds at `path`; `say` hears which run of a folder that is.
 
     Raises FileNotFoundError when there is none, ValueError when the file is damaged or holds no run.
     """

@@ -32,8 +32,8 @@ FIGURES = {
     "boundary": "Boundary F-score, mean over the validation images{against_ce}.",
     "reliability": "Reliability of the probabilities{seeds}: of the pixels in each of 15 bins of confidence, how many "
     "are right. Points below the diagonal are believed too much; their area is the share of the pixels.",
-    "differing": "Where {run} and CE differ most: the image that speaks most for {run}, and the one for CE. Blue: only "
-    "{run} is right there; red: only CE.",
+    "differing": "Images of the largest difference between two runs: the one that speaks most for {run}, and the one "
+    "that speaks most for CE. Blue: only {run} is right there; red: only CE.",
     "confusion": "Confusion matrix of {run}{best}, on the validation images{seeds}. Rows sum to 100 %; void is left "
     "out.",
     "scene": "The {role} image, {name}: image over ground truth, share of the runs that are wrong, and each run's "
@@ -145,13 +145,14 @@ TABLES = {
             "ece": ("error", ".2f"),
             "low": ("from", ".2f"),
             "high": ("to", ".2f"),
-            "overconfidence": ("confidence over accuracy", signed),
+            "overconfidence": ("excess", signed),
             "difference": ("difference", signed),
             "difference_low": ("from", signed),
             "difference_high": ("to", signed),
-            "verdict": ("larger than CE's", ""),
+            "verdict": ("verdict", ""),
         },
-        "Of 15 bins of confidence, void left out. Confidence over accuracy: how much higher the mean confidence is.",
+        "Of 15 bins of confidence, void left out. Excess: mean confidence minus accuracy. Verdict on “larger than "
+        "CE's”.",
     ),
     "wins": Table(
         "On how many of the validation images a run beats the CE run (%), with intervals that hold at once with 95 %",

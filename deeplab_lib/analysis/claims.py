@@ -318,7 +318,7 @@ class Everywhere(ClaimTest):
         verdict = CONTRADICTED if lost else SUPPORTED if len(safe) == len(known) else INCONCLUSIVE
         direction = 1 if all(row["estimate"] > -margin for row in known.values()) else -1
         text = (
-            "below the others in {behind} of {classes} classes, significantly and by more than may be in {lost}; "
+            "below the others in {behind} of {classes} classes, given up in {lost}; "
             f"farthest{' of these' if lost else ''} in {_class_name(worst)}, " + "by {estimate} points, "
         ) + _bounds(known[worst])
         behind = sum(row["estimate"] < 0 for row in known.values())

@@ -88,7 +88,7 @@ class Settled(NamedTuple):
 def settles_seen(row, margin: float) -> Settled:
     """What settles a difference of the size seen in four studies of five (power 80 %), either way.
 
-    row: of `Bootstrap.interval`. It is told from zero where it is large, and from the margin where it is small.
+    row: of `Bootstrap.interval`. It differs from zero where it is large, and from the margin where it is small.
     """
     size = abs(row["estimate"])
     return _settled(row, max(size, margin - size) / (row["quantile"] + POWER_80))

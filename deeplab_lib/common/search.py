@@ -26,9 +26,9 @@ class Search:
         parts = [f"no {self.what} in {self.where}: looked for {self.wanted}"]
         if self.turned_away:
             near = sorted(self.turned_away, key=lambda name: -closeness(name, self.wanted))
-            told = ", ".join(f"{name} ({self.turned_away[name]})" for name in near[:SHOWN])
+            listed = ", ".join(f"{name} ({self.turned_away[name]})" for name in near[:SHOWN])
             more = f" and {len(near) - SHOWN:,} more" if len(near) > SHOWN else ""
-            parts.append(f"turned away: {told}{more}")
+            parts.append(f"turned away: {listed}{more}")
         return "; ".join([*parts, *([advice] if advice else [])])
 
 

@@ -70,7 +70,7 @@ def _open_archive(path: Path, size: int, changed: int, process: int) -> zipfile.
 
 
 def find_archives(root: Path, top: str) -> list[Path]:
-    """The archives in `root` that hold the folder `top` (a key of `ARCHIVES`), told by what is in them.
+    """The archives in `root` that hold the folder `top` (a key of `ARCHIVES`), recognised by what is in them.
 
     The official names first; where there is none, any whole zip archive, such as `gtFine_trainvaltest (1).zip`.
     """

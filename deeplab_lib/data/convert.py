@@ -12,6 +12,7 @@ import re
 import shutil
 import sys
 from collections import Counter
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -85,8 +86,10 @@ def convert(kind: str, source: str | Path, out: str | Path, table: str | Path | 
     one line. Returns the folder `out`, which is written whole or not at all. Raises ValueError or FileNotFoundError in
     one line.
     """
-    source, out = absolute(in_project(source)), absolute(for_project(out))
-    kind = kind.lower()
+    return _convert(kind.lower(), absolute(in_project(source)), absolute(for_project(out)), table, say)
+
+
+def _convert(kind: str, source: Path, out: Path, table: str | Path | None, say: Callable[[str], None]) -> Path:
     if kind != "table" and kind not in KINDS:
         raise ValueError(f"no kind {kind!r}{did_you_mean(kind, [*KINDS, 'table'])}; kinds: {', '.join(KINDS)}, table")
     if not source.exists():
@@ -208,7 +211,7 @@ def read_table(text: str, name: str | Path) -> Table:
             numbers = (-1,)
         if any(not 0 <= number <= 255 for number in numbers):
             raise ValueError(f"{name}, line {line}: {' '.join(cells)!r} is no value from 0 to 255")
-        key = numbers[0] if len(numbers) == 1 else numbers
+        key = numbers[0] if len(numbers) == 1 else (numbers[0], numbers[1], numbers[2])
         classes.append(SourceClass(row.get("name") or row["class"], key, label, "as the table says"))
     return Table(tuple(classes), str(name))
 
@@ -244,7 +247,8 @@ def write_scenes(reader: Reader, scenes: list[Scene], kind: str, out: Path, say)
     """Write images and label ids of all scenes below `out`; returns the `Tally`."""
     lookup = np.zeros(256, np.uint8)
     lookup[: len(reader.classes)] = [LABEL_ID[known.label] for known in reader.classes]
-    tally, taken = Tally(), {}
+    tally = Tally()
+    taken: dict[tuple[str | None, str], Scene] = {}
     with ThreadPoolExecutor(cores()) as pool, Progress(len(scenes), 0, say) as progress:
         for scene, pictures in zip(scenes, pool.map(lambda scene: read_scene(reader, scene), scenes), strict=True):
             progress.update(1)

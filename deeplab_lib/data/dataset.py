@@ -100,7 +100,7 @@ def prepare_data(config: Config, normalization: Normalization, say: Say = print)
 @short_traceback
 def check_belongs(data: Data, config, normalization: Normalization) -> None:
     """Refuse data that were prepared for another run than that of `config`."""
-    height, width = data.train.size
+    height, width = data.train.size or (0, 0)
     given = {"from": data.about["root"], "of the split": data.about["split"], "at": f"{width}x{height}"}
     wanted = {"from": str(absolute(config.data)), "of the split": config.split}
     wanted |= {"at": f"{config.image_width}x{config.image_height}", "normalised by": normalization.name}

@@ -7,7 +7,7 @@ no single file tells; `judge` decides by the values of all.
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from PIL import Image
@@ -183,7 +183,7 @@ def judge(
     warning = None
     if own["void"] > 100 * MUCH_VOID:
         warning = f"the labels of {root} are mostly void ({in_words(own)}); look at the samples before you train"
-    about = {"read_as": kind, "forms": dict(forms), "warning": warning}
+    about: dict[str, Any] = {"read_as": kind, "forms": dict(forms), "warning": warning}
     about["values"] = {
         split: {str(v): int(counts[v]) for v in np.flatnonzero(counts)} for split, counts in values.items()
     }

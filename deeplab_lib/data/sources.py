@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from PIL import Image, ImageDraw
@@ -64,7 +64,7 @@ def list_source(source: Path, most: int | None = None) -> dict[str, File]:
     """
     if source.is_file():
         return dict(_members(source, ""))
-    found = {}
+    found: dict[str, File] = {}
     for folder, folders, names in os.walk(source):
         folders[:] = sorted(name for name in folders if not name.startswith((".", "__MACOSX")))
         inside = Path(folder).relative_to(source).as_posix()
@@ -107,7 +107,8 @@ class Reader:
     def classes(self) -> tuple[SourceClass, ...]:
         return self.table.classes
 
-    def read(self, image: Image.Image) -> np.ndarray:
+    def read(self, label: Any) -> np.ndarray:
+        """Class numbers of a decoded picture, or of the content of a polygon file."""
         raise NotImplementedError
 
 
@@ -180,7 +181,7 @@ class NearestColor(Reader):
 class Polygons(Reader):
     """Cityscapes' polygon files: drawn one over the other as cityscapesScripts draws them."""
 
-    def read(self, content: dict) -> np.ndarray:
+    def read(self, content: Any) -> np.ndarray:
         numbers = {known.name: number for number, known in enumerate(self.classes)}
         image = Image.new("L", (content["imgWidth"], content["imgHeight"]), numbers["unlabeled"])
         draw = ImageDraw.Draw(image)
@@ -246,7 +247,9 @@ def numbered_classes(files: dict[str, File]) -> Reader | None:
 
 def numbered_names(root: Path) -> list[str]:
     """The names that a list of classes in the folder `root` gives to 0, 1, 2, ...; none where there is no list."""
-    lists = {name: root / name for name in ("label_colors.txt", "labelmap.txt") if (root / name).is_file()}
+    lists: dict[str, File] = {
+        name: root / name for name in ("label_colors.txt", "labelmap.txt") if (root / name).is_file()
+    }
     reader = annotated_classes(lists)
     return [known.name for known in reader.classes] if reader else []
 
@@ -257,9 +260,9 @@ def parse_classes(lines: Iterable[str]) -> Iterable[SourceClass]:
         voc = re.match(r"\s*([^:#]+):\s*(\d+)\s*,\s*(\d+)\s*,\s*(\d+)", line)
         camvid = re.match(r"\s*(\d+)\s+(\d+)\s+(\d+)\s+(\S.*)", line)
         if voc:
-            yield by_name(voc[1].strip(), tuple(map(int, voc.groups()[1:])))
+            yield by_name(voc[1].strip(), (int(voc[2]), int(voc[3]), int(voc[4])))
         elif camvid:
-            yield by_name(camvid[4].strip(), tuple(map(int, camvid.groups()[:3])))
+            yield by_name(camvid[4].strip(), (int(camvid[1]), int(camvid[2]), int(camvid[3])))
 
 
 _ANNOTATED = Kind(
@@ -367,11 +370,11 @@ def find_scenes(kind: Kind, files: dict[str, File]) -> tuple[Reader, list[Scene]
             scenes = []
             for split, city, name in sorted(images, key=lambda key: tuple(part or "" for part in key)):
                 key = split, city, name
-                told = layout.split(name) if layout.split else listed.get(name, split)
-                if key in labels or any(split == other for other, _, _ in labels) or SPLITS.get(told or "") == "test":
-                    scenes.append(Scene(SPLITS.get((told or "").lower()), city, name, images[key], labels.get(key)))
+                stated = layout.split(name) if layout.split else listed.get(name, split)
+                if key in labels or any(split == other for other, _, _ in labels) or SPLITS.get(stated or "") == "test":
+                    scenes.append(Scene(SPLITS.get((stated or "").lower()), city, name, images[key], labels.get(key)))
             return reader, scenes, [labels[key] for key in sorted(labels.keys() - common, key=str)]
-    return kind.layouts[0].reader, [], []
+    return Reader(LABEL_IDS), [], []
 
 
 def _matches(pattern, files):

@@ -2,6 +2,7 @@
 
 import math
 from functools import cached_property
+from typing import TYPE_CHECKING
 
 from torch import Tensor, nn
 
@@ -57,8 +58,9 @@ class Pixels:
 class Loss(nn.Module):
     """Base of the losses: `loss(logits (N, C, h, w), labels (N, h, w)) -> scalar`."""
 
-    def __call__(self, logits: Tensor, labels: Tensor) -> Tensor:  # for completion: a module's own takes anything
-        return super().__call__(logits, labels)
+    if TYPE_CHECKING:
+
+        def __call__(self, logits: Tensor, labels: Tensor) -> Tensor: ...  # a module's own takes anything
 
     def forward(self, logits: Tensor, labels: Tensor) -> Tensor:
         check_labels(labels, logits.shape[1])

@@ -6,16 +6,20 @@ The layout is the one of the original (Caffe) release: a stage's stride sits on 
 max-pool rounds up, so that a 512x1024 image gives a 65x129 grid whose cells lie every 8 pixels from corner to corner.
 """
 
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
+from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
+from deeplab_lib.models.network import BatchNormMode, SegmentationNetwork, StrideIn, freeze_batch_norm_affine
+
 STAGES = ("layer1", "layer2", "layer3", "layer4")
 FREEZABLE = ("conv1", "bn1", *STAGES)
-PARTS = {name: (name,) for name in FREEZABLE}  # name for `freeze`: modules it stands for
+PARTS: dict[str, tuple[str, ...]] = {name: (name,) for name in FREEZABLE}  # name for `freeze`: modules it stands for
 LARGE = 2**20  # elements from which it pays to compute a tensor again instead of keeping it
 
 
@@ -30,7 +34,9 @@ class Bottleneck(nn.Module):
     expansion = 4
     recompute = False
 
-    def __init__(self, in_channels, planes, stride=1, dilation=1, stride_in="1x1"):
+    def __init__(
+        self, in_channels: int, planes: int, stride: int = 1, dilation: int = 1, stride_in: StrideIn = "1x1"
+    ) -> None:
         super().__init__()
         first, second = (stride, 1) if stride_in == "1x1" else (1, stride)
         out_channels = planes * self.expansion
@@ -46,13 +52,13 @@ class Bottleneck(nn.Module):
             shortcut = nn.Conv2d(in_channels, out_channels, 1, stride=stride, bias=False)
             self.downsample = nn.Sequential(shortcut, nn.BatchNorm2d(out_channels))
 
-    def forward(self, x):
+    def forward(self, x: Tensor) -> Tensor:
         out = self.activated(self.bn1, self.conv2, self.conv1(x))
         out = self.bn3(self.activated(self.bn2, self.conv3, out))
         out += x if self.downsample is None else self.downsample(x)
         return self.relu(out)
 
-    def activated(self, norm, convolution, x):
+    def activated(self, norm: nn.Module, convolution: nn.Module, x: Tensor) -> Tensor:
         """`convolution(relu(norm(x)))`; of the three only `x` is kept for the backward pass, see `recompute`."""
         function = lambda x: convolution(self.relu(norm(x)))  # noqa: E731
         wanted = self.recompute and self.training and torch.is_grad_enabled() and x.numel() >= LARGE
@@ -64,7 +70,7 @@ class Bottleneck(nn.Module):
 
 
 @contextmanager
-def statistics_held(norm):
+def statistics_held(norm: Any) -> Iterator[None]:
     """Let `norm` take its batch's statistics without adding them to the running ones once more."""
     before = norm.momentum, norm.num_batches_tracked
     norm.momentum, norm.num_batches_tracked = 0.0, None
@@ -81,25 +87,24 @@ class ASPP(nn.Module):
     for Semantic Image Segmentation", 2017, section 3.3, which doubles the rates from stride 16 to 8).
     """
 
-    def __init__(self, in_channels, num_classes, output_stride=8):
+    def __init__(self, in_channels: int, num_classes: int, output_stride: int = 8) -> None:
         super().__init__()
         rates = [rate * 8 // output_stride for rate in (6, 12, 18, 24)]
-        self.branches = nn.ModuleList(
-            nn.Conv2d(in_channels, num_classes, 3, padding=rate, dilation=rate) for rate in rates
-        )
+        convolutions = (nn.Conv2d(in_channels, num_classes, 3, padding=rate, dilation=rate) for rate in rates)
+        self.branches: Any = nn.ModuleList(convolutions)
 
-    def initialize(self):
+    def initialize(self) -> None:
         """Draw small weights, so that the first scores are all alike."""
         for branch in self.branches:
             nn.init.normal_(branch.weight, std=0.01)
             nn.init.zeros_(branch.bias)
 
-    def forward(self, x):
+    def forward(self, x: Tensor) -> Tensor:
         """Logits `(N, C, h, w)` of features `(N, C', h, w)`."""
         return sum(branch(x) for branch in self.branches)
 
 
-class DeepLabV2(nn.Module):
+class DeepLabV2(SegmentationNetwork):
     """DeepLabV2 with a bottleneck ResNet of `blocks` blocks a stage; blocks (3, 4, 23, 3) and width 64 are ResNet-101.
 
     Stage 3 has dilation 2 and stage 4 dilation 4, in every block, so the features stay at 1/8 resolution. With
@@ -113,7 +118,15 @@ class DeepLabV2(nn.Module):
 
     parts = PARTS
 
-    def __init__(self, num_classes=19, blocks=(3, 4, 23, 3), width=64, stride_in="1x1", bn="train", output_stride=8):
+    def __init__(
+        self,
+        num_classes: int = 19,
+        blocks: Sequence[int] = (3, 4, 23, 3),
+        width: int = 64,
+        stride_in: StrideIn = "1x1",
+        bn: BatchNormMode = "train",
+        output_stride: int = 8,
+    ) -> None:
         self._begin(num_classes, stride_in, bn, output_stride)
         self.conv1 = nn.Conv2d(3, width, 7, stride=2, padding=3, bias=False)
         self.bn1 = nn.BatchNorm2d(width)
@@ -131,7 +144,7 @@ class DeepLabV2(nn.Module):
         self.aspp = ASPP(in_channels, num_classes, output_stride)
         self._initialize()
 
-    def _begin(self, num_classes, stride_in, bn, output_stride):
+    def _begin(self, num_classes: int, stride_in: StrideIn, bn: BatchNormMode, output_stride: int) -> None:
         """What comes before the layers, whatever these are."""
         super().__init__()
         given = {"stride_in": stride_in, "bn": bn, "output_stride": output_stride}
@@ -141,7 +154,7 @@ class DeepLabV2(nn.Module):
         self.num_classes, self.bn, self.stride_in, self.frozen = num_classes, bn, stride_in, ()
         self.stride = output_stride
 
-    def _initialize(self):
+    def _initialize(self) -> None:
         freeze_batch_norm_affine(self)
         if next(self.parameters()).is_meta:
             return  # nothing to draw, for which PyTorch would load its compiler: 2 s
@@ -150,102 +163,33 @@ class DeepLabV2(nn.Module):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
         self.aspp.initialize()
 
-    def features(self, images):
+    def features(self, images: Tensor) -> Tensor:
         """Backbone features `(N, 32 * width, h, w)` of `images (N, 3, H, W)`, h about H/8, or H/16."""
         x = self.maxpool(self.relu(self.bn1(self.conv1(images))))
         return self.layer4(self.layer3(self.layer2(self.layer1(x))))
 
-    def grid_logits(self, images):
+    def grid_logits(self, images: Tensor) -> Tensor:
         """Logits `(N, C, h, w)` at 1/8 (1/16) resolution: what the loss is computed on."""
         return self.aspp(self.features(images))
 
-    def forward(self, images):
-        """Logits `(N, C, H, W)` of normalised `images (N, 3, H, W)`, bilinearly upsampled from the grid."""
-        return self.upsample(self.grid_logits(images), images.shape[-2:])
-
-    def upsample(self, logits, size):
+    def upsample(self, logits: Tensor, size: Sequence[int]) -> Tensor:
         """Bilinear upsampling of grid logits `(N, C, h, w)` to `size` (H, W), corner on corner."""
         logits = logits.contiguous(memory_format=torch.channels_last)  # as fast again on a CPU
         return F.interpolate(logits, size=size, mode="bilinear", align_corners=True)
 
-    def finer(self, logits, stride):
+    def finer(self, logits: Tensor, stride: int) -> Tensor:
         """Grid logits `(N, C, h, w)` interpolated to a cell every `stride` pixels."""
         return self.upsample(logits, [(cells - 1) * self.stride // stride + 1 for cells in logits.shape[-2:]])
 
-    def subsample(self, labels, size, stride=None):
+    def subsample(self, labels: Tensor, size: Sequence[int], stride: int | None = None) -> Tensor:
         """Labels `(N, H, W)` at the pixels where the cells of a grid of `size` (h, w) sit: `(N, h, w)`.
 
         stride: pixels between the cells; None: those of the features.
         """
         return subsample_labels(labels, size, stride or self.stride)
 
-    def backbone_parameters(self):
-        """Parameters trained at the base rate: everything but the head, less what never trains."""
-        return [p for name, p in self.named_parameters() if not name.startswith("aspp") and not is_affine(self, name)]
 
-    def aspp_parameters(self):
-        """Parameters of the head, trained at ten times the base rate."""
-        return list(self.aspp.parameters())
-
-    def freeze(self, names):
-        """Stop training the named parts (of conv1, bn1, layer1 ... layer4), weights and batch-norm statistics both.
-
-        Gradients are dropped, so that neither momentum nor weight decay moves a frozen weight. The call replaces an
-        earlier one: `freeze(())` unfreezes. Raises ValueError for an unknown name.
-        """
-        freeze_parts(self, names)
-
-    def synchronized(self):
-        """The network with batch norms that share their statistics among processes."""
-        return nn.SyncBatchNorm.convert_sync_batchnorm(self)
-
-    def train(self, mode=True):
-        super().train(mode)
-        freeze_bn_statistics(self)
-        return self
-
-
-def is_affine(model, parameter_name):
-    """Whether the named parameter is a batch norm's scale or shift."""
-    return isinstance(model.get_submodule(parameter_name.rpartition(".")[0]), nn.modules.batchnorm._BatchNorm)
-
-
-def freeze_batch_norm_affine(model):
-    """Set `requires_grad=False` on every batch norm's scale and shift, as the study does."""
-    for name, parameter in model.named_parameters():
-        if is_affine(model, name):
-            parameter.requires_grad = False
-
-
-def freeze_parts(model, names):
-    """Make exactly the parts `names` of `model` untrainable; see `DeepLabV2.freeze`."""
-    unknown = [name for name in names if name not in model.parts]
-    if unknown:
-        raise ValueError(f"cannot freeze {unknown[0]!r}; parts: {', '.join(model.parts)}")
-    model.frozen = tuple(names)
-    prefixes = tuple(f"{module}." for module in frozen_modules(model))
-    for name, parameter in model.named_parameters():
-        parameter.requires_grad = not name.startswith(prefixes) and not is_affine(model, name)
-        if not parameter.requires_grad:
-            parameter.grad = None
-    model.train(model.training)
-
-
-def frozen_modules(model):
-    """Names of the modules that the frozen parts consist of."""
-    return [module for name in model.frozen for module in model.parts[name]]
-
-
-def freeze_bn_statistics(model):
-    """Put into eval mode the batch norms that must not follow the batches: all with `bn="eval"`, else the frozen."""
-    frozen = [model] if model.bn == "eval" else [model.get_submodule(name) for name in frozen_modules(model)]
-    for part in frozen:
-        for module in part.modules():
-            if isinstance(module, nn.modules.batchnorm._BatchNorm):
-                module.eval()
-
-
-def subsample_labels(labels, size, stride=8):
+def subsample_labels(labels: Tensor, size: Sequence[int], stride: int = 8) -> Tensor:
     """Labels `(..., H, W)` on the grid `size` (h, w): rows and columns 0, stride, 2 stride ..., clamped to the border.
 
     These are the pixels on which the network's features are centred. `interpolate(mode="nearest")` would sample
@@ -258,7 +202,7 @@ def subsample_labels(labels, size, stride=8):
     return labels.index_select(-2, rows).index_select(-1, columns)
 
 
-def count_parameters(model):
+def count_parameters(model: nn.Module) -> tuple[int, int]:
     """Numbers of parameters: `(total, trainable)`."""
     parameters = list(model.parameters())
     return sum(p.numel() for p in parameters), sum(p.numel() for p in parameters if p.requires_grad)

@@ -14,6 +14,7 @@ import sys
 import tempfile
 import time
 import warnings
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -33,6 +34,7 @@ from deeplab_lib.common.devices import (
     use_deterministic_algorithms,
 )
 from deeplab_lib.common.files import read_json, write_json
+from deeplab_lib.common.types import Size
 from deeplab_lib.models.deeplabv2 import count_parameters
 from deeplab_lib.models.placement import to_device
 from deeplab_lib.models.registry import TORCHVISION_NETWORKS, check_model, make_model
@@ -71,12 +73,12 @@ class ShapeOnlyConvolution(torch.autograd.Function):
         return conv_flop_count(get_shape(inputs[0]), get_shape(inputs[1]), get_shape(outputs[0]))
 
 
-def count_macs(model, size):
+def count_macs(model: nn.Module, size: Size) -> int:
     """Multiply-adds of one image of `size` (H, W), upsampling included, as fvcore counts them in eval mode."""
     return count_operations(model, size)[0]
 
 
-def count_operations(model, size):
+def count_operations(model: nn.Module, size: Size) -> tuple[int, dict[str, int]]:
     """Multiply-adds of one image of `size` (H, W), and what is not among them.
 
     Returns `(macs, uncounted)`, the latter {operator: times} for what fvcore has no rule for (additions, pooling).
@@ -97,7 +99,7 @@ def count_operations(model, size):
 
 
 @contextmanager
-def kernels_of_any_kind():
+def kernels_of_any_kind() -> Iterator[None]:
     """Leave `torch.use_deterministic_algorithms` for a while."""
     before = torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled()
     use_deterministic_algorithms(False, warn_only=False)
@@ -111,9 +113,12 @@ def _convolve_shapes(x, weight, bias=None, stride=1, padding=0, dilation=1, grou
     return ShapeOnlyConvolution.apply(x, weight, _pair(stride), _pair(padding), _pair(dilation))
 
 
-def time_runs(run, synchronize, most, seconds, least=1):
+def time_runs(
+    run: Callable[[], object], synchronize: Callable[[], None], most: int, seconds: float, least: int = 1
+) -> list[float]:
     """Durations in seconds of at least `least` and at most `most` calls of `run`, ending before `seconds` are over."""
-    durations, begun = [], time.perf_counter()
+    durations: list[float] = []
+    begun = time.perf_counter()
     while len(durations) < most:
         expected = time.perf_counter() - begun + (durations[-1] if durations else 0)
         if len(durations) >= least and expected > seconds:
@@ -126,7 +131,7 @@ def time_runs(run, synchronize, most, seconds, least=1):
     return durations
 
 
-def latency_ms(run, synchronize, budget):
+def latency_ms(run: Callable[[], object], synchronize: Callable[[], None], budget: float) -> dict[str, float]:
     """Milliseconds a call of `run`, see `quartiles`: up to 100 calls after up to 10 to warm up, at least `FEWEST`.
 
     Any more must fit into `budget` seconds, the warm-up into a quarter of it.
@@ -135,13 +140,13 @@ def latency_ms(run, synchronize, budget):
     return quartiles(time_runs(run, synchronize, TIMED, budget, FEWEST))
 
 
-def quartiles(durations):
+def quartiles(durations: Sequence[float]) -> dict[str, float]:
     """Durations in seconds as median, quartiles (milliseconds) and number `n`."""
     q1, median, q3 = np.quantile(1000 * np.array(durations), (0.25, 0.5, 0.75)).tolist()
     return {"median": median, "q1": q1, "q3": q3, "n": len(durations)}
 
 
-def peak_memory_mb(model, run, device):
+def peak_memory_mb(model: nn.Module, run: Callable[[], object], device: str) -> float | None:
     """Peak memory in MB that PyTorch's allocator handed out during one call of `run`, the model's own included.
 
     On a GPU as `max_memory_allocated` says; on a CPU from the profiler's record of every allocation. None elsewhere.
@@ -166,7 +171,7 @@ def peak_memory_mb(model, run, device):
 
 
 @torch.inference_mode()
-def macs_per_second(device):
+def macs_per_second(device: str) -> float:
     """Multiply-adds a second of a typical convolution here: enough to say beforehand how long a network takes."""
     layer, x = nn.Conv2d(256, 256, 3, padding=1).to(device), torch.zeros(1, 256, 64, 128, device=device)
     # At least three: the first one loads a GPU's kernels.

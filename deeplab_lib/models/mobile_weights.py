@@ -48,7 +48,7 @@ def timm_names(tensors: Mapping[str, Tensor], network: MobileNetwork) -> dict[st
     for key in tensors:
         if match := re.match(block, key):
             layer = key.rpartition(".")[0]
-            layers.setdefault(int(match[1]) - v2, {}).setdefault(layer)
+            layers.setdefault(int(match[1]) - v2, {}).setdefault(layer, None)
     places = [f"blocks.{stage}.{place}" for stage, count in enumerate(network.stages) for place in range(count)]
     renamed = {
         layer: f"{place}.{name}"

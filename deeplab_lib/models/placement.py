@@ -4,56 +4,62 @@ A new network is made of plain layers, which every tool can count, draw and expo
 evaluation and prediction call it.
 """
 
+from collections.abc import Collection
 from functools import cache
 from itertools import product
 from types import MethodType
+from typing import TypeVar
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from deeplab_lib.common.devices import memory_format
 from deeplab_lib.models.deeplabv2 import ASPP
 
+Network = TypeVar("Network", bound=nn.Module)
 
-def to_device(model, device, chosen):
+
+def to_device(model: Network, device: str | torch.device, chosen: Collection[str]) -> Network:
     """`model` on `device`, changed in place as the automatic choices `chosen` (see `devices.FAST_PATHS`) say."""
     for module in model.modules():
         if hasattr(module, "recompute"):
-            module.recompute = "recomputed_norms" in chosen
+            module.recompute = "recomputed_norms" in chosen  # type: ignore[assignment]
     if "matrix_products" in chosen:
         use_matrix_products(model)
     if torch.device(device).type == "cpu" and "channels_last" in chosen:
         keep_out_of_bfloat16(model)
-    return model.to(device, memory_format=memory_format(chosen))
+    return model.to(device, memory_format=memory_format(chosen))  # type: ignore[call-overload]
 
 
-def keep_out_of_bfloat16(model):
+def keep_out_of_bfloat16(model: nn.Module) -> None:
     """Let the dilated depthwise convolutions of `model` compute in float32 where bfloat16 gives a wrong gradient."""
     layers = [module for module in model.modules() if isinstance(module, nn.Conv2d) and is_dilated_depthwise(module)]
     if layers and bfloat16_loses_gradients():
         for layer in layers:
-            layer.forward = MethodType(in_float32, layer)
+            layer.forward = MethodType(in_float32, layer)  # type: ignore[method-assign]
 
 
-def in_float32(layer, x):
+def in_float32(layer: nn.Conv2d, x: Tensor) -> Tensor:
     """What `layer` computes, outside of mixed precision; in the type of `x`."""
     with torch.autocast(x.device.type, enabled=False):
         return type(layer).forward(layer, x.float()).to(x.dtype)
 
 
-def kept_out(model):
-    """How many layers of `model` compute in float32 in mixed precision, see `keep_out_of_bfloat16`."""
-    return sum(getattr(module.__dict__.get("forward"), "__func__", None) is in_float32 for module in model.modules())
+def kept_out(model: nn.Module, amp: str) -> str:
+    """A line on the layers of `model` that `keep_out_of_bfloat16` has changed; empty where mixed precision has none."""
+    count = sum(getattr(module.__dict__.get("forward"), "__func__", None) is in_float32 for module in model.modules())
+    note = "dilated depthwise layers compute in float32: this PyTorch gets their gradients in bf16 wrong"
+    return f"{count} {note}" if count and amp == "bf16" else ""
 
 
-def is_dilated_depthwise(layer):
+def is_dilated_depthwise(layer: nn.Conv2d) -> bool:
     """Whether each channel has a kernel of its own whose taps stand apart."""
     return layer.groups == layer.in_channels > 1 and max(layer.dilation) > 1
 
 
 @cache
-def bfloat16_loses_gradients():
+def bfloat16_loses_gradients() -> bool:
     """Whether this PyTorch computes another weight gradient of such a layer, pixel by pixel in memory, than in float32.
 
     oneDNN in PyTorch 2.13 and 2.14 gives noise from grids of 16x32 cells on, another at every call; outputs are right.
@@ -63,12 +69,12 @@ def bfloat16_loses_gradients():
     for kind in (torch.float32, torch.bfloat16):
         weight = torch.ones(16, 1, 3, 3, requires_grad=True)
         x, kernel = (tensor.to(kind, memory_format=torch.channels_last) for tensor in (pixels, weight))
-        F.conv2d(x, kernel, padding=2, dilation=2, groups=16).float().backward(pull)
-        found.append(weight.grad)
+        (gradient,) = torch.autograd.grad(F.conv2d(x, kernel, padding=2, dilation=2, groups=16).float(), weight, pull)
+        found.append(gradient)
     return not bool((found[0] - found[1]).norm() < 0.1 * found[0].norm())
 
 
-def use_matrix_products(model):
+def use_matrix_products(model: nn.Module) -> None:
     """Let the 1x1 convolutions and the pyramid of `model` be computed as matrix products, which CPUs are better at.
 
     Weights, their names and, up to rounding, all values and gradients stay what they are. Operation counters that know
@@ -81,7 +87,7 @@ def use_matrix_products(model):
             module.__class__ = PointwiseConv2d
 
 
-def is_pointwise(layer):
+def is_pointwise(layer: nn.Conv2d) -> bool:
     """Whether a convolution combines the channels of single pixels, and of every pixel: a matrix product."""
     return (layer.kernel_size, layer.stride, layer.padding, layer.groups) == ((1, 1), (1, 1), (0, 0), 1)
 
@@ -92,7 +98,7 @@ class PointwiseConv2d(nn.Conv2d):
     On a CPU oneDNN's bfloat16 matrix product is about a quarter faster than its 1x1 convolution of the same numbers.
     """
 
-    def forward(self, x):
+    def forward(self, x: Tensor) -> Tensor:
         """Channels combined pixel by pixel: `(N, C, H, W)` to `(N, C', H, W)`."""
         pixels = x.permute(0, 2, 3, 1)
         if x.dtype != torch.bfloat16 or not pixels.is_contiguous():
@@ -107,7 +113,7 @@ class ProductASPP(ASPP):
     outside, and all four centres are one: of 36 kernel taps 21 are computed on a 17x33 grid, 33 on 65x129.
     """
 
-    def forward(self, x):
+    def forward(self, x: Tensor) -> Tensor:
         """The sum of the branches, `(N, C', h, w)` float32, of features `(N, C, h, w)`."""
         if torch.jit.is_tracing():  # to be counted or exported: as the convolutions that it is
             return super().forward(x)
@@ -115,13 +121,13 @@ class ProductASPP(ASPP):
         taps = self.taps(height, width)
         # Pixel by pixel, so that the gradient comes back as the features lie; then plane by plane, to be shifted.
         parts = F.linear(x.permute(0, 2, 3, 1), torch.cat(list(taps.values()))).permute(0, 3, 1, 2).float()
-        parts = parts.contiguous().view(n, len(taps), -1, height, width).unbind(1)
-        shifted = (F.pad(part, (-dx, dx, -dy, dy)) for part, (dy, dx) in zip(parts, taps, strict=True))
+        planes = parts.contiguous().view(n, len(taps), -1, height, width).unbind(1)
+        shifted = (F.pad(plane, (-dx, dx, -dy, dy)) for plane, (dy, dx) in zip(planes, taps, strict=True))
         return sum(shifted) + sum(branch.bias for branch in self.branches)[:, None, None]
 
-    def taps(self, height, width):
+    def taps(self, height: int, width: int) -> dict[tuple[int, int], Tensor]:
         """`{(dy, dx): weights (C', C)}` of every distinct offset that stays on a grid of this size."""
-        taps = {}
+        taps: dict[tuple[int, int], Tensor] = {}
         for branch in self.branches:
             (rate, _), kernel = branch.dilation, branch.weight.permute(2, 3, 0, 1)
             for y, x in product(range(3), range(3)):

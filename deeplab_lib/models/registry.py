@@ -6,19 +6,16 @@ Sources of the latter: Long et al., "Fully Convolutional Networks for Semantic S
 MobileNetV3", ICCV 2019 (LR-ASPP). Both ResNet-101 ones carry the stride in the 3x3 convolutions.
 """
 
+from collections.abc import Mapping, Sequence
+from typing import Any
+
 import torch
-from torch import nn
+from torch import Tensor
 from torch.nn import functional as F
 
 from deeplab_lib.common.text import did_you_mean
-from deeplab_lib.models.deeplabv2 import (
-    PARTS,
-    DeepLabV2,
-    freeze_batch_norm_affine,
-    freeze_bn_statistics,
-    freeze_parts,
-    is_affine,
-)
+from deeplab_lib.models.deeplabv2 import PARTS, DeepLabV2
+from deeplab_lib.models.network import BatchNormMode, SegmentationNetwork, freeze_batch_norm_affine
 from deeplab_lib.models.timm_backbones import TIMM, DeepLabV2OnTimm, backbone
 from deeplab_lib.models.torchvision_backbones import RESNETS, DeepLabV2OnResNet
 
@@ -32,7 +29,7 @@ MOBILENET_PARTS = {
     "layer3": ("7", "8", "9", "10", "11", "12"),
     "layer4": ("13", "14", "15", "16"),
 }
-DEEPLABV2_SIZES = {
+DEEPLABV2_SIZES: dict[str, dict[str, Any]] = {
     "deeplabv2_resnet101": {"blocks": (3, 4, 23, 3), "width": 64},
     "deeplabv2_resnet50": {"blocks": (3, 4, 6, 3), "width": 64},
     "deeplabv2_resnet152": {"blocks": (3, 8, 36, 3), "width": 64},
@@ -40,7 +37,7 @@ DEEPLABV2_SIZES = {
     "deeplabv2_micro": {"blocks": (1, 1, 1, 1), "width": 4},
 }
 # name: (parts of its backbone, pixels between two cells of its grid)
-TORCHVISION_NETWORKS = {
+TORCHVISION_NETWORKS: dict[str, tuple[Mapping[str, tuple[str, ...]], int]] = {
     "fcn_resnet101": (PARTS, 8),
     "deeplabv3_resnet101": (PARTS, 8),
     "deeplabv3_mobilenet_v3_large": (MOBILENET_PARTS, 16),
@@ -49,7 +46,7 @@ TORCHVISION_NETWORKS = {
 ARCHITECTURES = (*DEEPLABV2_SIZES, *RESNETS, *TORCHVISION_NETWORKS)
 
 
-def make_model(name="deeplabv2_resnet101", num_classes=19, **options):
+def make_model(name: str = "deeplabv2_resnet101", num_classes: int = 19, **options: Any) -> SegmentationNetwork:
     """The network `name` with random weights: of `ARCHITECTURES`, or `deeplabv2_timm_` and timm's name of a backbone.
 
     Options: `stride_in` ("1x1" or "3x3"; torchvision's and timm's have it in the 3x3), `bn` ("train" or
@@ -71,7 +68,7 @@ def make_model(name="deeplabv2_resnet101", num_classes=19, **options):
     return TorchvisionNetwork(name, num_classes, options.get("bn", "train"))
 
 
-def check_model(name, output_stride=8):
+def check_model(name: str, output_stride: int = 8) -> None:
     """Raise ValueError unless `name` is a network that works at `output_stride`; 8 stands for a network's own."""
     if name.startswith(TIMM):
         backbone(name.removeprefix(TIMM), output_stride)
@@ -81,16 +78,17 @@ def check_model(name, output_stride=8):
         raise ValueError(f"output_stride is {output_stride}, but {name} has a grid of its own; use a deeplabv2 network")
 
 
-class TorchvisionNetwork(nn.Module):
+class TorchvisionNetwork(SegmentationNetwork):
     """A torchvision segmentation network with the interface of `model.DeepLabV2`, batch norm treated alike.
 
     Its grid is upsampled with `align_corners=False`, which puts cell i of h cells at pixel (i + 0.5) H/h - 0.5: between
     two pixels for even H/h. `subsample` takes the label of the later one.
     """
 
+    head = "classifier"
     stride_in = "3x3"
 
-    def __init__(self, name, num_classes=19, bn="train"):
+    def __init__(self, name: str, num_classes: int = 19, bn: BatchNormMode = "train") -> None:
         super().__init__()
         if bn not in ("train", "eval"):
             raise ValueError(f"bn is {bn!r}; valid: train, eval")
@@ -103,51 +101,23 @@ class TorchvisionNetwork(nn.Module):
         self.parts = {part: tuple(f"backbone.{module}" for module in modules) for part, modules in parts.items()}
         freeze_batch_norm_affine(self)
 
-    def grid_logits(self, images):
+    def grid_logits(self, images: Tensor) -> Tensor:
         """Logits `(N, C, h, w)` of `images (N, 3, H, W)` on the network's own grid: what the loss is computed on."""
         features = self.backbone(images)
         return self.classifier(features.get("out", features))
 
-    def forward(self, images):
-        """Logits `(N, C, H, W)`, bilinearly upsampled to the size of `images (N, 3, H, W)`."""
-        return self.upsample(self.grid_logits(images), images.shape[-2:])
-
-    def upsample(self, logits, size):
+    def upsample(self, logits: Tensor, size: Sequence[int]) -> Tensor:
         """Bilinear upsampling of grid logits `(N, C, h, w)` to `size` (H, W), cell area on cell area."""
         return F.interpolate(logits, size=size, mode="bilinear", align_corners=False)
 
-    def finer(self, logits, stride):
+    def finer(self, logits: Tensor, stride: int) -> Tensor:
         """Grid logits `(N, C, h, w)` interpolated to one cell every `stride` pixels."""
         return self.upsample(logits, [cells * self.stride // stride for cells in logits.shape[-2:]])
 
-    def subsample(self, labels, size, stride=None):
+    def subsample(self, labels: Tensor, size: Sequence[int], stride: int | None = None) -> Tensor:
         """Labels `(N, H, W)` at the pixels that `upsample` gives to the cells of a grid of `size` (h, w)."""
         rows, columns = (
             ((torch.arange(cells, device=labels.device) + 0.5) * (pixels / cells)).long()
             for cells, pixels in zip(size, labels.shape[-2:], strict=True)
         )
         return labels.index_select(-2, rows).index_select(-1, columns)
-
-    def backbone_parameters(self):
-        """Parameters trained at the base rate: the backbone's, less what never trains."""
-        return self._trained("backbone.")
-
-    def aspp_parameters(self):
-        """Parameters of the head, trained at ten times the base rate."""
-        return self._trained("classifier.")
-
-    def _trained(self, prefix):
-        return [p for key, p in self.named_parameters() if key.startswith(prefix) and not is_affine(self, key)]
-
-    def freeze(self, names):
-        """As `DeepLabV2.freeze`, by the same names: conv1, bn1, layer1 ... layer4. Raises ValueError for another."""
-        freeze_parts(self, names)
-
-    def synchronized(self):
-        """As `DeepLabV2.synchronized`."""
-        return nn.SyncBatchNorm.convert_sync_batchnorm(self)
-
-    def train(self, mode=True):
-        super().train(mode)
-        freeze_bn_statistics(self)
-        return self

@@ -21,7 +21,9 @@ from torch.nn import functional as F
 
 from deeplab_lib.common.files import read_json
 from deeplab_lib.common.text import did_you_mean
-from deeplab_lib.models.deeplabv2 import ASPP, STAGES, DeepLabV2, freeze_batch_norm_affine
+from deeplab_lib.common.types import PathLike
+from deeplab_lib.models.deeplabv2 import ASPP, STAGES, DeepLabV2
+from deeplab_lib.models.network import BatchNormMode, freeze_batch_norm_affine
 
 TIMM = "deeplabv2_timm_"  # a model's name is this, then timm's for the backbone
 NORMS = (nn.modules.batchnorm._BatchNorm, nn.LayerNorm, nn.GroupNorm)
@@ -36,7 +38,7 @@ class DeepLabV2OnTimm(DeepLabV2):
     an unknown `bn` or `output_stride`.
     """
 
-    def __init__(self, name: str, num_classes: int = 19, bn: str = "train", output_stride: int = 8):
+    def __init__(self, name: str, num_classes: int = 19, bn: BatchNormMode = "train", output_stride: int = 8) -> None:
         self._begin(num_classes, "3x3", bn, output_stride)
         self.name, self.about = TIMM + name, backbone(name, output_stride)
         self.shift = shift_of(name, output_stride)
@@ -49,7 +51,7 @@ class DeepLabV2OnTimm(DeepLabV2):
         self.aspp.initialize()
         freeze_batch_norm_affine(self)
 
-    def synchronized(self):
+    def synchronized(self) -> nn.Module:
         from timm.layers import convert_sync_batchnorm  # PyTorch's own would lose activations that are in batch norms
 
         return convert_sync_batchnorm(self)
@@ -120,7 +122,7 @@ def backbone(name: str, output_stride: int = 8) -> Backbone:
         if features.shape == (1, features.shape[1], cells, cells):
             parts = parts_of(network, [level["module"] for level in network.feature_info.info])
             if parts is None:
-                raise refusal(name, output_stride, "fewer than four stages can be told apart")
+                raise refusal(name, output_stride, "fewer than four stages are recognised")
             return Backbone(features.shape[1], multiple, parts)
         reasons.append(f"{tuple(features.shape[2:])} cells for {side}x{side} pixels")
     raise refusal(name, output_stride, reasons[0])
@@ -158,10 +160,10 @@ def centre(name: str, output_stride: int, draw: int) -> float:
             features = network(image)[-1]
             row, column = (side // 2 for side in features.shape[-2:])
             weights = torch.randn(features.shape[1], generator=torch.Generator().manual_seed(draw))
-            (features[0, :, row, column] @ weights).backward()
-    away = torch.arange(width) - output_stride * column - (output_stride // 2 if multiple > 1 else 0)
-    seen = image.grad.square().sum((0, 1, 2)) * (away.abs() <= reach)  # further away, gates see the whole image
-    return float(seen @ away.float() / seen.sum())
+            (gradient,) = torch.autograd.grad(features[0, :, row, column] @ weights, image)
+        away = torch.arange(width) - output_stride * column - (output_stride // 2 if multiple > 1 else 0)
+        seen = gradient.square().sum((0, 1, 2)) * (away.abs() <= reach)  # further away, gates see the whole image
+        return float(seen @ away.float() / seen.sum())
 
 
 def even(network: nn.Module, draw: int) -> nn.Module:
@@ -258,7 +260,7 @@ def parts_of(network, levels):
 # -- pretrained weights --------------------------------------------------------------------------------------------
 
 
-def preprocessing(name, path):
+def preprocessing(name: str, path: PathLike) -> tuple[tuple[float, ...], tuple[float, ...]]:
     """`(mean, std)` of the images, from 0 to 1, that the weights at `path` of timm's `name` were trained with.
 
     They stand in the hub's config.json beside the file, if that is of this network; else they are those that timm knows

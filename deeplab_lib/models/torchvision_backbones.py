@@ -5,6 +5,7 @@ Sources: Xie et al., "Aggregated Residual Transformations for Deep Neural Networ
 """
 
 from deeplab_lib.models.deeplabv2 import ASPP, STAGES, DeepLabV2
+from deeplab_lib.models.network import BatchNormMode
 
 # name: (blocks a stage, groups of the 3x3 convolutions, channels a group in stage 1); the last is for small images
 RESNETS = {
@@ -24,7 +25,7 @@ class DeepLabV2OnResNet(DeepLabV2):
     corner as DeepLabV2's does. Raises ValueError for an unknown `bn` or `output_stride`.
     """
 
-    def __init__(self, name, num_classes=19, bn="train", output_stride=8):
+    def __init__(self, name: str, num_classes: int = 19, bn: BatchNormMode = "train", output_stride: int = 8) -> None:
         from torchvision.models import resnet  # not at the top: torchvision takes as long to import as torch
 
         self._begin(num_classes, "3x3", bn, output_stride)

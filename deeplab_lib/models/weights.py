@@ -3,6 +3,7 @@
 import argparse
 import codecs
 import hashlib
+import importlib
 import io
 import os
 import pathlib
@@ -16,20 +17,26 @@ from dataclasses import asdict, dataclass, replace
 from fnmatch import fnmatch
 from functools import lru_cache
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from deeplab_lib import bootstrap
 from deeplab_lib.common.content import ENOUGH, article, kind_of
 from deeplab_lib.common.files import in_project, project_root
 from deeplab_lib.common.search import nearest
+from deeplab_lib.common.types import PathLike
 from deeplab_lib.data.normalization import BGR_CAFFE, NORMALIZATIONS, RGB_IMAGENET, Normalization
 from deeplab_lib.models import mobile_weights, timm_backbones
 from deeplab_lib.models.deeplabv2 import Bottleneck
+from deeplab_lib.models.network import SegmentationNetwork, StrideIn
 from deeplab_lib.models.timm_backbones import TIMM
 from deeplab_lib.models.torchvision_backbones import RESNETS, DeepLabV2OnResNet
+
+if TYPE_CHECKING:
+    from deeplab_lib.config import Config
 
 
 @dataclass(frozen=True)
@@ -39,7 +46,7 @@ class Format:
     name: str
     marker: str  # regular expression for one key, before any prefix but `module.` is removed
     normalization: Normalization
-    stride_in: str
+    stride_in: StrideIn
 
 
 # Order matters: the first whose marker occurs wins.
@@ -69,13 +76,14 @@ TORCHVISION = {
     "wide_resnet101_2": "Wide_ResNet101_2_Weights.IMAGENET1K_V1",
     "mobilenet_v3_large": "MobileNet_V3_Large_Weights.IMAGENET1K_V1",
 }
+MULTIARRAY = importlib.import_module("numpy._core.multiarray" if np.__version__ >= "2" else "numpy.core.multiarray")
 # What people's checkpoints hold beside tensors, and what cannot do harm: numbers, arrays, arguments, paths.
 HARMLESS = [
     *(np.dtype, np.ndarray, argparse.Namespace, types.SimpleNamespace, pathlib.PurePosixPath, pathlib.PosixPath),
     *(type(np.dtype(kind)) for kind in "?bBhHiIlLqQefdg"),
     *(
         (
-            getattr(np._core.multiarray, name),  # type: ignore[attr-defined]
+            getattr(MULTIARRAY, name),
             f"numpy.{core}.multiarray.{name}",
         )
         for core in ("core", "_core")
@@ -83,7 +91,7 @@ HARMLESS = [
     ),
     codecs.encode,
 ]
-# Files that are told apart before they are opened: what to do instead.
+# Files that are recognised before they are opened: what to do instead.
 WAYS = {
     "web page": "log in with a browser and download the file itself",
     "Git LFS pointer": "git lfs pull fetches the weights",
@@ -111,9 +119,9 @@ class WeightsReport:
     unexpected: tuple[str, ...]
     head: bool
     normalization: Normalization
-    stride_in: str
+    stride_in: StrideIn
 
-    def __str__(self):
+    def __str__(self) -> str:
         return (
             f"{self.path} ({self.format}, sha256 {self.sha256[:12]}): {self.matched} of {self.total} backbone tensors, "
             f"head {'loaded' if self.head else 'new'}; input {self.normalization.name}, stride in {self.stride_in}"
@@ -130,16 +138,16 @@ class Pretrained:
 
     path: Path | None
     normalization: Normalization
-    stride_in: str
+    stride_in: StrideIn
     source: str
     warning: str | None = None
 
-    def as_dict(self):
+    def as_dict(self) -> dict[str, Any]:
         """For JSON and for the checkpoints of the run, which `read_weights` then reads with the right settings."""
         return asdict(self) | {"path": self.path and str(self.path), "normalization": self.normalization.name}
 
 
-def load_pretrained(model, path, minimum=0.99):
+def load_pretrained(model: SegmentationNetwork, path: PathLike, minimum: float = 0.99) -> WeightsReport:
     """Fill `model`'s backbone, and its head when every tensor of it fits, from the weights file at `path`.
 
     Reads the families of `FORMATS`, with or without `module.`; DeepLabV2's stride layout is set to the file's. A
@@ -210,7 +218,7 @@ def some(keys: Sequence[str]) -> str:
     return ", ".join(keys[:3]) + " ..." * (len(keys) > 3) if keys else "none"
 
 
-def set_stride_in(model, stride_in):
+def set_stride_in(model: SegmentationNetwork, stride_in: StrideIn) -> None:
     """Move the strides of a DeepLabV2's stages to the "1x1" or the "3x3" convolution; see `model.Bottleneck`."""
     for block in model.modules():
         if isinstance(block, Bottleneck):
@@ -219,7 +227,7 @@ def set_stride_in(model, stride_in):
     model.stride_in = stride_in
 
 
-def read_weights(path, model=""):
+def read_weights(path: PathLike, model: str = "") -> tuple[dict[str, Tensor], Format]:
     """Tensors of a weights file under this kit's names (backbone bare, head `aspp.` or `classifier.`), its `Format`.
 
     model: architecture they are meant for; timm's files cannot be recognised by their keys. Nothing in the file is
@@ -408,7 +416,7 @@ def _parse_safetensors(path, data):
         raise ValueError(f"{path} is cut short or no safetensors file ({error}); download it again") from None
 
 
-def find_pretrained(*search_dirs, model="deeplabv2_resnet101"):
+def find_pretrained(*search_dirs, model: str = "deeplabv2_resnet101") -> Path | None:
     """First weights file that suits the architecture `model`, or None.
 
     Looks into `search_dirs`, `$DEEPLAB_PRETRAINED` (a folder, or a file unless its name is of another network's
@@ -451,7 +459,7 @@ def _may_suit(name, patterns):
     return any(fnmatch(name, p) for p in patterns) or not any(fnmatch(name, p) for p in known)
 
 
-def resolve(pretrained, model="deeplabv2_resnet101", *search_dirs):
+def resolve(pretrained: str | PathLike, model: str = "deeplabv2_resnet101", *search_dirs) -> Pretrained:
     """The `Pretrained` meant by "none"/False, "auto"/True, "torchvision" or a path, for the architecture `model`.
 
     Needs no network in memory, so that preprocessing and stride layout can be shown before anything is built. "auto"
@@ -472,7 +480,7 @@ def resolve(pretrained, model="deeplabv2_resnet101", *search_dirs):
     if wish.lower() != "torchvision" and (found := find_pretrained(*search_dirs, model=model)):
         return _from_file(found, model)
     try:
-        path = timm_backbones.download(model.removeprefix(TIMM)) if timm else download(backbone)
+        path = timm_backbones.download(model.removeprefix(TIMM)) if timm else download(backbone or "")
         return _from_file(path, model)
     except ConnectionError as error:
         if wish.lower() == "torchvision":
@@ -480,7 +488,7 @@ def resolve(pretrained, model="deeplabv2_resnet101", *search_dirs):
         return replace(scratch, warning=f"no pretrained weights: training from scratch ({error})")
 
 
-def prepare(config, wish: object = None) -> Pretrained:
+def prepare(config: "Config", wish: str | None = None) -> Pretrained:
     """What the run of `config` starts from, checked before its data are prepared: `wish`, None: `config.pretrained`.
 
     As `resolve`; besides, the file must fill the network's backbone and must have been trained. ValueError in one line
@@ -501,7 +509,7 @@ def prepare(config, wish: object = None) -> Pretrained:
         return replace(scratch, warning=f"no pretrained weights: training from scratch ({problem})")
     from deeplab_lib.models.registry import make_model  # not at the top: it builds on this module's neighbours
 
-    with torch.device("meta"):  # shapes alone
+    with torch.random.fork_rng(devices=[]):  # the network is looked at, and thrown away
         model = make_model(config.model, stride_in=found.stride_in, output_stride=config.output_stride)
     fitting(model, found.path)
     if not own and config.scale.lr_factor > 1 and config.lr > PRETRAINED_LR:
@@ -535,17 +543,17 @@ def _from_file(path, model):
     return Pretrained(path, kind.normalization, kind.stride_in, str(path))
 
 
-def torchvision_backbone(model):
+def torchvision_backbone(model: str) -> str | None:
     """Name of the torchvision classifier whose weights fit the backbone of architecture `model`, or None."""
     return None if model.startswith(TIMM) else next((name for name in TORCHVISION if model.endswith(name)), None)
 
 
-def hub_folder():
+def hub_folder() -> Path:
     """PyTorch's download cache."""
     return Path(torch.hub.get_dir()) / "checkpoints"
 
 
-def cached_file(backbone):
+def cached_file(backbone: str) -> Path:
     """Where torchvision keeps the weights of `backbone` once they are downloaded."""
     return hub_folder() / _torchvision_weights(backbone).url.rpartition("/")[2]
 
@@ -556,7 +564,7 @@ def _torchvision_weights(backbone):
     return get_weight(TORCHVISION[backbone])
 
 
-def download(backbone, patience=5):
+def download(backbone: str, patience: float = 5) -> Path:
     """Path of torchvision's weights for `backbone`, downloaded and hash-checked unless cached.
 
     Raises ConnectionError in one line; a silent network counts as absent after `patience` seconds.

@@ -15,7 +15,7 @@ from deeplab_lib.data.dataset import Data
 from deeplab_lib.labels import IGNORE_INDEX
 from deeplab_lib.losses import CrossEntropyLoss, WeightedLoss, make_loss
 from deeplab_lib.models import weights
-from deeplab_lib.models.placement import to_device
+from deeplab_lib.models.placement import kept_out, to_device
 from deeplab_lib.models.registry import make_model
 from deeplab_lib.models.views import Views, training_views
 from deeplab_lib.models.weights import Pretrained
@@ -114,8 +114,8 @@ class Trainer:
         return used.reshape(self.steps_per_epoch, -1).tolist()
 
     def validation_batches(self, full: bool) -> list[list[int]]:
-        """Validation images in order, in batches of the training's micro-batch size: those of every epoch, then all."""
-        size, each_epoch = self.config.batch_size // self.config.accumulate, self.data.val_each_epoch
+        """Validation images in order, those of every epoch first, in batches of one or several micro-batches."""
+        size, each_epoch = self.config.micro_batch * self.config.val_at_once, self.data.val_each_epoch
         parts = [(0, each_epoch), (each_epoch, len(self.data.val))] if full else [(0, each_epoch)]
         return [list(range(at, min(at + size, end))) for start, end in parts for at in range(start, end, size)]
 
@@ -180,7 +180,11 @@ class Trainer:
 def first_warnings(trainer: Trainer) -> list[str]:
     """What is to be said of a run before it starts."""
     schedule = trainer.schedule
-    noted = trainer.pretrained.warning, trainer.data.about.get("label_files", {}).get("warning")
+    noted = (
+        trainer.pretrained.warning,
+        trainer.data.about.get("label_files", {}).get("warning"),
+        kept_out(trainer.model, trainer.config.amp),
+    )
     found = [text for text in noted if text]
     if schedule.warmup_steps >= schedule.total_steps:
         steps = f"{schedule.warmup_steps} steps, the whole training {schedule.total_steps}"

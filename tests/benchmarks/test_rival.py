@@ -24,7 +24,7 @@ def fake(command, monkeypatch, confusion):
     """Have the rival predict `confusion` of its validation images; returns the list of its trainings."""
     trained = []
 
-    def train(config, optimizer, lr, callback=rival.quiet):
+    def train(config, optimizer, lr, callback=rival.silent):
         trained.append((optimizer, lr, config.seed, config.epochs, config.size, config.batch_size))
         for _ in range(config.epochs):
             callback("epoch", None)

@@ -3,7 +3,8 @@
 import torch
 from torch.nn import functional as F
 
-from deeplab_lib.models.deeplabv2 import STAGES, count_parameters, is_affine
+from deeplab_lib.models.deeplabv2 import STAGES, count_parameters
+from deeplab_lib.models.network import is_affine
 
 
 def assert_groups_freezing_and_held_statistics(model):

@@ -10,7 +10,7 @@ from torch.nn import functional as F
 from torchvision.models import segmentation
 
 from deeplab_lib.config import Config
-from deeplab_lib.models.deeplabv2 import is_affine
+from deeplab_lib.models.network import is_affine
 from deeplab_lib.models.registry import DEEPLABV2_SIZES, TORCHVISION_NETWORKS, make_model
 from deeplab_lib.recipes import RECIPES
 
