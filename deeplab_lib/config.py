@@ -1,5 +1,6 @@
 """Every parameter of a run in one frozen dataclass, checked before anything is loaded."""
 
+import inspect
 import re
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, fields, replace
@@ -187,6 +188,16 @@ class Config:
         return {split: (count,) for split, count in counts.items()} | {"val": (self.val_each_epoch, counts["val"])}
 
     @property
+    def micro_batch(self) -> int:
+        """Images that go through the network at once in training."""
+        return self.batch_size // self.accumulate
+
+    @property
+    def val_at_once(self) -> int:
+        """How many such batches are evaluated at once."""
+        return self.scale.val_at_once if self.toycity else 1
+
+    @property
     def epochs_per_pass(self) -> int:
         """How many epochs make a pass over the training images."""
         return self.scale.epochs_per_pass if self.toycity and self.split == "train" else 1
@@ -292,6 +303,18 @@ class Config:
 
 
 PARAMETERS = {item.name: item for item in fields(Config)}
+# What completion and tooltips show: every parameter with its type and its default.
+Config.__signature__ = inspect.Signature(  # type: ignore[attr-defined]
+    [
+        inspect.Parameter(
+            name,
+            inspect.Parameter.KEYWORD_ONLY if place else inspect.Parameter.POSITIONAL_OR_KEYWORD,
+            default=item.default,
+            annotation=item.type,
+        )
+        for place, (name, item) in enumerate(PARAMETERS.items())
+    ]
+)
 
 
 def beyond_study() -> list:

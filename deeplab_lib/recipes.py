@@ -174,7 +174,7 @@ class Preset:
 
     toycity: scenes of each split of the built-in toy city, written at `toycity_size` (H, W). On it, and on no other
     data, a pass over the training scenes is divided into `epochs_per_pass` epochs, and after every epoch but the last
-    only the first `val_each_epoch` validation scenes are evaluated (None: all).
+    only the first `val_each_epoch` validation scenes are evaluated (None: all), `val_at_once` training batches at once.
     """
 
     model: str
@@ -189,6 +189,7 @@ class Preset:
     toycity_size: tuple[int, int]
     epochs_per_pass: int = 1
     val_each_epoch: int | None = None
+    val_at_once: int = 1
 
 
 def scenes(train: int, val: int, coarse: int) -> dict[str, int]:
@@ -203,7 +204,7 @@ PRESETS = {
     # seen often, and small batches more than large ones, in the same time.
     "demo": Preset(
         "deeplabv2_mini", 128, 256, 10, 2, 60.0, 100.0, 0.2, scenes(600, 400, 320), (128, 256),
-        epochs_per_pass=5, val_each_epoch=120,
+        epochs_per_pass=5, val_each_epoch=120, val_at_once=4,
     ),
     "smoke": Preset("deeplabv2_micro", 32, 64, 5, 2, 100.0, 100.0, 0.1, scenes(20, 8, 20), (64, 128)),
 }  # fmt: skip

@@ -1,11 +1,14 @@
 """The names at `deeplab_lib`: all there, the same for a type checker, and loaded only when they are asked for."""
 
 import ast
+import dataclasses
 import importlib
+import inspect
 import json
 import re
 import subprocess
 import sys
+import typing
 from pathlib import Path
 
 import pytest
@@ -35,6 +38,12 @@ def test_a_type_checker_reads_the_same_names_from_the_same_modules():
     read = {alias.name: node.module for node in block.body for alias in node.names}
     assert read == {name: f"deeplab_lib.{module}" for name, module in deeplab_lib._MODULE_OF.items()}
     assert set(read) == set(deeplab_lib.__all__) <= set(dir(deeplab_lib))
+
+
+def test_completion_shows_every_parameter_of_a_run_with_its_type():
+    shown = inspect.signature(deeplab_lib.Config).parameters
+    assert list(shown) == [item.name for item in dataclasses.fields(deeplab_lib.Config)]
+    assert shown["epochs"].annotation is int and "train" in typing.get_args(shown["bn"].annotation)
 
 
 def test_a_name_that_is_not_there_is_an_attribute_error():

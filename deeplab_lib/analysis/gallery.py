@@ -10,7 +10,8 @@ from deeplab_lib.analysis.alt_text import describe
 from deeplab_lib.analysis.captions import CURVES, FIGURES, INTERVALS, TABLES, named
 from deeplab_lib.analysis.plots import Missing
 from deeplab_lib.common.files import without_paths
-from deeplab_lib.plotting.style import add_scope, freeze_layout
+from deeplab_lib.common.markup import as_html, as_markdown
+from deeplab_lib.plotting.style import add_scope, as_labels, freeze_layout
 from deeplab_lib.study.results import methods
 
 
@@ -38,12 +39,12 @@ class Gallery:
             caption += f" Validated on {self.curves}."
         label = re.sub(r"[^\w-]", "-", label)  # a run's name has points
         try:
-            figure = freeze_layout(add_scope(draw(*args, **kwargs), self.scope))
+            figure = freeze_layout(as_labels(add_scope(draw(*args, **kwargs), self.scope)))
         except Missing as reason:
             self.leave_out(label, reason)
         else:
             dpi = 150 if vector else 220  # photographs keep their pixels
-            report.figure(figure, f"fig-{label}", caption, describe(figure), vector=vector, dpi=dpi)
+            report.figure(figure, f"fig-{label}", caption, describe(figure).replace("\\$", "$"), vector=vector, dpi=dpi)
             self.shown.append(label)
 
     def table(self, label, frame, note="", titles=None, scope=None):
@@ -74,19 +75,20 @@ class Gallery:
         pointed = re.findall(r"@fig-([\w-]*\w)", lead)
         text = f"{lead} {text}".strip() if set(pointed) <= set(self.shown) else text
         if text:
-            display(Markdown(without_paths(text)))
+            display(Markdown(as_markdown(without_paths(text))))
 
     def leave_out(self, label, reason):
         """Say in place of a figure why it is not there."""
         self.missing[label] = str(reason)
-        display(Markdown(f"*The figure “{named(label)}” is left out: {without_paths(str(reason))}.*"))
+        text = f"*The figure “{named(label)}” is left out: {without_paths(str(reason))}.*"
+        display(Markdown(as_markdown(text)))
 
 
 def warn(text):
     """Display a warning in a red box; nothing when `text` is empty."""
     if text:
         style = "color:#8c1d18; background-color:#fdecea; padding:0.6em; text-align:left"
-        note = f"<b>Note.</b> {html.escape(without_paths(text))}"
+        note = f"<b>Note.</b> {as_html(html.escape(without_paths(text)))}"
         box = f'<table><tbody><tr><td style="{style}">{note}</td></tr></tbody></table>'
         display(HTML(box))
 

@@ -4,6 +4,7 @@ import json
 import math
 
 from deeplab_lib.common.files import write_text
+from deeplab_lib.common.markup import as_plain
 
 MISSING = "–"
 
@@ -64,7 +65,9 @@ class Numbers:
 
     def save(self, path):
         """Write `{key: {"value", "text"}}` as JSON, sorted, so that the same numbers give the same bytes."""
-        write_text(path, json.dumps(dict(self.items()), indent=1, ensure_ascii=False) + "\n")
+        write_text(
+            path, json.dumps({as_plain(key): entry for key, entry in self.items()}, indent=1, ensure_ascii=False) + "\n"
+        )
 
 
 def _plain(value):

@@ -5,7 +5,6 @@ With them what tables, figures and paragraphs alike read: measured costs, and wh
 NaN means not measured or not recorded. Published figures stand in columns of their own, named `published_...`.
 """
 
-import json
 from pathlib import Path
 
 import numpy as np
@@ -13,11 +12,13 @@ import pandas as pd
 
 from deeplab_lib.analysis import published
 from deeplab_lib.common.files import portable
+from deeplab_lib.common.markup import as_plain, as_text
 from deeplab_lib.common.text import listing, plan_change
 from deeplab_lib.labels import CLASS_NAMES
 from deeplab_lib.losses import parse_expression
 from deeplab_lib.recipes import RECIPES, recipe_for
 from deeplab_lib.study.foreign import CLASS_VAL
+from deeplab_lib.study.hand_in import read_json
 from deeplab_lib.study.log_schedule import loss_changes
 from deeplab_lib.study.results import ResultsError, methods, require_comparable
 
@@ -30,8 +31,10 @@ def read_efficiency(folder):
     if not path.exists():
         return pd.DataFrame()
     try:
-        rows = json.loads(path.read_text(encoding="utf-8"))["rows"]
+        rows = read_json(path)["rows"]
         return pd.DataFrame([{"output_stride": 8} | row for row in rows])  # older rows do not say: the study's
+    except ResultsError:
+        raise
     except (ValueError, KeyError, TypeError) as error:
         raise ResultsError(f"{path}: not readable ({error}); remove it and measure again") from None
 
@@ -51,9 +54,9 @@ def efficiency_of(run, efficiency):
     One that has a latency is preferred, a GPU before a CPU.
     """
     config = run.config
-    if efficiency.empty or not config:
+    size = config.get("image_height"), config.get("image_width")
+    if efficiency.empty or not all(size) or not config.get("model"):
         return {}
-    size = config["image_height"], config["image_width"]
     rows = measured_rows(efficiency, config["model"], size, config.get("output_stride", 8))
     return max(rows, key=lambda row: (bool(timing(row)), str(row["device"]).startswith("cuda")), default={})
 
@@ -306,7 +309,7 @@ def _provenance(run):
 def _text(value):
     if value is None:
         return "–"
-    return ", ".join(map(_text, value)) if isinstance(value, list | tuple) else portable(str(value))
+    return ", ".join(map(_text, value)) if isinstance(value, list | tuple) else as_text(portable(as_plain(str(value))))
 
 
 def provenance(runs):

@@ -49,8 +49,8 @@ def in_float32(layer: nn.Conv2d, x: Tensor) -> Tensor:
 def kept_out(model: nn.Module, amp: str) -> str:
     """A line on the layers of `model` that `keep_out_of_bfloat16` has changed; empty where mixed precision has none."""
     count = sum(getattr(module.__dict__.get("forward"), "__func__", None) is in_float32 for module in model.modules())
-    told = "dilated depthwise layers compute in float32: this PyTorch gets their gradients in bf16 wrong"
-    return f"{count} {told}" if count and amp == "bf16" else ""
+    note = "dilated depthwise layers compute in float32: this PyTorch gets their gradients in bf16 wrong"
+    return f"{count} {note}" if count and amp == "bf16" else ""
 
 
 def is_dilated_depthwise(layer: nn.Conv2d) -> bool:

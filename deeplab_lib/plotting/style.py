@@ -5,6 +5,10 @@ from typing import NamedTuple
 
 import matplotlib as mpl
 from matplotlib.figure import Figure
+from matplotlib.text import Text
+from matplotlib.ticker import FixedFormatter
+
+from deeplab_lib.common.markup import as_label
 
 WIDTH = 6.3  # inches: the text width of an A4 page, so that 8 pt here are 8 pt on paper
 
@@ -88,6 +92,20 @@ def figure(height, rows=1, columns=1, **subplots):
 def add_scope(fig, text):
     """Name data set, preset and length of training in the figure's corner, so that it says so wherever it is pasted."""
     fig.suptitle(text, x=0.995, ha="right", fontsize=5.5, color="0.35")
+    return fig
+
+
+def as_labels(fig):
+    """Show text of runs' files (`common.markup.as_text`) in a figure as it stands."""
+    for ax in fig.axes:
+        for formatter in (ax.xaxis.get_major_formatter(), ax.yaxis.get_major_formatter()):
+            if isinstance(formatter, FixedFormatter):
+                formatter.seq = [as_label(str(text)) for text in formatter.seq]
+        for line in ax.lines:
+            line.set_label(as_label(str(line.get_label())))
+    for text in fig.findobj(Text):
+        if (shown := as_label(text.get_text())) != text.get_text():
+            text.set_text(shown)
     return fig
 
 

@@ -2,7 +2,8 @@
 
 In the notebook, `front_matter`, `figure` and `table` display their argument together with what a paper needs and a
 notebook has no place for: title and authors, label, caption, alternative text. Captions, notes and the abstract
-are Markdown: formulas, references (`@fig-x`, `@tbl-x`, `@eq-x`, `@sec-x`) and citations (`[@key]`) work in them.
+are Markdown: formulas, references (`@fig-x`, `@tbl-x`, `@eq-x`, `@sec-x`) and citations (`[@key]`) work in them. Title,
+subtitle, names and scope are text, and so is in any of them what went through `common.markup.as_text`.
 """
 
 import base64
@@ -16,6 +17,7 @@ import matplotlib.pyplot as plt
 import pandas as pd
 from IPython.display import display
 
+from deeplab_lib.common.markup import as_html, as_markdown, as_plain, as_text
 from deeplab_lib.report.manuscript import FRONT_MATTER_MIME, as_list, bibtex
 
 EXPORTS = ("ReportError", "ReportHTML", "ReportPDF", "export_html", "export_pdf", "make_report")
@@ -64,11 +66,26 @@ def front_matter(
         "bibliography": bibtex(bibliography),
         "draft": draft,
     }
-    fields = {key: value for key, value in fields.items() if value}
-    byline = " · ".join([*fields.get("author", []), *fields.get("affiliation", []), *as_list(date)])
-    lines = [f"# {title}" if title else "", subtitle or "", byline, f"*{scope}*" if scope else "", abstract or ""]
-    fallback = "\n\n".join(line for line in lines if line)
+    fields = {key: _as_it_is(key, value) for key, value in fields.items() if value}
+    byline = " · ".join(map(as_text, [*fields.get("author", []), *fields.get("affiliation", []), *as_list(date)]))
+    named = {key: as_text(fields[key]) if fields.get(key) else "" for key in ("title", "subtitle", "scope")}
+    lines = [
+        named["title"] and f"# {named['title']}",
+        named["subtitle"],
+        byline,
+        named["scope"] and f"*{named['scope']}*",
+    ]
+    fallback = as_markdown("\n\n".join(line for line in [*lines, abstract or ""] if line))
     display({FRONT_MATTER_MIME: fields, "text/markdown": fallback, "text/plain": fallback}, raw=True)
+
+
+def _as_it_is(key, value):
+    """A field of the title block: Markdown for the abstract, text for all others."""
+    if key == "abstract":
+        return as_markdown(value)
+    if isinstance(value, list):
+        return [_as_it_is(key, item) for item in value]
+    return as_plain(value) if isinstance(value, str) else value
 
 
 def figure(
@@ -87,6 +104,7 @@ def figure(
     The same figure gives the same bytes.
     """
     _check_label(label, "fig-")
+    caption, alt = caption and as_markdown(caption), alt and as_plain(alt)
     bundle = {"text/plain": alt or caption or "figure"}
     with mpl.rc_context({"svg.hashsalt": label or "figure", "svg.fonttype": "path"}):
         if vector:
@@ -112,6 +130,7 @@ def table(data, label: str | None = None, caption: str | None = None, note: str 
         html = data.to_html(na_rep="–", border=0)
     else:
         html = data.to_html(table_uuid=label or "table")  # the default is random: new bytes at every run
+    html, caption, note = as_html(html), caption and as_markdown(caption), note and as_markdown(note)
     _show_caption(caption)
     display({"text/html": html, "text/plain": caption or "table"},
             metadata=_metadata({"label": label, "caption": caption, "note": note}), raw=True)  # fmt: skip

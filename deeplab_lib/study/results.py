@@ -4,7 +4,7 @@ A run is `<stem>.csv`, with `<stem>.json` and `<stem>.npz` once it is finished. 
 columns, no JSON, no NPZ) are read too: everything that a CSV alone can show is read, and `Run.missing` lists the rest.
 """
 
-import json
+import os
 import re
 from collections import Counter
 from dataclasses import dataclass, field, replace
@@ -14,11 +14,13 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from deeplab_lib.common.markup import as_plain, as_text
 from deeplab_lib.common.search import nearest, works
 from deeplab_lib.common.text import listing, slug
 from deeplab_lib.labels import NUM_CLASSES
 from deeplab_lib.recipes import RECIPES, recipe_for
-from deeplab_lib.study.foreign import CLASS_VAL, NoRunTable, ResultsError, read_table
+from deeplab_lib.study.foreign import CLASS_VAL, ResultsError, read_table
+from deeplab_lib.study.hand_in import check_agreement, read_arrays, read_record
 from deeplab_lib.study.log_schedule import LogSchedule, infer_schedule, loss_changes
 from deeplab_lib.study.names import loss_by_name, parse_name, title_by_name
 from deeplab_lib.training.earlier import UNSAID, stored_identity
@@ -194,13 +196,7 @@ class Run:
     def arrays(self):
         """The arrays of `<stem>.npz` (names, confusion, boundary_f, predictions, ...), `{}` when there is none."""
         path = sibling(self.path, ".npz")
-        if path is None:
-            return {}
-        try:
-            with np.load(path, allow_pickle=False) as arrays:
-                return dict(arrays)
-        except Exception as error:
-            raise ResultsError(f"{path}: not a readable NPZ file ({error}); remove it or train the run again") from None
+        return read_arrays(path) if path else {}
 
     @property
     def missing(self):
@@ -253,24 +249,17 @@ def parse_stem(stem):
 # --- reading ---------------------------------------------------------------------------------------------------------
 
 
-def _read_record(path, ending):
-    json_path = sibling(path, ending)
-    if json_path is None:
-        return None
-    try:
-        record = json.loads(json_path.read_text(encoding="utf-8"))
-        if not isinstance(record, dict) or not isinstance(record.get("config"), dict):
-            raise ValueError("no run's record: it has no 'config'")
-        return record
-    except (ValueError, OSError) as error:
-        raise ResultsError(f"{json_path}: not readable ({error}); remove it and run the training again") from None
+def _record_beside(path, ending):
+    found = sibling(path, ending)
+    return read_record(found) if found else None
 
 
 def read_run(path):
-    """The Run whose CSV is `path`."""
+    """The Run whose CSV is `path`; every string of it is `common.markup.as_text`."""
     path = Path(path)
-    record, started = _read_record(path, ".json"), _read_record(path, ".config.json")
-    recipe, rest, seed = parse_stem(path.stem)
+    record, started = _record_beside(path, ".json"), _record_beside(path, ".config.json")
+    stem = as_text(path.stem)
+    recipe, rest, seed = parse_stem(stem)
     title, variant = (RECIPES[recipe].title, rest) if recipe else (rest, "")
     about = record or started
     if not recipe and not about and title_by_name(path.stem):
@@ -279,18 +268,17 @@ def read_run(path):
     if about:
         recipe = about.get("recipe", recipe)
         title = about.get("title") or title
-        seed = about["config"].get("seed", seed)
+        seed = seed if about["config"].get("seed") is None else about["config"]["seed"]
         own = slug(str(about["config"].get("loss")))
         if not recipe and rest.startswith(own):
             variant = rest.removeprefix(own).strip("_")
-    stem = path.stem
     if recipe and parse_stem(stem)[0] == recipe:
         stem = RECIPES[recipe].stem + stem[len(RECIPES[recipe].stem) :]
     table = read_table(path)
     run = Run(path, stem, recipe, title, seed, variant, table.frame, record, started, absent=table.absent)
     if not run.finished and not started:
         run.planned_epochs = stored_identity(path.with_suffix("")).get("epochs")
-    run.notes += [*(["; ".join(table.notes)] if table.notes else []), *_notes(run)]
+    run.notes += [*([as_text("; ".join(table.notes))] if table.notes else []), *_notes(run)]
     return run
 
 
@@ -334,17 +322,20 @@ def read_runs(folder: Path | str) -> list[Run]:
 
 
 def read_folder(folder: Path | str, dataset: str | None = None) -> tuple[list[Run], list[str]]:
-    """`(runs, left_out)`: the runs of a folder in their order, and a line for each CSV that is no run's table.
+    """`(runs, left_out)`: the runs of a folder in their order, and a line for each that cannot be used.
 
+    That is a CSV that is no run's table, and a run whose files hold a wrong value or contradict each other.
     dataset: the name of the data set of the runs that have no record of it. Raises ResultsError when there is no run,
-    when a run's file holds a wrong value, or when two files claim one run.
+    or when two files claim one run.
     """
     folder, runs, left_out = Path(folder), [], []
     for path in csv_files(folder):
         try:
-            runs.append(replace(read_run(path), dataset_name=dataset))
-        except NoRunTable as error:
-            left_out.append(str(error).replace(str(path), path.name))
+            run = replace(read_run(path), dataset_name=dataset and as_text(dataset))
+            _check(run)
+            runs.append(run)
+        except ResultsError as error:
+            left_out.append(as_text(str(error).replace(f"{path.parent}{os.sep}", "").removesuffix(".")))
     if not runs:
         raise ResultsError(_no_runs(folder, left_out))
     claimed: dict[str, Run] = {}
@@ -357,12 +348,18 @@ def read_folder(folder: Path | str, dataset: str | None = None) -> tuple[list[Ru
     return runs, left_out
 
 
+def _check(run):
+    """Raise ResultsError where the files of a finished run do not fit together."""
+    if run.finished and run.record:
+        check_agreement(run.path, run.final_val_mIoU, run.epoch, run.record, sibling(run.path, ".npz"))
+
+
 def _no_runs(folder, left_out):
     """One line for a folder without a run: what it holds instead, and the sub-folder that has runs."""
     if not folder.is_dir():
         near = nearest(folder.name, [path.name for path in folder.parent.glob("*/")])
         return f"{folder}: there is no such folder" + (f"; the nearest there is {near}" if near else "")
-    reasons = f" ({'; '.join(left_out)})" if left_out else ""
+    reasons = f" ({as_plain('; '.join(left_out))})" if left_out else ""
     inside = next((path for path in sorted(folder.glob("*/")) if any(map(_is_run, csv_files(path)))), None)
     advice = "train one, or name the folder that holds them"
     if inside:
@@ -415,7 +412,7 @@ def load_runs(folder):
         }
         frame = run.table.copy()
         for position, (name, value) in enumerate(about.items()):
-            frame.insert(position, name, value)
+            frame.insert(position, name, as_plain(value) if isinstance(value, str) else value)
         frames.append(frame)
     return pd.concat(frames, ignore_index=True)
 
@@ -437,7 +434,8 @@ class Scope:
     @classmethod
     def of(cls, run):
         config, dataset = run.config, run.dataset
-        size = (config["image_height"], config["image_width"]) if "image_height" in config else None
+        sides = config.get("image_height"), config.get("image_width")
+        size = sides if all(sides) else None
         synthetic = bool(dataset.get("synthetic"))
         return cls(dataset.get("name"), dataset.get("fingerprint"), config.get("preset"), run.epochs, size, synthetic)
 

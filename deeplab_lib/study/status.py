@@ -14,6 +14,7 @@ import pandas as pd
 import yaml
 
 from deeplab_lib.common.files import project_root
+from deeplab_lib.common.markup import as_plain
 from deeplab_lib.common.text import duration
 from deeplab_lib.recipes import RECIPES
 from deeplab_lib.study import planning
@@ -120,7 +121,7 @@ def main(folders):
             sys.exit(f"{folder} is no folder of runs")
     for folder in folders or dict.fromkeys([planned, *others]):
         print(f"{folder}:")
-        print("\n".join(render(status(folder, stems if folder.resolve() == planned.resolve() else ()))))
+        print(as_plain("\n".join(render(status(folder, stems if folder.resolve() == planned.resolve() else ())))))
 
 
 if __name__ == "__main__":

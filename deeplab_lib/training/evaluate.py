@@ -55,6 +55,7 @@ def evaluate(
     loss: WeightedLoss | None = None,
     see: Callable[[torch.Tensor], Views] | None = None,
     targets: Callable | None = None,
+    together: int | None = None,
     measures: Iterable[Callable] = (),
     done: Callable[[], object] = lambda: None,
 ) -> list[dict[str, torch.Tensor]]:
@@ -63,7 +64,8 @@ def evaluate(
     `confusion` (N, C, C) of its predictions at the labels' size: logits are upsampled to the labels, never the labels
     resized. With a `loss` its raw terms, times N, as `losses`. Each of `measures(numbers, views, labels, predictions)`
     adds a dict of its own. see: what the network says of images; None: its logits as they are. targets: logits and
-    labels that the loss is computed on, from the same; None: those of the grid. done: called after every batch.
+    labels that the loss is computed on, from the same; None: those of the grid. together: how many images the loss sees
+    as one batch, which Dice, Tversky and Lovász depend on; None: all of a batch. done: called after every batch.
     """
     see = see or (lambda images: Views(model, model.grid_logits, images))
     targets, results = targets or grid_targets, []
@@ -73,13 +75,18 @@ def evaluate(
             predictions = views.predict(labels.shape[-2:])
             result = {"confusion": confusion_per_image(labels, predictions)}
             if loss is not None:
-                terms = loss.terms(*targets(views, labels))
-                result["losses"] = torch.stack(list(terms.values())).to(devices.precise(labels.device)) * len(numbers)
+                parts = zip(*(part.split(together or len(part)) for part in targets(views, labels)), strict=True)
+                result["losses"] = sum(loss_sums(loss, *part) for part in parts)
             for measure in measures:
                 result |= measure(numbers, views, labels, predictions)
             results.append(result)
             done()
     return [{name: value.cpu() for name, value in result.items()} for result in results]
+
+
+def loss_sums(loss: WeightedLoss, logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+    """The raw terms of one batch, times its images."""
+    return torch.stack(list(loss.terms(logits, labels).values())).to(devices.precise(labels.device)) * len(labels)
 
 
 def grid_targets(views: Views, labels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
@@ -96,8 +103,8 @@ def evaluate_run(trainer, full: bool = False) -> Evaluation:
     """Evaluate a run's network on the images of an epoch's evaluation, if `full` on all; see `Evaluation`.
 
     The loss terms are computed on the grid (at the input size where the study's code is followed), whatever finer
-    labels or further scales the training sees, batch by batch, and averaged over the images. Several processes share
-    the batches; all get the whole result.
+    labels or further scales the training sees, on batches of the training's size, and averaged over the images. Several
+    processes share the batches; all get the whole result.
     """
     data, batches, count = trainer.data, trainer.validation_batches(full), len(trainer.data.val)
     kept = np.linspace(0, count - 1, min(count, KEPT_PREDICTIONS)).astype(int).tolist() if full else []
@@ -120,6 +127,7 @@ def evaluate_run(trainer, full: bool = False) -> Evaluation:
         trainer.validation_loss,
         see=trainer.views,
         targets=full_size_targets if trainer.config.full_size_loss else grid_targets,
+        together=trainer.config.micro_batch,
         measures=[details] if full else [],
         done=done,
     )

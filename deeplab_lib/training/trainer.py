@@ -114,8 +114,8 @@ class Trainer:
         return used.reshape(self.steps_per_epoch, -1).tolist()
 
     def validation_batches(self, full: bool) -> list[list[int]]:
-        """Validation images in order, in batches of the training's micro-batch size: those of every epoch, then all."""
-        size, each_epoch = self.config.batch_size // self.config.accumulate, self.data.val_each_epoch
+        """Validation images in order, those of every epoch first, in batches of one or several micro-batches."""
+        size, each_epoch = self.config.micro_batch * self.config.val_at_once, self.data.val_each_epoch
         parts = [(0, each_epoch), (each_epoch, len(self.data.val))] if full else [(0, each_epoch)]
         return [list(range(at, min(at + size, end))) for start, end in parts for at in range(start, end, size)]
 

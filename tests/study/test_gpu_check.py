@@ -5,6 +5,7 @@ import json
 import pytest
 import torch
 
+from deeplab_lib import toycity
 from deeplab_lib.study import gpu_check
 from deeplab_lib.study.gpu_check import Check
 
@@ -14,7 +15,7 @@ def checked(tmp_path_factory):
     """`(exit status, the JSON)` of the whole script on the CPU, with the least of networks."""
     out = tmp_path_factory.mktemp("gpu-check") / "sent.json"
     size = ["--device", "cpu", "--size", "64x128", "--model", "deeplabv2_micro"]
-    status = gpu_check.main([*size, "--minutes", "0.01", "--out", str(out)])
+    status = gpu_check.main([*size, "--minutes", "0.1", "--out", str(out)])
     return status, json.loads(out.read_text(encoding="utf-8"))
 
 
@@ -77,6 +78,13 @@ def test_a_part_that_fails_costs_itself_alone(monkeypatch, tmp_path):
     checks = json.loads((tmp_path / "sent.json").read_text())["checks"]
     assert [check["name"] for check in checks] == ["before", "check that fails", "after"]
     assert checks[1]["remark"] == "CUDA error: an illegal memory access"
+
+
+def test_a_run_continues_on_another_device_with_its_first_epoch_untouched(tmp_path):
+    city = toycity.write(tmp_path / "city", gpu_check.SCENES, gpu_check.VALIDATED, size=(64, 128))
+    setting = gpu_check.Setting("cpu", (64, 128), "deeplabv2_micro", city, 0.0, 0.1)
+    check = gpu_check.moved(setting, "cpu", "cpu")  # the way is the same where the device is
+    assert check.right and check.value == gpu_check.EPOCHS
 
 
 @pytest.mark.parametrize(

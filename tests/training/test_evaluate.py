@@ -1,11 +1,13 @@
 """What is validated, recomputed the plain way over all images at once, whatever the batches."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 from torch.nn import functional as F
 
-from deeplab_lib import toycity
+from deeplab_lib import recipes, toycity
 from deeplab_lib.common.errors import Stop
 from deeplab_lib.data.dataset import prepare_data
 from deeplab_lib.models import weights
@@ -79,3 +81,15 @@ def test_the_part_of_every_epoch_is_what_an_epoch_evaluates(smoke, city):
     assert part.losses == whole.first.losses
     assert whole.losses["dice"] != pytest.approx(part.losses["dice"], rel=1e-6)
     assert len(whole.boundary) == 8 and whole.kept == list(range(8))
+
+
+def test_several_batches_at_once_change_no_loss(smoke, smoke_city, monkeypatch):
+    """Dice depends on which images are seen together: as many as in training, however many pass at once."""
+    config = smoke(loss="0.5*ce + 0.5*dice", batch_size=2)
+    one = evaluate_run(made(config), full=True)
+    monkeypatch.setitem(recipes.PRESETS, "smoke", replace(recipes.PRESETS["smoke"], val_at_once=3))
+    run = made(config)
+    assert [len(batch) for batch in run.validation_batches(full=True)] == [6, 2]
+    several = evaluate_run(run, full=True)
+    assert several.losses == pytest.approx(one.losses, rel=1e-5) and several.kept == one.kept
+    assert np.abs(several.confusion - one.confusion).sum() < 0.001 * one.confusion.sum()

@@ -396,10 +396,20 @@ local function regular_levels(blocks)
   end })
 end
 
+-- Words as they stand: nothing in them is markup.
+local function plain(text)
+  local words = pandoc.List()
+  for word in text:gmatch('%S+') do
+    if #words > 0 then words:insert(pandoc.Space()) end
+    words:insert(pandoc.Str(word))
+  end
+  return pandoc.Inlines(words)
+end
+
 local function metadata(front)
   local meta = {}
   for _, key in ipairs({ 'title', 'subtitle', 'scope', 'date' }) do
-    if front[key] then meta[key] = pandoc.MetaInlines(inlines(tostring(front[key]))) end
+    if front[key] then meta[key] = pandoc.MetaInlines(unbroken(plain(tostring(front[key])))) end
   end
   for _, key in ipairs({ 'author', 'affiliation', 'keywords' }) do
     if front[key] then
