@@ -16,11 +16,11 @@ class Average:
     that of the random start.
     """
 
-    def __init__(self, model, decay):
+    def __init__(self, model: torch.nn.Module, decay: float) -> None:
         self.model, self.decay = copy.deepcopy(model).eval(), decay
 
     @torch.no_grad()
-    def update(self, model, step):
+    def update(self, model: torch.nn.Module, step: int) -> None:
         """Take in `model` as it is after optimiser step `step` (0-based)."""
         decay = min(self.decay, (1 + step) / (10 + step))
         for mean, new in zip(self.model.state_dict().values(), model.state_dict().values(), strict=True):
@@ -33,8 +33,8 @@ class Average:
 class NoAverage:
     """Stands for an average where there is none: what is evaluated is the network in training."""
 
-    def __init__(self, model):
+    def __init__(self, model: torch.nn.Module) -> None:
         self.model = model
 
-    def update(self, model, step):
+    def update(self, model: torch.nn.Module, step: int) -> None:
         """There is nothing to take in."""

@@ -36,7 +36,7 @@ def make_optimizer(model: torch.nn.Module, lr: float, fused: bool = False, head_
     return optimizer
 
 
-def lay_out_momentum(optimizer):
+def lay_out_momentum(optimizer: torch.optim.Optimizer) -> None:
     """Give every weight its momentum, zero where it has none yet, in the weight's own memory format.
 
     The fused step relies on both: it walks weight and momentum as they lie in memory, and a first step that overflows

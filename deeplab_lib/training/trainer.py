@@ -1,7 +1,7 @@
 """What a run is made of: everything that is built once, before the first step."""
 
 from collections.abc import Callable, Iterator
-from typing import Any, NamedTuple
+from typing import Literal, NamedTuple, Protocol
 
 import numpy as np
 import torch
@@ -26,6 +26,14 @@ from deeplab_lib.training.finite import FiniteCheck
 from deeplab_lib.training.optimizer import HEAD_FACTOR, make_optimizer
 from deeplab_lib.training.run_folder import RunFolder
 from deeplab_lib.training.state import State
+
+Event = Literal["start", "step", "validate", "epoch", "finish"]
+
+
+class Callback(Protocol):
+    """What shows how a run stands: called with what has just happened and the run's `Trainer`."""
+
+    def __call__(self, event: Event, trainer: "Trainer", /) -> None: ...
 
 
 class Part(NamedTuple):
@@ -55,9 +63,9 @@ class Trainer:
         data: Data,
         pretrained: Pretrained,
         identity: dict,
-        callback: Callable[[str, "Trainer"], Any],
+        callback: Callback,
         stop: Stop,
-    ):
+    ) -> None:
         self.config, self.folder, self.data, self.identity = config, folder, data, identity
         self.pretrained, self.stop, self.shown = pretrained, stop, first_only(callback)
         self.device, self.fast_paths = torch.device(config.device), config.fast_paths
@@ -85,7 +93,7 @@ class Trainer:
         self.state.warnings += first_warnings(self)
         devices.forget_peak_memory(self.device)
 
-    def callback(self, event: str) -> None:
+    def callback(self, event: Event) -> None:
         """Show how the run stands; what that takes is no part of an epoch's time."""
         with self.state.clock.pause():
             self.shown(event, self)
@@ -119,7 +127,9 @@ class Trainer:
         parts = [(0, each_epoch), (each_epoch, len(self.data.val))] if full else [(0, each_epoch)]
         return [list(range(at, min(at + size, end))) for start, end in parts for at in range(start, end, size)]
 
-    def load(self, dataset, batches: list[list[int]], share: Callable = list) -> Iterator[tuple]:
+    def load(
+        self, dataset: torch.utils.data.Dataset, batches: list[list[int]], share: Callable = list
+    ) -> Iterator[tuple]:
         """Yield `(numbers, images, labels)` per batch of image numbers, on the device; images of `share(numbers)`."""
         sampler, pinned = [share(numbers) for numbers in batches], "pinned" in self.fast_paths
         options = {"num_workers": self.config.workers, "worker_init_fn": leave_signals, "pin_memory": pinned}
