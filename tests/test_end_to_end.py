@@ -97,13 +97,20 @@ def test_every_number_is_what_the_files_say_and_stands_in_html_and_pdf(made):
     assert not lacking(numbers, plain("\n".join(page.extract_text() for page in pages)))
 
 
-def test_second_call_has_nothing_to_do_and_another_title_makes_the_report_anew(made):
+def test_second_call_has_nothing_to_do_and_a_loss_and_an_author_more_make_the_report_anew(made):
     folder, _ = made
     before = {path: path.stat().st_mtime_ns for path in (folder / "runs").glob("DeepLab*.json")}
-    assert "Nothing to be done" in snakemake(folder)
-    assert "report.pdf" in snakemake(folder, author="Ada Lovelace")
+    assert f"Nothing to be done: {folder}/report/report.html" in snakemake(folder)
+    shown = snakemake(folder, author="Ada Lovelace", losses="[0.6*ce + 0.4*dice]")
+    assert "9 runs, 1 to finish" in shown and "report.pdf" in shown
     assert "Ada Lovelace" in PdfReader(folder / "report" / "report.pdf").pages[0].extract_text()
-    assert before == {path: path.stat().st_mtime_ns for path in (folder / "runs").glob("DeepLab*.json")}
+    (new,) = set((folder / "runs").glob("DeepLab*.json")) - set(before)
+    assert new.stem in (folder / "report" / "report.html").read_text()
+    assert new.name in json.loads((folder / "report" / "made_of.json").read_text())["files"]
+    assert "Nothing to be done" in snakemake(folder, author="Ada Lovelace", losses="[0.6*ce + 0.4*dice]")
+    assert before | {new: new.stat().st_mtime_ns} == {
+        path: path.stat().st_mtime_ns for path in (folder / "runs").glob("DeepLab*.json")
+    }
 
 
 def test_a_report_that_fails_leaves_the_old_one(made):

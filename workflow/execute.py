@@ -2,9 +2,9 @@
 
     python workflow/execute.py NAME NOTEBOOK EXECUTED PARAMETERS_AS_JSON [--report FOLDER] [--threads N] ...
 
-With --report the executed notebook is rendered into FOLDER afterwards. A stop (SIGINT, SIGTERM, SIGHUP, SIGUSR1, or
-the end of --minutes or of the Slurm job) is passed on to the notebook's kernel, which finishes its step and saves;
-papermill alone would kill it.
+With --report the executed notebook is rendered into FOLDER afterwards, with a record of what it was made of. A stop
+(SIGINT, SIGTERM, SIGHUP, SIGUSR1, or the end of --minutes or of the Slurm job) is passed on to the notebook's kernel,
+which finishes its step and saves; papermill alone would kill it.
 """
 
 import argparse
@@ -164,7 +164,10 @@ def main():
     stop = Stop()
     with contextlib.redirect_stdout(Named(args.name, sys.stdout)):
         if args.report:
+            from deeplab_lib.study.made_of import made_of, write_record
+
             print("analysis, HTML and PDF: about a minute")
+            read = made_of(args.notebook, args.parameters)  # before: what changes meanwhile is reported the next time
         with gpu_slot(args.gpu_slots, stop):
             # Saved after each of its cells, the analysis would spend a quarter of its time on that.
             work = (args.notebook, args.executed, args.parameters, not args.report)
@@ -179,6 +182,7 @@ def main():
 
             try:
                 make_report(args.executed, args.report)
+                write_record(args.report, read)
             except (ReportError, OSError) as error:
                 print(f"not finished: {'stopped' if stop.requested else error}")
                 sys.exit(1)

@@ -15,7 +15,8 @@ from deeplab_lib.common.text import did_you_mean
 def check_parameters(namespace: Mapping[str, Any], valid: Collection[str]) -> None:
     """Refuse, with a ValueError, a parameter that is none of `valid`; `namespace` is the notebook's `globals()`."""
     cells = [cell for cell in namespace.get("In", ()) if cell.lower().startswith("# parameters")]
-    check_names([name for cell in cells for name in assigned(cell)], valid)
+    last = {cell.splitlines()[0]: cell for cell in cells}  # of the notebook's cell and papermill's, as run last
+    check_names([name for cell in last.values() for name in assigned(cell)], valid)
 
 
 # What other programs call these parameters.
@@ -51,8 +52,10 @@ def check_names(names: Iterable[str], valid: Collection[str]) -> None:
 def assigned(source: str) -> Iterator[str]:
     """Names that a cell of plain assignments sets."""
     for node in ast.parse(source).body:
-        if isinstance(node, ast.Assign):
-            yield from (target.id for target in node.targets if isinstance(target, ast.Name))
+        if isinstance(node, ast.Assign | ast.AnnAssign):
+            for target in node.targets if isinstance(node, ast.Assign) else [node.target]:
+                names = (part for part in ast.walk(target) if isinstance(part, ast.Name))
+                yield from (name.id for name in names if isinstance(name.ctx, ast.Store))
 
 
 def read_parameters(given: dict, parameters: dict[str, Field]) -> dict:

@@ -308,15 +308,28 @@ def key_of(row: Mapping[str, Any]) -> list[Any]:
 
 def trained_networks(folder: PathLike, preset: str) -> list[tuple[str, Size, dict[str, Any]]]:
     """`(model, (H, W), options)` of the finished runs in `folder`; of `preset`, should there be none."""
+    scale = PRESETS[preset]
+    return _trained(folder) or [(scale.model, (scale.image_height, scale.image_width), {})]
+
+
+def _trained(folder):
     found = {}
     for path in sorted(Path(folder).glob("*.json")):
         run = read_json(path)
-        if config := isinstance(run, dict) and run.get("config"):
+        config = run.get("config") if run else None
+        if isinstance(config, dict) and {"model", "image_height", "image_width"} <= config.keys():
             size, stride = (config["image_height"], config["image_width"]), config.get("output_stride", 8)
             options = {"stride_in": run.get("weights", {}).get("stride_in", "1x1"), "output_stride": stride}
             found[config["model"], size, stride] = config["model"], size, options
-    scale = PRESETS[preset]
-    return list(found.values()) or [(scale.model, (scale.image_height, scale.image_width), {})]
+    return list(found.values())
+
+
+def unmeasured(path: Path) -> list[str]:
+    """The networks of the finished runs beside the file of rows at `path` that it holds no row of, on any device."""
+    rows = (read_json(path) or {}).get("rows", [])
+    there = {(row.get("model"), row.get("height"), row.get("width"), row.get("output_stride", 8)) for row in rows}
+    trained = _trained(path.parent)
+    return [name for name, size, options in trained if (name, *size, options["output_stride"]) not in there]
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

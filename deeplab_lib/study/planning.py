@@ -9,7 +9,7 @@ from pathlib import Path
 import psutil
 import torch
 
-from deeplab_lib.common.files import jsonable, project_root, read_json, write_json
+from deeplab_lib.common.files import jsonable, project_root, read_json
 from deeplab_lib.common.parameters import check_names, coerce
 from deeplab_lib.common.text import did_you_mean
 from deeplab_lib.config import PARAMETERS, Config, as_begun
@@ -98,13 +98,15 @@ def configured(parameters, here=False):
 
 
 def check(runs):
-    """Raise ValueError where the data of a run to be made are not there, or its summary is of another run.
+    """Raise ValueError where the data of a run to be made are not there, or its summary is of another run or alone.
 
     A run says so itself when it starts; but all of them would, and one whose summary is there would not be started.
     """
     for stem, parameters in runs.items():
         config = configured(parameters)
         path = Path(config.out_dir) / f"{stem}.json"
+        if path.exists() and not path.with_suffix(".csv").exists():
+            raise ValueError(f"{path} is there without {stem}.csv, its table: copy that too, or move the JSON away")
         if not finished(config.out_dir, stem) and not config.toycity and not Path(config.data).exists():
             raise ValueError(f"data is {config.data}: there is no such folder")
         found = (read_json(path) or {}).get("identity", {})
@@ -127,12 +129,6 @@ def fetch_weights(runs):
                 yield f"{model}: {found}"
         except (OSError, ValueError) as error:  # the runs that need them will say it again
             yield f"{model}: {error}"
-
-
-def remember(path, content):
-    """Write `content` to the JSON file `path`, unless it stands there already: its time is that of the last change."""
-    if read_json(path) != jsonable(content):
-        write_json(path, content)
 
 
 def in_folder(path):

@@ -7,7 +7,6 @@ import json
 import math
 import os
 import random
-import re
 import shutil
 import signal
 import subprocess
@@ -22,6 +21,7 @@ import nbformat
 import psutil
 import pytest
 import torch
+from helpers.graph import ROOT, call, command
 from helpers.run_outcome import assert_same, outcome
 
 from deeplab_lib.common.files import jsonable, write_json
@@ -30,7 +30,6 @@ from deeplab_lib.study import planning
 from deeplab_lib.training import pace
 from deeplab_lib.training.loop import fit
 
-ROOT = Path(__file__).parents[2]
 EIGHT = list(planning.RECIPES)
 # prctl's PR_CAPBSET_DROP, and the capability that makes root write anywhere
 DROP_CAPABILITY, IGNORE_PERMISSIONS = 24, 1
@@ -38,20 +37,6 @@ DROP_CAPABILITY, IGNORE_PERMISSIONS = 24, 1
 
 def settings(**given):
     return planning.complete(given)
-
-
-def command(folder, *arguments, **config):
-    """The command line of the graph at smoke scale, two cores, with everything it makes under `folder`."""
-    config = {"preset": "smoke", "runs": folder / "runs", "report": folder / "report"} | config
-    start = [sys.executable, "-m", "snakemake", "--snakefile", "workflow/Snakefile", "--cores", "2", *arguments]
-    return [*start, "--config", *(f"{name}={value}" for name, value in config.items())]
-
-
-def call(folder, *arguments, **config):
-    """Run the graph to its end; returns (exit code, what the terminal showed)."""
-    words = command(folder, *arguments, **config)
-    done = subprocess.run(words, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
-    return done.returncode, done.stdout
 
 
 # -- what is planned -----------------------------------------------------------------------------------------------
@@ -255,6 +240,7 @@ def test_a_finished_run_of_another_preset_is_not_taken_for_the_planned_one(tmp_p
     planning.check({stem: {"loss": "ce", "out_dir": str(tmp_path)}})  # nothing there yet
     identity = jsonable(Config("ce", preset="smoke").result_dict())
     write_json(tmp_path / f"{stem}.json", {"identity": identity})
+    (tmp_path / f"{stem}.csv").touch()
     planning.check(planning.plan(planning.complete(settings | {"preset": "smoke"})))
     with pytest.raises(ValueError, match=r"DeepLabV2_ce\.json is of a run that differs in .*epochs: 5 -> 50.*another"):
         planning.check(planning.plan(planning.complete(settings | {"preset": "paper"})))
@@ -267,17 +253,12 @@ def test_data_that_are_not_there_are_told_once_and_only_while_they_are_needed(tm
     with pytest.raises(ValueError, match="nowhere: there is no such folder"):
         planning.check(planned)
     write_json(tmp_path / f"{next(iter(planned))}.json", {})
+    with pytest.raises(
+        ValueError, match=r"DeepLabV2_ce\.json is there without DeepLabV2_ce\.csv, its table: copy that"
+    ):
+        planning.check(planned)
+    (tmp_path / f"{next(iter(planned))}.csv").touch()
     planning.check(planned)
-
-
-def test_settings_are_written_down_only_when_they_change(tmp_path):
-    path = tmp_path / "report" / "settings.json"
-    planning.remember(path, {"author": "Ada"})
-    os.utime(path, (1, 1))
-    planning.remember(path, {"author": "Ada"})
-    assert path.stat().st_mtime == 1
-    planning.remember(path, {"author": "Grace"})
-    assert path.stat().st_mtime > 1
 
 
 @pytest.mark.parametrize(
@@ -527,30 +508,17 @@ def test_a_draft_names_what_is_unfinished_with_its_epoch(half_failed):
 
 
 def test_costs_that_others_put_beside_those_of_the_study_stay(undisturbed, tmp_path):
-    """Rows of further networks, say; the rule runs because a run is newer than its file."""
+    """Rows of further networks, say; the rule runs because the trained network is not among them; dates count not."""
     (tmp_path / "runs").mkdir()
     costs, run = tmp_path / "runs" / "efficiency.json", Path(f"{undisturbed['ce'].stem}.json")
     costs.write_text('{"rows": [{"model": "another", "height": 8, "width": 8, "device": "cpu", "dtype": "float32"}]}')
-    os.utime(costs, (1e9, 1e9))
-    shutil.copy(Path(undisturbed["ce"].out_dir) / run, tmp_path / "runs")
-    code, shown = call(tmp_path, str(costs), recipes="[ce]", parameters="{epochs: 12}")
+    for path in (run, run.with_suffix(".csv")):
+        shutil.copy(Path(undisturbed["ce"].out_dir) / path, tmp_path / "runs")
+        os.utime(tmp_path / "runs" / path, (1e9, 1e9))
+    code, shown = call(tmp_path, "--until", "costs", recipes="[ce]", parameters="{epochs: 12}")
     assert code == 0, shown
     models = [row["model"] for row in json.loads(costs.read_text())["rows"]]
     assert "another" in models and "deeplabv2_resnet101" in models
-
-
-def test_a_larger_plan_is_followed_where_a_report_exists_already(tmp_path):
-    """A finished run and a newer report: a second seed and the control are still to be made, and the run is kept."""
-    (tmp_path / "runs").mkdir()
-    (tmp_path / "report").mkdir()
-    for name in ("runs/DeepLabV2_ce.json", "runs/efficiency.json", "report/report.html", "report/report.pdf"):
-        (tmp_path / name).write_text("{}")
-    code, shown = call(tmp_path, "-n", recipes="[ce]", seeds="[0,1]")
-    assert code == 0 and "Nothing to be done" not in shown
-    assert re.search(
-        r"updated by another job:\s+all, costs, report\s+output files have to be generated:\s+train\n", shown
-    )
-    assert re.search(r"ce +finished", shown) and re.search(r"ce, seed 1 +not started", shown)
 
 
 # -- many users ----------------------------------------------------------------------------------------------------
