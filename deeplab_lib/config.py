@@ -2,7 +2,7 @@
 
 import inspect
 import re
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -14,6 +14,7 @@ from deeplab_lib.common.errors import short_traceback
 from deeplab_lib.common.files import data_folder, for_project, project_root
 from deeplab_lib.common.parameters import check_parameters, read_parameters
 from deeplab_lib.common.text import did_you_mean, slug
+from deeplab_lib.common.types import Say
 from deeplab_lib.data import cityscapes
 from deeplab_lib.data.augment import LEVELS
 from deeplab_lib.losses import TERMS, canonical, make_loss, parse_expression
@@ -363,7 +364,7 @@ def resolve(asked: dict) -> dict:
     return value
 
 
-def defaults(loss: str, schedule: str | None, follows: str, preset: str) -> dict:
+def defaults(loss: str, schedule: str | None, follows: Follows, preset: str) -> dict:
     """What recipe and preset say of the parameters that they set."""
     scale, recipe = preset_for(preset, follows), schedule_recipe(loss, schedule, follows)
     return {
@@ -390,17 +391,17 @@ def canonical_loss(loss: str) -> str:
     return canonical(loss)
 
 
-def named_recipe(loss: str, follows: str) -> Recipe | None:
+def named_recipe(loss: str, follows: Follows) -> Recipe | None:
     """The recipe that `loss` names, the study's or ours; None for a loss expression."""
     return recipe_for(loss, follows) if loss in NAMED else None
 
 
-def schedule_recipe(loss: str, schedule: str | None, follows: str) -> Recipe:
+def schedule_recipe(loss: str, schedule: str | None, follows: Follows) -> Recipe:
     """The recipe whose rate, power, warm-up and changes are used: that of `schedule`, of the loss, or of CE."""
     return recipe_for(schedule or (loss if loss in NAMED else "ce"), follows)
 
 
-def same_schedule(loss: str, schedule: str, follows: str, preset: str) -> bool:
+def same_schedule(loss: str, schedule: str, follows: Follows, preset: str) -> bool:
     """Whether `schedule` names what the loss would be trained on anyway."""
     own, other = schedule_recipe(loss, None, follows), schedule_recipe(loss, schedule, follows)
     scale = preset_for(preset, follows)
@@ -506,7 +507,7 @@ class EarlierConfig(Config):
         return ((key, value) for key, value in super()._departures() if key != "follows")
 
 
-def as_begun(config: Config, say: Callable[[str], None] = print) -> Config:
+def as_begun(config: Config, say: Say = print) -> Config:
     """`config`, or what the same parameters meant in version 0.1 where that version began their run.
 
     Such a run, or its first stage, is continued as it was begun, or kept if it is finished; `say` gets the choice.

@@ -6,7 +6,7 @@ import os
 import shlex
 import shutil
 import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -171,7 +171,7 @@ def _final_miou(record):
     return value if isinstance(value, int | float) and math.isfinite(value) else None
 
 
-def weights_file(path: str | Path | None = None, say: Callable[[str], None] = print) -> Path:
+def weights_file(path: str | Path | None = None, say: Say = print) -> Path:
     """The `.best.pt` of a run's stem with folder, of any of its files, or of the best run in a folder; None: `runs/`.
 
     Paths start here or in the project; `say` hears which run of a folder is taken and why. Raises FileNotFoundError
@@ -199,7 +199,7 @@ def weights_file(path: str | Path | None = None, say: Callable[[str], None] = pr
 
 
 @short_traceback
-def load_run(path: str | Path | None = None, device: str = "auto", say: Callable[[str], None] = print) -> TrainedRun:
+def load_run(path: str | Path | None = None, device: str = "auto", say: Say = print) -> TrainedRun:
     """`TrainedRun` of what `weights_file` finds at `path`; `say` hears which run of a folder that is.
 
     Raises FileNotFoundError when there is none, ValueError when the file is damaged or holds no run.

@@ -12,7 +12,6 @@ import re
 import shutil
 import sys
 from collections import Counter
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -90,7 +89,7 @@ def convert(kind: str, source: str | Path, out: str | Path, table: str | Path | 
     return _convert(kind.lower(), absolute(in_project(source)), absolute(for_project(out)), table, say)
 
 
-def _convert(kind: str, source: Path, out: Path, table: str | Path | None, say: Callable[[str], None]) -> Path:
+def _convert(kind: str, source: Path, out: Path, table: str | Path | None, say: Say) -> Path:
     if kind != "table" and kind not in KINDS:
         raise ValueError(f"no kind {kind!r}{did_you_mean(kind, [*KINDS, 'table'])}; kinds: {', '.join(KINDS)}, table")
     if not source.exists():

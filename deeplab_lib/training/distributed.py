@@ -38,7 +38,8 @@ if TYPE_CHECKING:
 
     from deeplab_lib.config import Config
 
-T, P = TypeVar("T"), ParamSpec("P")
+T = TypeVar("T")
+P = ParamSpec("P")
 
 
 class PeerLost(RuntimeError):
@@ -131,7 +132,7 @@ def sum_gradients(model: torch.nn.Module) -> None:
         gradient.copy_(total.view(gradient.shape))
 
 
-def synchronize_batch_norm(model: SegmentationNetwork) -> torch.nn.Module:
+def synchronize_batch_norm(model: SegmentationNetwork) -> SegmentationNetwork:
     """The model with batch norms that take their statistics from the whole batch when they follow the batches."""
     return model.synchronized() if size() > 1 and model.bn == "train" else model
 

@@ -14,6 +14,7 @@ from deeplab_lib.common import devices
 from deeplab_lib.labels import IGNORE_INDEX
 from deeplab_lib.losses import WeightedLoss
 from deeplab_lib.metrics import boundary_f, calibration_per_image, confusion_per_image
+from deeplab_lib.models.network import SegmentationNetwork
 from deeplab_lib.models.views import Views
 from deeplab_lib.training import distributed
 
@@ -57,7 +58,7 @@ def evaluation_mode(model: torch.nn.Module) -> Iterator[None]:
 
 
 def evaluate(
-    model: torch.nn.Module,
+    model: SegmentationNetwork,
     batches: Iterable[tuple],
     loss: WeightedLoss | None = None,
     see: Callable[[torch.Tensor], Views] | None = None,

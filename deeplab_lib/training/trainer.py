@@ -15,6 +15,7 @@ from deeplab_lib.data.dataset import Data
 from deeplab_lib.labels import IGNORE_INDEX
 from deeplab_lib.losses import CrossEntropyLoss, WeightedLoss, make_loss
 from deeplab_lib.models import weights
+from deeplab_lib.models.network import SegmentationNetwork
 from deeplab_lib.models.placement import kept_out, to_device
 from deeplab_lib.models.registry import make_model
 from deeplab_lib.models.views import Views, training_views
@@ -99,7 +100,7 @@ class Trainer:
             self.shown(event, self)
 
     @property
-    def eval_model(self) -> torch.nn.Module:
+    def eval_model(self) -> SegmentationNetwork:
         """The network that is evaluated and kept: the average of the trained one's weights, if there is one."""
         return self.average.model
 
@@ -141,7 +142,7 @@ class Trainer:
 
     # -- the network's answers -----------------------------------------------------------------------------------------
 
-    def grid_logits(self, images: torch.Tensor, model: torch.nn.Module | None = None) -> torch.Tensor:
+    def grid_logits(self, images: torch.Tensor, model: SegmentationNetwork | None = None) -> torch.Tensor:
         """Grid logits `(N, C, h, w)` of `model` (None: the one in training), computed in the run's mixed precision.
 
         They leave it as float32: what follows, interpolation and its gradient first, would lose what it adds up.
