@@ -101,8 +101,8 @@ WAYS = {
     **{kind: "unpack it and name the weights file in it" for kind in ("gzip archive", "RAR archive", "7z archive")},
     **{kind: "a picture was named" for kind in ("PNG", "JPEG")},
 }
-# Initial rate that suits a pretrained start: measured with MobileNetV2 and EfficientNet-Lite0 on photographs, where
-# ten times as much makes the loss grow.
+# Initial rate at which a pretrained start is calm. Measured on 128 photographs, two epochs at 128x96: at 0.01 the
+# training loss of EfficientNet-Lite0 rose from 15 to 22, at 0.001 it fell from 2.3 to 1.6; MobileNetV2's fell at both.
 PRETRAINED_LR = 0.001
 
 
@@ -513,7 +513,7 @@ def prepare(config: "Config", wish: str | None = None) -> Pretrained:
         model = make_model(config.model, stride_in=found.stride_in, output_stride=config.output_stride)
     fitting(model, found.path)
     if not own and config.scale.lr_factor > 1 and config.lr > PRETRAINED_LR:
-        advice = f"lr is {config.lr:g}, which suits a network from scratch; from pretrained weights try"
+        advice = f"lr is {config.lr:g}, set for networks from scratch; if the training loss rises, try"
         return replace(found, warning=f"{advice} lr={PRETRAINED_LR:g}")
     return found
 

@@ -106,8 +106,8 @@ def _refuse(path, name, value, wanted):
     raise ResultsError(f"{path}: {name} is {shown!r}, it must be {wanted}; hand in the file as the run wrote it")
 
 
-def read_arrays(path: Path | str, names: tuple[str, ...] | None = None) -> dict[str, np.ndarray]:
-    """The arrays of a run's NPZ (all, or those called `names`), names of images `as_text`.
+def read_arrays(path: Path | str, without: tuple[str, ...] = ()) -> dict[str, np.ndarray]:
+    """The arrays of a run's NPZ but those called `without`, names of images `as_text`.
 
     Raises ResultsError where it cannot be read without running code, where it is too large, and where an array has not
     the shape, kind or range that a run writes.
@@ -118,7 +118,7 @@ def read_arrays(path: Path | str, names: tuple[str, ...] | None = None) -> dict[
         if size > MAX_NPZ:
             raise ValueError(f"{size / 1e9:,.0f} GB unpacked")
         with np.load(path, allow_pickle=False) as stored:
-            arrays = {name: stored[name] for name in stored.files if names is None or name in names}
+            arrays = {name: stored[name] for name in stored.files if name not in without}
     except Exception as error:  # a damaged archive fails in many ways
         raise ResultsError(f"{path}: not a readable NPZ file ({error}); remove it or train the run again") from None
     _check_arrays(path, arrays)
@@ -158,12 +158,12 @@ def check_agreement(csv: Path, val_mIoU: float, epochs: int, record: dict[str, A
     val_mIoU: the CSV's final value in percent. epochs: the last epoch in it.
     """
     planned, final = _at(record, "config.epochs"), _at(record, "final.val_mIoU")
-    told = {f"{csv.stem}.json": final}
+    results = {f"{csv.stem}.json": final}
     if npz is not None:
-        total = read_arrays(npz, ("names", "confusion"))["confusion"].sum(0).astype(float)
+        total = read_arrays(npz, without=("predictions", "confusion_native"))["confusion"].sum(0).astype(float)
         correct, union = np.diag(total), total.sum(0) + total.sum(1) - np.diag(total)
-        told[npz.name] = float(100 * np.mean(correct[union > 0] / union[union > 0]))
-    for name, other in told.items():
+        results[npz.name] = float(100 * np.mean(correct[union > 0] / union[union > 0]))
+    for name, other in results.items():
         if other is not None and abs(other - val_mIoU) > AGREE:
             raise ResultsError(
                 f"{csv}: {csv.name} says {val_mIoU:.2f} % mIoU after the last epoch, {name} {other:.2f} %: these are "

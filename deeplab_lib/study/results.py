@@ -258,8 +258,8 @@ def read_run(path):
     """The Run whose CSV is `path`; every string of it is `common.markup.as_text`."""
     path = Path(path)
     record, started = _record_beside(path, ".json"), _record_beside(path, ".config.json")
-    stem = as_text(path.stem)
-    recipe, rest, seed = parse_stem(stem)
+    recipe, rest, seed = parse_stem(path.stem)
+    stem, rest = as_text(path.stem), as_text(rest)
     title, variant = (RECIPES[recipe].title, rest) if recipe else (rest, "")
     about = record or started
     if not recipe and not about and title_by_name(path.stem):
@@ -272,8 +272,8 @@ def read_run(path):
         own = slug(str(about["config"].get("loss")))
         if not recipe and rest.startswith(own):
             variant = rest.removeprefix(own).strip("_")
-    if recipe and parse_stem(stem)[0] == recipe:
-        stem = RECIPES[recipe].stem + stem[len(RECIPES[recipe].stem) :]
+    if recipe and parse_stem(path.stem)[0] == recipe:
+        stem = RECIPES[recipe].stem + as_text(path.stem[len(RECIPES[recipe].stem) :])
     table = read_table(path)
     run = Run(path, stem, recipe, title, seed, variant, table.frame, record, started, absent=table.absent)
     if not run.finished and not started:

@@ -166,7 +166,7 @@ def test_a_rate_that_suits_weights_is_proposed_at_the_demos_factor(tmp_path):
     path = saved(tmp_path / "w.pt", trained(timm.create_model("test_resnet").state_dict()))
     options = {"model": TIMM + "test_resnet", "pretrained": str(path)}
     told = weights.prepare(Config(preset="demo", lr=0.01, **options)).warning
-    assert told == "lr is 0.01, which suits a network from scratch; from pretrained weights try lr=0.001"
+    assert told == "lr is 0.01, set for networks from scratch; if the training loss rises, try lr=0.001"
     assert weights.prepare(Config(preset="demo", lr=0.001, **options)).warning is None
     assert weights.prepare(Config(preset="paper", data=str(tmp_path), lr=0.01, **options)).warning is None
 
