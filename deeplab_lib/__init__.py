@@ -30,6 +30,7 @@ if TYPE_CHECKING:  # the same names as in `_MODULES`, for completion and the typ
     from deeplab_lib.study.results import load_runs, read_runs, studies
     from deeplab_lib.training.loop import fit
     from deeplab_lib.training.schedule import PolyLR
+    from deeplab_lib.training.trainer import Callback
 
 __version__ = "0.2.0"
 
@@ -51,6 +52,7 @@ _MODULES = {
     "study.results": ("load_runs", "read_runs", "studies"),
     "training.loop": ("fit",),
     "training.schedule": ("PolyLR",),
+    "training.trainer": ("Callback",),
 }
 _MODULE_OF = {name: module for module, names in _MODULES.items() for name in names}
 
@@ -61,6 +63,7 @@ __all__ = [
     "NUM_CLASSES",
     "PRESETS",
     "RECIPES",
+    "Callback",
     "Cityscapes",
     "Config",
     "ConfusionMatrix",

@@ -9,6 +9,7 @@ import re
 import subprocess
 import sys
 import tempfile
+from collections.abc import Iterable
 from importlib import metadata
 from importlib.util import find_spec
 from pathlib import Path
@@ -40,7 +41,7 @@ def mounted_data() -> list[Path]:
     return found
 
 
-def installed(name):
+def installed(name: str) -> str | None:
     """Version of a distribution, None if it is not installed."""
     try:
         return metadata.version(name)
@@ -48,14 +49,14 @@ def installed(name):
         return None
 
 
-def missing(requirements):
+def missing(requirements: Iterable[str]) -> list[str]:
     """Those of `requirements` that the notebooks need and of which no version is installed."""
     names = {requirement: re.match(r"[\w.-]+", requirement)[0] for requirement in requirements}
     needed = {r: name for r, name in names.items() if "extra ==" not in r and name not in NOT_NEEDED}
     return [requirement for requirement, name in needed.items() if not installed(name)]
 
 
-def install(root):
+def install(root: Path) -> None:
     """Install the kit at `root`, as it stands there, and what it lacks; what is in `KEPT` stays at its version."""
     print(f"Installing the kit from {root} into {sys.executable}", flush=True)
     pip("--no-deps", "--editable", str(root))
@@ -71,7 +72,7 @@ def install(root):
     importlib.invalidate_caches()
 
 
-def pip(*arguments):
+def pip(*arguments: str) -> None:
     """Run `pip install`; RuntimeError with its last line when it fails. What it says otherwise would only alarm."""
     command = [sys.executable, "-m", "pip", "install", "--quiet", *arguments]
     done = subprocess.run(command, capture_output=True, text=True)
@@ -80,7 +81,7 @@ def pip(*arguments):
         raise RuntimeError(f"pip install {' '.join(arguments)} failed: {reason}")
 
 
-def mount_drive():
+def mount_drive() -> None:
     """Mount Google Drive at /content/drive; RuntimeError anywhere but on Colab."""
     try:
         from google.colab import drive
@@ -89,7 +90,7 @@ def mount_drive():
     drive.mount("/content/drive")
 
 
-def prepare(drive=False):
+def prepare(drive: bool = False) -> None:
     """Install the kit if it is not, mount Google Drive if asked to, and name the data that are mounted."""
     if drive:
         mount_drive()

@@ -2,10 +2,10 @@
 
 import inspect
 import re
-from collections.abc import Callable
+from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import torch
 
@@ -14,6 +14,7 @@ from deeplab_lib.common.errors import short_traceback
 from deeplab_lib.common.files import data_folder, for_project, project_root
 from deeplab_lib.common.parameters import check_parameters, read_parameters
 from deeplab_lib.common.text import did_you_mean, slug
+from deeplab_lib.common.types import Say
 from deeplab_lib.data import cityscapes
 from deeplab_lib.data.augment import LEVELS
 from deeplab_lib.losses import TERMS, canonical, make_loss, parse_expression
@@ -86,7 +87,17 @@ resume: continue the run; False moves its old files aside and starts anew
 )
 
 
-def parameter(default, kind, choices=None, low=None, high=None, result=False, plain=None, words=None, also=None):
+def parameter(
+    default: Any,
+    kind: type,
+    choices: Collection[object] | None = None,
+    low: float | None = None,
+    high: float | None = None,
+    result: bool = False,
+    plain: Any = None,
+    words: Mapping[str, str] | None = None,
+    also: str | None = None,
+) -> Any:
     """A field of `Config`. `result` marks what changes the numbers of a run (and so belongs to its fingerprint).
 
     words: what some texts mean. also: how further valid texts begin, beside `choices`. plain: what the study did, for
@@ -140,7 +151,7 @@ class Config:
     checkpoint_minutes: float = parameter(5.0, float, low=0, high=1e6)
     resume: bool = parameter(True, bool)
 
-    def __init__(self, loss: str | None = None, **given):
+    def __init__(self, loss: str | None = None, **given: Any) -> None:
         asked = read_parameters({"loss": loss} | given, PARAMETERS)
         vars(self).update(resolve(asked))
         # What was asked for, before it was resolved: version 0.1 may have understood it otherwise.
@@ -158,7 +169,7 @@ class Config:
         return schedule_recipe(self.loss, self.schedule, self.follows)
 
     @property
-    def first_stage(self):
+    def first_stage(self) -> "Config | None":
         """The run on the coarse labels whose weights this one starts from; None where there is none."""
         if self.coarse_epochs:
             return replace(self, split="train_extra", epochs=self.coarse_epochs, coarse_epochs=0, resume=True)
@@ -208,27 +219,27 @@ class Config:
         return (self.scale.val_each_epoch or self.scale.toycity["val"]) if self.toycity else None
 
     @property
-    def disabled(self):
+    def disabled(self) -> list[str]:
         """The fast paths that `without` names."""
         return disabled(self.without)
 
     @property
-    def fast_paths(self):
+    def fast_paths(self) -> tuple[str, ...]:
         """The fast paths in force, see `devices.FAST_PATHS`."""
         return devices.fast_paths(self.device, self.deterministic, self.disabled)
 
     @property
-    def expression(self):
+    def expression(self) -> str:
         """The loss as an expression."""
         return self.named.loss if self.named else self.loss
 
     @property
-    def title(self):
+    def title(self) -> str:
         """Short name for tables and curves."""
         return self.named.title if self.named else self.loss
 
     @property
-    def about(self):
+    def about(self) -> str:
         """What is trained, in a sentence: a recipe's own motivation, unless its loss has another's schedule."""
         if self.named and not self.schedule:
             return self.named.motivation
@@ -236,27 +247,27 @@ class Config:
         return f"{loss}, on the schedule of {self.schedule_recipe.title}."
 
     @property
-    def needs_class_counts(self):
+    def needs_class_counts(self) -> bool:
         """Whether the training depends on how often each class occurs."""
         return self.crops > 1 or make_loss(self.expression).needs_class_counts
 
     @property
-    def size(self):
+    def size(self) -> tuple[int, int]:
         """Input size (H, W)."""
         return self.image_height, self.image_width
 
     @property
-    def toycity(self):
+    def toycity(self) -> bool:
         """Whether the data is the kit's own toy city, which is written when it is not there."""
         return Path(self.data) == toycity_folder(self.preset)
 
     @property
-    def dataset_name(self):
+    def dataset_name(self) -> str:
         """`toycity`, or the data folder's name in lower case."""
         return dataset_name(self.data, self.preset)
 
     @property
-    def stem(self):
+    def stem(self) -> str:
         """Name of the run's files: the study's stem, then every parameter that differs from recipe and preset."""
         name = self.named.stem if self.named else "DeepLabV2_" + slug(self.loss)
         short = {"image_height": "h", "image_width": "w", "batch_size": "batch", "model": "", "follows": ""}
@@ -273,7 +284,7 @@ class Config:
                 text = f"{value:g}" if isinstance(value, float) else slug(Path(str(value)).stem)
                 yield name, text
 
-    def poly(self, steps_per_epoch):
+    def poly(self, steps_per_epoch: int) -> PolyLR:
         """The `PolyLR` of this run; a recipe's own warm-up shrinks with the length of the training, except on paper."""
         total = self.epochs * steps_per_epoch
         share = 1 if self.preset == "paper" else total / WARMED_UP_IN[self.follows]
@@ -283,11 +294,11 @@ class Config:
             self.lr, total, self.schedule_recipe.power, warmup, weights, self.schedule_recipe.changes, self.follows
         )
 
-    def as_dict(self):
+    def as_dict(self) -> dict[str, Any]:
         """Every parameter, for JSON."""
         return asdict(self)
 
-    def result_dict(self):
+    def result_dict(self) -> dict[str, Any]:
         """The parameters that change the numbers, and what recipe and preset add to them."""
         parameters = {item.name: getattr(self, item.name) for item in fields(self) if item.metadata["result"]}
         for item in beyond_study():
@@ -353,7 +364,7 @@ def resolve(asked: dict) -> dict:
     return value
 
 
-def defaults(loss: str, schedule: str | None, follows: str, preset: str) -> dict:
+def defaults(loss: str, schedule: str | None, follows: Follows, preset: str) -> dict:
     """What recipe and preset say of the parameters that they set."""
     scale, recipe = preset_for(preset, follows), schedule_recipe(loss, schedule, follows)
     return {
@@ -380,17 +391,17 @@ def canonical_loss(loss: str) -> str:
     return canonical(loss)
 
 
-def named_recipe(loss: str, follows: str) -> Recipe | None:
+def named_recipe(loss: str, follows: Follows) -> Recipe | None:
     """The recipe that `loss` names, the study's or ours; None for a loss expression."""
     return recipe_for(loss, follows) if loss in NAMED else None
 
 
-def schedule_recipe(loss: str, schedule: str | None, follows: str) -> Recipe:
+def schedule_recipe(loss: str, schedule: str | None, follows: Follows) -> Recipe:
     """The recipe whose rate, power, warm-up and changes are used: that of `schedule`, of the loss, or of CE."""
     return recipe_for(schedule or (loss if loss in NAMED else "ce"), follows)
 
 
-def same_schedule(loss: str, schedule: str, follows: str, preset: str) -> bool:
+def same_schedule(loss: str, schedule: str, follows: Follows, preset: str) -> bool:
     """Whether `schedule` names what the loss would be trained on anyway."""
     own, other = schedule_recipe(loss, None, follows), schedule_recipe(loss, schedule, follows)
     scale = preset_for(preset, follows)
@@ -496,7 +507,7 @@ class EarlierConfig(Config):
         return ((key, value) for key, value in super()._departures() if key != "follows")
 
 
-def as_begun(config: Config, say: Callable[[str], None] = print) -> Config:
+def as_begun(config: Config, say: Say = print) -> Config:
     """`config`, or what the same parameters meant in version 0.1 where that version began their run.
 
     Such a run, or its first stage, is continued as it was begun, or kept if it is finished; `say` gets the choice.
@@ -517,7 +528,7 @@ def as_begun(config: Config, say: Callable[[str], None] = print) -> Config:
 
 
 @short_traceback
-def from_notebook(namespace):
+def from_notebook(namespace: Mapping[str, Any]) -> Config:
     """The `Config` of a notebook's parameters, given its `globals()`; a name that is none is refused."""
     check_parameters(namespace, PARAMETERS)
     return as_begun(Config(**{name: namespace[name] for name in PARAMETERS if name in namespace}))

@@ -6,14 +6,16 @@ import os
 import shlex
 import shutil
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 import torch
+from matplotlib.figure import Figure
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from deeplab_lib.common.content import article, what_is
@@ -31,12 +33,15 @@ from deeplab_lib.common.files import (
 from deeplab_lib.common.parameters import check_parameters
 from deeplab_lib.common.progress import Progress
 from deeplab_lib.common.search import Search, nearest, works
+from deeplab_lib.common.types import PathLike, Say, Size
+from deeplab_lib.data.archives import Member
 from deeplab_lib.data.cityscapes import Pair, scan
 from deeplab_lib.data.label_files import read_labels
 from deeplab_lib.data.normalization import NORMALIZATIONS, Normalization
 from deeplab_lib.data.pictures import as_rgb, read_image, read_png, resize_image
 from deeplab_lib.labels import CLASS_NAMES, ID_OF_TRAIN_ID, NUM_CLASSES, PALETTE, TRAIN_ID_OF_ID, colorize
 from deeplab_lib.metrics import ConfusionMatrix
+from deeplab_lib.models.network import SegmentationNetwork
 from deeplab_lib.models.placement import to_device
 from deeplab_lib.models.registry import make_model
 from deeplab_lib.models.views import Views
@@ -44,6 +49,9 @@ from deeplab_lib.plotting.run_figures import overlay
 from deeplab_lib.plotting.style import figure, styled
 from deeplab_lib.training import checkpoint
 from deeplab_lib.training.run_folder import WRITTEN
+
+if TYPE_CHECKING:
+    import ipywidgets
 
 PHOTOGRAPHS = (".jpg", ".jpeg", ".png", ".webp", ".tif", ".tiff", ".bmp")
 OTHER_PICTURES = (".heic", ".heif", ".avif", ".gif", ".jxl", ".jp2", ".dng", ".cr2", ".cr3", ".nef", ".arw")
@@ -67,7 +75,7 @@ class TrainedRun:
 
     folder: str
     stem: str
-    model: torch.nn.Module
+    model: SegmentationNetwork
     normalization: Normalization
     size: tuple[int, int]
     data: str = ""
@@ -76,7 +84,7 @@ class TrainedRun:
     tta: str = "none"
 
     @torch.inference_mode()
-    def predict(self, image, size=None):
+    def predict(self, image: np.ndarray, size: Size | None = None) -> np.ndarray:
         """Train ids, uint8 `(H, W)`, of an image, uint8 `(H, W, 3)`.
 
         The network sees the image at `size` (its training input by default), in the views its run is tested with; its
@@ -90,7 +98,7 @@ class TrainedRun:
 
 
 @short_traceback
-def check_settings(namespace):
+def check_settings(namespace: Mapping[str, Any]) -> None:
     """Refuse a parameter that predict.ipynb does not have, and a number of photographs to show that is none."""
     check_parameters(namespace, PARAMETERS)
     shown = namespace.get("shown", 0)
@@ -99,7 +107,7 @@ def check_settings(namespace):
 
 
 @short_traceback
-def results_folder(out_dir, run):
+def results_folder(out_dir: PathLike | None, run: TrainedRun) -> Path:
     """The folder `out_dir` of the results of `run`; None: `runs/predictions/<its folder>/<its stem>` in the project.
 
     ValueError for a file.
@@ -163,7 +171,7 @@ def _final_miou(record):
     return value if isinstance(value, int | float) and math.isfinite(value) else None
 
 
-def weights_file(path: str | Path | None = None, say: Callable[[str], None] = print) -> Path:
+def weights_file(path: str | Path | None = None, say: Say = print) -> Path:
     """The `.best.pt` of a run's stem with folder, of any of its files, or of the best run in a folder; None: `runs/`.
 
     Paths start here or in the project; `say` hears which run of a folder is taken and why. Raises FileNotFoundError
@@ -191,7 +199,7 @@ def weights_file(path: str | Path | None = None, say: Callable[[str], None] = pr
 
 
 @short_traceback
-def load_run(path: str | Path | None = None, device: str = "auto", say: Callable[[str], None] = print) -> TrainedRun:
+def load_run(path: str | Path | None = None, device: str = "auto", say: Say = print) -> TrainedRun:
     """`TrainedRun` of what `weights_file` finds at `path`; `say` hears which run of a folder that is.
 
     Raises FileNotFoundError when there is none, ValueError when the file is damaged or holds no run.
@@ -218,7 +226,7 @@ def load_run(path: str | Path | None = None, device: str = "auto", say: Callable
 # -- the test server -----------------------------------------------------------------------------------------------
 
 
-def export(run, root, split, out, say=print):
+def export(run: TrainedRun, root: PathLike, split: str, out: PathLike, say: Say = print) -> Path:
     """Write what the Cityscapes test server and its evaluation script read: label ids at the images' own size.
 
     One 8-bit PNG an image, `<city>_<sequence>_<frame>_pred_labelIds.png`. The folder `out` gets them when all are
@@ -264,7 +272,7 @@ def _move(part, out):
 
 
 @short_traceback
-def score_export(out, root, split="val"):
+def score_export(out: PathLike, root: PathLike, split: str = "val") -> ConfusionMatrix:
     """`ConfusionMatrix` of exported predictions against the labels' own pixels, as the official script scores them.
 
     Raises ValueError naming a file that differs in size from its label, or that holds a label id of no class: the
@@ -284,7 +292,7 @@ def score_export(out, root, split="val"):
     return confusion
 
 
-def official_command(out, root):
+def official_command(out: PathLike, root: PathLike) -> str | None:
     """The shell command by which cityscapesScripts scores an export of val in `out`, of the data set in `root`.
 
     None where the data set has not all the files that it reads: beside the label ids, the instance ids. Its release
@@ -311,16 +319,16 @@ class Segmentation:
     image: np.ndarray
     train_ids: np.ndarray
 
-    def overlay(self, opacity=0.55):
+    def overlay(self, opacity: float = 0.55) -> np.ndarray:
         """The class colours laid over the photograph, uint8 `(H, W, 3)`; `opacity` from 0 to 1."""
         return overlay(self.image, self.train_ids, opacity)
 
-    def side_by_side(self, cut):
+    def side_by_side(self, cut: float) -> np.ndarray:
         """The photograph left of column `cut` (a share from 0 to 1), the class colours right of it."""
         column = round(cut * self.image.shape[1])
         return np.hstack([self.image[:, :column], colorize(self.train_ids)[:, column:]])
 
-    def shares(self):
+    def shares(self) -> dict[str, float]:
         """Percent of the pixels by class, `{class name: percent}`, the largest first, absent classes left out."""
         counts = np.bincount(self.train_ids.ravel(), minlength=NUM_CLASSES)
         order = [i for i in np.argsort(-counts, kind="stable") if counts[i]]
@@ -328,7 +336,9 @@ class Segmentation:
 
 
 @short_traceback
-def find_photographs(path=None, run=None, say=print):
+def find_photographs(
+    path: PathLike | None = None, run: TrainedRun | None = None, say: Say = print
+) -> Sequence[Path | Member]:
     """The photograph `path`, or those in the folder `path`, sorted; `say` tells of pictures in formats unknown here.
 
     A path starts here or in the project. None looks in the project's `photographs/`, then takes eight validation images
@@ -377,7 +387,7 @@ def _no_photograph(folder, files, say):
     return search.message()
 
 
-def read_photograph(path):
+def read_photograph(path: Path | Member) -> np.ndarray:
     """uint8 RGB `(H, W, 3)`, upright and at most 2048 pixels long; ValueError when it cannot be read."""
     try:
         with _any_size(), path.open("rb") as stream:
@@ -417,7 +427,7 @@ def _megapixels(image, path):
     return megapixels
 
 
-def input_size(photograph, trained):
+def input_size(photograph: Size, trained: Size) -> Size:
     """Size (height, width) at which a network trained at size `trained` sees a photograph of size `photograph`.
 
     As many pixels as in training, so that things appear about as large, but the photograph's own aspect: a portrait
@@ -428,7 +438,7 @@ def input_size(photograph, trained):
     return tuple(max(32, 16 * round(side * scale / 16)) for side in photograph)
 
 
-def segment(run, photograph):
+def segment(run: TrainedRun, photograph: str | Path | Member) -> Segmentation:
     """`Segmentation` of one photograph, a path."""
     photograph = Path(photograph) if isinstance(photograph, str) else photograph
     image = read_photograph(photograph)
@@ -436,7 +446,9 @@ def segment(run, photograph):
     return Segmentation(photograph.name, image, train_ids)
 
 
-def segment_readable(run, photographs, say=print):
+def segment_readable(
+    run: TrainedRun, photographs: Iterable[str | Path | Member], say: Say = print
+) -> Iterator[Segmentation]:
     """`Segmentation` of each of the `photographs` (paths) in turn; one that cannot be read is named through `say`."""
     for photograph in photographs:
         try:
@@ -446,7 +458,9 @@ def segment_readable(run, photographs, say=print):
 
 
 @short_traceback
-def segment_all(run, photographs, out, say=print):
+def segment_all(
+    run: TrainedRun, photographs: Sequence[str | Path | Member], out: PathLike, say: Say = print
+) -> pd.DataFrame:
     """Segment the `photographs` (paths) into the folder `out`: `<name>_overlay.jpg`, and `shares.csv` in percent.
 
     A file that cannot be read is named through `say` and left out. Overlays of other photographs stay in `out`; one
@@ -478,7 +492,7 @@ def _save_jpeg(path, pixels):
 
 
 @styled
-def show(segmentation):
+def show(segmentation: Segmentation) -> Figure:
     """Photograph, overlay, and the classes found as bars in their colours: legend and shares in one."""
     height, width = segmentation.train_ids.shape
     shares = {name: percent for name, percent in segmentation.shares().items() if percent >= 0.05}
@@ -500,12 +514,12 @@ def show(segmentation):
     return fig
 
 
-def abridged(name, length=40):
+def abridged(name: str, length: int = 40) -> str:
     """`name`, its middle left out where it is longer than `length`: beginning and ending tell files apart."""
     return name if len(name) <= length else f"{name[: length // 2]}…{name[-(length // 2 - 1) :]}"
 
 
-def slider(segmentations):
+def slider(segmentations: Iterable[Segmentation]) -> "ipywidgets.VBox":
     """Widget that wipes between photograph and prediction and chooses the photograph; needs a live kernel."""
     import ipywidgets
 

@@ -3,11 +3,13 @@
 import os
 import re
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import IO
+
+from deeplab_lib.common.types import PathLike
 
 ARCHIVES = {
     "leftImg8bit": ("leftImg8bit_trainvaltest.zip", "leftImg8bit_trainextra.zip"),
@@ -69,7 +71,7 @@ def _open_archive(path: Path, size: int, changed: int, process: int) -> zipfile.
         raise ValueError(f"{path} {problem}; {advice}") from None
 
 
-def find_archives(root: Path, top: str) -> list[Path]:
+def find_archives(root: PathLike, top: str) -> list[Path]:
     """The archives in `root` that hold the folder `top` (a key of `ARCHIVES`), recognised by what is in them.
 
     The official names first; where there is none, any whole zip archive, such as `gtFine_trainvaltest (1).zip`.
@@ -78,7 +80,7 @@ def find_archives(root: Path, top: str) -> list[Path]:
     return official or [path for path in other_archives(root) if any(inside(path, top))]
 
 
-def other_archives(root):
+def other_archives(root: PathLike) -> list[Path]:
     """The whole zip archives in `root`, by name."""
     if not Path(root).is_dir():
         return []
@@ -86,7 +88,7 @@ def other_archives(root):
     return sorted(path for path in zips if path.is_file() and zipfile.is_zipfile(path))
 
 
-def inside(archive, folder):
+def inside(archive: Path, folder: str) -> Iterator[tuple[str, zipfile.ZipInfo]]:
     """The members of an archive below `folder`, wherever it lies there: `(path from it on, zip's own entry)`."""
     wanted = re.compile(rf"(?:.*/)?({re.escape(folder)}/.+)")
     for info in _archive(archive).infolist():
@@ -96,7 +98,7 @@ def inside(archive, folder):
             yield match[1], info
 
 
-def home_of(root, top):
+def home_of(root: PathLike, top: str) -> Path | None:
     """The folder that holds the folder `top`: `root`, or the one sub-folder of it that does.
 
     Two zips that were unpacked into a folder each are read so. A sub-folder that holds all of a data set is the user's

@@ -14,8 +14,10 @@ import os
 import shutil
 import zlib
 from collections import Counter
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from filelock import FileLock, Timeout
@@ -42,7 +44,7 @@ def cached(
     say: Say = print,
     digest: str | None = None,
     pairs: list[Pair] | None = None,
-) -> Cityscapes:
+) -> "CachedCityscapes":
     """`Cityscapes(root, split, size, ...)` served from the cache, which is filled first if need be: the same tensors.
 
     `folder` is where caches lie; None looks in `$DEEPLAB_CACHE` and the project's `data/cache`. `say` prints one line.
@@ -122,11 +124,11 @@ class CachedCityscapes(Cityscapes):
             self.checked[index] = True
         return image, labels
 
-    def __getstate__(self):
+    def __getstate__(self) -> dict[str, Any]:
         # A memory map would be pickled as the whole array; a worker process opens its own.
         return {key: self.__dict__[key] for key in ("pairs", "size", "normalization", "folder")}
 
-    def __setstate__(self, state):
+    def __setstate__(self, state: Mapping[str, Any]) -> None:
         self.__dict__.update(state)
         self._open()
 

@@ -31,7 +31,7 @@ from deeplab_lib.common.files import absolute, project_root
 from deeplab_lib.common.search import Search, closeness, listing, nearest, works
 from deeplab_lib.common.types import PathLike, Size
 from deeplab_lib.data.archives import ARCHIVES, Member, city_of, find_archives, home_of, inside, list_files
-from deeplab_lib.data.label_files import read_label_file
+from deeplab_lib.data.label_files import Labels, read_label_file
 from deeplab_lib.data.normalization import RGB_IMAGENET, Normalization
 from deeplab_lib.data.pictures import (
     content_size,
@@ -168,7 +168,7 @@ def _no_label(root, split, kind, city, image, files, used):
     return f"no label for {image}: {expected} is missing from {root}{hint}{_archive_beside(root, f'{kind}/{split}')}"
 
 
-def list_all(root, folder):
+def list_all(root: PathLike, folder: str) -> list[str]:
     """The names of all files below `folder`, of whatever kind."""
     home = home_of(root, folder.partition("/")[0])
     if home and (home / folder).is_dir():
@@ -434,7 +434,7 @@ class Cityscapes(torch.utils.data.Dataset):
         """Image uint8 `(H, W, 3)` and train ids uint8 `(H, W)` at the data set's size."""
         return self.read(index)[:2]
 
-    def read(self, index):
+    def read(self, index: int) -> tuple[np.ndarray, np.ndarray, Labels | None]:
         """As `raw`, and the `Labels` of the file; None where there is none."""
         pair = self.pairs[index]
         image = read_image(pair.image)

@@ -12,7 +12,6 @@ import re
 import shutil
 import sys
 from collections import Counter
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -26,6 +25,7 @@ from deeplab_lib.common.errors import short_traceback
 from deeplab_lib.common.files import absolute, for_project, in_project, write_text
 from deeplab_lib.common.progress import Progress
 from deeplab_lib.common.text import did_you_mean
+from deeplab_lib.common.types import Say
 from deeplab_lib.data.mappings import LABEL_ID, SourceClass, Table
 from deeplab_lib.data.pictures import read_bytes, read_png
 from deeplab_lib.data.sources import (
@@ -78,7 +78,7 @@ class Pictures(NamedTuple):
 
 
 @short_traceback
-def convert(kind: str, source: str | Path, out: str | Path, table: str | Path | None = None, say=print) -> Path:
+def convert(kind: str, source: str | Path, out: str | Path, table: str | Path | None = None, say: Say = print) -> Path:
     """Write the data set `source` (a folder or a zip archive) of a known kind in Cityscapes' layout to `out`.
 
     kind: one of `KINDS`, or "table": images in `images/`, masks in `masks/`, and the CSV `table` (`classes.csv` in the
@@ -89,7 +89,7 @@ def convert(kind: str, source: str | Path, out: str | Path, table: str | Path | 
     return _convert(kind.lower(), absolute(in_project(source)), absolute(for_project(out)), table, say)
 
 
-def _convert(kind: str, source: Path, out: Path, table: str | Path | None, say: Callable[[str], None]) -> Path:
+def _convert(kind: str, source: Path, out: Path, table: str | Path | None, say: Say) -> Path:
     if kind != "table" and kind not in KINDS:
         raise ValueError(f"no kind {kind!r}{did_you_mean(kind, [*KINDS, 'table'])}; kinds: {', '.join(KINDS)}, table")
     if not source.exists():
@@ -243,7 +243,7 @@ def split(scenes: list[Scene], kind: Kind) -> tuple[list[Scene], str]:
 # -- writing ---------------------------------------------------------------------------------------------------------
 
 
-def write_scenes(reader: Reader, scenes: list[Scene], kind: str, out: Path, say) -> Tally:
+def write_scenes(reader: Reader, scenes: list[Scene], kind: str, out: Path, say: Say) -> Tally:
     """Write images and label ids of all scenes below `out`; returns the `Tally`."""
     lookup = np.zeros(256, np.uint8)
     lookup[: len(reader.classes)] = [LABEL_ID[known.label] for known in reader.classes]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -98,7 +99,7 @@ def prepare_data(config: Config, normalization: Normalization, say: Say = print)
 
 
 @short_traceback
-def check_belongs(data: Data, config, normalization: Normalization) -> None:
+def check_belongs(data: Data, config: Config, normalization: Normalization) -> None:
     """Refuse data that were prepared for another run than that of `config`."""
     height, width = data.train.size or (0, 0)
     given = {"from": data.about["root"], "of the split": data.about["split"], "at": f"{width}x{height}"}
@@ -111,7 +112,7 @@ def check_belongs(data: Data, config, normalization: Normalization) -> None:
 
 
 @short_traceback
-def judge_labels(splits, info):
+def judge_labels(splits: Mapping[str, cache.CachedCityscapes], info: cityscapes.DatasetInfo) -> label_files.Verdict:
     """The `Verdict` on the labels of all `splits`, from what was seen when they were cached."""
     read = {split: data.label_values() for split, data in splits.items()}
     forms = sum((forms for _, forms in read.values()), Counter())

@@ -6,7 +6,7 @@ import zipfile
 import zlib
 from contextlib import contextmanager
 from pathlib import Path
-from typing import BinaryIO
+from typing import IO
 
 import numpy as np
 from PIL import Image
@@ -30,7 +30,7 @@ def content_size(content: bytes, file: Path | Member) -> Size:
     return stream_size(io.BytesIO(content), file)
 
 
-def stream_size(stream: BinaryIO, file: Path | Member) -> Size:
+def stream_size(stream: IO[bytes], file: Path | Member) -> Size:
     """`(height, width)` of a PNG or JPEG from its start; `ValueError` says what the `file` is that is neither."""
     head = stream.read(HEADER)
     kind = kind_of(head)

@@ -115,7 +115,7 @@ class Reader:
 class Values(Reader):
     """Masks whose pixels are numbers; of a palette, the numbers of its entries."""
 
-    def read(self, image):
+    def read(self, image: Image.Image) -> np.ndarray:
         if image.mode not in ("1", "L", "P") and not image.mode.startswith("I"):
             channels = np.asarray(image.convert("RGB"))
             if (channels != channels[..., :1]).any():
@@ -132,7 +132,7 @@ class Values(Reader):
 class Colors(Reader):
     """Masks whose pixels are colours, exactly."""
 
-    def read(self, image):
+    def read(self, image: Image.Image) -> np.ndarray:
         channels = np.asarray(image.convert("RGB")).astype(np.uint32)
         packed = channels[..., 0] << 16 | channels[..., 1] << 8 | channels[..., 2]
         return _color_lookup(self.table)[packed]
@@ -153,10 +153,10 @@ class ValuesOrColors(Reader):
     colors: Table
 
     @property
-    def classes(self):
+    def classes(self) -> tuple[SourceClass, ...]:
         return (*self.table.classes, *self.colors.classes)
 
-    def read(self, image):
+    def read(self, image: Image.Image) -> np.ndarray:
         if image.mode in ("1", "L", "P") or image.mode.startswith("I"):
             return Values(self.table).read(image)
         numbers = Colors(self.colors).read(image)
@@ -166,7 +166,7 @@ class ValuesOrColors(Reader):
 class NearestColor(Reader):
     """Colours blurred by JPEG: the nearest one, DOUBTFUL where it is far or another is less than twice as far."""
 
-    def read(self, image):
+    def read(self, image: Image.Image) -> np.ndarray:
         pixels = np.asarray(image.convert("RGB")).astype(np.float32)
         colors = np.array([known.key for known in self.classes], np.float32)
         # |pixel - color|^2 without the term that all colours share

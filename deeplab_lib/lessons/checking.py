@@ -6,8 +6,9 @@ import inspect
 import textwrap
 import traceback
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import chain, combinations
+from typing import Any
 
 import numpy as np
 import torch
@@ -25,18 +26,25 @@ class Exercise:
     gradient with respect to the first argument must be right too.
     """
 
-    def __init__(self, solution, cases, mistakes, praise, gradient=False):
+    def __init__(
+        self,
+        solution: Callable[..., Any],
+        cases: Mapping[str, tuple[Any, ...]],
+        mistakes: Mapping[str, str],
+        praise: str,
+        gradient: bool = False,
+    ) -> None:
         self._solution, self.cases, self.mistakes, self.praise = solution, cases, mistakes, praise
         self.gradient, self.name = gradient, "check" + solution.__name__
 
-    def __call__(self, answer):
+    def __call__(self, answer: Callable[..., Any] | None) -> None:
         print(self.judge(answer))
 
-    def case(self, name):
+    def case(self, name: str) -> tuple[Any, ...]:
         """The arguments of one case, to try an answer on: `my_dice(*check_dice.case("a batch with void"))`."""
         return copy.deepcopy(self.cases[name])
 
-    def judge(self, answer):
+    def judge(self, answer: Callable[..., Any] | None) -> str:
         """The verdict on the function `answer`, as text that begins with "Right", "Not yet" or "Not answered"."""
         given, arguments = {}, {name: self.case(name) for name in self.cases}
         for name, case in arguments.items():
@@ -55,13 +63,13 @@ class Exercise:
             return self._changed(arguments) or self._wrong_gradient(given, arguments) or f"Right. {self.praise}"
         return self._named(given) or self._unnamed(answer, given, wrong)
 
-    def _stopped(self, answer, name, error):
+    def _stopped(self, answer: Callable[..., Any] | None, name: str, error: BaseException) -> str:
         reason = f": {error}".rstrip(".") if str(error) else ""
         stops = f"your function stops{place_of(error, answer)} with {type(error).__name__}{reason}."
         void = " This case holds 255, void: leave its pixels out first." if holds_void(self.cases[name]) else ""
         return f"Not yet: on {name} {stops}{void} {self._try(answer, name)}"
 
-    def _changed(self, arguments):
+    def _changed(self, arguments: Mapping[str, tuple[Any, ...]]) -> str | None:
         """What to tell of an answer that has changed what it was given, though its result is right; else None."""
         parameters = inspect.signature(self._solution).parameters  # the mistakes' keywords stand behind the arguments
         for name, case in arguments.items():
@@ -73,7 +81,7 @@ class Exercise:
                     )
         return None
 
-    def _wrong_gradient(self, given, arguments):
+    def _wrong_gradient(self, given: Mapping[str, Any], arguments: Mapping[str, tuple[Any, ...]]) -> str | None:
         """What to tell where a value is right and its gradient is not; None where both are, or it is not asked for."""
         for name, value in given.items() if self.gradient else ():
             if not getattr(value, "requires_grad", False):
@@ -93,7 +101,7 @@ class Exercise:
                 return f"{start} not: something on the way is detached."
         return None
 
-    def _named(self, given):
+    def _named(self, given: Mapping[str, Any]) -> str | None:
         """What to tell of the mistake, or the two or three, that explain every value given; None if none does."""
         for made in chain.from_iterable(combinations(self.mistakes, count) for count in (1, 2, 3)):
             flags = dict.fromkeys(made, True)
@@ -101,14 +109,14 @@ class Exercise:
                 return "Not yet: " + " Besides, ".join(self.mistakes[one] for one in made)
         return None
 
-    def _unnamed(self, answer, given, wrong):
+    def _unnamed(self, answer: Callable[..., Any] | None, given: Mapping[str, Any], wrong: Sequence[str]) -> str:
         """Where an answer that makes no known mistake differs first."""
         fine, name = [name for name in given if name not in wrong], wrong[0]
         start = f"right on {', '.join(fine)}, but " if fine else ""
         found = difference(given[name], self._solution(*self.cases[name]))
         return f"Not yet: {start}on {name} {found}. {self._try(answer, name)}"
 
-    def _try(self, answer, name):
+    def _try(self, answer: Callable[..., Any] | None, name: str) -> str:
         function = getattr(answer, "__name__", "")
         function = function if function.isidentifier() else "your_function"
         return f'Try it: `{function}(*exercises.{self.name}.case("{name}"))`.'
@@ -124,7 +132,7 @@ def is_empty(function: Callable) -> bool:
     return isinstance(definition, ast.FunctionDef) and all(map(_says_nothing, definition.body))
 
 
-def _says_nothing(statement):
+def _says_nothing(statement: ast.stmt) -> bool:
     """Whether a statement is `pass`, dots or a text."""
     if not isinstance(statement, ast.Expr):
         return isinstance(statement, ast.Pass)
@@ -132,7 +140,7 @@ def _says_nothing(statement):
     return isinstance(statement.value, ast.Constant) and (value is ... or isinstance(value, str))
 
 
-def place_of(error, function):
+def place_of(error: BaseException, function: object) -> str:
     """The line of the student's own cell at which an exception arose, as ` in line 3 (`m = p[valid]`)`."""
     file = function.__code__.co_filename if hasattr(function, "__code__") else None
     own = [frame for frame in traceback.extract_tb(error.__traceback__) if frame.filename == file]
@@ -141,19 +149,19 @@ def place_of(error, function):
     return f" in line {own[-1].lineno}" + (f" (`{own[-1].line}`)" if own[-1].line else "")
 
 
-def holds_void(case):
+def holds_void(case: Iterable[Any]) -> bool:
     """Whether a case has an array of labels with void among its arguments."""
     arrays = [np.asarray(x.detach() if torch.is_tensor(x) else x) for x in case]
     return any(array.ndim and array.dtype.kind in "iu" and (array == IGNORE_INDEX).any() for array in arrays)
 
 
-def slope_of(value, case):
+def slope_of(value: torch.Tensor, case: Sequence[Any]) -> torch.Tensor:
     """Gradient of a result with respect to the case's first argument; 0 where it does not depend on it."""
     (slope,) = torch.autograd.grad(value, case[0], allow_unused=True)
     return torch.zeros_like(case[0]) if slope is None else slope
 
 
-def numbers_of(value):
+def numbers_of(value: object) -> np.ndarray | None:
     """A number, a tensor, an array or a list of them as an array of int64 or float64; None for anything else."""
     try:
         if torch.is_tensor(value):
@@ -167,18 +175,18 @@ def numbers_of(value):
         return None
 
 
-def alike(value, wanted):
+def alike(value: np.ndarray, wanted: np.ndarray) -> np.ndarray:
     """Where two arrays agree up to rounding, of which whole numbers have none; NaN agrees with NaN."""
     return np.isclose(value, wanted, rtol=1e-12 if wanted.dtype.kind == "i" else 1e-4, atol=1e-9, equal_nan=True)
 
 
-def same(value, wanted):
+def same(value: object, wanted: object) -> bool:
     """Whether two numbers or arrays agree in shape and, up to rounding, in value."""
     a, b = numbers_of(value), numbers_of(wanted)
     return a is not None and a.shape == b.shape and bool(alike(a, b).all())
 
 
-def difference(value, wanted):
+def difference(value: object, wanted: object) -> str:
     """How a value differs from the one wanted: in kind or shape, or in the first number that is another."""
     a, b = numbers_of(value), numbers_of(wanted)
     if a is None or a.shape != b.shape:
@@ -189,12 +197,12 @@ def difference(value, wanted):
     return f"at {list(place)} you have {written(a[place])}, expected {written(b[place])}"
 
 
-def written(number, digits=6):
+def written(number: Any, digits: int = 6) -> str:
     """A number to `digits` digits; a larger one to twelve, so that whole numbers stand in full."""
     return f"{number:.{digits if abs(number) < 10**digits else 12}g}"
 
 
-def brief(value):
+def brief(value: object) -> str:
     """What a value is, in a few words: a number, an array with its shape and beginning, or its type."""
     array = numbers_of(value)
     if isinstance(value, list | tuple) and any(map(torch.is_tensor, value)):

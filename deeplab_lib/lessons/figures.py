@@ -1,18 +1,27 @@
 """Figures of the lessons. Each takes what the lesson has just computed and returns a matplotlib `Figure`."""
 
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
 import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
 from matplotlib.colors import PowerNorm
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
+from numpy.typing import ArrayLike
 
 from deeplab_lib.labels import CLASS_NAMES, IGNORE_INDEX, NUM_CLASSES, PALETTE, colorize
 from deeplab_lib.plotting.run_figures import picture
 from deeplab_lib.plotting.style import LOOKS, styled
 
+if TYPE_CHECKING:
+    from torch import Tensor
+
 DARK, LIGHT = "#1b1b1b", "0.72"  # two tones that stay apart on any printer
 
 
-def panels(height, columns=1, rows=1, width=8.0, **subplots):
+def panels(height: float, columns: int = 1, rows: int = 1, width: float = 8.0, **subplots: Any) -> tuple[Figure, Any]:
     """A figure for the screen, `width` x `height` inches, and its axes."""
     fig = Figure(figsize=(width, height), layout="constrained", dpi=110)
     return fig, fig.subplots(rows, columns, **subplots)
@@ -22,7 +31,7 @@ def panels(height, columns=1, rows=1, width=8.0, **subplots):
 
 
 @styled
-def one_patch(image, ids, train_ids, size=(7, 9)):
+def one_patch(image: np.ndarray, ids: np.ndarray, train_ids: np.ndarray, size: tuple[int, int] = (7, 9)) -> Figure:
     """A few pixels as colours, as label ids and as train ids: where most labels meet, void among them if possible."""
     top, left = _busiest(ids, train_ids, size)
     window = np.s_[top : top + size[0], left : left + size[1]]
@@ -39,7 +48,7 @@ def one_patch(image, ids, train_ids, size=(7, 9)):
     return fig
 
 
-def _busiest(ids, train_ids, size):
+def _busiest(ids: np.ndarray, train_ids: np.ndarray, size: tuple[int, int]) -> tuple[int, int]:
     """Corner of the window of `size` with the most different labels; one with void comes before any without."""
     best, corner = (-1, -1), (0, 0)
     for top in range(0, ids.shape[0] - size[0], 3):
@@ -51,7 +60,7 @@ def _busiest(ids, train_ids, size):
     return corner
 
 
-def class_axis(ax):
+def class_axis(ax: Axes) -> None:
     """Class names down the left side, the first on top."""
     ax.set_yticks(range(NUM_CLASSES), CLASS_NAMES)
     ax.invert_yaxis()
@@ -59,7 +68,7 @@ def class_axis(ax):
 
 
 @styled
-def imbalance(pixels, images, title):
+def imbalance(pixels: np.ndarray, images: np.ndarray, title: str) -> Figure:
     """Share of the labelled pixels and of the images that each class takes, both in percent `(19,)`."""
     fig, axes = panels(3.6, 2, sharey=True)
     for ax, values, label in zip(
@@ -81,7 +90,7 @@ def imbalance(pixels, images, title):
 
 
 @styled
-def erased(drops, title):
+def erased(drops: np.ndarray, title: str) -> Figure:
     """What accuracy and mIoU lose when a perfect prediction forgets one class: `drops (19, 2)` in points."""
     fig, ax = panels(3.6)
     for place, (accuracy, miou) in enumerate(drops):
@@ -95,7 +104,7 @@ def erased(drops, title):
 
 
 @styled
-def outline_cost(sides, lost):
+def outline_cost(sides: np.ndarray, lost: Mapping[int, ArrayLike]) -> Figure:
     """IoU of a square against its side when its outline is drawn too wide; `lost` {pixels: IoU in percent}."""
     fig, ax = panels(2.5, width=5.5)
     for (pixels, values), dash in zip(lost.items(), ("-", "--", ":"), strict=False):
@@ -108,7 +117,13 @@ def outline_cost(sides, lost):
 
 
 @styled
-def sampling(labels, ours, nearest, scores, shown=48):
+def sampling(
+    labels: np.ndarray,
+    ours: Sequence[np.ndarray],
+    nearest: Sequence[np.ndarray],
+    scores: Mapping[str, float],
+    shown: int = 48,
+) -> Figure:
     """Where two rules take a picture's labels: in a part of it, along a row, and what the grid's own labels score.
 
     labels: colours `(H, W, 3)`. ours, nearest: rows and columns `(h, w)` of the pixels taken. scores: {rule: mIoU in
@@ -140,14 +155,14 @@ def sampling(labels, ours, nearest, scores, shown=48):
 # Lesson 2: the network.
 
 
-def bare(ax):
+def bare(ax: Axes) -> None:
     """No frame, no grid, no ticks: the picture alone."""
     ax.set(xticks=[], yticks=[])
     ax.grid(visible=False)
 
 
 @styled
-def taps(dilations, extent=9):
+def taps(dilations: Sequence[int], extent: int = 9) -> Figure:
     """Which pixels a 3x3 kernel reads, for some dilations, on a square of `extent` pixels."""
     fig, axes = panels(2.2, len(dilations))
     for ax, dilation in zip(axes, dilations, strict=True):
@@ -163,7 +178,7 @@ def taps(dilations, extent=9):
 
 
 @styled
-def nested_fields(image, fields, size):
+def nested_fields(image: np.ndarray, fields: Mapping[str, int], size: tuple[int, int]) -> Figure:
     """Receptive fields {name: side in pixels} of the middle cell, drawn over an image of `size` (H, W) pixels."""
     fig, ax = panels(4.4, width=6.8)
     height, width = size
@@ -182,7 +197,7 @@ def nested_fields(image, fields, size):
 
 
 @styled
-def seen_by_branches(image, maps):
+def seen_by_branches(image: np.ndarray, maps: Mapping[str, np.ndarray]) -> Figure:
     """Where each branch looks: `maps` {title: gradient (H, W)}, each on its own scale."""
     fig, axes = panels(3.0, 3, rows=2, width=9)
     picture(axes.flat[0], image, "the image; the cell in question is a cross")
@@ -199,7 +214,12 @@ def seen_by_branches(image, maps):
 
 
 @styled
-def branch_drops(rates, drops, inside, title):
+def branch_drops(
+    rates: Sequence[int],
+    drops: Mapping[str, Sequence[float] | np.ndarray],
+    inside: Mapping[str, Sequence[float] | np.ndarray],
+    title: str,
+) -> Figure:
     """What silencing each branch costs, and how many of its taps lie inside the grid.
 
     drops: {score: (4,)} in points. inside: {grid: (4,)} in percent.
@@ -225,7 +245,7 @@ def branch_drops(rates, drops, inside, title):
 
 
 @styled
-def costs(table, title):
+def costs(table: pd.DataFrame, title: str) -> Figure:
     """Shares of parameters and multiply-adds by part of the network, from a table with one column each."""
     fig, ax = panels(2.8)
     y = np.arange(len(table))
@@ -254,7 +274,7 @@ LOSS_LOOKS = {
 
 
 @styled
-def focal_curves(p, curves):
+def focal_curves(p: ArrayLike, curves: Mapping[str, Mapping[float, ArrayLike]]) -> Figure:
     """Two panels against the probability of the true class; `curves` {title: {gamma: values}}."""
     fig, axes = panels(2.5, 2)
     for ax, (title, lines) in zip(axes, curves.items(), strict=True):
@@ -267,7 +287,7 @@ def focal_curves(p, curves):
 
 
 @styled
-def ambiguous_edge(x, truth, answers):
+def ambiguous_edge(x: "np.ndarray | Tensor", truth: ArrayLike, answers: Mapping[str, ArrayLike]) -> Figure:
     """How far an object is claimed: its probability along a line, and the answers {name: p} that losses settle on."""
     fig, ax = panels(2.6, width=7)
     ax.fill_between(x, truth, color="0.88", label="how often the pixel belongs to the object")
@@ -279,7 +299,7 @@ def ambiguous_edge(x, truth, answers):
 
 
 @styled
-def lovasz_stairs(table):
+def lovasz_stairs(table: pd.DataFrame) -> Figure:
     """The steps of one class: a table with `error`, `foreground`, `jaccard` and `growth`, sorted by error."""
     fig, ax = panels(2.7, width=6.5)
     place = np.arange(1, len(table) + 1)
@@ -298,7 +318,7 @@ def lovasz_stairs(table):
 
 
 @styled
-def gradient_maps(image, labels, maps):
+def gradient_maps(image: np.ndarray, labels: np.ndarray, maps: Mapping[str, np.ndarray]) -> Figure:
     """A scene, its labels on the grid, and how hard each loss pulls at each cell, `maps` {loss: (h, w)}."""
     fig, axes = panels(3.0, 4, rows=2, width=10)
     places = axes.flat
@@ -317,7 +337,7 @@ def gradient_maps(image, labels, maps):
 
 
 @styled
-def loudness(table, title):
+def loudness(table: pd.DataFrame, title: str) -> Figure:
     """Share of the gradient (percent) by class and loss, as numbers on grey; the first column is the share of cells."""
     fig, ax = panels(4.2, width=5.6)
     values = table.to_numpy()
@@ -339,7 +359,7 @@ def loudness(table, title):
 
 
 @styled
-def vanishing(p, pulls):
+def vanishing(p: ArrayLike, pulls: Mapping[str, ArrayLike]) -> Figure:
     """How hard each loss pulls at a pixel against the probability of its true class; `pulls` {loss: values}."""
     fig, ax = panels(2.6, width=6)
     for name, values in pulls.items():
@@ -352,7 +372,7 @@ def vanishing(p, pulls):
 
 
 @styled
-def beliefs(shares, best):
+def beliefs(shares: ArrayLike, best: Mapping[str, ArrayLike]) -> Figure:
     """The probability that each loss likes best against the share of pixels that are right; `best` {loss: values}."""
     fig, ax = panels(2.8, width=6)
     ax.plot([0, 1], [0, 1], color="0.6", lw=0.8, ls=":")
@@ -365,7 +385,7 @@ def beliefs(shares, best):
 
 
 @styled
-def escape(margins, steps, cap):
+def escape(margins: np.ndarray, steps: Mapping[str, ArrayLike], cap: float) -> Figure:
     """Steps until a class that was confidently denied is found, against the margin; `steps` {loss: values}."""
     fig, ax = panels(2.6, width=6)
     for name, values in steps.items():
@@ -383,7 +403,7 @@ def escape(margins, steps, cap):
 
 
 @styled
-def schedules(progress, rates):
+def schedules(progress: ArrayLike, rates: Mapping[str, Sequence[float]]) -> Figure:
     """Learning rate of every recipe over the training; `rates` {key: values}, `progress` in epochs."""
     fig, ax = panels(2.9)
     for key, values in rates.items():

@@ -1,6 +1,7 @@
 """What the lessons compute beside the library itself: their street scenes, fields of view, a small trained network."""
 
 import copy
+from collections.abc import Callable, Iterable, Mapping
 
 import numpy as np
 import torch
@@ -15,7 +16,8 @@ from deeplab_lib.labels import ID_OF_TRAIN_ID, IGNORE_INDEX, NUM_CLASSES
 from deeplab_lib.losses import make_loss
 from deeplab_lib.metrics import ConfusionMatrix
 from deeplab_lib.models.deeplabv2 import DeepLabV2
-from deeplab_lib.models.placement import to_device
+from deeplab_lib.models.network import SegmentationNetwork
+from deeplab_lib.models.placement import Network, to_device
 from deeplab_lib.training.evaluate import evaluate
 from deeplab_lib.training.optimizer import make_optimizer
 from deeplab_lib.training.schedule import PolyLR
@@ -23,7 +25,7 @@ from deeplab_lib.training.schedule import PolyLR
 LESSON_SCENES, LESSON_SIZE = {"train": 96, "val": 24}, (128, 256)  # (H, W)
 
 
-def streets(split="train", count=96):
+def streets(split: str = "train", count: int = 96) -> cityscapes.Cityscapes:
     """Scenes for a lesson, a `cityscapes.Cityscapes` of at most `count` images evenly spaced over the split.
 
     They come from `$CITYSCAPES_DATASET` where that is set, else from a small toy city, which is drawn the first time;
@@ -40,7 +42,7 @@ def streets(split="train", count=96):
     return dataset
 
 
-def label_ids(dataset, index):
+def label_ids(dataset: cityscapes.Cityscapes, index: int) -> np.ndarray:
     """Label ids `(H, W)` of one scene as its annotation file holds them, at the data set's size."""
     file = dataset.pairs[index].label
     ids = np.asarray(read_png(file))
@@ -48,13 +50,13 @@ def label_ids(dataset, index):
     return cityscapes.resize_labels(ids, dataset.size)
 
 
-def batch(dataset, indices):
+def batch(dataset: cityscapes.Cityscapes, indices: Iterable[int] | torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """Images `(N, 3, H, W)` and labels `(N, H, W)` of some scenes."""
     images, labels = zip(*(dataset[int(i)] for i in indices), strict=True)
     return torch.stack(images), torch.stack(labels)
 
 
-def score_of_grid(labels, grid):
+def score_of_grid(labels: torch.Tensor, grid: torch.Tensor) -> float:
     """mIoU in percent, against the labels `(N, H, W)`, of a network that answers exactly the labels `grid (N, h, w)`.
 
     It is equally sure of each, and its answers are upsampled as DeepLabV2 upsamples: bilinearly, corner on corner. This
@@ -65,7 +67,7 @@ def score_of_grid(labels, grid):
     return ConfusionMatrix().update(labels, logits[:, :NUM_CLASSES].argmax(1)).miou()
 
 
-def see_through(model):
+def see_through(model: Network) -> Network:
     """A copy of `model` through which gradients pass evenly: averages for maxima and weights, no ReLU, no batch norm.
 
     What its gradient does not reach, the model cannot see whatever its weights.
@@ -83,7 +85,7 @@ def see_through(model):
     return clear
 
 
-def receptive_fields(stages):
+def receptive_fields(stages: Mapping[str, Iterable[tuple[int, int, int]]]) -> dict[str, int]:
     """Receptive field in pixels after each stage of `{name: [(kernel, stride, dilation), ...]}`, one upon the other."""
     field, jump, fields = 1, 1, {}
     for name, layers in stages.items():
@@ -93,7 +95,14 @@ def receptive_fields(stages):
     return fields
 
 
-def train_small(dataset, steps=60, batch_size=2, loss="ce", lr=0.002, seed=0):
+def train_small(
+    dataset: cityscapes.Cityscapes,
+    steps: int = 60,
+    batch_size: int = 2,
+    loss: str = "ce",
+    lr: float = 0.002,
+    seed: int = 0,
+) -> DeepLabV2:
     """A demo-scale DeepLabV2 after a few seconds of training: no good network, but one that has learnt the streets."""
     torch.manual_seed(seed)
     network = to_device(DeepLabV2(blocks=(1, 1, 1, 1), width=16), "cpu", ("matrix_products",))
@@ -111,7 +120,7 @@ def train_small(dataset, steps=60, batch_size=2, loss="ce", lr=0.002, seed=0):
     return network.eval()
 
 
-def score(network, dataset):
+def score(network: SegmentationNetwork, dataset: cityscapes.Cityscapes) -> ConfusionMatrix:
     """Confusion matrix of `network` over a data set, taken as one batch."""
     numbers = range(len(dataset))
     (result,) = evaluate(network, [(numbers, *batch(dataset, numbers))])
@@ -119,7 +128,7 @@ def score(network, dataset):
 
 
 @torch.no_grad()
-def score_without(network, dataset, branch):
+def score_without(network: DeepLabV2, dataset: cityscapes.Cityscapes, branch: int) -> ConfusionMatrix:
     """As `score`, with one branch of the pyramid silenced."""
     silenced = copy.deepcopy(network)
     for parameter in silenced.aspp.branches[branch].parameters():
@@ -127,14 +136,18 @@ def score_without(network, dataset, branch):
     return score(silenced, dataset)
 
 
-def pull(loss, logits, labels):
+def pull(
+    loss: Callable[[torch.Tensor, torch.Tensor], torch.Tensor], logits: torch.Tensor, labels: torch.Tensor
+) -> torch.Tensor:
     """How hard a loss pulls at each cell: the sum over classes of |d loss / d score|, `(N, h, w)`."""
     logits = logits.detach().requires_grad_()
     (gradient,) = torch.autograd.grad(loss(logits, labels), logits)
     return gradient.abs().sum(dim=1)
 
 
-def steps_to_find(loss, margin, lr=20.0, cap=300):
+def steps_to_find(
+    loss: Callable[[torch.Tensor, torch.Tensor], torch.Tensor], margin: float, lr: float = 20.0, cap: int = 300
+) -> int:
     """Steps of gradient descent until a class that is denied by `margin` logits everywhere is found on half its pixels.
 
     200 pixels, 20 of them of class 1; every score starts in favour of class 0. Returns `cap` when it takes longer.
@@ -151,7 +164,7 @@ def steps_to_find(loss, margin, lr=20.0, cap=300):
     return cap
 
 
-def settle(truth, alpha, beta, steps=150):
+def settle(truth: torch.Tensor, alpha: float, beta: float, steps: int = 150) -> torch.Tensor:
     """Probabilities `(P,)` at which gradient descent on the Tversky loss of the expected counts ends.
 
     truth: how often each pixel belongs to the object, `(P,)`. The expected TP, FP and FN enter the formula; the mean of

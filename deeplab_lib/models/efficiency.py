@@ -14,10 +14,11 @@ import sys
 import tempfile
 import time
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
+from typing import Any, Self
 from unittest import mock
 
 import numpy as np
@@ -34,8 +35,9 @@ from deeplab_lib.common.devices import (
     use_deterministic_algorithms,
 )
 from deeplab_lib.common.files import read_json, write_json
-from deeplab_lib.common.types import Size
+from deeplab_lib.common.types import PathLike, Say, Size
 from deeplab_lib.models.deeplabv2 import count_parameters
+from deeplab_lib.models.network import SegmentationNetwork
 from deeplab_lib.models.placement import to_device
 from deeplab_lib.models.registry import TORCHVISION_NETWORKS, check_model, make_model
 from deeplab_lib.models.torchvision_backbones import RESNETS
@@ -59,7 +61,14 @@ class ShapeOnlyConvolution(torch.autograd.Function):
     """A convolution's output shape without its arithmetic, for counting on tensors that hold no data."""
 
     @staticmethod
-    def forward(context, x, weight, stride, padding, dilation):
+    def forward(
+        context: Any,
+        x: torch.Tensor,
+        weight: torch.Tensor,
+        stride: Sequence[int],
+        padding: Sequence[int],
+        dilation: Sequence[int],
+    ) -> torch.Tensor:
         """Empty `(N, C_out, H', W')` for `x (N, C_in, H, W)` and `weight (C_out, C_in / groups, kh, kw)`."""
         axes = zip(x.shape[2:], weight.shape[2:], stride, padding, dilation, strict=True)
         grid = [
@@ -68,7 +77,7 @@ class ShapeOnlyConvolution(torch.autograd.Function):
         return x.new_empty([int(x.shape[0]), int(weight.shape[0]), *grid])
 
     @staticmethod
-    def macs(inputs, outputs):
+    def macs(inputs: Sequence[Any], outputs: Sequence[Any]) -> Any:
         """fvcore's own count for a convolution."""
         return conv_flop_count(get_shape(inputs[0]), get_shape(inputs[1]), get_shape(outputs[0]))
 
@@ -179,7 +188,7 @@ def macs_per_second(device: str) -> float:
     return layer.weight.numel() * 64 * 128 / min(durations)
 
 
-def cost_row(name, model, size, device):
+def cost_row(name: str, model: SegmentationNetwork, size: Size, device: str) -> dict[str, Any]:
     """What `efficiency.json` says of one network at one size (H, W), except what has to be run: see `add_timings`."""
     macs, uncounted = count_operations(model, size)
     total, trainable = count_parameters(model)
@@ -207,7 +216,7 @@ def cost_row(name, model, size, device):
 
 
 @torch.inference_mode()
-def add_timings(row, model, budget, expected, device):
+def add_timings(row: dict[str, Any], model: SegmentationNetwork, budget: float, expected: float, device: str) -> None:
     """Fill in latency and peak memory of one image on `device`, or why not; `expected`: seconds a pass, guessed."""
     if not budget:
         row["note"] = "not timed: counted only"
@@ -238,11 +247,11 @@ class OtherWork:
     A latency that was taken beside other jobs is theirs as much as the network's.
     """
 
-    def __enter__(self):
+    def __enter__(self) -> Self:
         self.start, self.cores = self._counted(), 0.0
         return self
 
-    def __exit__(self, *_):
+    def __exit__(self, *_: object) -> None:
         ended = self._counted()
         wall, busy, own = (after - before for before, after in zip(self.start, ended, strict=True))
         self.cores = max(0.0, busy - own) / max(wall, 1e-9)
@@ -255,7 +264,14 @@ class OtherWork:
         return time.perf_counter(), busy, own.user + own.system
 
 
-def measure(models, sizes, device="auto", budget=4.0, say=print, options=None):
+def measure(
+    models: Sequence[str],
+    sizes: Sequence[Size],
+    device: str = "auto",
+    budget: float = 4.0,
+    say: Say = print,
+    options: Sequence[Mapping[str, Any]] | None = None,
+) -> Iterator[dict[str, Any]]:
     """Rows of `efficiency.json` for each named model at the size (H, W) beside it, one at a time, as an iterator.
 
     budget: seconds of timed passes a model; where it would not hold `FEWEST` of them, or at 0, none is made.
@@ -278,19 +294,19 @@ def measure(models, sizes, device="auto", budget=4.0, say=print, options=None):
         yield row
 
 
-def merge(path, row):
+def merge(path: PathLike, row: Mapping[str, Any]) -> None:
     """Put `row` into the file of rows at `path`, in place of an earlier one of the same network, size and device."""
     rows = (read_json(path) or {"rows": []})["rows"]
     write_json(path, {"rows": [*(old for old in rows if key_of(old) != key_of(row)), row]})
 
 
-def key_of(row):
+def key_of(row: Mapping[str, Any]) -> list[Any]:
     """What a row is of; older ones do not say the stride, which only DeepLabV2's networks have a choice of."""
     stride = row.get("output_stride", 8) if row["model"].startswith("deeplabv2") else None
     return [stride, *(row.get(name) for name in ("model", "height", "width", "device", "dtype"))]
 
 
-def trained_networks(folder, preset):
+def trained_networks(folder: PathLike, preset: str) -> list[tuple[str, Size, dict[str, Any]]]:
     """`(model, (H, W), options)` of the finished runs in `folder`; of `preset`, should there be none."""
     scale = PRESETS[preset]
     return _trained(folder) or [(scale.model, (scale.image_height, scale.image_width), {})]
@@ -316,7 +332,7 @@ def unmeasured(path: Path) -> list[str]:
     return [name for name, size, options in trained if (name, *size, options["output_stride"]) not in there]
 
 
-def main(arguments=None):
+def main(arguments: Sequence[str] | None = None) -> None:
     """The command line: measure and write after every network, so that nothing measured is lost."""
     parser = argparse.ArgumentParser(
         prog="python -m deeplab_lib.models.efficiency", description=__doc__.splitlines()[0]

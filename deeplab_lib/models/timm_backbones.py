@@ -8,8 +8,10 @@ import os
 import socket
 import threading
 import traceback
+from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
+from types import ModuleType
 from typing import NamedTuple
 from unittest import mock
 from urllib.parse import urlsplit
@@ -177,7 +179,15 @@ def even(network: nn.Module, draw: int) -> nn.Module:
     return network
 
 
-def average_instead(x, kernel_size, stride=None, padding=0, dilation=1, ceil_mode=False, return_indices=False):
+def average_instead(
+    x: Tensor,
+    kernel_size: int | tuple[int, int],
+    stride: int | tuple[int, int] | None = None,
+    padding: int | tuple[int, int] = 0,
+    dilation: int | tuple[int, int] = 1,
+    ceil_mode: bool = False,
+    return_indices: bool = False,
+) -> Tensor:
     """`max_pool2d` with means for maxima."""
     return F.avg_pool2d(x, kernel_size, stride, padding, ceil_mode)
 
@@ -196,7 +206,7 @@ def wake_blocks(network: nn.Module, every: bool = False) -> None:
                 nn.init.ones_(parameter)
 
 
-def extractor(name, output_stride):
+def extractor(name: str, output_stride: int) -> nn.Module:
     """timm's network `name` without its classifier; called with images, a list whose last are the features."""
     timm = library()
     if not name.isidentifier() or not timm.is_model(name):
@@ -221,7 +231,7 @@ def cause(error: Exception) -> str:
     return f"{type(error).__name__}: {traceback.extract_tb(error.__traceback__)[-1].line}"
 
 
-def library():
+def library() -> ModuleType:
     """The module `timm`; ValueError where it is not installed."""
     try:
         import timm  # not at the top: an extra, and slow to import
@@ -230,7 +240,7 @@ def library():
     return timm
 
 
-def parts_of(network, levels):
+def parts_of(network: nn.Module, levels: Sequence[str]) -> dict[str, list[str]] | None:
     """What `freeze` calls conv1, bn1, layer1 ... layer4, as modules of `network`: {part: names}.
 
     levels: timm's names of the modules whose outputs are features, in order. The last four end the stages; what comes
@@ -279,7 +289,7 @@ def preprocessing(name: str, path: PathLike) -> tuple[tuple[float, ...], tuple[f
     return tuple(settings.mean), tuple(settings.std)
 
 
-def download(name):
+def download(name: str) -> Path:
     """Path of timm's weights for `name` in the hub's cache, downloaded with their settings unless they are there.
 
     Raises ConnectionError in one line.

@@ -6,17 +6,22 @@ however fast the steps are.
 
 import io
 import time
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from IPython.core.interactiveshell import InteractiveShell
-from IPython.display import HTML, Image, display
+from IPython.display import HTML, DisplayHandle, Image, display
+from matplotlib.figure import Figure
 
 from deeplab_lib.common import devices
 from deeplab_lib.common.text import duration
 from deeplab_lib.plotting import run_figures
 from deeplab_lib.training.evaluate import evaluation_mode
 from deeplab_lib.training.pace import epoch_seconds
+
+if TYPE_CHECKING:
+    from deeplab_lib.training.trainer import Trainer
 
 BAR_SECONDS, HEARTBEAT_SECONDS = 0.5, 60
 DRAWING_SHARE = 0.03  # of the time, at most, goes into drawing
@@ -25,14 +30,14 @@ DRAWING_SHARE = 0.03  # of the time, at most, goes into drawing
 class Live:
     """Watches a run for `train.fit(config, callback=Live())` and shows how it goes."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         self.bar, self.figure, self.samples = None, None, None
         self.bar_at = self.beat_at = 0.0
 
-    def __call__(self, event, trainer):
+    def __call__(self, event: str, trainer: "Trainer") -> None:
         getattr(self, f"_{event}")(trainer)
 
-    def _start(self, trainer):
+    def _start(self, trainer: "Trainer") -> None:
         state = trainer.state
         print(f"{trainer.folder.stem} {self._beginning(trainer)}")
         for warning in state.warnings:
@@ -43,7 +48,7 @@ class Live:
         if state.history:
             self._draw(trainer)
 
-    def _beginning(self, trainer):
+    def _beginning(self, trainer: "Trainer") -> str:
         """Where the run stands and how long the rest should take."""
         state = trainer.state
         if state.epoch > trainer.config.epochs:
@@ -53,7 +58,7 @@ class Live:
         left = duration(epoch * (trainer.config.epochs - state.step / trainer.steps_per_epoch))
         return f"{going}; about {left} to go on this machine ({trainer.config.device})"
 
-    def _step(self, trainer):
+    def _step(self, trainer: "Trainer") -> None:
         now = time.monotonic()
         if now - self.bar_at > BAR_SECONDS:
             self.bar_at = now
@@ -64,7 +69,7 @@ class Live:
 
     _validate = _step
 
-    def _epoch(self, trainer):
+    def _epoch(self, trainer: "Trainer") -> None:
         state = trainer.state
         row, epochs = state.history[-1], trainer.config.epochs
         print(
@@ -76,10 +81,10 @@ class Live:
         if state.epoch > trainer.config.epochs or self.drawing < DRAWING_SHARE * (time.monotonic() - self.started):
             self._draw(trainer)
 
-    def _finish(self, trainer):
+    def _finish(self, trainer: "Trainer") -> None:
         self.bar.update(HTML(self._bar(trainer)))
 
-    def _left(self, trainer):
+    def _left(self, trainer: "Trainer") -> float:
         """Seconds to go, from the pace of this session."""
         state = trainer.state
         done = state.step - self.first_step
@@ -89,7 +94,7 @@ class Live:
             * (trainer.schedule.total_steps - state.step)
         )
 
-    def _position(self, trainer):
+    def _position(self, trainer: "Trainer") -> str:
         """Where the run stands and how long it will take, in words."""
         state = trainer.state
         if state.epoch > trainer.config.epochs:
@@ -100,7 +105,7 @@ class Live:
         where = f"epoch {state.epoch}/{trainer.config.epochs}, {phase} of {trainer.steps_per_epoch}"
         return f"{where}, {pace:.1f} images/s, {duration(self._left(trainer))} left"
 
-    def _bar(self, trainer):
+    def _bar(self, trainer: "Trainer") -> str:
         share = trainer.state.step / trainer.schedule.total_steps
         return (
             '<div style="padding: 4px 8px; font-variant-numeric: tabular-nums">'
@@ -108,7 +113,7 @@ class Live:
             f"&ensp;{self._position(trainer)}</div>"
         )
 
-    def _draw(self, trainer):
+    def _draw(self, trainer: "Trainer") -> None:
         """Redraw the curves, and the predictions on two validation images."""
         if isinstance(self.figure, NullDisplay):
             return
@@ -121,7 +126,7 @@ class Live:
             print(f"note: not drawn ({type(error).__name__}: {reason}); the training goes on")
         self.drawing += time.monotonic() - start
 
-    def _predictions(self, trainer):
+    def _predictions(self, trainer: "Trainer") -> Figure:
         data = trainer.data.val
         numbers = np.linspace(0, len(data) - 1, 2).astype(int)
         # As in training: a compiled network would be compiled once more.
@@ -135,16 +140,16 @@ class Live:
 class NullDisplay:
     """Stands for a place in the notebook where there is none: in a script, and in a process that a notebook started."""
 
-    def update(self, shown):
+    def update(self, shown: object) -> None:
         """Show nothing."""
 
 
-def place():
+def place() -> DisplayHandle | NullDisplay:
     """A new place in the notebook's output, to be updated."""
     return display(HTML(""), display_id=True) if InteractiveShell.initialized() else NullDisplay()
 
 
-def png(figure):
+def png(figure: Figure) -> Image:
     """A matplotlib figure as a notebook image."""
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=100)

@@ -1,21 +1,29 @@
 """Pictures and tables of a single run, for the notebooks: configuration, data, schedule, curves, predictions."""
 
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
 import numpy as np
 import pandas as pd
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
 from deeplab_lib.common.devices import FAST_PATHS
 from deeplab_lib.common.text import plan_change
-from deeplab_lib.config import DESCRIPTIONS
+from deeplab_lib.config import DESCRIPTIONS, Config
 from deeplab_lib.data import augment
 from deeplab_lib.labels import CLASS_NAMES, IGNORE_INDEX, NUM_CLASSES, PALETTE, colorize
-from deeplab_lib.plotting.style import LOOKS, styled
+from deeplab_lib.plotting.style import LOOKS, Look, styled
+
+if TYPE_CHECKING:
+    from deeplab_lib.data.cityscapes import Cityscapes
+    from deeplab_lib.data.dataset import Data
 
 GREY = "0.45"
 
 
-def configuration(config):
+def configuration(config: Config) -> pd.DataFrame:
     """The resolved configuration as a table: every parameter, its value and what it means."""
     from dataclasses import fields
 
@@ -25,7 +33,7 @@ def configuration(config):
 
 
 @styled
-def samples(dataset, numbers=(0, 1, 2)):
+def samples(dataset: "Cityscapes", numbers: Sequence[int] = (0, 1, 2)) -> Figure:
     """Images of a data set above their labels laid over them, with the names of the classes in sight."""
     numbers = numbers[: len(dataset)]
     height, width = dataset.raw(numbers[0])[1].shape
@@ -43,7 +51,7 @@ def samples(dataset, numbers=(0, 1, 2)):
 
 
 @styled
-def augmented(data, config, numbers=(0, 1, 2), epochs=3):
+def augmented(data: "Data", config: Config, numbers: Sequence[int] = (0, 1, 2), epochs: int = 3) -> Figure:
     """Training images, labels laid over: in each row as they are, then as the first epochs see them."""
     views = [data.train, *(augment.augmented(data, config, epoch) for epoch in range(1, epochs + 1))]
     numbers, (height, width) = numbers[: len(data.train)], config.size
@@ -56,14 +64,14 @@ def augmented(data, config, numbers=(0, 1, 2), epochs=3):
     return fig
 
 
-def overlay(image, labels, opacity=0.55):
+def overlay(image: np.ndarray, labels: np.ndarray, opacity: float = 0.55) -> np.ndarray:
     """Labels `(H, W)` in their colours over `image (H, W, 3)` uint8; void stays the image."""
     shown = np.asarray(labels) != IGNORE_INDEX
     mixed = (1 - opacity * shown[..., None]) * image + opacity * shown[..., None] * colorize(labels)
     return mixed.astype(np.uint8)
 
 
-def picture(ax, pixels, title=""):
+def picture(ax: Axes, pixels: np.ndarray, title: str = "") -> None:
     """Show `pixels` in `ax` without frame or ticks."""
     ax.imshow(pixels)
     ax.set_title(title, fontsize=7)
@@ -71,7 +79,7 @@ def picture(ax, pixels, title=""):
 
 
 @styled
-def schedule(config, steps_per_epoch):
+def schedule(config: Config, steps_per_epoch: int) -> Figure:
     """The learning rate of every step, with the changes of the recipe numbered where they act."""
     plan = config.poly(steps_per_epoch)
     epochs = np.arange(plan.total_steps) / steps_per_epoch
@@ -92,13 +100,13 @@ def schedule(config, steps_per_epoch):
     return fig
 
 
-def look(config):
+def look(config: Config) -> Look:
     """How the run is drawn in every figure, here and in the report."""
     return LOOKS.get(config.loss, LOOKS["ce"])
 
 
 @styled
-def curves(history, config):
+def curves(history: Sequence[Mapping[str, Any]], config: Config) -> Figure:
     """Losses and mIoU against the epoch; `history` is the rows of the run's CSV so far."""
     table = pd.DataFrame(history)
     # Laid out by hand: it is drawn after every epoch, and a layout takes as long again.
@@ -121,7 +129,7 @@ def curves(history, config):
 
 
 @styled
-def class_iou(summary):
+def class_iou(summary: Mapping[str, Any]) -> Figure:
     """Validation IoU of every class after the last epoch, as bars; classes that do not occur are named as absent."""
     values = np.array([np.nan if v is None else v for v in summary["final"]["class_val"]], dtype=float)
     fig = Figure(figsize=(7, 2.8), layout="constrained")
@@ -138,14 +146,16 @@ def class_iou(summary):
     return fig
 
 
-def where(summary):
+def where(summary: Mapping[str, Any]) -> str:
     """Data set and scale of a run, to stand on every picture of it."""
     made = " (synthetic)" if summary["dataset"]["synthetic"] else ""
     return f"{summary['dataset']['name']}{made}, {summary['config']['preset']} scale"
 
 
 @styled
-def predictions(dataset, names, predicted, count=4):
+def predictions(
+    dataset: "Cityscapes", names: Sequence[str] | np.ndarray, predicted: np.ndarray, count: int = 4
+) -> Figure:
     """Images, ground truth, predictions `(K, H, W)` and where they differ, for `count` evenly spaced images."""
     place = {pair.name: number for number, pair in enumerate(dataset.pairs)}
     chosen = np.linspace(0, len(names) - 1, min(count, len(names))).astype(int)

@@ -1,7 +1,8 @@
 """How figures look: their type, their width, and one colour, dash and marker for every run."""
 
+from collections.abc import Callable, Collection
 from functools import wraps
-from typing import NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, ParamSpec, TypeVar
 
 import matplotlib as mpl
 from matplotlib.figure import Figure
@@ -9,6 +10,12 @@ from matplotlib.text import Text
 from matplotlib.ticker import FixedFormatter
 
 from deeplab_lib.common.markup import as_label
+
+if TYPE_CHECKING:
+    from deeplab_lib.study.results import Run
+
+P = ParamSpec("P")
+T = TypeVar("T")
 
 WIDTH = 6.3  # inches: the text width of an A4 page, so that 8 pt here are 8 pt on paper
 
@@ -66,36 +73,36 @@ GREYS = ("0.25", ">"), ("0.5", "h"), ("0.7", "d")
 FALLBACK_STYLES = tuple(Look(grey, (0, (1, 0.6 * n)), marker) for n, (grey, marker) in enumerate(GREYS, 1))
 
 
-def styled(draw):
+def styled(draw: Callable[P, T]) -> Callable[P, T]:
     """Draw in the report's style, whatever the reader's own settings are."""
 
     @wraps(draw)
-    def drawn(*args, **kwargs):
+    def drawn(*args: P.args, **kwargs: P.kwargs) -> T:
         with mpl.rc_context(STYLE):
             return draw(*args, **kwargs)
 
     return drawn
 
 
-def looks(runs):
+def looks(runs: "Collection[Run]") -> dict[str, Look]:
     """{stem: Look} by recipe; runs without a recipe are drawn in grey. Seeds and variants share their recipe's look."""
     fallbacks = iter(FALLBACK_STYLES * len(runs))
     return {run.stem: LOOKS.get(run.recipe) or next(fallbacks) for run in runs}
 
 
-def figure(height, rows=1, columns=1, **subplots):
+def figure(height: float, rows: int = 1, columns: int = 1, **subplots: Any) -> tuple[Figure, Any]:
     """A figure of the report's width, `height` inches high, and its axes."""
     fig = Figure(figsize=(WIDTH, height), layout="constrained")
     return fig, fig.subplots(rows, columns, **subplots)
 
 
-def add_scope(fig, text):
+def add_scope(fig: Figure, text: str) -> Figure:
     """Name data set, preset and length of training in the figure's corner, so that it says so wherever it is pasted."""
     fig.suptitle(text, x=0.995, ha="right", fontsize=5.5, color="0.35")
     return fig
 
 
-def as_labels(fig):
+def as_labels(fig: Figure) -> Figure:
     """Show text of runs' files (`common.markup.as_text`) in a figure as it stands."""
     for ax in fig.axes:
         for formatter in (ax.xaxis.get_major_formatter(), ax.yaxis.get_major_formatter()):
@@ -110,7 +117,7 @@ def as_labels(fig):
 
 
 @styled
-def freeze_layout(fig):
+def freeze_layout(fig: Figure) -> Figure:
     """Lay a figure out once and for all; with a layout engine left, every saving would draw it twice."""
     fig.get_layout_engine().execute(fig)
     fig.set_layout_engine(None)

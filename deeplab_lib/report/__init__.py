@@ -11,6 +11,7 @@ import io
 import re
 from collections.abc import Iterable
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import matplotlib as mpl
 import matplotlib.pyplot as plt
@@ -20,10 +21,13 @@ from IPython.display import display
 from deeplab_lib.common.markup import as_html, as_markdown, as_plain, as_text
 from deeplab_lib.report.manuscript import FRONT_MATTER_MIME, as_list, bibtex
 
+if TYPE_CHECKING:
+    from pandas.io.formats.style import Styler
+
 EXPORTS = ("ReportError", "ReportHTML", "ReportPDF", "export_html", "export_pdf", "make_report")
 
 
-def __getattr__(name):
+def __getattr__(name: str) -> Any:
     """`EXPORTS`, loaded when first asked for: with nbconvert and Typst, 3 s that a notebook's figures do without."""
     if name in EXPORTS:
         from deeplab_lib.report import export
@@ -79,7 +83,7 @@ def front_matter(
     display({FRONT_MATTER_MIME: fields, "text/markdown": fallback, "text/plain": fallback}, raw=True)
 
 
-def _as_it_is(key, value):
+def _as_it_is(key: str, value: Any) -> Any:
     """A field of the title block: Markdown for the abstract, text for all others."""
     if key == "abstract":
         return as_markdown(value)
@@ -118,7 +122,12 @@ def figure(
     plt.close(fig)
 
 
-def table(data, label: str | None = None, caption: str | None = None, note: str | None = None) -> None:
+def table(
+    data: "pd.DataFrame | pd.Series | Styler",
+    label: str | None = None,
+    caption: str | None = None,
+    note: str | None = None,
+) -> None:
     """Display a DataFrame, Series or Styler as a table under `label` ("tbl-..."), with `note` below it.
 
     A Styler's bold, italic, colours and background reach PDF and HTML.
@@ -142,7 +151,7 @@ def _check_label(label: str | None, prefix: str) -> None:
         raise ValueError(f"label {label!r} should be {prefix!r} and then letters, digits, - or _: {prefix}example")
 
 
-def _saved(fig: plt.Figure, **options) -> bytes:
+def _saved(fig: plt.Figure, **options: Any) -> bytes:
     buffer = io.BytesIO()
     fig.savefig(buffer, **options)
     return buffer.getvalue()

@@ -13,8 +13,10 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any, Literal
 
 import nbformat
 import pypandoc
@@ -24,6 +26,7 @@ from traitlets import Bool, default
 from traitlets.config import Application
 
 from deeplab_lib.common.files import write_atomic
+from deeplab_lib.common.types import PathLike
 from deeplab_lib.report.manuscript import Manuscript, bibtex
 
 TEMPLATES = Path(__file__).parent / "templates"
@@ -33,17 +36,17 @@ class ReportError(ValueError):
     """A notebook that cannot be set; the message says what is wrong and where."""
 
 
-def export_pdf(notebook_path, out, strict=False) -> Path:
+def export_pdf(notebook_path: PathLike, out: PathLike, strict: bool = False) -> Path:
     """Set the notebook (.ipynb) as PDF at `out`; code is left out. `strict` makes every warning an error."""
     return _export(notebook_path, out, lambda manuscript, folder: pdf(manuscript, folder, strict))
 
 
-def export_html(notebook_path, out, show_code=False, strict=False) -> Path:
+def export_html(notebook_path: PathLike, out: PathLike, show_code: bool = False, strict: bool = False) -> Path:
     """Set the notebook (.ipynb) as one HTML file at `out`, with its code if `show_code`."""
     return _export(notebook_path, out, lambda manuscript, folder: html(manuscript, folder, strict), show_code)
 
 
-def make_report(executed_notebook, folder, strict=False) -> list[Path]:
+def make_report(executed_notebook: PathLike, folder: PathLike, strict: bool = False) -> list[Path]:
     """Write report.html, report.pdf and report-with-code.html into `folder`; the notebook must have been executed.
 
     Of a draft, whose front matter says so, the names begin with `draft`.
@@ -60,7 +63,9 @@ def make_report(executed_notebook, folder, strict=False) -> list[Path]:
     return [job.result() for job in jobs]
 
 
-def _export(notebook_path, out, render, show_code=False):
+def _export(
+    notebook_path: PathLike, out: PathLike, render: Callable[[Manuscript, Path], bytes], show_code: bool = False
+) -> Path:
     notebook_path, out = Path(notebook_path), Path(out)
     start = time.perf_counter()
     manuscript = read_manuscript(notebook_path, show_code)
@@ -70,7 +75,7 @@ def _export(notebook_path, out, render, show_code=False):
     return out
 
 
-def read_manuscript(notebook_path, show_code=False):
+def read_manuscript(notebook_path: PathLike, show_code: bool = False) -> Manuscript:
     """The manuscript of a notebook file. Raises ReportError if it is missing or no notebook."""
     path = Path(notebook_path)
     try:
@@ -82,7 +87,7 @@ def read_manuscript(notebook_path, show_code=False):
     return Manuscript(notebook, path.stem, show_code)
 
 
-def html(manuscript, folder=".", strict=False) -> bytes:
+def html(manuscript: Manuscript, folder: PathLike = ".", strict: bool = False) -> bytes:
     """One HTML page; local pictures of Markdown cells are looked for in `folder`."""
     font = base64.b64encode((TEMPLATES / "fonts/stix-two-math-subset.woff2").read_bytes()).decode()
     style = (TEMPLATES / "paper.css").read_text(encoding="utf-8").replace("$math-font$", font)
@@ -90,7 +95,7 @@ def html(manuscript, folder=".", strict=False) -> bytes:
         return _pandoc("html", manuscript, folder, scratch, {"style": style}, strict).encode()
 
 
-def pdf(manuscript, folder=".", strict=False) -> bytes:
+def pdf(manuscript: Manuscript, folder: PathLike = ".", strict: bool = False) -> bytes:
     """A tagged PDF/UA-1 document, also PDF/A-2a where the report has a date."""
     date = report_date(manuscript.front)
     variables = {"pdf-date": f"year: {date.year}, month: {date.month}, day: {date.day}"} if date else {}
@@ -100,7 +105,7 @@ def pdf(manuscript, folder=".", strict=False) -> bytes:
         return _typeset(source, date, manuscript.name, strict)
 
 
-def _typeset(source, date, name, strict):
+def _typeset(source: Path, date: datetime.datetime | None, name: str, strict: bool) -> bytes:
     """Compile with Typst's own fonts; the system's are asked only for letters that those lack.
 
     A document that breaks a rule of the archival standards for a reason we cannot fix is set without them.
@@ -122,7 +127,7 @@ def _typeset(source, date, name, strict):
     raise ReportError(f"Typst cannot set {name}: {problem}")
 
 
-def report_date(front):
+def report_date(front: Mapping[str, Any]) -> datetime.datetime | None:
     """Midnight UTC of the report's date if that is ISO, else SOURCE_DATE_EPOCH, else None."""
     try:
         day = datetime.date.fromisoformat(str(front.get("date"))[:10])
@@ -138,7 +143,7 @@ class _ReportExporter(Exporter):
     strict = Bool(False, help="Treat every warning (unknown macro, missing reference) as an error.").tag(config=True)
     show_code = Bool(False, help="Keep the code cells.").tag(config=True)
 
-    def from_notebook_node(self, nb, resources=None, **kw):
+    def from_notebook_node(self, nb: nbformat.NotebookNode, resources: Any | None = None, **kw: Any) -> tuple[Any, Any]:
         nb, resources = super().from_notebook_node(nb, resources, **kw)
         where = resources.get("metadata", {})
         manuscript = Manuscript(nb, where.get("name", "notebook"), self.show_code)
@@ -153,10 +158,10 @@ class ReportPDF(_ReportExporter):
     output_mimetype = "application/pdf"
 
     @default("file_extension")
-    def _file_extension_default(self):
+    def _file_extension_default(self) -> str:
         return ".pdf"
 
-    def render(self, manuscript, folder):
+    def render(self, manuscript: Manuscript, folder: PathLike) -> bytes:
         return pdf(manuscript, folder, self.strict)
 
 
@@ -167,10 +172,10 @@ class ReportHTML(_ReportExporter):
     output_mimetype = "text/html"
 
     @default("file_extension")
-    def _file_extension_default(self):
+    def _file_extension_default(self) -> str:
         return ".html"
 
-    def render(self, manuscript, folder):
+    def render(self, manuscript: Manuscript, folder: PathLike) -> str:
         return html(manuscript, folder, self.strict).decode()
 
 
@@ -178,7 +183,7 @@ class _Hyphenated(_ReportExporter):
     """An exporter under a name with a hyphen: a Jupyter server has no address for it and must not list it."""
 
     @default("enabled")
-    def _enabled_default(self):
+    def _enabled_default(self) -> bool:
         server = sys.modules.get("jupyter_server.serverapp")
         return not (server and Application.initialized() and isinstance(Application.instance(), server.ServerApp))
 
@@ -197,7 +202,14 @@ OPTIONS = {
 }
 
 
-def _pandoc(language, manuscript, folder, scratch, variables, strict):
+def _pandoc(
+    language: Literal["html", "typst"],
+    manuscript: Manuscript,
+    folder: PathLike,
+    scratch: PathLike,
+    variables: Mapping[str, str],
+    strict: bool,
+) -> str:
     """Run pandoc over the manuscript in the folder `scratch`, which also receives its pictures."""
     scratch = Path(scratch)
     for name, content in manuscript.pictures.items():
@@ -225,7 +237,7 @@ def _pandoc(language, manuscript, folder, scratch, variables, strict):
     return done.stdout
 
 
-def _tell(name, warnings, strict):
+def _tell(name: str, warnings: Sequence[str], strict: bool) -> None:
     """Print warnings, or raise them."""
     if warnings and strict:
         raise ReportError(f"{name}: " + "; ".join(warnings))

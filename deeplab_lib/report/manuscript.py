@@ -7,11 +7,18 @@ cell and output becomes is decided here; how it looks is decided by the template
 import base64
 import hashlib
 import re
+from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import yaml
 from bs4 import BeautifulSoup
 from soupsieve import SelectorSyntaxError
+
+from deeplab_lib.common.types import PathLike
+
+if TYPE_CHECKING:
+    from nbformat import NotebookNode
 
 FRONT_MATTER_MIME = "application/vnd.deeplab.report+json"
 WIDGET_MIME = "application/vnd.jupyter.widget-view+json"
@@ -27,7 +34,7 @@ BARE_OBJECT = re.compile(r"^[\[(]*<[^>]*>|^(Text|array)\(.*\)$|^Figure\(", re.DO
 class Manuscript:
     """`name`, `front` (title block), `blocks` (in reading order), `pictures` {file name: bytes}, `warnings`."""
 
-    def __init__(self, notebook, name="notebook", show_code=False):
+    def __init__(self, notebook: "NotebookNode", name: str = "notebook", show_code: bool = False) -> None:
         """Read an nbformat-4 notebook; code is left out unless `show_code` or the cell's `#| echo: true`."""
         self.name, self.show_code = name, show_code
         self.blocks, self.pictures, self.warnings = [], {}, []
@@ -36,11 +43,11 @@ class Manuscript:
             {"markdown": self._markdown, "raw": self._raw, "code": self._code}[cell.cell_type](cell, number)
         self.front = _normal_front(self.front)
 
-    def _markdown(self, cell, number):
+    def _markdown(self, cell: "NotebookNode", number: int) -> None:
         if HIDE_CELL.isdisjoint(_tags(cell)):
             self._add("markdown", text=jupyter_markdown(self._attachments(cell)))
 
-    def _attachments(self, cell):
+    def _attachments(self, cell: "NotebookNode") -> str:
         """The cell's source with its pasted pictures turned into files."""
         text = cell.source
         for name, bundle in cell.get("attachments", {}).items():
@@ -49,7 +56,7 @@ class Manuscript:
                 text = text.replace(f"attachment:{name}", file)
         return text
 
-    def _raw(self, cell, number):
+    def _raw(self, cell: "NotebookNode", number: int) -> None:
         """A raw cell that is YAML between two `---` is front matter, as in Quarto; other raw cells are left out."""
         if match := re.fullmatch(r"---\n(.*?)\n---\s*", cell.source.strip() + "\n", re.DOTALL):
             try:
@@ -57,7 +64,7 @@ class Manuscript:
             except yaml.YAMLError as error:
                 raise ValueError(f"cell {number}: front matter is no valid YAML: {_one_line(error)}") from error
 
-    def _code(self, cell, number):
+    def _code(self, cell: "NotebookNode", number: int) -> None:
         options, source = cell_options(cell)
         tags = _tags(cell)
         if not HIDE_CELL.isdisjoint(tags) or options.get("include") is False:
@@ -69,7 +76,7 @@ class Manuscript:
             for output in cell.get("outputs", []):
                 self._output(output, options, number)
 
-    def _output(self, output, options, number):
+    def _output(self, output: "NotebookNode", options: dict[str, Any], number: int) -> None:
         if output.output_type == "stream":
             if output.name == "stdout" and (text := terminal_text(output.text)).strip():
                 self._add("output", text=text)
@@ -80,7 +87,7 @@ class Manuscript:
         else:
             self._display(output, options)
 
-    def _display(self, output, options):
+    def _display(self, output: "NotebookNode", options: dict[str, Any]) -> None:
         """The richest form of one displayed object; the cell's label and caption go to its first figure or table."""
         data, metadata = output.data, output.metadata
         own = metadata.get("report", {})
@@ -102,7 +109,7 @@ class Manuscript:
         elif (text := terminal_text(data.get("text/plain", ""))).strip() and not BARE_OBJECT.match(text):
             self._add("output", text=text)
 
-    def _taken(self, options, kind):
+    def _taken(self, options: dict[str, Any], kind: str) -> dict[str, Any]:
         """A cell's caption options for its first figure (or table), which uses them up."""
         names = {"caption": f"{kind}-cap", "alt": f"{kind}-alt", "note": f"{kind}-note"}
         taken = {name: str(options.pop(key)) for name, key in names.items() if options.get(key)}
@@ -110,19 +117,19 @@ class Manuscript:
             taken["label"] = options.pop("label")
         return taken
 
-    def _picture(self, content, suffix):
+    def _picture(self, content: bytes, suffix: str) -> str:
         name = f"{hashlib.sha256(content).hexdigest()[:16]}.{suffix}"
         self.pictures[name] = content
         return name
 
-    def _add(self, kind, **fields):
+    def _add(self, kind: str, **fields: Any) -> None:
         self.blocks.append({"kind": kind} | {key: value for key, value in fields.items() if value is not None})
 
-    def _update_front(self, fields):
+    def _update_front(self, fields: Mapping[str, Any]) -> None:
         self.front |= {key: value for key, value in fields.items() if value is not None}
 
 
-def cell_options(cell):
+def cell_options(cell: "NotebookNode") -> tuple[dict[str, Any], str]:
     """`#| key: value` lines at the top of a code cell, over the cell's metadata; and the source without them."""
     metadata = cell.metadata
     kind = "tbl" if str(metadata.get("label", "")).startswith("tbl-") else "fig"
@@ -140,7 +147,7 @@ def cell_options(cell):
     return options, "\n".join(lines[count:])
 
 
-def jupyter_markdown(text):
+def jupyter_markdown(text: str) -> str:
     """Markdown as Jupyter reads it, in pandoc's dialect: formulas may have inner spaces and blank lines."""
     code_or_math = re.compile(
         r"(?P<code>^(?P<fence>```+|~~~+).*?^(?P=fence)|(?P<ticks>`+).*?(?P=ticks))"
@@ -148,7 +155,7 @@ def jupyter_markdown(text):
         re.DOTALL | re.MULTILINE,
     )
 
-    def rewrite(match):
+    def rewrite(match: re.Match[str]) -> str:
         if match["code"] is not None:
             return match[0]
         if match["display"] is not None:
@@ -158,13 +165,13 @@ def jupyter_markdown(text):
     return code_or_math.sub(rewrite, text)
 
 
-def terminal_text(text):
+def terminal_text(text: str | Iterable[str]) -> str:
     """Text as a terminal would leave it: no colour codes, and of a line rewritten with \\r only its last state."""
     text = ANSI.sub("", "".join(text))
     return "\n".join(line.rstrip("\r").rpartition("\r")[2] for line in text.split("\n")).rstrip("\n")
 
 
-def styled_table(html):
+def styled_table(html: str) -> str:
     """HTML whose `<style>` rules (pandas' Styler) have become `style` attributes; scripts and styles are gone.
 
     Rules that no static table can show (`:hover`) are dropped.
@@ -186,7 +193,7 @@ def styled_table(html):
     return str(soup)
 
 
-def _merge_index_names(head):
+def _merge_index_names(head: Any) -> None:
     """pandas puts the index's name on a head row of its own: move it up into the empty corner."""
     rows = head.find_all("tr")
     if len(rows) < 2:
@@ -200,14 +207,14 @@ def _merge_index_names(head):
         rows[-1].decompose()
 
 
-def as_list(value):
+def as_list(value: Any) -> list[Any]:
     """None, one thing or several, as a list."""
     if value is None or value == "":
         return []
     return [value] if isinstance(value, (str, Path, dict)) else list(value)
 
 
-def bibtex(sources, folder="."):
+def bibtex(sources: Any, folder: PathLike = ".") -> str:
     """BibTeX text of `sources`: BibTeX text, a path to a .bib file in `folder`, or a list of these."""
     texts = []
     for source in as_list(sources):
@@ -223,13 +230,13 @@ def bibtex(sources, folder="."):
     return "\n\n".join(texts)
 
 
-def _front_matter_of(metadata):
+def _front_matter_of(metadata: Mapping[str, Any]) -> dict[str, Any]:
     """Title and authors from the notebook's metadata: nbconvert's own keys, then ours under `report`."""
     front = {"title": metadata.get("title"), "author": metadata.get("authors")} | dict(metadata.get("report", {}))
     return {key: value for key, value in front.items() if value is not None}
 
 
-def _normal_front(front):
+def _normal_front(front: dict[str, Any]) -> dict[str, Any]:
     """Lists where several are possible, and plain strings in them: `{"name": ...}` is the person's name."""
     for key in ("author", "affiliation", "keywords"):
         if key in front:
@@ -238,9 +245,9 @@ def _normal_front(front):
     return front | {key: str(front[key]) for key in single}
 
 
-def _tags(cell):
+def _tags(cell: "NotebookNode") -> set[str]:
     return set(cell.metadata.get("tags", []))
 
 
-def _one_line(error):
+def _one_line(error: BaseException) -> str:
     return " ".join(str(error).split())

@@ -8,6 +8,7 @@ is no run's table at all is a `NoRunTable`.
 import csv
 import io
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -348,7 +349,7 @@ def _newest_first(epochs):
     return bool((np.diff(epochs) < 0).sum() > (np.diff(epochs) > 0).sum())
 
 
-def ranges(epochs) -> str:
+def ranges(epochs: Iterable[int]) -> str:
     """Epochs in words, e.g. "epoch 4" or "epochs 1 to 3 and 7"."""
     epochs = {int(epoch) for epoch in epochs}
     starts = sorted(epoch for epoch in epochs if epoch - 1 not in epochs)

@@ -39,7 +39,7 @@ class LogSchedule:
     warmup_epochs: float | None = None
     rates: tuple[tuple[int, float], ...] = ()
 
-    def __str__(self):
+    def __str__(self) -> str:
         """The schedule as text; logs with equal texts share a schedule."""
         if self.kind == "absent":
             return "rates not recorded"

@@ -3,8 +3,10 @@
 import json
 import multiprocessing
 import os
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import psutil
 import torch
@@ -12,6 +14,7 @@ import torch
 from deeplab_lib.common.files import jsonable, project_root, read_json
 from deeplab_lib.common.parameters import check_names, coerce
 from deeplab_lib.common.text import did_you_mean
+from deeplab_lib.common.types import PathLike
 from deeplab_lib.config import PARAMETERS, Config, as_begun
 from deeplab_lib.data.cityscapes import scan
 from deeplab_lib.models import weights
@@ -37,7 +40,7 @@ ON_ITS_MACHINE = ("device", "amp", "gpus", "workers")  # settled where a run is 
 NOTEBOOK_SECONDS = 10  # a kernel's start, the checks and the pictures of one run
 
 
-def complete(settings):
+def complete(settings: Mapping[str, Any]) -> dict[str, Any]:
     """The settings with defaults for what is left out or null; ValueError for one that does not exist or fit."""
     for name in settings:
         if name not in DEFAULTS:
@@ -74,7 +77,7 @@ def _check_parameters(parameters):
         raise ValueError(f"parameters sets device {device}; set CUDA_VISIBLE_DEVICES={device[5:]} instead")
 
 
-def plan(settings, here=True):
+def plan(settings: Mapping[str, Any], here: bool = True) -> dict[str, dict[str, Any]]:
     """`{stem: parameters of train.ipynb}` of every run; ValueError for a value that is not valid.
 
     here: the runs are made on this machine, so what they ask of it is checked, too.
@@ -88,7 +91,7 @@ def plan(settings, here=True):
     return runs
 
 
-def configured(parameters, here=False):
+def configured(parameters: Mapping[str, Any], here: bool = False) -> Config:
     """The `Config` of a run; unless it is made `here`, without what it asks of its machine.
 
     A cluster's login node has no GPU, and can plan and look at runs on many all the same.
@@ -97,7 +100,7 @@ def configured(parameters, here=False):
     return as_begun(config, say=lambda line: None)
 
 
-def check(runs):
+def check(runs: Mapping[str, Mapping[str, Any]]) -> None:
     """Raise ValueError where the data of a run to be made are not there, or its summary is of another run or alone.
 
     A run says so itself when it starts; but all of them would, and one whose summary is there would not be started.
@@ -118,7 +121,7 @@ def check(runs):
             )
 
 
-def fetch_weights(runs):
+def fetch_weights(runs: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
     """Have the pretrained weights of `runs` at hand before any of them starts, so that all start from the same.
 
     Yields what there is to say. Here there may be internet, and on the nodes of a cluster none.
@@ -131,13 +134,13 @@ def fetch_weights(runs):
             yield f"{model}: {error}"
 
 
-def in_folder(path):
+def in_folder(path: PathLike) -> str:
     """A folder as the notebooks find it: relative to the project, so that no document shows whose machine it was."""
     path, root = Path(path).resolve(), project_root().resolve()
     return path.relative_to(root).as_posix() if path.is_relative_to(root) else str(path)
 
 
-def combinations(settings):
+def combinations(settings: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
     """Parameters of every run: losses x models x seeds, then the control runs."""
     recipes = list(RECIPES) if settings["recipes"] == "all" else settings["recipes"]
     common = {"data": settings["data"], "preset": settings["preset"], "out_dir": settings["runs"]}
@@ -151,7 +154,7 @@ def combinations(settings):
                 yield common | {"loss": loss, "seed": seed, "schedule": "ce"}
 
 
-def label(parameters):
+def label(parameters: Mapping[str, Any]) -> str:
     """A short name of a run for progress lines: its loss, and whatever else was asked of it."""
     asked = {name: parameters.get(name) for name in ("model", "schedule", "seed")}
     rest = [f"{name} {value}" for name, value in asked.items() if str(value) not in ("None", "null", "0")]
@@ -161,7 +164,7 @@ def label(parameters):
 # -- sharing the machine -----------------------------------------------------------------------------------------
 
 
-def gpu_slots(config):
+def gpu_slots(config: Config) -> list[str]:
     """What each run at a time may see as CUDA_VISIBLE_DEVICES: one slot per `config.gpus` devices; none on a CPU.
 
     Only devices that are visible here are shared out. `$DEEPLAB_GPUS` states their number instead of PyTorch.
@@ -177,7 +180,7 @@ def gpu_slots(config):
     return [",".join(devices[first : first + config.gpus]) for first in groups]
 
 
-def side_by_side(count, config, cores):
+def side_by_side(count: int, config: Config, cores: int) -> tuple[int, int]:
     """`(runs at a time, cores of each)` for `count` runs: one a slot, or on the CPU what cores and memory allow."""
     memory = psutil.virtual_memory().total / 2**30
     room = len(gpu_slots(config)) or min(cores // config.gpus, int(memory / MEMORY_GB[config.preset]))
@@ -188,18 +191,18 @@ def side_by_side(count, config, cores):
 # -- how far it is -------------------------------------------------------------------------------------------------
 
 
-def epochs_done(folder, stem):
+def epochs_done(folder: PathLike, stem: str) -> int:
     """Epochs that a run has recorded, all of them when it is finished."""
     path = Path(folder) / f"{stem}.csv"
     return max(0, len(path.read_text().splitlines()) - 1) if path.exists() else 0
 
 
-def finished(folder, stem):
+def finished(folder: PathLike, stem: str) -> bool:
     """Whether the run is complete."""
     return (Path(folder) / f"{stem}.json").exists()
 
 
-def where(folder, stem, parameters):
+def where(folder: PathLike, stem: str, parameters: Mapping[str, Any]) -> str:
     """The state of a run in a few words."""
     config = configured(parameters)
     done, epochs, first = epochs_done(folder, stem), config.epochs, config.first_stage
@@ -210,13 +213,13 @@ def where(folder, stem, parameters):
     return f"stopped after epoch {done} of {epochs}" if done else "not started"
 
 
-def overview(runs, folder):
+def overview(runs: Mapping[str, Mapping[str, Any]], folder: PathLike) -> list[str]:
     """One line a run, `label: state`."""
     width = max(len(label(parameters)) for parameters in runs.values())
     return [f"{label(parameters):{width}}  {where(folder, stem, parameters)}" for stem, parameters in runs.items()]
 
 
-def estimate(runs, *arguments):
+def estimate(runs: Mapping[str, Mapping[str, Any]], *arguments: Any) -> float | None:
     """`expected(runs, ...)`, or None where that fails: whatever is wrong, the runs themselves will say it.
 
     A GPU is asked by a process of its own: this one would hold some of its memory for as long as it lives.
@@ -230,7 +233,7 @@ def estimate(runs, *arguments):
         return None
 
 
-def expected(runs, folder, at_once, threads):
+def expected(runs: Mapping[str, Mapping[str, Any]], folder: PathLike, at_once: int, threads: int) -> float:
     """Seconds that the unfinished runs should take together, from a few steps of each network on this machine."""
     timed, total, longest = {}, 0.0, 0.0
     for stem, parameters in runs.items():
@@ -260,7 +263,7 @@ def _seconds(config, threads):
         torch.set_num_threads(before)
 
 
-def failures(runs, folder):
+def failures(runs: Mapping[str, Mapping[str, Any]], folder: PathLike) -> Iterator[str]:
     """What to tell of each run that is not finished: where it stands, why, and the notebook that shows it."""
     for stem, parameters in runs.items():
         if not finished(folder, stem):
@@ -271,7 +274,7 @@ def failures(runs, folder):
                 yield f"    the notebook, as far as it came: {notebook}"
 
 
-def describe_failure(notebook):
+def describe_failure(notebook: PathLike) -> str | None:
     """The last line of the traceback in an executed notebook; None where there is no notebook."""
     try:
         cells = json.loads(Path(notebook).read_text(encoding="utf-8"))["cells"]

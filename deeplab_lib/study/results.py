@@ -7,9 +7,11 @@ columns, no JSON, no NPZ) are read too: everything that a CSV alone can show is 
 import os
 import re
 from collections import Counter
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -17,8 +19,9 @@ import pandas as pd
 from deeplab_lib.common.markup import as_plain, as_text
 from deeplab_lib.common.search import nearest, works
 from deeplab_lib.common.text import listing, slug
+from deeplab_lib.common.types import PathLike
 from deeplab_lib.labels import NUM_CLASSES
-from deeplab_lib.recipes import RECIPES, recipe_for
+from deeplab_lib.recipes import RECIPES, Follows, Recipe, recipe_for
 from deeplab_lib.study.foreign import CLASS_VAL, ResultsError, read_table
 from deeplab_lib.study.hand_in import check_agreement, read_arrays, read_record
 from deeplab_lib.study.log_schedule import LogSchedule, infer_schedule, loss_changes
@@ -58,37 +61,37 @@ class Run:
     dataset_name: str | None = None
 
     @property
-    def config(self):
+    def config(self) -> dict[str, Any]:
         """The resolved configuration, `{}` when it was not recorded."""
         return (self.record or self.started or {}).get("config", {})
 
     @property
-    def follows(self):
+    def follows(self) -> Follows:
         """The version of the study that was followed; the logs' for a CSV alone, which is a log."""
         return (UNSAID | self.config)["follows"] if self.config else "logs"
 
     @property
-    def legacy(self):
+    def legacy(self) -> bool:
         """True for a CSV that predates this kit."""
         return self.record is None and KIT_COLUMN not in self.table
 
     @property
-    def finished(self):
+    def finished(self) -> bool:
         """True when the run reached its last epoch; a CSV that predates the kit is taken as finished."""
         return self.legacy or bool(self.record and self.record.get("finished"))
 
     @property
-    def epoch(self):
+    def epoch(self) -> int:
         """The last epoch in the CSV, 0 when there is none."""
         return int(self.table["epoch"].iloc[-1]) if len(self.table) else 0
 
     @property
-    def epochs(self):
+    def epochs(self) -> int | None:
         """The epochs planned; for an old CSV those it holds; None when nothing says."""
         return self.config.get("epochs") or (self.epoch if self.legacy else self.planned_epochs)
 
     @property
-    def dataset(self):
+    def dataset(self) -> dict[str, Any]:
         """`{"name", "synthetic", "fingerprint", ...}`; where it was not recorded the name it was given, or `{}`."""
         given = {"name": self.dataset_name} if self.dataset_name else {}
         return (self.record or self.started or {}).get("dataset", given)
@@ -117,34 +120,34 @@ class Run:
             return [int(epoch) for epoch in self.table["epoch"][(weights.diff().abs() > 0).any(axis=1)]]
         return [change.epoch for change in loss_changes(self.table)] if self.legacy else []
 
-    def last_logged(self, *columns) -> float:
+    def last_logged(self, *columns: str) -> float:
         """The last finite value of the first of `columns` that has one, NaN when none has."""
         finite = [self.table[column].dropna() for column in columns if column in self.table]
         return next((float(values.iloc[-1]) for values in finite if len(values)), float("nan"))
 
     @property
-    def stage(self):
+    def stage(self) -> bool:
         """Whether it was trained on coarse labels: the first stage of another run, with which nothing is compared."""
         return bool(COARSE.search(self.stem))
 
     @property
-    def method(self):
+    def method(self) -> str:
         """What is compared: the stem without its seed, and other weights. Runs of one method are replicates."""
         return " ".join(filter(None, [SEED.sub("", self.stem), self.weights]))
 
     @property
-    def found_weights(self):
+    def found_weights(self) -> str | None:
         """SHA-256 of what it started from, or "from scratch"; None for its own first stage's, or not recorded."""
         record = self.record or {}
         return record.get("identity", {}).get("weights") if "first_stage" not in record else None
 
     @property
-    def label(self):
+    def label(self) -> str:
         """The name under which figures show the run: its method's, and its seed when that is not 0."""
         return f"{self.method_label}, seed {self.seed}" if self.seed else self.method_label
 
     @property
-    def method_label(self):
+    def method_label(self) -> str:
         """The name under which figures show the run's method: title, and what makes it differ from its recipe."""
         variant = COARSE.sub("", f"_{self.variant}").strip("_")
         if variant.removeprefix("schedule_") in RECIPES:
@@ -152,11 +155,11 @@ class Run:
         return ", ".join(filter(None, [self.title, variant, "coarse labels" * self.stage]))
 
     @cached_property
-    def final_train_mIoU(self):
+    def final_train_mIoU(self) -> float:
         return self.final("train_mIoU")
 
     @cached_property
-    def final_val_mIoU(self):
+    def final_val_mIoU(self) -> float:
         """The headline, in percent: the last epoch's validation mIoU."""
         return self.final("val_mIoU")
 
@@ -169,13 +172,13 @@ class Run:
         return float("nan")
 
     @cached_property
-    def final_class_val(self):
+    def final_class_val(self) -> np.ndarray:
         """Validation IoU of the 19 classes in percent `(19,)`, from the last epoch that has any; NaN where absent."""
         rows = self.table[CLASS_VAL].dropna(how="all")
         return rows.iloc[-1].to_numpy(float) if len(rows) else np.full(NUM_CLASSES, np.nan)
 
     @property
-    def best(self):
+    def best(self) -> tuple[int | None, float]:
         """`(epoch, val_mIoU)` of the epoch with the highest validation mIoU, on the images of every epoch.
 
         `(None, nan)` when there is none, or when the headline is measured otherwise than the epochs' values and nothing
@@ -193,13 +196,13 @@ class Run:
         return (part, whole) if part and part != whole else None
 
     @cached_property
-    def arrays(self):
+    def arrays(self) -> dict[str, np.ndarray]:
         """The arrays of `<stem>.npz` (names, confusion, boundary_f, predictions, ...), `{}` when there is none."""
         path = sibling(self.path, ".npz")
         return read_arrays(path) if path else {}
 
     @property
-    def missing(self):
+    def missing(self) -> list[str]:
         """What this run's files cannot tell, as a list of phrases."""
         lacks = []
         if self.record is None:
@@ -216,7 +219,7 @@ class Run:
         return lacks
 
 
-def sibling(path, suffix):
+def sibling(path: PathLike, suffix: str) -> Path | None:
     """The file beside `path` with the same stem, in any case, and `suffix`; None when there is none."""
     path = Path(path)
     if (exact := path.with_name(path.stem + suffix)).exists():
@@ -233,7 +236,7 @@ def _plain(stem):
     return stem.lower().replace("warnup", "warmup").replace("deeplabv2_cv07", "deeplabv2_ce07")
 
 
-def parse_stem(stem):
+def parse_stem(stem: str) -> tuple[str | None, str, int]:
     """Split a stem into `(recipe key or None, variant, seed)`.
 
     The variant is what follows the recipe's own stem, e.g. `lr0.0001`; for a custom loss, the slug of its expression.
@@ -254,7 +257,7 @@ def _record_beside(path, ending):
     return read_record(found) if found else None
 
 
-def read_run(path):
+def read_run(path: PathLike) -> Run:
     """The Run whose CSV is `path`; every string of it is `common.markup.as_text`."""
     path = Path(path)
     record, started = _record_beside(path, ".json"), _record_beside(path, ".config.json")
@@ -310,7 +313,7 @@ def _notes(run):
     return notes
 
 
-def csv_files(folder):
+def csv_files(folder: PathLike) -> list[Path]:
     """The runs' CSVs of a folder, without those that a fresh start moved aside."""
     files = sorted(Path(folder).glob("*.[cC][sS][vV]"))
     return [path for path in files if not path.name.startswith(".") and not SET_ASIDE.search(path.name)]
@@ -393,7 +396,7 @@ def _with_weights(run):
     return replace(run, weights=words, variant="_".join(filter(None, [run.variant, words])))
 
 
-def load_runs(folder):
+def load_runs(folder: Path | str) -> pd.DataFrame:
     """All runs of `folder` in one frame, a row per run and epoch.
 
     The CSV's columns, preceded by run (stem), recipe, title, variant, seed, finished, dataset and preset.
@@ -432,7 +435,7 @@ class Scope:
     synthetic: bool = False
 
     @classmethod
-    def of(cls, run):
+    def of(cls, run: Run) -> "Scope":
         config, dataset = run.config, run.dataset
         sides = config.get("image_height"), config.get("image_width")
         size = sides if all(sides) else None
@@ -440,12 +443,12 @@ class Scope:
         return cls(dataset.get("name"), dataset.get("fingerprint"), config.get("preset"), run.epochs, size, synthetic)
 
     @property
-    def data(self):
+    def data(self) -> str:
         """The data set as a reader says it."""
         name = "toy city" if self.dataset == "toycity" else self.dataset or "data set not recorded"
         return "synthetic " * self.synthetic + name
 
-    def __str__(self):
+    def __str__(self) -> str:
         parts = [self.data, f"{self.preset} scale" if self.preset else ""]
         parts += [f"{self.epochs} epochs" if self.epochs else "", "{1} × {0}".format(*self.size) if self.size else ""]
         return ", ".join(part for part in parts if part)
@@ -463,11 +466,11 @@ class Study:
     runs: list[Run]
     common: tuple[str, ...] = ()
 
-    def __str__(self):
+    def __str__(self) -> str:
         return ", ".join([str(self.scope), *([self.departure] if self.departure else [])])
 
     @property
-    def departure(self):
+    def departure(self) -> str:
         """What all runs depart in, in words, "" when in nothing but their length, which the scope tells."""
         parts = [part for part in self.common if not part.startswith("epochs")]
         return f"all with {' '.join(parts)}" if parts else ""
@@ -478,25 +481,25 @@ class Study:
         return bool(self.runs) and all(run.legacy for run in self.runs)
 
     @property
-    def finished(self):
+    def finished(self) -> list[Run]:
         return [run for run in self.runs if run.finished]
 
     @property
-    def unfinished(self):
+    def unfinished(self) -> list[Run]:
         return [run for run in self.runs if not run.finished]
 
     @property
-    def recipes(self):
+    def recipes(self) -> list[Run]:
         """The finished runs of the eight recipes as they are, all seeds."""
         return [run for run in self.finished if run.recipe and not run.variant]
 
     @property
-    def ablations(self):
+    def ablations(self) -> list[Run]:
         """The finished runs that depart from a recipe, or have a loss of their own."""
         return [run for run in self.finished if not run.recipe or run.variant]
 
 
-def studies(runs):
+def studies(runs: Sequence[Run]) -> list[Study]:
     """The runs grouped by what they share, the group with most recipes first.
 
     A run without JSON that is not finished joins the first group: it was trained into the same folder. First stages
@@ -532,7 +535,7 @@ def _without(common, run):
     return replace(run, variant=rest) if common else run
 
 
-def require_comparable(runs):
+def require_comparable(runs: Sequence[Run]) -> None:
     """Raise ResultsError naming the first run that may not stand in one table with the first."""
     for run in runs:
         if run.finished and Scope.of(run) != Scope.of(runs[0]):
@@ -542,7 +545,7 @@ def require_comparable(runs):
             )
 
 
-def methods(runs):
+def methods(runs: Iterable[Run]) -> dict[str, list[Run]]:
     """`{method: [its seeds' runs]}`, in the order of `runs`."""
     groups = {}
     for run in runs:
@@ -550,7 +553,7 @@ def methods(runs):
     return groups
 
 
-def schedule(run):
+def schedule(run: Run) -> str:
     """How a run was trained, apart from its loss, as text: runs with equal texts share a schedule.
 
     Of a CSV alone it is what the log shows: the rates, and how many parameters are trained at the end.
@@ -564,7 +567,7 @@ def schedule(run):
     return describe_schedule(plan, run.config.get("lr", plan.lr * factor) / factor) + version
 
 
-def describe_schedule(plan, lr):
+def describe_schedule(plan: Recipe, lr: float) -> str:
     """Initial rate (before a preset's factor), power, warm-up and changes of a recipe as text."""
     changes = [f"epoch {c.epoch}: {c.power} {c.weights} {c.freeze}" for c in plan.changes]
     return "; ".join([f"lr {lr:g}", f"power {plan.power:g}", f"warm-up {plan.warmup_steps}", *changes])

@@ -6,6 +6,7 @@ Without a folder it is that of `workflow/config.yaml`, with the runs planned the
 import argparse
 import sys
 import time
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import filelock
@@ -16,6 +17,7 @@ import yaml
 from deeplab_lib.common.files import project_root
 from deeplab_lib.common.markup import as_plain
 from deeplab_lib.common.text import duration
+from deeplab_lib.common.types import PathLike
 from deeplab_lib.recipes import RECIPES
 from deeplab_lib.study import planning
 from deeplab_lib.study.results import ResultsError, csv_files, read_run, sibling
@@ -23,7 +25,7 @@ from deeplab_lib.study.results import ResultsError, csv_files, read_run, sibling
 NAN = float("nan")
 
 
-def is_locked(path):
+def is_locked(path: PathLike) -> bool:
     """Whether a living process holds the lock of the run whose CSV is `path`."""
     lock = sibling(path, ".lock")
     if lock is None:
@@ -37,7 +39,7 @@ def is_locked(path):
         return sibling(path, ".holder") is not None
 
 
-def status(folder, planned=()):
+def status(folder: PathLike, planned: Sequence[str] = ()) -> pd.DataFrame:
     """One row a run of `folder`, those `planned` (stems) that have none included.
 
     Columns: run, epoch, epochs, mIoU, seconds_left, state. State: finished, running, stopped after epoch k, not
@@ -84,7 +86,7 @@ def _row(path):
     return row | {"state": f"stopped after epoch {run.epoch}"}
 
 
-def render(table):
+def render(table: pd.DataFrame) -> Iterator[str]:
     """The status of one folder as lines of text."""
     if table.empty:
         yield "no runs"
@@ -98,7 +100,7 @@ def render(table):
         yield f"{row.run:{width}}  {epoch:>9}  {miou:>6}  {left:>11}  {row.state}"
 
 
-def plan():
+def plan() -> tuple[Path, list[str]]:
     """`(folder, stems)` of the runs that `workflow/config.yaml` plans; of the eight where there is no such file."""
     path = project_root() / "workflow" / "config.yaml"
     settings = yaml.safe_load(path.read_text(encoding="utf-8")) if path.exists() else {}
@@ -106,7 +108,7 @@ def plan():
     return project_root() / planning.configured(next(iter(runs.values()))).out_dir, list(runs)
 
 
-def main(folders):
+def main(folders: Sequence[PathLike]) -> None:
     """Print the status of each folder; without one, of the planned runs and of every other folder in `runs/`."""
     try:
         planned, stems = plan()

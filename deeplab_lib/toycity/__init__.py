@@ -10,9 +10,11 @@ import json
 import os
 import random
 import shutil
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from filelock import FileLock
@@ -37,7 +39,7 @@ PARAMETERS_FILE = "toycity.json"
 LEFT, RIGHT = SIDES = (-1, 1)
 
 
-def rare_objects_of(index):
+def rare_objects_of(index: int) -> tuple[str, str]:
     """The two rare classes that scene `index` holds for certain; every pair takes its turn."""
     count = len(RARE_OBJECTS)
     return RARE_OBJECTS[index % count], RARE_OBJECTS[(index + 1 + index // count % (count - 1)) % count]
@@ -46,7 +48,7 @@ def rare_objects_of(index):
 class Street:
     """A street's cross-section in metres, and what stands on it, collected here to be drawn from far to near."""
 
-    def __init__(self, rng, rare_objects):
+    def __init__(self, rng: random.Random, rare_objects: Mapping[str, int]) -> None:
         shift = rng.uniform(-0.4, 0.4)
         self.parking = {side: rng.random() < 0.5 for side in SIDES}
         self.edge = {LEFT: 5.0 + 2.0 * self.parking[LEFT] + shift, RIGHT: 2.1 + 2.0 * self.parking[RIGHT] - shift}
@@ -62,21 +64,21 @@ class Street:
         self.rails = "train" in rare_objects or rng.random() < 0.08
         self.things = []
 
-    def line(self, side):
+    def line(self, side: int) -> float:
         """Distance of the house fronts from the middle."""
         return self.edge[side] + self.verge[side] + self.walk[side]
 
-    def put(self, draw, x, z, *details):
+    def put(self, draw: Callable[..., None], x: float, z: float, *details: Any) -> None:
         """Stand something at (x, z), to be drawn by `draw(canvas, rng, x, z, *details)`."""
         self.things.append((z, draw, (x, z, *details)))
 
-    def draw_things(self, canvas, rng):
+    def draw_things(self, canvas: Canvas, rng: random.Random) -> None:
         """Draw what was put, from far to near."""
         for _, draw, arguments in sorted(self.things, key=lambda thing: -thing[0]):
             draw(canvas, rng, *arguments)
 
 
-def paint_ground(canvas, rng, street):
+def paint_ground(canvas: Canvas, rng: random.Random, street: Street) -> None:
     """Open country, pavements, verges, road, repairs and kerbs."""
     for side in SIDES:
         country = sorted((0, 40 * side))
@@ -99,7 +101,7 @@ def paint_ground(canvas, rng, street):
         canvas.ground(*sorted((kerb, kerb + 0.22 * side)), 1, 160, "sidewalk", (190, 188, 184))
 
 
-def paint_markings(canvas, rng, street):
+def paint_markings(canvas: Canvas, rng: random.Random, street: Street) -> None:
     """Parking and centre lines, tram rails."""
     for side in SIDES:
         line = side * (street.edge[side] - 2.08)
@@ -115,7 +117,7 @@ def paint_markings(canvas, rng, street):
         z += 6.5
 
 
-def paint_crossing(canvas, rng, street):
+def paint_crossing(canvas: Canvas, rng: random.Random, street: Street) -> None:
     """A zebra crossing with a stop line; sometimes people on it."""
     z, x = rng.uniform(8, 16), -street.edge[LEFT] + 0.4
     while x < street.edge[RIGHT] - 0.4:
@@ -127,7 +129,7 @@ def paint_crossing(canvas, rng, street):
         street.put(things.person, rng.uniform(-street.edge[LEFT], street.edge[RIGHT]), z + 1)
 
 
-def paint_skyline(canvas, rng):
+def paint_skyline(canvas: Canvas, rng: random.Random) -> None:
     """What closes the street in the distance: houses and trees."""
     x = -75.0
     while x < 75:
@@ -140,7 +142,7 @@ def paint_skyline(canvas, rng):
         x += wide
 
 
-def paint_row(canvas, rng, street, side, rare_objects):
+def paint_row(canvas: Canvas, rng: random.Random, street: Street, side: int, rare_objects: Mapping[str, int]) -> None:
     """One side of the street from far to near: houses, parks, walls, fences and the mouths of side streets."""
     walled, fenced = partial(things.garden, boundary=things.wall), partial(things.garden, boundary=things.fence)
     wanted = [plot for name, plot in (("wall", walled), ("fence", fenced)) if rare_objects.get(name) == side]
@@ -160,12 +162,12 @@ def paint_row(canvas, rng, street, side, rare_objects):
             canvas.ground(*mouth, z0 + 1, z1 - 1, "road", (96, 96, 100), "asphalt")
 
 
-def within(rng, x, nearest, farthest):
+def within(rng: random.Random, x: float, nearest: float, farthest: float) -> float:
     """A distance at which something at x is well inside the picture."""
     return max(rng.uniform(nearest, farthest), abs(x) * 2.3 + 0.8)
 
 
-def place_large_rare_objects(rng, street, rare_objects):
+def place_large_rare_objects(rng: random.Random, street: Street, rare_objects: Mapping[str, int]) -> None:
     """Truck, bus and tram, each in a lane of its own and first in it; the tram keeps to its rails."""
     drawings = {"train": things.tram, "truck": things.truck, "bus": things.bus}
     lanes = ["oncoming", "own"] if "train" in rare_objects or rng.random() < 0.5 else ["own", "oncoming"]
@@ -175,7 +177,7 @@ def place_large_rare_objects(rng, street, rare_objects):
         street.ahead[lane] = z + 30
 
 
-def place_small_rare_objects(rng, street, rare_objects):
+def place_small_rare_objects(rng: random.Random, street: Street, rare_objects: Mapping[str, int]) -> None:
     """Riders, lights, signs, parked two-wheelers and pedestrians, where nothing hides them."""
     for name, side in rare_objects.items():
         kerb = side * (street.edge[side] + rng.uniform(0.5, 0.9))
@@ -201,7 +203,7 @@ def place_small_rare_objects(rng, street, rare_objects):
                 street.clear[side] = max(street.clear[side], z + 1)
 
 
-def place_traffic(rng, street):
+def place_traffic(rng: random.Random, street: Street) -> None:
     """Cars ahead, oncoming, parked and crossing; seldom a truck or a bus."""
     for lane, x in street.lane.items():
         z = street.ahead[lane]
@@ -219,7 +221,7 @@ def place_traffic(rng, street):
         street.put(things.car_across, rng.uniform(-4, 2), rng.uniform(13, 25), rng.choice(SIDES))
 
 
-def place_pavement(rng, street):
+def place_pavement(rng: random.Random, street: Street) -> None:
     """Trees, lamps, signs, lights, clutter, people and parked two-wheelers along both pavements."""
     for side in SIDES:
         near, kerb, wall = street.clear[side], side * (street.edge[side] + 0.5), side * (street.line(side) - 0.5)
@@ -239,7 +241,7 @@ def place_pavement(rng, street):
             street.put(things.two_wheeler, wall, max(near, within(rng, wall, 8, 20)), rng.random() < 0.3, False)
 
 
-def paint_bonnet(canvas, rng):
+def paint_bonnet(canvas: Canvas, rng: random.Random) -> None:
     """Our own car at the lower edge (label `ego vehicle`): no part of the street, hence void."""
     depth, points = rng.uniform(0.03, 0.075), [(1.2, 1.05), (-1.2, 1.05)]  # in the picture, from its middle and top
     points += [(k / 5, 1 - depth * (1 - 0.5 * (k / 5) ** 2)) for k in range(-6, 7)]
@@ -247,7 +249,7 @@ def paint_bonnet(canvas, rng):
     canvas.paint([(u / focal, eye - (v - centre) / focal, 1) for u, v in points], "ego vehicle", (58, 60, 66))
 
 
-def scene(seed, split, index, size):
+def scene(seed: int, split: str, index: int, size: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
     """One street scene.
 
     Args:
@@ -275,7 +277,7 @@ def scene(seed, split, index, size):
     return canvas.render()
 
 
-def coarsened(label_ids):
+def coarsened(label_ids: np.ndarray) -> np.ndarray:
     """Label ids `(H, W)` as a hurried annotator draws them: blocks of one class alone, the rest unlabelled."""
     (height, width), side = label_ids.shape, max(2, label_ids.shape[0] // 32)
     rows, columns, coarse = height // side, width // side, np.zeros_like(label_ids)
@@ -285,7 +287,7 @@ def coarsened(label_ids):
     return coarse
 
 
-def write_scene(root, seed, size, split, index):
+def write_scene(root: str | os.PathLike[str], seed: int, size: Sequence[int], split: str, index: int) -> None:
     """Write one scene's two files under the names that Cityscapes would give them."""
     picture, label_ids = scene(seed, split, index, size)
     cities = COARSE_CITIES if split == COARSE else CITIES[split]
@@ -298,12 +300,12 @@ def write_scene(root, seed, size, split, index):
         Image.fromarray(pixels).save(path, compress_level=1)  # speed: the sensor's noise leaves little to squeeze
 
 
-def parameters_text(parameters):
+def parameters_text(parameters: Mapping[str, Any]) -> str:
     """What `toycity.json` holds of a city of these `parameters`."""
     return json.dumps(parameters, indent=2) + "\n"
 
 
-def check(root, parameters):
+def check(root: Path, parameters: Mapping[str, Any]) -> dict[str, int] | None:
     """How many scenes of each split `root` holds already of this toy city, which may be larger; None for no city yet.
 
     ValueError or FileExistsError says what is wrong.
@@ -337,7 +339,15 @@ def check(root, parameters):
     return written
 
 
-def write(root, train, val, test=0, size=(128, 256), seed=0, workers=1):
+def write(
+    root: str | os.PathLike[str],
+    train: int,
+    val: int,
+    test: int = 0,
+    size: Sequence[int] = (128, 256),
+    seed: int = 0,
+    workers: int | None = 1,
+) -> Path:
     """Write a toy city in Cityscapes' layout, or the scenes that one at `root` lacks; if all are there, do nothing.
 
     A new city appears whole or not at all. One that has more scenes than asked for keeps them.
@@ -373,12 +383,14 @@ def write(root, train, val, test=0, size=(128, 256), seed=0, workers=1):
     return root
 
 
-def _holds(written, parameters):
+def _holds(written: Mapping[str, int] | None, parameters: Mapping[str, Any]) -> bool:
     """Whether the scenes `written`, by split, are all that `parameters` ask for."""
     return written is not None and all(written[split] >= parameters[split] for split in CITIES)
 
 
-def _write_rest(root, part, parameters, written, workers):
+def _write_rest(
+    root: Path, part: Path, parameters: dict[str, Any], written: Mapping[str, int], workers: int | None
+) -> None:
     """Draw in `part` what the city at `root` lacks, and move it there; its parameters last, for they say what is whole.
 
     A new city is moved as one folder; to one that grows, whose files stay as they are, its new scenes one by one.
@@ -399,7 +411,7 @@ def _write_rest(root, part, parameters, written, workers):
     os.replace(part / PARAMETERS_FILE, root / PARAMETERS_FILE)
 
 
-def write_coarse(root, count, workers=1):
+def write_coarse(root: str | os.PathLike[str], count: int, workers: int | None = 1) -> Path:
     """Add the split `train_extra` to the toy city at `root`: `count` scenes more, with coarse labels in `gtCoarse`.
 
     As with Cityscapes they are other scenes, of other cities. Whole or not at all; what is there already stays.
@@ -422,7 +434,9 @@ def write_coarse(root, count, workers=1):
     return root
 
 
-def draw_scenes(root, parameters, jobs, workers):
+def draw_scenes(
+    root: str | os.PathLike[str], parameters: Mapping[str, Any], jobs: Sequence[tuple[str, int]], workers: int | None
+) -> None:
     """Write the scenes `jobs` [(split, index)] below `root`."""
     draw = partial(write_scene, root, parameters["seed"], parameters["size"])
     if workers == 1:

@@ -7,8 +7,10 @@ street, and light, texture, shadow and haze follow from that (deferred shading).
 """
 
 import math
+import random
+from collections.abc import Sequence
 from functools import cache
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from PIL import Image, ImageDraw
@@ -18,6 +20,8 @@ from deeplab_lib.labels import LABELS
 _ID = {label.name: label.id for label in LABELS}
 GROUND, SIDE, FRONT = 0, 1, 2  # which way a surface lies: flat, along the street, across it
 NEAR, FAR = 1.0, 220.0  # metres
+Colour = Sequence[float]  # red, green, blue, 0-255
+Interval = tuple[float, float]  # from, to, in metres
 
 
 class Light(NamedTuple):
@@ -31,7 +35,7 @@ class Light(NamedTuple):
     clouds: float
     haze: float
 
-    def on(self, normal):
+    def on(self, normal: Sequence[float]) -> list[float]:
         """Light that falls on a surface facing the camera side of `normal`."""
         (nx, ny, nz), (sx, sy, sz) = normal, self.sun
         facing = 0.25 + 0.75 * max(0.0, nx * sx + ny * sy + nz * sz)
@@ -46,7 +50,7 @@ _WEATHER = (  # likelihood, elevation of the sun, direct, ambient, zenith, horiz
 )
 
 
-def _make_light(rng):
+def _make_light(rng: random.Random) -> Light:
     _, elevation, direct, ambient, zenith, horizon, clouds, haze = rng.choices(_WEATHER, [w[0] for w in _WEATHER])[0]
     height, azimuth = math.radians(rng.uniform(*elevation)), rng.uniform(0, 2 * math.pi)
     sun = (math.cos(height) * math.cos(azimuth), math.sin(height), math.cos(height) * math.sin(azimuth))
@@ -59,12 +63,12 @@ def _make_light(rng):
 # number in [0, 1) that varies from surface to surface ----------------------------------------------------------------
 
 
-def _rgb(*colour):
+def _rgb(*colour: float) -> np.ndarray:
     return np.float32(colour)[:, None]
 
 
 @cache
-def _noise_table():
+def _noise_table() -> np.ndarray:
     """A tileable 1/f noise of zero mean and unit spread, int8 in steps of 1/32."""
     size = 1024
     frequency = np.hypot(np.fft.fftfreq(size)[:, None], np.fft.rfftfreq(size)[None]) * size
@@ -74,12 +78,12 @@ def _noise_table():
 
 
 @cache
-def _grain():
+def _grain() -> np.ndarray:
     """Sensor noise: a strip of unit normal values, used from a random start."""
     return np.random.default_rng(1).standard_normal(1 << 20, dtype=np.float32)
 
 
-def _noise(along, up, metres):
+def _noise(along: np.ndarray, up: np.ndarray, metres: float) -> np.ndarray:
     """Noise that repeats every `metres`."""
     scale = 1024 / metres
     return _noise_table()[(up * scale).astype(np.int32) & 1023, (along * scale).astype(np.int32) & 1023] / np.float32(
@@ -87,37 +91,37 @@ def _noise(along, up, metres):
     )
 
 
-def _cells(column, row, variant):
+def _cells(column: np.ndarray, row: np.ndarray, variant: np.ndarray) -> np.ndarray:
     """A random number in [0, 1) for each cell of a grid."""
     key = column.astype(np.int32) * 73 + row.astype(np.int32) * 179 + (variant * 9973).astype(np.int32)
     return ((key * 40503) & 0xFFFF).astype(np.float32) / 65536
 
 
-def _asphalt(rgb, along, up, z, variant):
+def _asphalt(rgb: np.ndarray, along: np.ndarray, up: np.ndarray, z: np.ndarray, variant: np.ndarray) -> np.ndarray:
     return rgb * (1 + 0.06 * _noise(along, up * 0.5, 9) + 0.035 * np.cos(along * 3.9))
 
 
-def _paving(rgb, along, up, z, variant):
+def _paving(rgb: np.ndarray, along: np.ndarray, up: np.ndarray, z: np.ndarray, variant: np.ndarray) -> np.ndarray:
     column, row = along / 0.75, up / 0.75
     joint = ((column % 1 < 0.07) | (row % 1 < 0.07)) * np.exp(-z / 16)
     tone = 0.10 * (_cells(np.floor(column), np.floor(row), variant) - 0.5) * np.exp(-z / 30)
     return rgb * (1 - 0.28 * joint + tone + 0.04 * _noise(along, up, 11))
 
 
-def _grass(rgb, along, up, z, variant):
+def _grass(rgb: np.ndarray, along: np.ndarray, up: np.ndarray, z: np.ndarray, variant: np.ndarray) -> np.ndarray:
     tufts = _noise(along * 2, up * 0.6, 7)
     return rgb * (1 + 0.13 * tufts) + tufts * _rgb(5, 3, 0)
 
 
-def _leaves(rgb, along, up, z, variant):
+def _leaves(rgb: np.ndarray, along: np.ndarray, up: np.ndarray, z: np.ndarray, variant: np.ndarray) -> np.ndarray:
     return rgb * (1 + 0.24 * _noise(along + 5 * variant, up, 9) + 0.08 * _noise(along, up, 2.3))
 
 
-def _plaster(rgb, along, up, z, variant):
+def _plaster(rgb: np.ndarray, along: np.ndarray, up: np.ndarray, z: np.ndarray, variant: np.ndarray) -> np.ndarray:
     return rgb * (1 + 0.05 * _noise(along, up, 14))
 
 
-def _brick(rgb, along, up, z, variant):
+def _brick(rgb: np.ndarray, along: np.ndarray, up: np.ndarray, z: np.ndarray, variant: np.ndarray) -> np.ndarray:
     row = up / 0.27
     column = along / 0.72 + 0.5 * (np.floor(row) % 2)
     joint = ((row % 1 < 0.17) | (column % 1 < 0.08)) * np.exp(-z / 45)
@@ -126,26 +130,26 @@ def _brick(rgb, along, up, z, variant):
     return rgb + joint * 0.6 * (_rgb(176, 168, 158) - rgb)
 
 
-def _concrete(rgb, along, up, z, variant):
+def _concrete(rgb: np.ndarray, along: np.ndarray, up: np.ndarray, z: np.ndarray, variant: np.ndarray) -> np.ndarray:
     joint = (along / 2.4 % 1 < 0.05) | (up / 0.8 % 1 < 0.07)
     stain = np.clip(_noise(along, up * 0.2, 8), 0, 2)
     return rgb * (1 - 0.34 * joint - 0.07 * stain)
 
 
-def _slats(rgb, along, up, z, variant):
+def _slats(rgb: np.ndarray, along: np.ndarray, up: np.ndarray, z: np.ndarray, variant: np.ndarray) -> np.ndarray:
     """A fence: upright slats, two rails, and the shade behind them in the gaps."""
     rail = (np.abs(up - 0.35) < 0.09) | (np.abs(up - 1.1) < 0.09)
     gap = (along / (0.42 + 0.3 * variant) % 1 > 0.58) & ~rail
     return np.where(gap, _rgb(38, 50, 36) + 0.12 * rgb, rgb * (1 + 0.05 * _noise(along, up, 9)))
 
 
-def _mesh(rgb, along, up, z, variant):
+def _mesh(rgb: np.ndarray, along: np.ndarray, up: np.ndarray, z: np.ndarray, variant: np.ndarray) -> np.ndarray:
     """A fence of wire mesh between posts: see-through, hence darker."""
     wire = ((along + up) / 0.34 % 1 < 0.24) | ((along - up) / 0.34 % 1 < 0.24) | (along / 2.2 % 1 < 0.07)
     return np.where(wire, rgb, _rgb(52, 66, 50) + 0.22 * rgb)
 
 
-def _facade(rgb, along, up, z, variant):
+def _facade(rgb: np.ndarray, along: np.ndarray, up: np.ndarray, z: np.ndarray, variant: np.ndarray) -> np.ndarray:
     """Shop windows below, rows of windows above; their glass mirrors the sky, or there is light inside."""
     column, row = along / (2.1 + 2.2 * variant), up / 3.1
     height, floor = row % 1, np.floor(row)
@@ -159,7 +163,7 @@ def _facade(rgb, along, up, z, variant):
     return np.where(inside < 0.86, glass, np.where(inside < 1, np.minimum(rgb * 1.22, 235), rgb))
 
 
-def _tiles(rgb, along, up, z, variant):
+def _tiles(rgb: np.ndarray, along: np.ndarray, up: np.ndarray, z: np.ndarray, variant: np.ndarray) -> np.ndarray:
     return rgb * (1 - 0.16 * (up / 0.5 % 1 < 0.25) + 0.06 * _noise(along, up, 10))
 
 
@@ -190,7 +194,7 @@ class Canvas:
     The picture is two units wide and one high at any pixel size: other proportions than 2:1 stretch it.
     """
 
-    def __init__(self, size, rng):
+    def __init__(self, size: Sequence[int], rng: random.Random) -> None:
         self.height, self.width = size
         self.rng = rng
         self.light = _make_light(rng)
@@ -203,7 +207,7 @@ class Canvas:
         self.labels, self.colours, self.textures = [_ID["sky"]], [(255, 255, 255)], [_TEXTURE_NUMBER["sky"]]
         self.planes, self.facing, self.variants = [(0, 0, -1, -FAR)], [FRONT], [0.0]
 
-    def project(self, point, width, height):
+    def project(self, point: Sequence[float], width: int, height: int) -> tuple[float, float]:
         """Pixel coordinates, in a picture of width x height, of a point in metres."""
         x, y, z = point
         scale = self.focal / (z if z > NEAR else NEAR)
@@ -212,7 +216,15 @@ class Canvas:
             (self.centre[1] + (self.eye - y) * scale) * height - 0.5,
         )
 
-    def paint(self, points, label, colour, texture="plain", glow=False, variant=None):
+    def paint(
+        self,
+        points: Sequence[Sequence[float]],
+        label: str,
+        colour: Colour,
+        texture: str = "plain",
+        glow: bool = False,
+        variant: float | None = None,
+    ) -> None:
         """Draw one flat polygon; `glow` keeps its colour in any light."""
         (ax, ay, az), (bx, by, bz), (cx, cy, cz) = points[:3]
         ux, uy, uz, vx, vy, vz = bx - ax, by - ay, bz - az, cx - ax, cy - ay, cz - az
@@ -231,19 +243,64 @@ class Canvas:
         self.variants.append(self.rng.random() if variant is None else variant)
         self.draw.polygon([self.project(point, self.width, self.height) for point in points], fill=number)
 
-    def front(self, x0, x1, y0, y1, z, label, colour, texture="plain", **options):
+    def front(
+        self,
+        x0: float,
+        x1: float,
+        y0: float,
+        y1: float,
+        z: float,
+        label: str,
+        colour: Colour,
+        texture: str = "plain",
+        **options: Any,
+    ) -> None:
         """A rectangle across the street at distance z."""
         self.paint([(x0, y0, z), (x1, y0, z), (x1, y1, z), (x0, y1, z)], label, colour, texture, **options)
 
-    def side(self, x, y0, y1, z0, z1, label, colour, texture="plain", **options):
+    def side(
+        self,
+        x: float,
+        y0: float,
+        y1: float,
+        z0: float,
+        z1: float,
+        label: str,
+        colour: Colour,
+        texture: str = "plain",
+        **options: Any,
+    ) -> None:
         """A rectangle along the street, upright, at x."""
         self.paint([(x, y0, z0), (x, y0, z1), (x, y1, z1), (x, y1, z0)], label, colour, texture, **options)
 
-    def ground(self, x0, x1, z0, z1, label, colour, texture="plain", y=0.0, **options):
+    def ground(
+        self,
+        x0: float,
+        x1: float,
+        z0: float,
+        z1: float,
+        label: str,
+        colour: Colour,
+        texture: str = "plain",
+        y: float = 0.0,
+        **options: Any,
+    ) -> None:
         """A level rectangle at height y."""
         self.paint([(x0, y, z0), (x1, y, z0), (x1, y, z1), (x0, y, z1)], label, colour, texture, **options)
 
-    def disc(self, x, y, z, radius, label, colour, texture="plain", facing=FRONT, corners=12, **options):
+    def disc(
+        self,
+        x: float,
+        y: float,
+        z: float,
+        radius: float,
+        label: str,
+        colour: Colour,
+        texture: str = "plain",
+        facing: int = FRONT,
+        corners: int = 12,
+        **options: Any,
+    ) -> None:
         """A disc around (x, y, z), across the street (`FRONT`) or along it (`SIDE`)."""
         turn = [2 * math.pi * k / corners for k in range(corners)]
         if facing == FRONT:
@@ -252,14 +309,26 @@ class Canvas:
             points = [(x, y + radius * math.sin(a), z + radius * math.cos(a)) for a in turn]
         self.paint(points, label, colour, texture, **options)
 
-    def limb(self, x0, y0, x1, y1, z, thick, label, colour):
+    def limb(
+        self, x0: float, y0: float, x1: float, y1: float, z: float, thick: float, label: str, colour: Colour
+    ) -> None:
         """A bar of some thickness from one point to another in the plane at distance z."""
         length = math.hypot(x1 - x0, y1 - y0) or 1.0
         dx, dy = -(y1 - y0) / length * thick / 2, (x1 - x0) / length * thick / 2
         points = [(x0 + dx, y0 + dy, z), (x1 + dx, y1 + dy, z), (x1 - dx, y1 - dy, z), (x0 - dx, y0 - dy, z)]
         self.paint(points, label, colour)
 
-    def box(self, x, y, z, label, colour, texture="plain", inset=(0, 0, 0), **options):
+    def box(
+        self,
+        x: Interval,
+        y: Interval,
+        z: Interval,
+        label: str,
+        colour: Colour,
+        texture: str = "plain",
+        inset: tuple[float, float, float] = (0, 0, 0),
+        **options: Any,
+    ) -> None:
         """The visible faces of a box over the intervals x, y, z; its top is smaller by `inset` (sides, near, far)."""
         (x0, x1), (y0, y1), (z0, z1), (across, near, far) = x, y, z, inset
         variant = self.rng.random()
@@ -271,7 +340,7 @@ class Canvas:
             self.paint([(edge, y0, z0), (edge, y0, z1), (top, y1, z1 - far), (top, y1, z0 + near)], **options)
         self.paint([(x0, y0, z0), (x1, y0, z0), (x1 - across, y1, z0 + near), (x0 + across, y1, z0 + near)], **options)
 
-    def cast(self, x, z, height, base=0.0):
+    def cast(self, x: Interval, z: Interval, height: float, base: float = 0.0) -> None:
         """The shadow that a box over the intervals x, z from `base` to `height` throws on the ground."""
         sun = self.light.sun
         if self.light.direct[0] < 0.2 or z[0] > 70:  # an overcast sky throws none, and far ones are not seen
@@ -283,7 +352,7 @@ class Canvas:
             if max(b for _, b in face) > NEAR:
                 self.shade_draw.polygon([self.project((a, 0, b), 512, 256) for a, b in face], fill=255)
 
-    def render(self):
+    def render(self) -> tuple[np.ndarray, np.ndarray]:
         """The picture uint8 `(H, W, 3)` and its label ids uint8 `(H, W)`."""
         surface = np.asarray(self.image).ravel()
         u = np.tile((np.arange(self.width, dtype=np.float32) + 0.5) / self.width * 2 - self.centre[0], self.height)
@@ -307,7 +376,7 @@ class Canvas:
         labels = np.uint8(self.labels).take(surface).reshape(self.height, self.width)
         return self._develop(rgb, z, sky), labels
 
-    def _sky(self, rgb, at, u, v):
+    def _sky(self, rgb: np.ndarray, at: np.ndarray, u: np.ndarray, v: np.ndarray) -> None:
         """A gradient from the horizon up, and clouds on a plane overhead."""
         height = np.maximum(-v[at], 0.01)
         zenith, horizon = _rgb(*self.light.zenith), _rgb(*self.light.horizon)
@@ -316,13 +385,13 @@ class Canvas:
         cover = np.clip(_noise(across, ahead, 12) * 0.55 + 0.1, 0, 1) * min(1.0, self.light.clouds)
         rgb[:, at] = colour + cover * (_rgb(246, 246, 248) * (sum(self.light.horizon) / 640) - colour)
 
-    def _shadows(self, rgb, on_ground):
+    def _shadows(self, rgb: np.ndarray, on_ground: np.ndarray) -> None:
         at = np.flatnonzero(on_ground)
         shade = np.asarray(self.shade.resize((self.width, self.height), Image.Resampling.BILINEAR)).ravel()
         ambient, direct = _rgb(*self.light.ambient), _rgb(*self.light.direct) * (0.25 + 0.75 * self.light.sun[1])
         rgb[:, at] *= 1 - shade[at] / np.float32(300) * (direct / (ambient + direct))
 
-    def _develop(self, rgb, z, in_sky):
+    def _develop(self, rgb: np.ndarray, z: np.ndarray, in_sky: np.ndarray) -> np.ndarray:
         """Haze by distance, white balance and the sensor's noise."""
         clear = np.exp(-z / self.light.haze)
         clear[in_sky] = 1

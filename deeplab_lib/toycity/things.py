@@ -5,8 +5,10 @@ the street and 1 for the right one, where x is then the distance from the middle
 """
 
 import math
+import random
+from collections.abc import Callable, Sequence
 
-from deeplab_lib.toycity.canvas import SIDE
+from deeplab_lib.toycity.canvas import SIDE, Canvas, Colour, Interval
 
 PLASTER = ((196, 178, 148), (178, 152, 128), (206, 200, 188), (166, 168, 172), (192, 150, 110), (152, 140, 128))
 ROOFS = ((132, 68, 52), (96, 58, 50), (74, 76, 82), (110, 86, 70))
@@ -17,13 +19,13 @@ GREENS = ((62, 104, 40), (78, 116, 44), (48, 88, 46), (92, 122, 50), (112, 112, 
 DARK, TYRE, GLASS = (28, 28, 32), (24, 24, 26), (44, 54, 66)
 
 
-def vary(rng, colour, spread=12):
+def vary(rng: random.Random, colour: Colour, spread: float = 12) -> tuple[float, ...]:
     """The colour a little lighter or darker and shifted."""
     shift = rng.uniform(-spread, spread)
     return tuple(min(250, max(8, part + shift + rng.uniform(-spread, spread) / 3)) for part in colour)
 
 
-def building(canvas, rng, side, x, z0, z1):
+def building(canvas: Canvas, rng: random.Random, side: int, x: float, z0: float, z1: float) -> None:
     """A house along the street from z0 to z1 whose front stands at distance x on one side (-1 left, 1 right)."""
     storeys = rng.randint(2, 6)
     height = 3.1 * storeys + rng.uniform(0.3, 0.8)
@@ -50,7 +52,7 @@ def building(canvas, rng, side, x, z0, z1):
         canvas.front(min(wide), max(wide), height - 0.5, height + 0.2, z0, "building", trim)
 
 
-def crown(canvas, rng, x, y, z, radius, colour):
+def crown(canvas: Canvas, rng: random.Random, x: float, y: float, z: float, radius: float, colour: Colour) -> None:
     """A ragged ball of leaves: darker below, lighter towards the light."""
     for size, dy, tone in ((1.0, 0.0, 0.72), (0.82, 0.22, 0.95), (0.52, 0.45, 1.2)):
         corners = 15
@@ -64,7 +66,7 @@ def crown(canvas, rng, x, y, z, radius, colour):
         canvas.paint(points, "vegetation", tuple(tone * part for part in colour), "leaves")
 
 
-def tree(canvas, rng, x, z, size=1.0):
+def tree(canvas: Canvas, rng: random.Random, x: float, z: float, size: float = 1.0) -> None:
     radius, trunk = size * rng.uniform(1.5, 2.5), size * rng.uniform(2.0, 3.0)
     thick = 0.17 * size
     canvas.front(x - thick, x + thick, 0, trunk + radius, z, "vegetation", (84, 68, 54), "plaster")
@@ -73,7 +75,7 @@ def tree(canvas, rng, x, z, size=1.0):
     canvas.cast((x - thick, x + thick), (z - thick, z + thick), trunk)
 
 
-def park(canvas, rng, side, x, z0, z1):
+def park(canvas: Canvas, rng: random.Random, side: int, x: float, z0: float, z1: float) -> None:
     """A hedge with trees behind it."""
     z = z1
     while z > z0:
@@ -83,7 +85,7 @@ def park(canvas, rng, side, x, z0, z1):
     canvas.box(wide, (0, rng.uniform(0.9, 1.9)), (z0, z1), "vegetation", vary(rng, rng.choice(GREENS)), "leaves")
 
 
-def wall(canvas, rng, side, x, z0, z1):
+def wall(canvas: Canvas, rng: random.Random, side: int, x: float, z0: float, z1: float) -> None:
     """A garden wall of brick or concrete with a coping."""
     height = rng.uniform(1.8, 2.6)
     if rng.random() < 0.6:
@@ -96,7 +98,7 @@ def wall(canvas, rng, side, x, z0, z1):
     canvas.cast(wide, (z0, z1), height)
 
 
-def fence(canvas, rng, side, x, z0, z1):
+def fence(canvas: Canvas, rng: random.Random, side: int, x: float, z0: float, z1: float) -> None:
     """A fence of slats or of wire mesh."""
     mesh = rng.random() < 0.3
     height = rng.uniform(1.5, 2.1)
@@ -110,7 +112,15 @@ def fence(canvas, rng, side, x, z0, z1):
     canvas.cast((side * x - 0.1, side * x + 0.1), (z0, z1), height)
 
 
-def garden(canvas, rng, side, x, z0, z1, boundary):
+def garden(
+    canvas: Canvas,
+    rng: random.Random,
+    side: int,
+    x: float,
+    z0: float,
+    z1: float,
+    boundary: Callable[[Canvas, random.Random, int, float, float, float], None],
+) -> None:
     """A plot behind a wall or fence: grass, trees, sometimes a house set back."""
     lawn = (x, x + 14) if side > 0 else (-x - 14, -x)
     canvas.ground(*lawn, z0, z1, "terrain", vary(rng, (104, 122, 62)), "grass")
@@ -123,13 +133,15 @@ def garden(canvas, rng, side, x, z0, z1, boundary):
     boundary(canvas, rng, side, x, z0, z1)
 
 
-def pole(canvas, x, z, height, thick=0.13, colour=(104, 108, 110)):
+def pole(
+    canvas: Canvas, x: float, z: float, height: float, thick: float = 0.13, colour: Colour = (104, 108, 110)
+) -> None:
     canvas.front(x - thick, x + thick, 0, height, z, "pole", colour)
     canvas.front(x - thick, x - thick * 0.2, 0, height, z - 0.01, "pole", tuple(1.25 * part for part in colour))
     canvas.cast((x - thick, x + thick), (z, z + 2 * thick), height)
 
 
-def street_lamp(canvas, rng, x, z, side):
+def street_lamp(canvas: Canvas, rng: random.Random, x: float, z: float, side: int) -> None:
     height, arm = rng.uniform(5.5, 8), rng.uniform(0.8, 2)
     canvas.limb(x, height, x - side * arm, height + 0.25, z, 0.16, "pole", (104, 108, 110))
     tip = x - side * arm
@@ -137,7 +149,7 @@ def street_lamp(canvas, rng, x, z, side):
     pole(canvas, x, z, height)
 
 
-def traffic_light(canvas, rng, x, z):
+def traffic_light(canvas: Canvas, rng: random.Random, x: float, z: float) -> None:
     pole(canvas, x, z, 3.2, 0.12, (92, 96, 98))
     lit, wide, low = rng.randrange(3), 0.34, 2.3
     canvas.front(
@@ -148,7 +160,7 @@ def traffic_light(canvas, rng, x, z):
         canvas.disc(x, low + 0.32 + 0.53 * k, z - 0.06, 0.21, "traffic light", shown, glow=k == lit)
 
 
-def traffic_sign(canvas, rng, x, z):
+def traffic_sign(canvas: Canvas, rng: random.Random, x: float, z: float) -> None:
     """Warning, prohibition, priority, blue instruction or parking sign on a pole."""
     pole(canvas, x, z, 2.6, 0.09, (128, 130, 132))
     y, r, z = 2.55, rng.uniform(0.46, 0.6), z - 0.05
@@ -174,7 +186,7 @@ def traffic_sign(canvas, rng, x, z):
         canvas.front(x, x + r * 0.5, y - r * 0.05, y + r * 0.65, z, "traffic sign", (240, 240, 236))
 
 
-def clutter(canvas, rng, x, z):
+def clutter(canvas: Canvas, rng: random.Random, x: float, z: float) -> None:
     """Void things that stand about (label `static`): a litter bin, a cabinet or an advertising column."""
     kind = rng.randrange(3)
     if kind == 2:
@@ -191,13 +203,13 @@ def clutter(canvas, rng, x, z):
 # --- People and vehicles ---------------------------------------------------------------------------------------------
 
 
-def _head(canvas, rng, x, y, z, label, covering):
+def _head(canvas: Canvas, rng: random.Random, x: float, y: float, z: float, label: str, covering: Colour) -> None:
     canvas.disc(x, y, z, 0.16, label, vary(rng, rng.choice(SKIN)), corners=9)
     cap = [(x + 0.175 * math.cos(a), y + 0.02 + 0.175 * math.sin(a), z) for a in (0, 0.6, 1.2, 1.9, 2.5, 3.14)]
     canvas.paint(cap, label, covering)
 
 
-def person(canvas, rng, x, z):
+def person(canvas: Canvas, rng: random.Random, x: float, z: float) -> None:
     """A pedestrian who stands or walks, perhaps with a bag."""
     k = rng.uniform(0.92, 1.08) * rng.choice((1, 1, 1, 1, 0.8))
     stride, top, legs = rng.uniform(0, 0.3), vary(rng, rng.choice(CLOTHES)), vary(rng, rng.choice(CLOTHES[:4]))
@@ -216,7 +228,7 @@ def person(canvas, rng, x, z):
     canvas.cast((x - 0.3, x + 0.3), (z - 0.15, z + 0.15), 1.7 * k)
 
 
-def bicycle(canvas, rng, x, z, along, heading=1):
+def bicycle(canvas: Canvas, rng: random.Random, x: float, z: float, along: bool, heading: int = 1) -> None:
     """A bicycle seen from its side (`along` False: across the view) or from behind."""
     colour = vary(rng, rng.choice(((190, 36, 40), (36, 96, 168), (52, 140, 80), (222, 222, 218), (230, 150, 30))))
     if along:
@@ -241,7 +253,7 @@ def bicycle(canvas, rng, x, z, along, heading=1):
     canvas.cast((x - reach, x + reach), (z - 0.1, z + 0.8 if along else z + 0.1), 0.7)
 
 
-def motorcycle(canvas, rng, x, z, along, heading=1):
+def motorcycle(canvas: Canvas, rng: random.Random, x: float, z: float, along: bool, heading: int = 1) -> None:
     """A motorcycle: fat dark wheels, tank, engine, seat, exhaust, lamps."""
     colour = vary(rng, rng.choice(((176, 24, 30), (28, 30, 34), (30, 70, 150), (214, 120, 20), (30, 110, 60))))
     label, chrome = "motorcycle", (188, 190, 194)
@@ -270,7 +282,7 @@ def motorcycle(canvas, rng, x, z, along, heading=1):
     canvas.cast((x - reach, x + reach), (z - 0.1, z + 1.2 if along else z + 0.15), 0.9)
 
 
-def rider(canvas, rng, x, z, along, heading, motor):
+def rider(canvas: Canvas, rng: random.Random, x: float, z: float, along: bool, heading: int, motor: bool) -> None:
     """Someone who sits on a two-wheeler, with a helmet; drawn over it."""
     top = vary(rng, (44, 44, 50) if motor and rng.random() < 0.5 else rng.choice(CLOTHES))
     legs, helmet = (
@@ -301,7 +313,9 @@ def rider(canvas, rng, x, z, along, heading, motor):
     canvas.cast((x - 0.3, x + 0.3), (z - 0.1, z + 0.3), 1.8, 0.8)
 
 
-def two_wheeler(canvas, rng, x, z, motor, ridden=True, along=None):
+def two_wheeler(
+    canvas: Canvas, rng: random.Random, x: float, z: float, motor: bool, ridden: bool = True, along: bool | None = None
+) -> None:
     along = rng.random() < 0.4 if along is None else along
     heading = rng.choice((-1, 1))
     (motorcycle if motor else bicycle)(canvas, rng, x, z, along, heading)
@@ -309,14 +323,22 @@ def two_wheeler(canvas, rng, x, z, motor, ridden=True, along=None):
         rider(canvas, rng, x, z, along, heading, motor)
 
 
-def _underside(canvas, x, z, length, label, radius=0.34):
+def _underside(canvas: Canvas, x: Interval, z: float, length: float, label: str, radius: float = 0.34) -> None:
     """The dark ground below a vehicle, whatever the weather, and the wheels of its near end; drawn before its body."""
     canvas.ground(x[0] - 0.08, x[1] + 0.08, z - 0.12, z + length, "road", (40, 40, 44))
     for left in (x[0] + 0.08, x[1] - 0.36):
         canvas.front(left, left + 0.28, 0, 2 * radius, z, label, TYRE)
 
 
-def _wheels(canvas, x, z, length, label, radius=0.34, axles=(0.19, 0.81)):
+def _wheels(
+    canvas: Canvas,
+    x: Interval,
+    z: float,
+    length: float,
+    label: str,
+    radius: float = 0.34,
+    axles: Sequence[float] = (0.19, 0.81),
+) -> None:
     """The wheels on the side of a vehicle that we see."""
     if not (x[0] > 0 or x[1] < 0):
         return
@@ -327,14 +349,14 @@ def _wheels(canvas, x, z, length, label, radius=0.34, axles=(0.19, 0.81)):
         canvas.disc(edge, radius, hub, radius * 0.55, label, (150, 152, 156), facing=SIDE, corners=8)
 
 
-def _lamps(canvas, x, y, z, label, oncoming, lit):
+def _lamps(canvas: Canvas, x: Interval, y: float, z: float, label: str, oncoming: bool, lit: bool) -> None:
     """Head lamps of a vehicle that comes, tail lamps of one that goes."""
     colour = (255, 250, 226) if oncoming else (226, 24, 24)
     for left in (x[0] + 0.06, x[1] - 0.42):
         canvas.front(left, left + 0.36, y, y + 0.17, z - 0.01, label, colour, glow=lit)
 
 
-def car(canvas, rng, x, z, oncoming):
+def car(canvas: Canvas, rng: random.Random, x: float, z: float, oncoming: bool) -> None:
     """A car along the street whose near end is at z."""
     colour, length = vary(rng, rng.choice(PAINT)), rng.uniform(3.8, 4.6)
     wide, roof, belt = (x - 0.9, x + 0.9), rng.uniform(1.42, 1.75), rng.uniform(0.86, 0.96)
@@ -366,7 +388,7 @@ def car(canvas, rng, x, z, oncoming):
     canvas.cast(wide, (z, z + length), 1.3)
 
 
-def car_across(canvas, rng, x, z, heading):
+def car_across(canvas: Canvas, rng: random.Random, x: float, z: float, heading: int) -> None:
     """A car that crosses the street, seen from its side."""
     colour, roof = vary(rng, rng.choice(PAINT)), rng.uniform(1.42, 1.6)
     outline = ((-2.1, 0.3), (2.1, 0.3), (2.1, 0.72), (1.2, 0.9), (0.6, roof), (-1.2, roof), (-1.8, 0.95), (-2.1, 0.85))
@@ -382,7 +404,19 @@ def car_across(canvas, rng, x, z, heading):
     canvas.cast((x - 2.1, x + 2.1), (z, z + 1.7), 1.3)
 
 
-def _band(canvas, x, z, y0, y1, label, colour, first, last, panes, gap=0.12):
+def _band(
+    canvas: Canvas,
+    x: Interval,
+    z: float,
+    y0: float,
+    y1: float,
+    label: str,
+    colour: Colour,
+    first: float,
+    last: float,
+    panes: int,
+    gap: float = 0.12,
+) -> None:
     """A row of panes (or panels) on the visible side of a vehicle from first to last metre behind z."""
     if not (x[0] > 0 or x[1] < 0):
         return
@@ -392,7 +426,7 @@ def _band(canvas, x, z, y0, y1, label, colour, first, last, panes, gap=0.12):
         canvas.side(edge, y0, y1, start, start + step - gap, label, colour)
 
 
-def bus(canvas, rng, x, z, oncoming):
+def bus(canvas: Canvas, rng: random.Random, x: float, z: float, oncoming: bool) -> None:
     """A city bus: one colour, low floor, a window front or back, a lit destination."""
     colour = vary(rng, rng.choice(((206, 164, 24), (184, 34, 40), (38, 84, 158), (222, 222, 216))))
     wide, length = (x - 1.25, x + 1.25), rng.uniform(10, 12)
@@ -414,7 +448,7 @@ def bus(canvas, rng, x, z, oncoming):
     canvas.cast(wide, (z, z + length), 3.0)
 
 
-def truck(canvas, rng, x, z, oncoming):
+def truck(canvas: Canvas, rng: random.Random, x: float, z: float, oncoming: bool) -> None:
     """A lorry: cab and, higher and wider, a plain box or tarpaulin on a dark frame with visible wheels."""
     cargo = vary(rng, rng.choice(((214, 212, 204), (148, 154, 152), (176, 156, 116), (102, 122, 104))))
     cab = vary(rng, rng.choice(((190, 40, 36), (40, 76, 150), (224, 224, 220), (216, 132, 30))))
@@ -443,7 +477,7 @@ def truck(canvas, rng, x, z, oncoming):
     canvas.cast(wide, (z, z + length), 3.5)
 
 
-def tram(canvas, rng, x, z, oncoming):
+def tram(canvas: Canvas, rng: random.Random, x: float, z: float, oncoming: bool) -> None:
     """A tram (class train): long, two colours, rounded head, current collector, on rails."""
     colour = vary(rng, rng.choice(((196, 40, 44), (40, 120, 84), (232, 180, 40))))
     cream, wide, length = (232, 226, 208), (x - 1.25, x + 1.25), rng.uniform(20, 30)

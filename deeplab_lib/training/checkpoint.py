@@ -4,15 +4,17 @@ import hashlib
 import io
 import os
 from pathlib import Path
+from typing import Any
 
 import torch
 
 from deeplab_lib.common.files import remove, write_atomic
+from deeplab_lib.common.types import PathLike
 
 SEAL = b"sha256:"  # stands, with the digest of all before it, at the very end of a checkpoint file
 
 
-def save(path, state, keep=None):
+def save(path: PathLike, state: object, keep: PathLike | None = None) -> None:
     """Write `state` to `path` atomically; what was there becomes `keep`.
 
     The file is an ordinary `torch.save` archive with its SHA-256 behind it (`torch.load` reads it as it is).
@@ -37,7 +39,7 @@ def save(path, state, keep=None):
     write_atomic(path, write)
 
 
-def load(path):
+def load(path: PathLike) -> Any:
     """State in a file, on the CPU; ValueError in one line if it is cut, changed, or carries anything but data."""
     try:
         data = Path(path).read_bytes()

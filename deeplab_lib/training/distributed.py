@@ -8,6 +8,8 @@ Gradients flow back through a process's own share alone, so their sum over the p
 In a single process every function here returns what it was given.
 """
 
+from __future__ import annotations
+
 import functools
 import logging
 import multiprocessing
@@ -19,13 +21,25 @@ import tempfile
 import threading
 import traceback
 import uuid
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn, ParamSpec, TypeVar
 
 import torch
 from torch import distributed as dist
 
 from deeplab_lib.common.errors import SIGNALS, RunStopped, Stop, is_out_of_memory
+from deeplab_lib.models.network import SegmentationNetwork
+
+if TYPE_CHECKING:
+    from torch.distributed.elastic.multiprocessing import SignalException
+    from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
+
+    from deeplab_lib.config import Config
+
+T = TypeVar("T")
+P = ParamSpec("P")
 
 
 class PeerLost(RuntimeError):
@@ -35,17 +49,17 @@ class PeerLost(RuntimeError):
 # -- what the training loop calls --------------------------------------------------------------------------------------
 
 
-def size():
+def size() -> int:
     """Number of processes in this run."""
     return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
 
 
-def rank():
+def rank() -> int:
     """This process's number, from 0."""
     return dist.get_rank() if size() > 1 else 0
 
 
-def first_only(function):
+def first_only(function: Callable[P, T]) -> Callable[P, T | None]:
     """Decorator: the function runs in the first process and returns None in the others."""
 
     @functools.wraps(function)
@@ -55,7 +69,7 @@ def first_only(function):
     return wrapper
 
 
-def from_first(function, *args):
+def from_first(function: Callable[..., T], *args: Any) -> T:
     """`function(*args)`, called in the first process alone; its result in all, so that all take the same way."""
     result = [function(*args) if rank() == 0 else None]
     if size() > 1:
@@ -64,7 +78,7 @@ def from_first(function, *args):
     return result[0]
 
 
-def share(numbers, parts=1):
+def share(numbers: Sequence[T], parts: int = 1) -> list[T]:
     """This process's items of a batch: its contiguous share of each of the batch's `parts` equal micro-batches."""
     each, processes = len(numbers) // parts, size()
     own = each // processes
@@ -72,7 +86,7 @@ def share(numbers, parts=1):
     return [item for start in starts for item in numbers[start : start + own]]
 
 
-def scatter(batches):
+def scatter(batches: Sequence[T]) -> list[T]:
     """This process's batches, dealt one by one.
 
     Everyone gets as many, so that all stay in step: who would go short repeats the last one; see `gather_results`.
@@ -81,7 +95,7 @@ def scatter(batches):
     return [batches[min(number, len(batches) - 1)] for number in rounds]
 
 
-def gather_results(results, count):
+def gather_results(results: list[T], count: int) -> list[T]:
     """The results of all `count` dealt batches, in the batches' order, from everyone's own; repeats are left out."""
     if size() == 1:
         return results
@@ -91,7 +105,7 @@ def gather_results(results, count):
     return [result for turn in zip(*per_rank, strict=True) for result in turn][:count]
 
 
-def gather(tensor):
+def gather(tensor: torch.Tensor) -> torch.Tensor:
     """The shares `(n, ...)` of all processes joined to `(n * processes, ...)`; gradients reach the own share only."""
     if size() == 1:
         return tensor
@@ -102,7 +116,7 @@ def gather(tensor):
     return torch.cat(shares)
 
 
-def sum_gradients(model):
+def sum_gradients(model: torch.nn.Module) -> None:
     """Add up every trained parameter's gradient over all processes.
 
     One plain sum a step rather than DistributedDataParallel, which averages, must be wrapped anew when layers freeze,
@@ -118,12 +132,12 @@ def sum_gradients(model):
         gradient.copy_(total.view(gradient.shape))
 
 
-def synchronize_batch_norm(model):
+def synchronize_batch_norm(model: SegmentationNetwork) -> SegmentationNetwork:
     """The model with batch norms that take their statistics from the whole batch when they follow the batches."""
     return model.synchronized() if size() > 1 and model.bn == "train" else model
 
 
-def sync_stop(stop):
+def sync_stop(stop: Stop) -> Stop:
     """Let a stop that any process was asked for be known to all; every process must call this at the same step."""
     if size() > 1:
         number = torch.tensor(signal.Signals[stop.requested] if stop.requested else 0)
@@ -133,13 +147,13 @@ def sync_stop(stop):
     return stop
 
 
-def wait():
+def wait() -> None:
     """Wait until every process is here."""
     sync_stop(Stop())
 
 
 @contextmanager
-def rethrow():
+def rethrow() -> Iterator[None]:
     """Tell an exchange that failed because another process is gone by its own name."""
     try:
         yield
@@ -152,7 +166,7 @@ def rethrow():
 # -- starting and ending the processes ---------------------------------------------------------------------------------
 
 
-def launch(config, function, args, stop):
+def launch(config: Config, function: Callable[..., object], args: tuple[Any, ...], stop: Stop) -> object:
     """Call `function(*args, stop)` here or, with `config.gpus` above 1, in as many new processes.
 
     `function` must be importable and `args` must pickle. What one process raises is raised here; a process that was
@@ -192,13 +206,19 @@ def launch(config, function, args, stop):
             raise_cause(folder, config.gpus, f"stopped by {signal.Signals(ended.sigval).name}")
 
 
-def check_guarded():
+def check_guarded() -> None:
     """Refuse to train while a new process is only loading its parent's script: it would wait for the run's lock."""
     if getattr(multiprocessing.current_process(), "_inheriting", False):
         raise RuntimeError('a script that trains must guard its call of fit: put it under if __name__ == "__main__":')
 
 
-def work(folder, setup, function, args, requested):
+def work(
+    folder: str,
+    setup: tuple[str, int, str],
+    function: Callable[..., object],
+    args: tuple[Any, ...],
+    requested: str | None,
+) -> None:
     """What each process does: join the others, then call `function`; leave word of an error in `folder`."""
     threading.Thread(target=end_with_parent, daemon=True).start()
     device, threads, start_method = setup
@@ -225,13 +245,13 @@ def work(folder, setup, function, args, requested):
         dist.destroy_process_group()
 
 
-def end_with_parent():
+def end_with_parent() -> NoReturn:
     """End this process once its parent has ended, however that was: the run's lock fell with the parent."""
     multiprocessing.parent_process().join()
     os._exit(1)
 
 
-def portable(error):
+def portable(error: BaseException) -> bytes:
     """An exception and its traceback as bytes; one that cannot be pickled as a RuntimeError that says the same."""
     text = "".join(traceback.format_exception(error))
     try:
@@ -242,7 +262,7 @@ def portable(error):
     return content
 
 
-def raise_cause(folder, count, otherwise):
+def raise_cause(folder: str, count: int, otherwise: str) -> NoReturn:
     """Raise what the first process that did not merely lose the others has said, else `RunStopped(otherwise)`."""
     for number in range(count):
         path = Path(folder, f"{number}.error")
@@ -258,7 +278,7 @@ class ProcessTraceback(Exception):
     """Carries the traceback of another process, so that it is shown with the error."""
 
 
-def describe_failure(folder, failed):
+def describe_failure(folder: str, failed: ChildFailedError) -> str:
     """Which process ended without a word, and how, as far as the launcher knows."""
     number, failure = next(iter(failed.failures.items()))
     if failure.exitcode < 0:
@@ -272,7 +292,7 @@ def describe_failure(folder, failed):
 
 
 @contextmanager
-def launcher_contained(exception):
+def launcher_contained(exception: type[SignalException]) -> Iterator[None]:
     """Give signals that arrive meanwhile to the launcher as its own `exception`, and undo what it leaves in here.
 
     It replaces signal handlers, logs every ending as an error, and may leave processes behind if stopped repeatedly.

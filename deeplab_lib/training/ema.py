@@ -8,6 +8,8 @@ import copy
 
 import torch
 
+from deeplab_lib.models.network import SegmentationNetwork
+
 
 class Average:
     """Exponential moving average of a network, `model`, batch-norm statistics averaged like the weights.
@@ -16,11 +18,11 @@ class Average:
     that of the random start.
     """
 
-    def __init__(self, model, decay):
+    def __init__(self, model: SegmentationNetwork, decay: float) -> None:
         self.model, self.decay = copy.deepcopy(model).eval(), decay
 
     @torch.no_grad()
-    def update(self, model, step):
+    def update(self, model: SegmentationNetwork, step: int) -> None:
         """Take in `model` as it is after optimiser step `step` (0-based)."""
         decay = min(self.decay, (1 + step) / (10 + step))
         for mean, new in zip(self.model.state_dict().values(), model.state_dict().values(), strict=True):
@@ -33,8 +35,8 @@ class Average:
 class NoAverage:
     """Stands for an average where there is none: what is evaluated is the network in training."""
 
-    def __init__(self, model):
+    def __init__(self, model: SegmentationNetwork) -> None:
         self.model = model
 
-    def update(self, model, step):
+    def update(self, model: SegmentationNetwork, step: int) -> None:
         """There is nothing to take in."""

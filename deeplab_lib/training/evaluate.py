@@ -1,8 +1,11 @@
 """Evaluation of a network on a split: losses on its grid, IoU at the input size and at the labels' own."""
 
-from collections.abc import Callable, Iterable, Iterator
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -11,8 +14,13 @@ from deeplab_lib.common import devices
 from deeplab_lib.labels import IGNORE_INDEX
 from deeplab_lib.losses import WeightedLoss
 from deeplab_lib.metrics import boundary_f, calibration_per_image, confusion_per_image
+from deeplab_lib.models.network import SegmentationNetwork
 from deeplab_lib.models.views import Views
 from deeplab_lib.training import distributed
+
+if TYPE_CHECKING:
+    from deeplab_lib.data.dataset import Data
+    from deeplab_lib.training.trainer import Trainer
 
 KEPT_PREDICTIONS = 64
 CALIBRATION = ("calibration_count", "calibration_confidence", "calibration_hits", "log_loss")
@@ -29,7 +37,7 @@ class Evaluation:
 
     confusion: np.ndarray
     losses: dict
-    first: "Evaluation | None" = None
+    first: Evaluation | None = None
     native: np.ndarray | None = None
     boundary: np.ndarray | None = None
     predictions: np.ndarray | None = None
@@ -50,7 +58,7 @@ def evaluation_mode(model: torch.nn.Module) -> Iterator[None]:
 
 
 def evaluate(
-    model: torch.nn.Module,
+    model: SegmentationNetwork,
     batches: Iterable[tuple],
     loss: WeightedLoss | None = None,
     see: Callable[[torch.Tensor], Views] | None = None,
@@ -99,7 +107,7 @@ def full_size_targets(views: Views, labels: torch.Tensor) -> tuple[torch.Tensor,
     return views.model.upsample(views.plain, labels.shape[-2:]), labels
 
 
-def evaluate_run(trainer, full: bool = False) -> Evaluation:
+def evaluate_run(trainer: Trainer, full: bool = False) -> Evaluation:
     """Evaluate a run's network on the images of an epoch's evaluation, if `full` on all; see `Evaluation`.
 
     The loss terms are computed on the grid (at the input size where the study's code is followed), whatever finer
@@ -136,7 +144,9 @@ def evaluate_run(trainer, full: bool = False) -> Evaluation:
     return replace(summed_up(results, names, kept, data.native), first=first) if full else first
 
 
-def summed_up(results, names, kept, native):
+def summed_up(
+    results: Sequence[Mapping[str, torch.Tensor]], names: Sequence[str], kept: list[int], native: bool
+) -> Evaluation:
     """The `Evaluation` of the images of `results`, those of their batches, in order."""
     losses = sum(result["losses"] for result in results) / sum(len(result["confusion"]) for result in results)
     whole = {
@@ -152,7 +162,7 @@ def summed_up(results, names, kept, native):
     return Evaluation(losses=dict(zip(names, losses.tolist(), strict=True)), kept=kept, **whole)
 
 
-def believed(views, labels, predictions):
+def believed(views: Views, labels: torch.Tensor, predictions: torch.Tensor) -> dict[str, torch.Tensor]:
     """How far the probabilities of a batch can be believed, image by image, at the input size, void left out.
 
     `calibration_count`, `calibration_confidence`, `calibration_hits` (N, 15), see `metrics.calibration_per_image`, and
@@ -165,7 +175,7 @@ def believed(views, labels, predictions):
     return counted | {"log_loss": lost.sum((1, 2)) / valid.sum((1, 2))}
 
 
-def native_confusion(data, views, numbers):
+def native_confusion(data: Data, views: Views, numbers: Sequence[int]) -> torch.Tensor:
     """Confusion `(C, C)` of the batch at the labels' own size; 0 where that is the input size."""
     total = torch.zeros((), dtype=torch.int64)
     if not data.native:

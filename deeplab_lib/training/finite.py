@@ -31,7 +31,7 @@ class FiniteCheck:
     for what an error says.
     """
 
-    def __init__(self, names: list[str], delayed: bool, pairs: Sequence[Pair], folder: RunFolder):
+    def __init__(self, names: list[str], delayed: bool, pairs: Sequence[Pair], folder: RunFolder) -> None:
         self.names, self.delayed, self.pairs, self.folder, self.pending = names, delayed, pairs, folder, []
 
     def check(self, terms: torch.Tensor, epoch: int, step: int, numbers: list[int]) -> None:

@@ -3,13 +3,14 @@
 import os
 import socket
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
 import filelock
 
 from deeplab_lib.common.errors import plain
 from deeplab_lib.common.files import remove
+from deeplab_lib.common.types import Say
 from deeplab_lib.training.run_folder import RunFolder
 
 
@@ -23,7 +24,7 @@ def lock_seconds() -> float:
 
 
 @contextmanager
-def run_lock(folder: RunFolder, patience: float | None = None, say: Callable[[str], None] = print) -> Iterator[None]:
+def run_lock(folder: RunFolder, patience: float | None = None, say: Say = print) -> Iterator[None]:
     """Hold the run for this process; a second process waits, saying who holds it.
 
     The lock is the operating system's: it falls with its process, however that ends. `patience`: seconds to wait

@@ -4,7 +4,6 @@ Every random choice derives from (seed, epoch), so the state of a run is its wei
 """
 
 import time
-from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -28,14 +27,14 @@ from deeplab_lib.training.optimizer import apply_schedule, lay_out_momentum
 from deeplab_lib.training.run_folder import RunFolder
 from deeplab_lib.training.state import State
 from deeplab_lib.training.summary import best_state, describe, epoch_row, image_results, summarize
-from deeplab_lib.training.trainer import Trainer
+from deeplab_lib.training.trainer import Callback, Event, Trainer
 
 
-def silent(event: str, trainer: Trainer) -> None:
+def silent(event: Event, trainer: Trainer) -> None:
     """Show nothing."""
 
 
-def fit(config: Config, data: Data | None = None, callback: Callable[[str, Trainer], Any] = silent) -> RunFolder:
+def fit(config: Config, data: Data | None = None, callback: Callback = silent) -> RunFolder:
     """Train the run of `config`, or continue it, or find it finished; returns its files, its `summary` among them.
 
     data: what `prepare_data` made of the same `config`, where that is at hand. callback: called as
@@ -46,7 +45,7 @@ def fit(config: Config, data: Data | None = None, callback: Callable[[str, Train
     return complete(config, data, callback)[0]
 
 
-def complete(config: Config, data: Data | None, callback: Callable) -> tuple[RunFolder, str | None]:
+def complete(config: Config, data: Data | None, callback: Callback) -> tuple[RunFolder, str | None]:
     """What `fit` does; returns its files, and the name of a signal that came too late to cut this run short, if any."""
     distributed.check_guarded()
     config = as_begun(config)
@@ -68,7 +67,7 @@ def complete(config: Config, data: Data | None, callback: Callable) -> tuple[Run
     return folder, late
 
 
-def starting_weights(config: Config, callback: Callable) -> str:
+def starting_weights(config: Config, callback: Callback) -> str:
     """What the run of `config` starts from: `pretrained`, or the best weights of its first stage, trained if need be.
 
     The stage is a run of its own with its own files, which continues like any other.
@@ -83,7 +82,7 @@ def starting_weights(config: Config, callback: Callable) -> str:
     return str(folder.best)
 
 
-def train_run(*parts) -> None:
+def train_run(*parts: Any) -> None:
     """Make a `Trainer` of its parts and bring the run to its end: what every process of a run does."""
     trainer = Trainer(*parts)
     with explain_errors(trainer, save):

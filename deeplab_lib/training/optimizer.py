@@ -5,6 +5,7 @@ import inspect
 import torch
 
 from deeplab_lib.losses import WeightedLoss
+from deeplab_lib.models.network import SegmentationNetwork
 from deeplab_lib.training.schedule import Step
 
 MOMENTUM, WEIGHT_DECAY, HEAD_FACTOR = 0.9, 5e-4, 10
@@ -23,7 +24,7 @@ class SGD(torch.optim.SGD):
     )
 
 
-def make_optimizer(model: torch.nn.Module, lr: float, fused: bool = False, head_factor: float = HEAD_FACTOR) -> SGD:
+def make_optimizer(model: SegmentationNetwork, lr: float, fused: bool = False, head_factor: float = HEAD_FACTOR) -> SGD:
     """`SGD` for `model`; `factor` of a group, by which the loop multiplies the base rate, is `head_factor` for the
     head's.
     """
@@ -36,7 +37,7 @@ def make_optimizer(model: torch.nn.Module, lr: float, fused: bool = False, head_
     return optimizer
 
 
-def lay_out_momentum(optimizer):
+def lay_out_momentum(optimizer: torch.optim.Optimizer) -> None:
     """Give every weight its momentum, zero where it has none yet, in the weight's own memory format.
 
     The fused step relies on both: it walks weight and momentum as they lie in memory, and a first step that overflows
@@ -50,7 +51,7 @@ def lay_out_momentum(optimizer):
             state["momentum_buffer"] = momentum
 
 
-def apply_schedule(now: Step, optimizer: SGD, loss: WeightedLoss, model: torch.nn.Module) -> None:
+def apply_schedule(now: Step, optimizer: SGD, loss: WeightedLoss, model: SegmentationNetwork) -> None:
     """Set the rates, the loss weights and the frozen parts to what the schedule says of a step."""
     for group in optimizer.param_groups:
         group["lr"] = now.lr * group["factor"]

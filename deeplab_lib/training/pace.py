@@ -1,16 +1,25 @@
 """How long the passes of a network take here: what to expect of a run before it starts, and whether compiling pays."""
 
+from __future__ import annotations
+
 import time
+from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
 import torch
 
 from deeplab_lib.common import devices
+from deeplab_lib.common.types import Say
+from deeplab_lib.models.network import SegmentationNetwork
 from deeplab_lib.models.views import VIEWS, training_views
 from deeplab_lib.training import distributed
 
+if TYPE_CHECKING:
+    from deeplab_lib.config import Config
 
-def epoch_seconds(config, model, steps, validated):
+
+def epoch_seconds(config: Config, model: SegmentationNetwork, steps: int, validated: int) -> float:
     """Seconds that an epoch of `steps` steps and `validated` images should take here, from three passes of `model`.
 
     Left out are the loss, which is small beside them but for finer labels, and whatever loading cannot hide.
@@ -26,7 +35,7 @@ def epoch_seconds(config, model, steps, validated):
     return steps * config.batch_size * per_image + validated * forward * eval_views
 
 
-def compile_if_worth(config, model, passes, say=print):
+def compile_if_worth(config: Config, model: SegmentationNetwork, passes: int, say: Say = print) -> None:
     """Let torch.compile make the network, if that is faster here, and tell after how many of `passes` it pays.
 
     Both are timed on forward and backward passes, after which the batch-norm statistics are put back.
@@ -48,13 +57,13 @@ def compile_if_worth(config, model, passes, say=print):
         say(f"{cost_text}: the network is used uncompiled")
 
 
-def leave_compiled(model):
+def leave_compiled(model: torch.nn.Module) -> None:
     """Go back to the network's own `grid_logits`; a compiled one would be in the way of copies of the network."""
     vars(model).pop("grid_logits", None)
 
 
 @contextmanager
-def put_back(model):
+def put_back(model: torch.nn.Module) -> Iterator[None]:
     """Put back afterwards what passes move in a network: the statistics of its batch norms."""
     before = [(buffer, buffer.clone()) for buffer in model.buffers()]
     try:
@@ -64,7 +73,7 @@ def put_back(model):
             buffer.copy_(value)
 
 
-def pass_seconds(config, model, images, times=3):
+def pass_seconds(config: Config, model: SegmentationNetwork, images: torch.Tensor, times: int = 3) -> float:
     """Shortest of `times` forward and backward passes of `model`, at every scale it trains on, in seconds."""
     seconds, synchronize = [], devices.synchronizer(config.device)
     for _ in range(times):
@@ -78,7 +87,7 @@ def pass_seconds(config, model, images, times=3):
     return min(seconds)
 
 
-def trial_batch(config):
+def trial_batch(config: Config) -> torch.Tensor:
     """Random images `(N, 3, H, W)` as one process of the run gets them at a time."""
     micro = config.batch_size // config.accumulate // config.gpus
     images = torch.randn(micro, 3, *config.size, device=config.device)

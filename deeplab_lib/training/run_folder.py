@@ -1,14 +1,20 @@
 """The files of a run: their names, and what is written into them."""
 
+from __future__ import annotations
+
 import glob
 import os
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from deeplab_lib.common.files import read_json, remove, write_json, write_npz
 from deeplab_lib.training import checkpoint, record
+
+if TYPE_CHECKING:
+    from deeplab_lib.config import Config
 
 # What a run leaves behind.
 WRITTEN = (".config.json", ".json", ".csv", ".npz", ".pt", ".previous.pt", ".best.pt", ".damaged.pt")
@@ -22,7 +28,7 @@ class RunFolder:
     stem: str
 
     @classmethod
-    def of(cls, config) -> "RunFolder":
+    def of(cls, config: Config) -> RunFolder:
         """That of the run of `config`."""
         return cls(Path(config.out_dir), config.stem)
 

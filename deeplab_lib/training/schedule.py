@@ -49,7 +49,7 @@ class PolyLR:
         weights: dict[str, float] | None = None,
         changes: Iterable[Change] = (),
         follows: Follows = "logs",
-    ):
+    ) -> None:
         self.base_lr, self.total_steps, self.warmup_steps, self.follows = base_lr, total_steps, warmup_steps, follows
         start = Change(epoch=1, power=power, weights=dict(weights or {}), freeze=())
         self.changes = (start, *sorted(changes, key=lambda change: change.epoch))

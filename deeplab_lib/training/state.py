@@ -13,7 +13,7 @@ from deeplab_lib.metrics import ConfusionMatrix
 class Stopwatch:
     """Counts seconds from `seconds` on; what happens within `pause()` is not counted."""
 
-    def __init__(self, seconds: float = 0.0):
+    def __init__(self, seconds: float = 0.0) -> None:
         self.started = time.monotonic() - seconds
 
     def elapsed(self) -> float:
@@ -37,7 +37,7 @@ class State:
     terms: number of loss terms. steps_per_epoch: optimiser steps of an epoch. device: where losses are summed.
     """
 
-    def __init__(self, parts: dict, terms: int, steps_per_epoch: int, device: torch.device):
+    def __init__(self, parts: dict, terms: int, steps_per_epoch: int, device: torch.device) -> None:
         self.parts, self.terms, self.steps_per_epoch, self.device = parts, terms, steps_per_epoch, device
         self.history, self.sessions, self.warnings = [], [], []
         self.best = {"epoch": 0, "val_mIoU": -1.0}

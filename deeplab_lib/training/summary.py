@@ -1,9 +1,13 @@
 """What a run says of itself: the row of an epoch, its per-image results, its best weights, its summary."""
 
+from __future__ import annotations
+
 import copy
 import math
+from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -13,12 +17,17 @@ from deeplab_lib.losses import WeightedLoss
 from deeplab_lib.metrics import ConfusionMatrix
 from deeplab_lib.models.deeplabv2 import count_parameters
 from deeplab_lib.models.efficiency import count_macs
+from deeplab_lib.models.network import SegmentationNetwork
 from deeplab_lib.recipes import RECIPES
 from deeplab_lib.training import record
 from deeplab_lib.training.evaluate import Evaluation
 
+if TYPE_CHECKING:
+    from deeplab_lib.config import Config
+    from deeplab_lib.training.trainer import Trainer
 
-def epoch_row(trainer, evaluation: Evaluation) -> dict:
+
+def epoch_row(trainer: Trainer, evaluation: Evaluation) -> dict:
     """The epoch as a row of the CSV, columns in their fixed order.
 
     Losses and means are of the images that are evaluated after every epoch. What ends in `_final`, and the classes
@@ -56,13 +65,13 @@ def counts_of(evaluation: Evaluation) -> ConfusionMatrix:
     return ConfusionMatrix(matrix=torch.from_numpy(evaluation.confusion.sum(0)))
 
 
-def best_state(trainer) -> dict:
+def best_state(trainer: Trainer) -> dict:
     """What `.best.pt` holds: the weights, and what is needed to use them."""
     about = {"config": trainer.config.as_dict(), "best": trainer.state.best, "weights": trainer.pretrained.as_dict()}
     return {"model": trainer.eval_model.state_dict(), **about}
 
 
-def image_results(trainer, evaluation: Evaluation) -> dict:
+def image_results(trainer: Trainer, evaluation: Evaluation) -> dict:
     """What the NPZ holds: the per-image results of the last epoch."""
     names = np.array([pair.name for pair in trainer.data.val.pairs])
     content = {"names": names, "confusion": evaluation.confusion, "boundary_f": evaluation.boundary}
@@ -71,7 +80,7 @@ def image_results(trainer, evaluation: Evaluation) -> dict:
     return content if evaluation.native is None else content | {"confusion_native": evaluation.native}
 
 
-def describe(trainer) -> dict:
+def describe(trainer: Trainer) -> dict:
     """What is known of a run when it starts; `runs/README.md` explains the keys."""
     config, recipe = trainer.config, trainer.config.schedule_recipe
     resolved = {
@@ -94,7 +103,7 @@ def describe(trainer) -> dict:
     }
 
 
-def summarize(trainer) -> dict:
+def summarize(trainer: Trainer) -> dict:
     """The run's summary, for its JSON; `runs/README.md` explains the keys."""
     config, state = trainer.config, trainer.state
     scratch = {"source": "none (from scratch)", "matched": 0}
@@ -114,7 +123,7 @@ def summarize(trainer) -> dict:
     return describe(trainer) | results | first_stage(config)
 
 
-def first_stage(config):
+def first_stage(config: Config) -> dict[str, Any]:
     """What the summary says of the run on coarse labels that came first; nothing where there was none."""
     first = config.first_stage
     if first is None:
@@ -123,7 +132,7 @@ def first_stage(config):
     return {"first_stage": {name: summary[name] for name in ("stem", "best", "wall_time_s", "dataset")}}
 
 
-def changes(trainer):
+def changes(trainer: Trainer) -> Iterator[dict[str, Any]]:
     """The recipe's changes with the step, and the epoch of this run, at which each acts."""
     for change in trainer.config.schedule_recipe.changes:
         step = change.first_step(trainer.schedule.total_steps)
@@ -131,7 +140,7 @@ def changes(trainer):
         yield place | {"power": change.power, "weights": change.weights, "freeze": list(change.freeze)}
 
 
-def parameters(model):
+def parameters(model: SegmentationNetwork) -> dict[str, int]:
     """Numbers of parameters: all, those trained with nothing frozen, those trained at the end."""
     total, at_end = count_parameters(model)
     whole = copy.deepcopy(model)
@@ -139,7 +148,7 @@ def parameters(model):
     return {"total": total, "trainable": count_parameters(whole)[1], "trainable_at_end": at_end}
 
 
-def final(trainer):
+def final(trainer: Trainer) -> dict[str, Any]:
     """Metrics of all images after the last epoch, at the input size and at the labels' own."""
     row = trainer.state.history[-1]
     with np.load(trainer.folder.npz) as stored:

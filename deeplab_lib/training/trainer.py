@@ -1,7 +1,7 @@
 """What a run is made of: everything that is built once, before the first step."""
 
 from collections.abc import Callable, Iterator
-from typing import Any, NamedTuple
+from typing import Literal, NamedTuple, Protocol
 
 import numpy as np
 import torch
@@ -15,6 +15,7 @@ from deeplab_lib.data.dataset import Data
 from deeplab_lib.labels import IGNORE_INDEX
 from deeplab_lib.losses import CrossEntropyLoss, WeightedLoss, make_loss
 from deeplab_lib.models import weights
+from deeplab_lib.models.network import SegmentationNetwork
 from deeplab_lib.models.placement import kept_out, to_device
 from deeplab_lib.models.registry import make_model
 from deeplab_lib.models.views import Views, training_views
@@ -26,6 +27,14 @@ from deeplab_lib.training.finite import FiniteCheck
 from deeplab_lib.training.optimizer import HEAD_FACTOR, make_optimizer
 from deeplab_lib.training.run_folder import RunFolder
 from deeplab_lib.training.state import State
+
+Event = Literal["start", "step", "validate", "epoch", "finish"]
+
+
+class Callback(Protocol):
+    """What shows how a run stands: called with what has just happened and the run's `Trainer`."""
+
+    def __call__(self, event: Event, trainer: "Trainer", /) -> None: ...
 
 
 class Part(NamedTuple):
@@ -55,9 +64,9 @@ class Trainer:
         data: Data,
         pretrained: Pretrained,
         identity: dict,
-        callback: Callable[[str, "Trainer"], Any],
+        callback: Callback,
         stop: Stop,
-    ):
+    ) -> None:
         self.config, self.folder, self.data, self.identity = config, folder, data, identity
         self.pretrained, self.stop, self.shown = pretrained, stop, first_only(callback)
         self.device, self.fast_paths = torch.device(config.device), config.fast_paths
@@ -85,13 +94,13 @@ class Trainer:
         self.state.warnings += first_warnings(self)
         devices.forget_peak_memory(self.device)
 
-    def callback(self, event: str) -> None:
+    def callback(self, event: Event) -> None:
         """Show how the run stands; what that takes is no part of an epoch's time."""
         with self.state.clock.pause():
             self.shown(event, self)
 
     @property
-    def eval_model(self) -> torch.nn.Module:
+    def eval_model(self) -> SegmentationNetwork:
         """The network that is evaluated and kept: the average of the trained one's weights, if there is one."""
         return self.average.model
 
@@ -119,7 +128,9 @@ class Trainer:
         parts = [(0, each_epoch), (each_epoch, len(self.data.val))] if full else [(0, each_epoch)]
         return [list(range(at, min(at + size, end))) for start, end in parts for at in range(start, end, size)]
 
-    def load(self, dataset, batches: list[list[int]], share: Callable = list) -> Iterator[tuple]:
+    def load(
+        self, dataset: torch.utils.data.Dataset, batches: list[list[int]], share: Callable = list
+    ) -> Iterator[tuple]:
         """Yield `(numbers, images, labels)` per batch of image numbers, on the device; images of `share(numbers)`."""
         sampler, pinned = [share(numbers) for numbers in batches], "pinned" in self.fast_paths
         options = {"num_workers": self.config.workers, "worker_init_fn": leave_signals, "pin_memory": pinned}
@@ -131,7 +142,7 @@ class Trainer:
 
     # -- the network's answers -----------------------------------------------------------------------------------------
 
-    def grid_logits(self, images: torch.Tensor, model: torch.nn.Module | None = None) -> torch.Tensor:
+    def grid_logits(self, images: torch.Tensor, model: SegmentationNetwork | None = None) -> torch.Tensor:
         """Grid logits `(N, C, h, w)` of `model` (None: the one in training), computed in the run's mixed precision.
 
         They leave it as float32: what follows, interpolation and its gradient first, would lose what it adds up.
