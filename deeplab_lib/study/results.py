@@ -276,7 +276,7 @@ def read_run(path: PathLike) -> Run:
         if not recipe and rest.startswith(own):
             variant = rest.removeprefix(own).strip("_")
     if recipe and parse_stem(path.stem)[0] == recipe:
-        stem = RECIPES[recipe].stem + as_text(path.stem[len(RECIPES[recipe].stem) :])
+        stem = RECIPES[recipe].stem + stem[len(RECIPES[recipe].stem) :]
     table = read_table(path)
     run = Run(path, stem, recipe, title, seed, variant, table.frame, record, started, absent=table.absent)
     if not run.finished and not started:

@@ -492,7 +492,7 @@ def test_training_on_converted_data_gives_the_same_numbers(tmp_path):
     tables = []
     for data in (root, converted):
         config = Config(preset="smoke", data=str(data), out_dir=str(data.parent / "runs"), device="cpu", amp="off")
-        rows = fit(config).path(".csv").read_text().splitlines()
+        rows = fit(config).csv.read_text().splitlines()
         head = rows[0].split(",")
         kept = [place for place, name in enumerate(head) if name not in ("Runtime", "images_per_s", "peak_memory_MB")]
         tables.append([[row.split(",")[place] for place in kept] for row in rows])
