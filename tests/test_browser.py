@@ -189,7 +189,7 @@ def test_a_newcomer_trains_stops_continues_analyses_exports_and_predicts(open_no
     train = open_notebook("train")
     train.write('\npreset = "smoke"\nepochs = 40\n', into="# Parameters")
     train.menu("Run", "Run All Cells")
-    training = train.cell("watch=Live()")
+    training = train.cell("callback=Live()")
     bar, figures = training.locator("progress"), training.locator(f"{OUTPUT} img")
 
     def share():
@@ -224,7 +224,7 @@ def test_a_newcomer_trains_stops_continues_analyses_exports_and_predicts(open_no
     assert train.complaints() == [] and share() == 1
     assert figures.first.get_attribute("src") != before
     train.look("finished", training)
-    train.look("result", train.cell("show.class_iou"))
+    train.look("result", train.cell("run_figures.class_iou"))
 
     # Analyse.
     analysis = open_notebook("analysis")
