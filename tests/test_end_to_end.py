@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -87,39 +88,54 @@ def test_report_is_whole_and_stands_alone(made):
         assert recipe.title.split(" (")[0] in text
 
 
+def rests_on_draws(key):
+    """Whether a number is an interval's bound, or made from one.
+
+    With eight validation images it depends on the draws whether a rare measure has an interval at all, and with it the
+    width of the whole family; tests/analysis/test_numbers.py recomputes the bounds on enough images.
+    """
+    return re.fullmatch(r".*[._](low|high|(images|seeds)_(seen|any))", key) is not None
+
+
 def test_every_number_is_what_the_files_say_and_stands_in_html_and_pdf(made):
-    """Eight validation images: the bounds of intervals depend on the draws more than elsewhere."""
     folder, _ = made
     numbers = json.loads((folder / "report" / "numbers.json").read_text(encoding="utf-8"))
-    assert not Recomputed(folder / "runs", slack=0.2).wrong(numbers)
+    recomputable = {key: entry for key, entry in numbers.items() if not rests_on_draws(key)}
+    assert len(recomputable) > len(numbers) / 2
+    assert not Recomputed(folder / "runs", slack=0.2).wrong(recomputable)
     assert not lacking(numbers, Page((folder / "report" / "report.html").read_text(encoding="utf-8")).text)
     pages = PdfReader(folder / "report" / "report.pdf").pages
     assert not lacking(numbers, plain("\n".join(page.extract_text() for page in pages)))
 
 
+def records(folder):
+    """When the record of each finished run was written."""
+    found = [path for path in (folder / "runs").glob("DeepLab*.json") if not path.name.endswith(".config.json")]
+    return {path: path.stat().st_mtime_ns for path in found}
+
+
 def test_second_call_has_nothing_to_do_and_a_loss_and_an_author_more_make_the_report_anew(made):
     folder, _ = made
-    before = {path: path.stat().st_mtime_ns for path in (folder / "runs").glob("DeepLab*.json")}
+    before = records(folder)
     assert f"Nothing to be done: {folder}/report/report.html" in snakemake(folder)
     shown = snakemake(folder, author="Ada Lovelace", losses="[0.6*ce + 0.4*dice]")
     assert "9 runs, 1 to finish" in shown and "report.pdf" in shown
     assert "Ada Lovelace" in PdfReader(folder / "report" / "report.pdf").pages[0].extract_text()
-    (new,) = set((folder / "runs").glob("DeepLab*.json")) - set(before)
+    (new,) = set(records(folder)) - set(before)
     assert new.stem in (folder / "report" / "report.html").read_text()
     assert new.name in json.loads((folder / "report" / "made_of.json").read_text())["files"]
     assert "Nothing to be done" in snakemake(folder, author="Ada Lovelace", losses="[0.6*ce + 0.4*dice]")
-    assert before | {new: new.stat().st_mtime_ns} == {
-        path: path.stat().st_mtime_ns for path in (folder / "runs").glob("DeepLab*.json")
-    }
+    assert before | {new: new.stat().st_mtime_ns} == records(folder)
 
 
 def test_a_report_that_fails_leaves_the_old_one(made):
     folder, _ = made
-    table, report = folder / "runs" / "DeepLabV2_ce.csv", folder / "report" / "report.pdf"
-    rows, pages = table.read_bytes(), report.read_bytes()
-    table.write_text("no table\n")  # newer than the report, too
+    table, report = folder / "runs" / "DeepLabV2_cv07_di03.csv", folder / "report" / "report.pdf"
+    pages, twin = report.read_bytes(), table.with_name("DeepLabV2_ce07_di03.csv")
+    twin.write_bytes(table.read_bytes())  # the same run under the name that it should have had
     try:
-        assert "[report] not finished" in snakemake(folder, check=False)
+        shown = snakemake(folder, check=False)
+        assert "[report] not finished" in shown and twin.name in shown
     finally:
-        table.write_bytes(rows)
+        twin.unlink()
     assert report.read_bytes() == pages and (folder / "report" / "report.html").exists()

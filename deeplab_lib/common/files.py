@@ -32,7 +32,7 @@ PASSING = {
 PAUSES = (0.5, 2, 5, 10, 20)
 
 
-def write_atomic(path: PathLike, write: Callable[[Path], object], pauses: Sequence[float] = PAUSES) -> None:
+def write_atomic(path: PathLike, write: Callable[[Path], object], pauses: Sequence[float] = PAUSES) -> Path:
     """Let `write(temporary_path)` fill a file beside `path`, sync it to disk and rename it to `path`.
 
     A reader sees the old file or the new one, never a part. Errors of a blinking mount are retried after `pauses`
@@ -47,18 +47,19 @@ def write_atomic(path: PathLike, write: Callable[[Path], object], pauses: Sequen
             sync(temporary)
             os.replace(temporary, path)
             sync(path.parent)
-            return
+            break
         except OSError as error:
             if pause is None or error.errno not in PASSING:
                 raise
             time.sleep(pause)
         finally:
             remove(temporary)
+    return path
 
 
-def write_text(path: PathLike, text: str) -> None:
+def write_text(path: PathLike, text: str) -> Path:
     """Write `text` (UTF-8) atomically."""
-    write_atomic(path, lambda temporary: temporary.write_text(text, encoding="utf-8", newline="\n"))
+    return write_atomic(path, lambda temporary: temporary.write_text(text, encoding="utf-8", newline="\n"))
 
 
 def write_npz(path: PathLike, **arrays: np.ndarray) -> None:

@@ -470,6 +470,8 @@ class Recomputed:
         values = [[self.curve(stem, what) for m in side for stem in self.methods[m]] for side in (a, b)]
         row = self.curves()[a, b, what]
         figures = {"a": np.mean(values[0]), "b": np.mean(values[1]), "n_a": len(values[0]), "n_b": len(values[1])}
+        if math.isnan(row[1]):
+            return figures | self.about(*row[:3])
         return (
             figures | self.about(*row[:3]) | self.power(row[:3], (row[3], 0.0, self.fewest(a + b)), self.of_curve(what))
         )
@@ -488,6 +490,10 @@ class Recomputed:
         for statistic in (roughness, convergence):
             values = {m: np.array([self.curve(s, statistic) for s in stems]) for m, stems in self.methods.items()}
             free = sum(len(v) - 1 for v in values.values())
+            if not free:  # of one seed each, nothing says how much trainings vary
+                rows |= {p: (sum(w * values[m].mean() for m, w in self.gap(*p[:2])[0].items()), *[math.nan] * 3)
+                         for p in parts if p[2] is statistic}  # fmt: skip
+                continue
             pooled = sum(((v - v.mean()) ** 2).sum() for v in values.values()) / free
             pooled += (statistic is convergence) / len(self.tables[self.ce]["epoch"]) ** 2 / 12
             luck = {m: rng.standard_normal(20_000) / np.sqrt(len(v)) for m, v in values.items()}
@@ -499,8 +505,11 @@ class Recomputed:
                 size = np.sqrt(sum(w**2 / len(values[m]) for m, w in weights.items()))
                 drawn.append(abs(sum(w * luck[m] for m, w in weights.items())) / size / scale)
                 rows[a, b, what] = sum(w * values[m].mean() for m, w in weights.items()), np.sqrt(pooled) * size
-        width = np.quantile(np.max(drawn, axis=0), 0.99)
-        return {key: (e, e - width * error, e + width * error, error**2) for key, (e, error) in rows.items()}
+        width = np.quantile(np.max(drawn, axis=0), 0.99) if drawn else math.nan
+        return {
+            key: row if len(row) == 4 else (row[0], row[0] - width * row[1], row[0] + width * row[1], row[1] ** 2)
+            for key, row in rows.items()
+        }
 
     def power(self, row, contrast, margin, widest=None):
         """What would settle a difference: the figures of an inconclusive finding, as they may be with other draws."""
