@@ -122,7 +122,8 @@ def test_second_call_has_nothing_to_do_and_a_loss_and_an_author_more_make_the_re
     assert "9 runs, 1 to finish" in shown and "report.pdf" in shown
     assert "Ada Lovelace" in PdfReader(folder / "report" / "report.pdf").pages[0].extract_text()
     (new,) = set(records(folder)) - set(before)
-    assert new.stem in (folder / "report" / "report.html").read_text()
+    page = Page((folder / "report" / "report.html").read_text(encoding="utf-8")).text
+    assert "0.6*ce + 0.4*dice" in page and new.stem in (folder / "report" / "numbers.json").read_text(encoding="utf-8")
     assert new.name in json.loads((folder / "report" / "made_of.json").read_text())["files"]
     assert "Nothing to be done" in snakemake(folder, author="Ada Lovelace", losses="[0.6*ce + 0.4*dice]")
     assert before | {new: new.stat().st_mtime_ns} == records(folder)
