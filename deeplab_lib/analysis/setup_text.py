@@ -12,24 +12,13 @@ import pandas as pd
 from deeplab_lib.analysis.captions import named
 from deeplab_lib.analysis.gallery import Gallery
 from deeplab_lib.analysis.numbers import Numbers
-from deeplab_lib.analysis.prose import plural, sessions
 from deeplab_lib.analysis.tables import measured_rows
-from deeplab_lib.common.text import listing
+from deeplab_lib.common.text import listing, plural
 from deeplab_lib.models.efficiency import BUSY
 from deeplab_lib.recipes import RECIPES
 from deeplab_lib.study.results import Run, Study
 
 COUNTED = {"parameters": "parameters", "macs": "multiply-adds"}
-
-
-def scope(study: Study) -> str:
-    """What the results are about, in a few words, for the top of every page and the corner of every figure."""
-    devices = {str(session.get("device", "")).split(":")[0].upper() for run in study.runs for session in sessions(run)}
-    epochs = study.scope.epochs
-    length = [f"{epochs} epoch{'s' if epochs > 1 else ''}"] if epochs else []
-    length += [study.departure] if study.departure else []
-    scale = [f"{study.scope.preset} scale"] if study.scope.preset else []
-    return ", ".join([study.scope.data, *scale, *filter(None, [" and ".join(sorted(devices))]), *length])
 
 
 def _agreed(runs, *path):
@@ -194,21 +183,6 @@ def training(runs: Sequence[Run], numbers: Numbers) -> str:
             "and a common warm-up comes before all of them: a small network that starts from scratch needs both"
         )
     return text + "."
-
-
-def from_scratch(runs: Sequence[Run]) -> str:
-    """A warning when runs started from random weights, "" otherwise."""
-    sources = {r.label: str((r.record or {}).get("weights", {}).get("source") or "not recorded") for r in runs}
-    scratch = [label for label, source in sources.items() if source.startswith("none")]
-    others = [label for label in sources if label not in scratch]
-    if not scratch:
-        return ""
-    few = listing(others if len(others) < len(scratch) else scratch)
-    who = "All runs" if not others else f"All runs but {few}" if len(others) < len(scratch) else few
-    return (
-        f"{who} started from random weights. The study started from a backbone pretrained on ImageNet, which is worth "
-        "many points of mIoU: the level of these results must not be compared with its results or with the literature."
-    )
 
 
 def motivations() -> str:
