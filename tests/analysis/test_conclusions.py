@@ -349,7 +349,7 @@ def test_runs_that_end_alike_share_the_first_place(planted):
 def test_scope_says_what_it_is(planted, old):
     assert findings.scope(planted.study).startswith("synthetic toy city, smoke scale, CPU")
     assert "not recorded" in findings.scope(old.study)
-    assert "did not see those images" in setup_text.data(planted.study.runs, Numbers())
+    assert "did not use those images" in setup_text.data(planted.study.runs, Numbers())
 
 
 def test_runs_that_all_depart_alike_are_ranked_and_say_so(tmp_path):
@@ -398,8 +398,8 @@ def test_figures_draw_one_seed_of_each_recipe(tmp_path):
 def test_the_table_of_recipes_gives_all_eight():
     table = tables.recipes_table()
     assert list(table["run"]) == [recipe.title for recipe in RECIPES.values()]
-    assert table["weights"][7] == "0.5/0.25/0.25" and "power 1.1" in table["besides"][7]
-    assert "from epoch 46: power 2, weights 0.5/0.5, layer3 and layer4 frozen" in table["besides"][5]
+    assert table["weights"][7] == "0.5/0.25/0.25" and "power 1.1" in table["other settings"][7]
+    assert "from epoch 46: power 2, weights 0.5/0.5, layer3 and layer4 frozen" in table["other settings"][5]
 
 
 def test_origin_splits_into_what_is_shared_and_what_differs(planted):
@@ -513,13 +513,13 @@ def test_what_is_only_counted_has_no_latency_and_the_note_says_why():
     table = tables.efficiency_table(costs)
     assert table[["latency", "q1", "q3"]].loc["a, 8×8"].tolist() == [2, 1.5, 3]
     assert table[["latency", "q1", "q3"]].loc["b, 8×8"].isna().all()
-    assert setup_text.efficiency_note(costs).endswith("latency stands: counted only.")
+    assert setup_text.efficiency_note(costs).endswith("not timed (counted only).")
 
 
 def test_few_runs_are_said_to_decide_nothing(planted):
     """A single training of each says nothing of how much its curve varies."""
     details = conclusions.verdict_details(planted.findings.verdicts, planted.numbers)
-    assert "every run has one seed): how much trainings differ takes two seeds to say" in details
+    assert "every run has one seed). How much trainings differ can be estimated from two seeds or more" in details
     assert re.search(r"without which [b-e, and]+ cannot be decided", planted.text(conclusions.conclusions))
 
 
