@@ -24,6 +24,7 @@ if TYPE_CHECKING:  # the same names as in `_MODULES`, for completion and the typ
     from deeplab_lib.models.efficiency import count_macs
     from deeplab_lib.models.registry import make_model
     from deeplab_lib.models.weights import load_pretrained
+    from deeplab_lib.onnx_export import export_onnx
     from deeplab_lib.plotting.live import Live
     from deeplab_lib.predict import load_run
     from deeplab_lib.recipes import PRESETS, RECIPES
@@ -46,6 +47,7 @@ _MODULES = {
     "models.efficiency": ("count_macs",),
     "models.registry": ("make_model",),
     "models.weights": ("load_pretrained",),
+    "onnx_export": ("export_onnx",),
     "plotting.live": ("Live",),
     "predict": ("load_run",),
     "recipes": ("PRESETS", "RECIPES"),
@@ -78,6 +80,7 @@ __all__ = [
     "colorize",
     "count_macs",
     "count_parameters",
+    "export_onnx",
     "fit",
     "from_notebook",
     "load_pretrained",
