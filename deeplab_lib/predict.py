@@ -36,7 +36,7 @@ from deeplab_lib.common.progress import Progress
 from deeplab_lib.common.search import Search, nearest, works
 from deeplab_lib.common.types import PathLike, Say, Size
 from deeplab_lib.data.archives import Member
-from deeplab_lib.data.cityscapes import Pair, scan
+from deeplab_lib.data.cityscapes import Pair, data_root, scan
 from deeplab_lib.data.label_files import read_labels
 from deeplab_lib.data.normalization import NORMALIZATIONS, Normalization
 from deeplab_lib.data.pictures import as_rgb, read_image, read_png, resize_image
@@ -256,6 +256,19 @@ def export(run: TrainedRun, root: PathLike, split: str, out: PathLike, say: Say 
     except OSError as error:
         raise OSError(f"predictions not moved to {out} ({error.strerror or error}): they are in {part}") from None
     return out
+
+
+@short_traceback
+def export_root(run: TrainedRun, data: PathLike | None, split: str | None) -> Path | None:
+    """The root of `data`, None: of the run's own, whose `split` is to be exported; None where no split is.
+
+    Raises what `scan` does for a split that is not there: before all photographs are looked at, not after.
+    """
+    if split is None:
+        return None
+    root = data_root(data or run.data)
+    scan(root, split)
+    return root
 
 
 def exported_name(pair: Pair) -> str:

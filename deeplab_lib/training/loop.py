@@ -51,7 +51,7 @@ def complete(config: Config, data: Data | None, callback: Callback) -> tuple[Run
     config = as_begun(config)
     late, folder = None, RunFolder.of(config)
     with run_lock(folder):
-        pretrained = weights.prepare(config, starting_weights(config, callback))
+        pretrained = weights.prepare_weights(config, starting_weights(config, callback))
         if data is None:
             data = prepare_data(config, pretrained.normalization)
         check_belongs(data, config, pretrained.normalization)
