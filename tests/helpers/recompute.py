@@ -245,12 +245,16 @@ class Draws:
         return {name: (row[0], row[0] - bounds[name], row[0] + bounds[name]) for name, row in rows.items()}
 
     def seen(self, weights, classes):
-        """A single class has to occur in five images for every run."""
-        if classes is None or classes == "log_loss" or len(classes) > 1:
+        """Of single classes, or the mean of some, one has to occur in five images for every run."""
+        if classes is None or classes == "log_loss":
             return True
-        (c,) = classes
-        stems = [stem for method in weights for stem in self.methods[method]]
-        return all(((m := self.runs[s][0])[:, c].sum(1) + m[:, :, c].sum(1) > 0).sum() >= 5 for s in stems)
+        confusions = [self.runs[stem][0] for method in weights for stem in self.methods[method]]
+        return all((self.shows(matrices, classes).sum() >= 5) for matrices in confusions)
+
+    @staticmethod
+    def shows(matrices, classes):
+        """Which images show one of the classes, in the label or in the prediction `(N,)`."""
+        return sum(matrices[:, c].sum(1) + matrices[:, :, c].sum(1) for c in classes) > 0
 
 
 # The parts of the claims: kind, the two sides by their losses ("+" contains, "-" contains none), what is compared.
