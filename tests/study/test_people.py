@@ -176,7 +176,8 @@ def test_kind_3_one_student_s_run_in_another_s_folder_is_named(tmp_path):
     (tmp_path / "ben" / f"{NAME}.json").write_text(json.dumps(record | {"started": "2026-02-02T10:00:00"}))
     assert read(tmp_path) == (
         ["CE"],
-        [f"ben/{NAME}.csv holds the values of anna/{NAME}.csv; their JSONs differ: one is a copy, and only anna/{NAME}.csv is shown"],
+        [f"ben/{NAME}.csv holds the values of anna/{NAME}.csv; their JSONs differ: one is a copy, "
+         f"and only anna/{NAME}.csv is shown"],
     )  # fmt: skip
 
 
