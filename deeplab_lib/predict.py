@@ -9,6 +9,7 @@ import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,7 +20,7 @@ from matplotlib.figure import Figure
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from deeplab_lib.common.content import article, what_is
-from deeplab_lib.common.devices import autocast, best_amp, check_device, fast_paths
+from deeplab_lib.common.devices import best_amp, check_device, fast_paths
 from deeplab_lib.common.errors import short_traceback
 from deeplab_lib.common.files import (
     absolute,
@@ -35,7 +36,7 @@ from deeplab_lib.common.progress import Progress
 from deeplab_lib.common.search import Search, nearest, works
 from deeplab_lib.common.types import PathLike, Say, Size
 from deeplab_lib.data.archives import Member
-from deeplab_lib.data.cityscapes import Pair, scan
+from deeplab_lib.data.cityscapes import Pair, data_root, scan
 from deeplab_lib.data.label_files import read_labels
 from deeplab_lib.data.normalization import NORMALIZATIONS, Normalization
 from deeplab_lib.data.pictures import as_rgb, read_image, read_png, resize_image
@@ -43,8 +44,8 @@ from deeplab_lib.labels import CLASS_NAMES, ID_OF_TRAIN_ID, NUM_CLASSES, PALETTE
 from deeplab_lib.metrics import ConfusionMatrix
 from deeplab_lib.models.network import SegmentationNetwork
 from deeplab_lib.models.placement import to_device
+from deeplab_lib.models.predictor import Predictor
 from deeplab_lib.models.registry import make_model
-from deeplab_lib.models.views import Views
 from deeplab_lib.plotting.run_figures import overlay
 from deeplab_lib.plotting.style import figure, styled
 from deeplab_lib.training import checkpoint
@@ -83,18 +84,19 @@ class TrainedRun:
     amp: str = "off"
     tta: str = "none"
 
-    @torch.inference_mode()
+    @cached_property
+    def predictor(self) -> Predictor:
+        """What says what the network makes of images, in the precision and views its run is tested with."""
+        return Predictor(self.model, self.amp, self.tta)
+
     def predict(self, image: np.ndarray, size: Size | None = None) -> np.ndarray:
         """Train ids, uint8 `(H, W)`, of an image, uint8 `(H, W, 3)`.
 
-        The network sees the image at `size` (its training input by default), in the views its run is tested with; its
-        logits are upsampled to the image.
+        The network sees the image at `size` (its training input by default); its logits are upsampled to the image.
         """
         pixels = self.normalization(resize_image(image, size or self.size))[None].to(self.device)
         pixels = pixels.contiguous(memory_format=torch.channels_last)
-        with autocast(self.device, self.amp):
-            views = Views(self.model, self.model.grid_logits, pixels, self.tta)
-        return views.predict(image.shape[:2])[0].to(torch.uint8).cpu().numpy()
+        return self.predictor(pixels).predict(image.shape[:2])[0].to(torch.uint8).cpu().numpy()
 
 
 @short_traceback
@@ -254,6 +256,19 @@ def export(run: TrainedRun, root: PathLike, split: str, out: PathLike, say: Say 
     except OSError as error:
         raise OSError(f"predictions not moved to {out} ({error.strerror or error}): they are in {part}") from None
     return out
+
+
+@short_traceback
+def export_root(run: TrainedRun, data: PathLike | None, split: str | None) -> Path | None:
+    """The root of `data`, None: of the run's own, whose `split` is to be exported; None where no split is.
+
+    Raises what `scan` does for a split that is not there: before all photographs are looked at, not after.
+    """
+    if split is None:
+        return None
+    root = data_root(data or run.data)
+    scan(root, split)
+    return root
 
 
 def exported_name(pair: Pair) -> str:
@@ -504,7 +519,7 @@ def show(segmentation: Segmentation) -> Figure:
     axes[0].set_title(abridged(segmentation.name), loc="left", parse_math=False)  # a $ is only a $
     colors = [PALETTE[CLASS_NAMES.index(name)] / 255 for name in shares]
     bars = axes[2].barh(list(shares), list(shares.values()), color=colors, edgecolor="0.5", linewidth=0.3)
-    axes[2].bar_label(bars, fmt="%.1f", padding=2, fontsize=5.5)
+    axes[2].bar_label(bars, fmt="%.1f", padding=2, fontsize=7)
     axes[2].tick_params(labelsize=5.5)
     axes[2].invert_yaxis()
     axes[2].set_title("% of the pixels", loc="left")

@@ -57,15 +57,34 @@ def test_importing_the_package_loads_nothing_else():
     assert done.stdout.strip() == "[]"
 
 
-@pytest.mark.parametrize("path", sorted((ROOT / "notebooks").rglob("*.ipynb")), ids=lambda path: path.stem)
-def test_what_a_notebook_imports_is_there(path):
-    cells = [cell for cell in json.loads(path.read_text(encoding="utf-8"))["cells"] if cell["cell_type"] == "code"]
-    for cell in cells:
-        for node in ast.walk(ast.parse(re.sub(r"(?m)^\s*[%!].*$", "pass", "".join(cell["source"])))):
+each_notebook = pytest.mark.parametrize(
+    "path", sorted((ROOT / "notebooks").rglob("*.ipynb")), ids=lambda path: str(path.relative_to(ROOT / "notebooks"))
+)
+
+
+def imports(path):
+    """`(module, name)` of all that a notebook takes from the library."""
+    for cell in json.loads(path.read_text(encoding="utf-8"))["cells"]:
+        code = re.sub(r"(?m)^(\s*)[%!].*$", r"\1pass", "".join(cell["source"])) if cell["cell_type"] == "code" else ""
+        for node in ast.walk(ast.parse(code)):
             if isinstance(node, ast.ImportFrom) and node.module.startswith("deeplab_lib"):
-                module = importlib.import_module(node.module)
-                for name in (alias.name for alias in node.names):
-                    assert hasattr(module, name) or importlib.import_module(f"{node.module}.{name}"), name
+                yield from ((node.module, alias.name) for alias in node.names)
+
+
+@each_notebook
+def test_what_a_notebook_imports_is_there(path):
+    for module, name in imports(path):
+        assert hasattr(importlib.import_module(module), name) or importlib.import_module(f"{module}.{name}"), name
+
+
+@each_notebook
+def test_a_notebook_imports_public_names_and_whole_modules_of_one_room(path):
+    """What a lecturer copies from it stays right when a file moves inside its room."""
+    modules = {module for module, _ in imports(path)}
+    assert modules <= {"deeplab_lib", *(f"deeplab_lib.{room}" for room in ("analysis", "lessons", "plotting"))}
+    for module, name in imports(path):
+        named = hasattr(importlib.import_module(module), "__all__") and name in importlib.import_module(module).__all__
+        assert named or inspect.ismodule(getattr(importlib.import_module(module), name)), name
 
 
 def test_the_version_is_said_in_one_place_and_cited():

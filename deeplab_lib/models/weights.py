@@ -488,7 +488,7 @@ def resolve(pretrained: str | PathLike, model: str = "deeplabv2_resnet101", *sea
         return replace(scratch, warning=f"no pretrained weights: training from scratch ({error})")
 
 
-def prepare(config: "Config", wish: str | None = None) -> Pretrained:
+def prepare_weights(config: "Config", wish: str | None = None) -> Pretrained:
     """What the run of `config` starts from, checked before its data are prepared: `wish`, None: `config.pretrained`.
 
     As `resolve`; besides, the file must fill the network's backbone and must have been trained. ValueError in one line

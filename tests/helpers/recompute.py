@@ -245,12 +245,16 @@ class Draws:
         return {name: (row[0], row[0] - bounds[name], row[0] + bounds[name]) for name, row in rows.items()}
 
     def seen(self, weights, classes):
-        """A single class has to occur in five images for every run."""
-        if classes is None or classes == "log_loss" or len(classes) > 1:
+        """Of single classes, or the mean of some, one has to occur in five images for every run."""
+        if classes is None or classes == "log_loss":
             return True
-        (c,) = classes
-        stems = [stem for method in weights for stem in self.methods[method]]
-        return all(((m := self.runs[s][0])[:, c].sum(1) + m[:, :, c].sum(1) > 0).sum() >= 5 for s in stems)
+        confusions = [self.runs[stem][0] for method in weights for stem in self.methods[method]]
+        return all((self.shows(matrices, classes).sum() >= 5) for matrices in confusions)
+
+    @staticmethod
+    def shows(matrices, classes):
+        """Which images show one of the classes, in the label or in the prediction `(N,)`."""
+        return sum(matrices[:, c].sum(1) + matrices[:, :, c].sum(1) for c in classes) > 0
 
 
 # The parts of the claims: kind, the two sides by their losses ("+" contains, "-" contains none), what is compared.
@@ -366,7 +370,8 @@ class Recomputed:
 
     @cache
     def pairs(self):
-        found = {pair: self.main()[pair] for pair in combinations(self.recipes, 2)}
+        shown = [*combinations(self.recipes, 2), *((method, self.ce) for method in self.control)]
+        found = {pair: self.main()[pair] for pair in shown}
         return found | {(b, a): (-e, -high, -low) for (a, b), (e, low, high) in found.items()}
 
     @cache
@@ -415,6 +420,7 @@ class Recomputed:
     def main(self):
         """The family of most claims, together with all pairs, and with boundaries against CE."""
         family = {(a, b): self.gap([a], [b]) for a, b in combinations(self.recipes, 2)}
+        family |= {(m, self.ce): self.gap([m], [self.ce]) for m in self.control}
         family |= {(m, self.ce, "boundary"): self.gap([m], [self.ce], "boundary") for m in self.recipes if m != self.ce}
         for kind, a, b, what in (part for claim in PARTS for part in self.parts(claim)):
             if kind == "mean":
@@ -749,6 +755,14 @@ class Recomputed:
     def _(self, method):
         assert method == self.order()[0]
         return self.level(method)
+
+    @recomputes(r"reading\.headline\.(?P<what>margin|most|images)")
+    def _(self, what):
+        """At equal schedule: the margin, the largest gain over CE that the intervals leave open, the images."""
+        equal = [m for m in [*self.runs_alike(), *self.control] if m != self.ce]
+        estimate, low, high = max((self.pairs()[m, self.ce] for m in equal), key=lambda row: row[2])
+        images = len(self.arrays[self.ce]["names"])
+        return {"margin": 2, "images": images, "most": self.about(estimate, low, high)["high"]}[what]
 
     @recomputes(r"reading\.margin\.(?P<measure>mIoU|ece)")
     def _(self, measure):

@@ -119,7 +119,7 @@ def test_other_mobile_networks_are_not_taken_for_them(keys):
 
 def test_the_file_fills_the_backbone_and_brings_its_preprocessing(mobilenet, tmp_path):
     path = saved(tmp_path / "v2.pt", as_in_2018(mobilenet.state_dict()))
-    found = weights.prepare(Config(model=V2, pretrained=str(path), preset="smoke", lr=0.001))
+    found = weights.prepare_weights(Config(model=V2, pretrained=str(path), preset="smoke", lr=0.001))
     assert (found.normalization.name, found.stride_in, found.warning) == ("rgb_imagenet", "3x3", None)
     report = weights.load_pretrained(make_model(V2), path)
     assert report.matched == report.total and "MobileNetV2" in report.format
@@ -130,7 +130,7 @@ def test_the_file_fills_the_backbone_and_brings_its_preprocessing(mobilenet, tmp
 def test_a_network_that_is_not_the_files_is_told_which_is(model, mobilenet, tmp_path):
     path = saved(tmp_path / "v2.pt", mobilenet.state_dict())
     with pytest.raises(ValueError) as error:
-        weights.prepare(Config(model=model, pretrained=str(path), preset="smoke"))
+        weights.prepare_weights(Config(model=model, pretrained=str(path), preset="smoke"))
     one_line(error, "MobileNetV2", "features.0.0.weight", f"model={V2}")
 
 
@@ -148,7 +148,7 @@ def test_random_weights_are_refused_before_data_are_cached(tmp_path, smoke):
 def test_found_by_itself_a_random_file_is_passed_over_with_a_warning(tmp_path, monkeypatch):
     saved(tmp_path / "test_resnet.x.pth", timm.create_model("test_resnet").state_dict())
     monkeypatch.setenv("DEEPLAB_PRETRAINED", str(tmp_path))
-    found = weights.prepare(Config(model=TIMM + "test_resnet", pretrained="auto", preset="smoke"))
+    found = weights.prepare_weights(Config(model=TIMM + "test_resnet", pretrained="auto", preset="smoke"))
     assert found.path is None and "random weights" in found.warning and "from scratch" in found.warning
 
 
@@ -165,10 +165,10 @@ def test_weights_of_another_layout_are_refused_before_data_are_cached_and_keys_a
 def test_a_rate_that_suits_weights_is_proposed_at_the_demos_factor(tmp_path):
     path = saved(tmp_path / "w.pt", trained(timm.create_model("test_resnet").state_dict()))
     options = {"model": TIMM + "test_resnet", "pretrained": str(path)}
-    told = weights.prepare(Config(preset="demo", lr=0.01, **options)).warning
+    told = weights.prepare_weights(Config(preset="demo", lr=0.01, **options)).warning
     assert told == "lr is 0.01, set for networks from scratch; if the training loss rises, try lr=0.001"
-    assert weights.prepare(Config(preset="demo", lr=0.001, **options)).warning is None
-    assert weights.prepare(Config(preset="paper", data=str(tmp_path), lr=0.01, **options)).warning is None
+    assert weights.prepare_weights(Config(preset="demo", lr=0.001, **options)).warning is None
+    assert weights.prepare_weights(Config(preset="paper", data=str(tmp_path), lr=0.01, **options)).warning is None
 
 
 def test_a_hub_that_does_not_answer_is_given_up_within_seconds(monkeypatch):
