@@ -34,7 +34,8 @@ class Gallery:
         self.scope, self.numbers, self.titles, self.curves = scope, numbers, titles, curves
         self.words = {"intervals": f"without intervals ({no_intervals})" if no_intervals else INTERVALS}
         self.words["hollow"] = "" if no_intervals else ". Hollow: not significant"
-        self.shown, self.missing = [], {}
+        self.shown: list[str] = []
+        self.missing: dict[str, object] = {}
 
     def show(
         self,

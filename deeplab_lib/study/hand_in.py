@@ -5,6 +5,7 @@ Nothing in them is executed: JSON is parsed, arrays are read without pickles. Wh
 """
 
 import json
+import math
 import zipfile
 from numbers import Real
 from pathlib import Path
@@ -67,7 +68,7 @@ def read_record(path: Path | str) -> dict[str, Any]:
             continue
         if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
             _refuse(path, name, value, KINDS[kind])
-        if isinstance(value, Real) and not np.isfinite(value):
+        if isinstance(value, Real) and not math.isfinite(value):
             _refuse(path, name, value, "a finite number")
         if name in POSITIVE and value <= 0:
             _refuse(path, name, value, "more than 0")
