@@ -31,6 +31,7 @@ if TYPE_CHECKING:  # the same names as in `_MODULES`, for completion and the typ
     from deeplab_lib.models.efficiency import count_macs, count_operations
     from deeplab_lib.models.registry import make_model
     from deeplab_lib.models.weights import load_pretrained, prepare_weights
+    from deeplab_lib.onnx_export import export_onnx
     from deeplab_lib.plotting.live import Live
     from deeplab_lib.predict import load_run
     from deeplab_lib.recipes import PRESETS, RECIPES
@@ -60,6 +61,7 @@ _MODULES = {
     "models.efficiency": ("count_macs", "count_operations"),
     "models.registry": ("make_model",),
     "models.weights": ("load_pretrained", "prepare_weights"),
+    "onnx_export": ("export_onnx",),
     "plotting.live": ("Live",),
     "predict": ("load_run",),
     "recipes": ("PRESETS", "RECIPES"),
@@ -101,6 +103,7 @@ __all__ = [
     "count_macs",
     "count_operations",
     "count_parameters",
+    "export_onnx",
     "fit",
     "for_project",
     "from_notebook",

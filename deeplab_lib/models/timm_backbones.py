@@ -82,14 +82,20 @@ def border(pixels: int, stride: int, multiple: int = 1, shift: int = 0) -> Borde
     patches begin at a pixel and need half a cell more before the first; their centres lie half a pixel before the pixel
     named. `multiple`: what sides must be a multiple of. `shift`: pixels by which the cells look further on than that.
     """
-    patches, cells = multiple > 1, -(-(pixels - 1) // stride) + 1
+    patches, cells = multiple > 1, (pixels + stride - 2) // stride + 1
     before = (stride // 2 if patches else 0) + shift
     first = int(before < 0)
     before += stride * first
     last = stride - 1 if patches else 0  # pixels of the last cell that lie behind its first
-    needed = max(stride * (first + cells - 1) + last + 1, before + pixels)
-    whole = -(-needed // multiple) * multiple if patches else -(-(needed - 1) // stride) * stride + 1
+    needed = larger(stride * (first + cells - 1) + last + 1, before + pixels)
+    unit, more = (multiple, 0) if patches else (stride, 1)
+    whole = (needed - more + unit - 1) // unit * unit + more
     return Border(before, whole - before - pixels, first, cells)
+
+
+def larger(a: int, b: int) -> int:
+    """The larger of the two: `max`, which a traced network would decide once for all sizes."""
+    return a + (b > a) * (b - a)
 
 
 class Backbone(NamedTuple):
