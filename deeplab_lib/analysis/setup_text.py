@@ -17,6 +17,7 @@ from deeplab_lib.analysis.tables import measured_rows
 from deeplab_lib.common.text import listing
 from deeplab_lib.models.efficiency import BUSY
 from deeplab_lib.recipes import RECIPES
+from deeplab_lib.study.people import people
 from deeplab_lib.study.results import Run, Study
 
 COUNTED = {"parameters": "parameters", "macs": "multiply-adds"}
@@ -30,6 +31,27 @@ def scope(study: Study) -> str:
     length += [study.departure] if study.departure else []
     scale = [f"{study.scope.preset} scale"] if study.scope.preset else []
     return ", ".join([study.scope.data, *scale, *filter(None, [" and ".join(sorted(devices))]), *length])
+
+
+def whose(study: Study) -> str:
+    """Whose the runs are and what that means for comparisons, where they are of several people; else ""."""
+    groups = people(study.runs)
+    if len(groups) == 1:
+        return ""
+    if not any(run.named for run in study.runs):
+        parts = [f"{person or 'this folder'}: {listing(run.label for run in runs)}" for person, runs in groups.items()]
+        return (
+            f"The runs were collected from several folders ({'; '.join(parts)}). No two of them hold the same run, so "
+            "that all are taken as one study."
+        )
+    counted = listing(f"{person or 'this folder'} ({len(runs)})" for person, runs in groups.items())
+    first = next((run.label for run in study.recipes if run.recipe == "ce"), None)
+    reference = f" Differences from CE are taken from that of {first}." if first else ""
+    return (
+        f"The runs were collected from several folders: {counted}. Some hold the same configuration with the same "
+        "seed, so each run says whose it is. Runs of two people are never taken as seeds of one configuration: equal "
+        f"seeds repeat a training and do not vary it, and what differs is the machine or the code.{reference}"
+    )
 
 
 def _agreed(runs, *path):

@@ -116,7 +116,7 @@ def train_one_epoch(trainer: Trainer, state: State) -> None:
         apply_schedule(now, optimizer, loss, model)  # learning rate, loss weights, frozen parts
         torch.manual_seed(key(trainer.config.seed, "step", state.step))  # of dropout
 
-        terms = 0.0
+        terms = images.new_zeros(len(loss.losses))
         for part in trainer.forward(images, labels):
             raw = {name: term * part.share for name, term in loss.terms(part.logits, part.labels).items()}
             scaler.scale(loss.total(raw)).backward()

@@ -252,4 +252,10 @@ def test_kind_8_a_file_name_is_text(folder):
     for suffix in ("csv", "json", "npz"):
         (folder / f"DeepLabV2_ce.{suffix}").rename(folder / f"DeepLabV2_ce_{{x}} *mark*.{suffix}")
     run = read_run(folder / "DeepLabV2_ce_{x} *mark*.csv")
-    assert as_plain(run.label) == "CE, {x} *mark*" and "*" not in run.label and len(run.arrays["names"]) == 4
+    assert run.label == "CE" and len(run.arrays["names"]) == 4
+    assert as_plain(run.notes[0]) == "its files are called DeepLabV2_ce_{x} *mark*"
+    (folder / "DeepLabV2_ce_{x} *mark*.json").unlink()  # without a record, the name is all that there is
+    run = read_run(folder / "DeepLabV2_ce_{x} *mark*.csv")
+    assert as_plain(run.label) == "CE, {x} *mark*"
+    for text in (run.label, *run.notes):
+        assert not re.search(r"[{}*]", text)
