@@ -119,7 +119,7 @@ def recipes_table() -> pd.DataFrame:
             "run": recipe.title,
             "weights": weights(recipe.loss),
             "initial rate": f"{recipe.lr:g}",
-            "besides": "; ".join([*([warmup] if warmup else []), *power, *later]) or "–",
+            "other settings": "; ".join([*([warmup] if warmup else []), *power, *later]) or "–",
         }
     return pd.DataFrame.from_dict(rows, orient="index")
 

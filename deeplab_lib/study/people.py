@@ -19,7 +19,7 @@ from deeplab_lib.common.markup import as_plain, as_text
 if TYPE_CHECKING:
     from deeplab_lib.study.results import Run
 
-COPY_MARK = re.compile(r"(?i)[ _-]*(\(\d+\)|-? ?(copy|kopie|copie|copia|conflict\w*)[ _()\d]*|conflicted copy.*)$")
+COPY_MARK = re.compile(r"(?i)[ _-]*(\(\d+\)|-? ?(cop(y|ie|ia)|kopie|conflict\w*)[ _()\d]*|conflicted copy.*)$")
 PLACES = ("runs", "deeplab-losses")  # folders of the kit, whose names say nothing of whose runs they hold
 
 
@@ -82,14 +82,20 @@ def _without_copies(runs, root):
         first = kept.setdefault(_content(run), run)
         if first is not run:
             differ = "" if run.record == first.record or not (run.record and first.record) else "; their JSONs differ"
-            lines.append(f"{table_name(run, root)} is a copy: it holds the values of {table_name(first, root)}{differ}")
+            this, other = table_name(run, root), table_name(first, root)
+            if run.path.parent == first.path.parent:
+                lines.append(f"{this} is a copy: it holds the values of {other}{differ}")
+            else:
+                lines.append(f"{this} holds the values of {other}{differ}: one is a copy, and only {other} is shown")
     staying = {id(run) for run in kept.values()}
     return [run for run in runs if id(run) in staying], lines
 
 
 def _standing(run):
-    """What makes one of two equal runs the original: its record and images, its name as recorded, its folder."""
-    return not run.record, not run.finished, not _as_recorded(run), len(run.path.parts), str(run.path)
+    """What makes one of two equal runs the original: its record, its name and folder as recorded, its place."""
+    trained_here = Path(as_plain(str(run.config.get("out_dir")))).name == run.path.parent.name
+    name = not _as_recorded(run), not trained_here, len(run.path.parts), str(run.path)
+    return not run.record, not run.finished, *name
 
 
 def _as_recorded(run):

@@ -431,7 +431,7 @@ def load_runs(folder: Path | str) -> pd.DataFrame:
     frames = []
     for run in read_runs(folder):
         about = {
-            "run": run.stem,
+            "run": run.stem.removeprefix(f"{run.person}/") if run.named else run.stem,
             "recipe": run.recipe,
             "title": run.title,
             "variant": run.variant,

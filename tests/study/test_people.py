@@ -103,7 +103,8 @@ def test_kind_3_where_two_people_hold_the_same_run_every_run_says_whose_it_is_an
     assert [run.stem for run in runs] == [NAME, f"anna/{NAME}", f"ben/{NAME}", "anna/DeepLabV2_cv07_di03"]
     evidence = Evidence.of(studies(runs)[0], resamples=200)
     assert not evidence.several_seeds and len(evidence.pairs()) == 6
-    assert set(load_runs(tmp_path).person) == {"", "anna", "ben"}
+    frame = load_runs(tmp_path)
+    assert set(frame.person) == {"", "anna", "ben"} and set(frame.run) == {NAME, "DeepLabV2_cv07_di03"}
 
 
 def test_kind_3_each_persons_seeds_are_that_persons(tmp_path):
@@ -174,8 +175,22 @@ def test_kind_3_one_student_s_run_in_another_s_folder_is_named(tmp_path):
     record = json.loads((tmp_path / "ben" / f"{NAME}.json").read_text())
     (tmp_path / "ben" / f"{NAME}.json").write_text(json.dumps(record | {"started": "2026-02-02T10:00:00"}))
     assert read(tmp_path) == (
-        ["CE"], [f"ben/{NAME}.csv is a copy: it holds the values of anna/{NAME}.csv; their JSONs differ"]
+        ["CE"],
+        [f"ben/{NAME}.csv holds the values of anna/{NAME}.csv; their JSONs differ: one is a copy, "
+         f"and only anna/{NAME}.csv is shown"],
     )  # fmt: skip
+
+
+def test_kind_3_of_two_equal_runs_the_one_that_lies_where_it_was_trained_is_shown(tmp_path):
+    hand_in(tmp_path / "x" / "anna" / "toycity", ("ce",))
+    (tmp_path / "x" / "ada").mkdir()
+    place = tmp_path / "x" / "anna" / "toycity" / f"{NAME}.json"
+    record = json.loads(place.read_text())
+    record["config"]["out_dir"] = "/home/anna/kit/runs/toycity"
+    place.write_text(json.dumps(record))
+    copy_run(place.parent, NAME, tmp_path / "x" / "ada" / NAME)
+    _, (line,) = read(tmp_path / "x")
+    assert line.endswith(f"only anna/toycity/{NAME}.csv is shown")
 
 
 def test_kind_3_a_run_under_a_false_seed_is_a_copy(tmp_path):

@@ -10,7 +10,7 @@ from helpers import synthetic_runs
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from deeplab_lib.analysis import prose, tables
+from deeplab_lib.analysis import findings, prose, tables
 from deeplab_lib.analysis.numbers import Numbers
 from deeplab_lib.labels import CLASS_NAMES
 from deeplab_lib.recipes import RECIPES
@@ -538,7 +538,7 @@ def test_seeds_and_shares_by_hand(eight):
     synthetic_runs.write_runs(eight, recipes=("ce",), seeds=(1,), images=12)
     runs = read_runs(eight)
     a, b = (run.final_val_mIoU for run in runs[:2])
-    assert prose.seed_deviations(runs) == pytest.approx({"CE": abs(a - b) / 2**0.5}), "the others have one seed"
+    assert findings.seed_deviations(runs) == pytest.approx({"CE": abs(a - b) / 2**0.5}), "the others have one seed"
     shares = tables.class_shares(runs)
     assert shares.sum() == pytest.approx(100)
     confusion = np.load(eight / "DeepLabV2_ce.npz")["confusion"]
