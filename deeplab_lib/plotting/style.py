@@ -27,7 +27,7 @@ for _file in sorted((Path(__file__).parent / "fonts").glob("*.otf")):
 
 STYLE = mpl.RcParams(
     {
-        "font.family": ["Latin Modern Roman 8", "DejaVu Sans"],
+        "font.family": ["Latin Modern Roman", "DejaVu Sans"],
         "mathtext.fontset": "cm",
         "font.size": 9,
         "axes.titlesize": 9,
