@@ -104,11 +104,11 @@ class Answer(NamedTuple):
 
 def validate(network, dataset, config):
     """Confusion matrices `(N, C, C)` of a data set's images at the input size, by the kit's own evaluation."""
+    network.eval()
     batches = torch.utils.data.DataLoader(dataset, config.batch_size)
     found = evaluate(
-        network,
+        lambda images: Answer(logits_of(network, images, config)),
         ((range(len(images)), images, labels.to(config.device)) for images, labels in batches),
-        see=lambda images: Answer(logits_of(network, images, config)),
     )
     return np.concatenate([result["confusion"].numpy() for result in found])
 

@@ -80,7 +80,7 @@ amp: mixed precision: auto, bf16, fp16 or off
 gpus: processes (devices) that share this run
 workers: loader processes
 without: choices to leave off: channels_last, fused, kept_memory, recomputed_norms, tf32, autotune, pinned
-compile: torch.compile the network first
+compile: torch.compile the network that trains
 deterministic: deterministic GPU kernels only
 checkpoint_minutes: longest time between two checkpoints
 tensorboard: write curves and predictions for TensorBoard as well, into out_dir/tensorboard

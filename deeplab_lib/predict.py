@@ -9,6 +9,7 @@ import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,7 +20,7 @@ from matplotlib.figure import Figure
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from deeplab_lib.common.content import article, what_is
-from deeplab_lib.common.devices import autocast, best_amp, check_device, fast_paths
+from deeplab_lib.common.devices import best_amp, check_device, fast_paths
 from deeplab_lib.common.errors import short_traceback
 from deeplab_lib.common.files import (
     absolute,
@@ -43,8 +44,8 @@ from deeplab_lib.labels import CLASS_NAMES, ID_OF_TRAIN_ID, NUM_CLASSES, PALETTE
 from deeplab_lib.metrics import ConfusionMatrix
 from deeplab_lib.models.network import SegmentationNetwork
 from deeplab_lib.models.placement import to_device
+from deeplab_lib.models.predictor import Predictor
 from deeplab_lib.models.registry import make_model
-from deeplab_lib.models.views import Views
 from deeplab_lib.plotting.run_figures import overlay
 from deeplab_lib.plotting.style import figure, styled
 from deeplab_lib.training import checkpoint
@@ -83,18 +84,19 @@ class TrainedRun:
     amp: str = "off"
     tta: str = "none"
 
-    @torch.inference_mode()
+    @cached_property
+    def predictor(self) -> Predictor:
+        """What says what the network makes of images, in the precision and views its run is tested with."""
+        return Predictor(self.model, self.amp, self.tta)
+
     def predict(self, image: np.ndarray, size: Size | None = None) -> np.ndarray:
         """Train ids, uint8 `(H, W)`, of an image, uint8 `(H, W, 3)`.
 
-        The network sees the image at `size` (its training input by default), in the views its run is tested with; its
-        logits are upsampled to the image.
+        The network sees the image at `size` (its training input by default); its logits are upsampled to the image.
         """
         pixels = self.normalization(resize_image(image, size or self.size))[None].to(self.device)
         pixels = pixels.contiguous(memory_format=torch.channels_last)
-        with autocast(self.device, self.amp):
-            views = Views(self.model, self.model.grid_logits, pixels, self.tta)
-        return views.predict(image.shape[:2])[0].to(torch.uint8).cpu().numpy()
+        return self.predictor(pixels).predict(image.shape[:2])[0].to(torch.uint8).cpu().numpy()
 
 
 @short_traceback

@@ -367,8 +367,9 @@ class TestPhotographs:
     def test_the_network_sees_a_portrait_upright(self, run, tmp_path, monkeypatch):
         """32 x 64 pixels in training; a portrait has as many, in its own shape."""
         Image.new("RGB", (300, 600)).save(tmp_path / "portrait.jpg")
-        seen, logits = [], run.model.grid_logits
-        monkeypatch.setattr(run.model, "grid_logits", lambda images: seen.append(images.shape) or logits(images))
+        network = run.predictor.model
+        seen, logits = [], network.grid_logits
+        monkeypatch.setattr(network, "grid_logits", lambda images: seen.append(images.shape) or logits(images))
         assert segment(run, tmp_path / "portrait.jpg").train_ids.shape == (600, 300)
         assert seen == [(1, 3, 64, 32)]
 

@@ -18,6 +18,7 @@ from deeplab_lib.metrics import ConfusionMatrix
 from deeplab_lib.models.deeplabv2 import DeepLabV2
 from deeplab_lib.models.network import SegmentationNetwork
 from deeplab_lib.models.placement import Network, to_device
+from deeplab_lib.models.predictor import Predictor
 from deeplab_lib.training.evaluate import evaluate
 from deeplab_lib.training.optimizer import make_optimizer
 from deeplab_lib.training.schedule import PolyLR
@@ -123,7 +124,7 @@ def train_small(
 def score(network: SegmentationNetwork, dataset: cityscapes.Cityscapes) -> ConfusionMatrix:
     """Confusion matrix of `network` over a data set, taken as one batch."""
     numbers = range(len(dataset))
-    (result,) = evaluate(network, [(numbers, *batch(dataset, numbers))])
+    (result,) = evaluate(Predictor(network), [(numbers, *batch(dataset, numbers))])
     return ConfusionMatrix(matrix=result["confusion"].sum(0))
 
 

@@ -17,7 +17,6 @@ from matplotlib.figure import Figure
 from deeplab_lib.common import devices
 from deeplab_lib.common.text import duration
 from deeplab_lib.plotting import run_figures
-from deeplab_lib.training.evaluate import evaluation_mode
 from deeplab_lib.training.pace import epoch_seconds
 
 if TYPE_CHECKING:
@@ -129,11 +128,9 @@ class Live:
     def _predictions(self, trainer: "Trainer") -> Figure:
         data = trainer.data.val
         numbers = np.linspace(0, len(data) - 1, 2).astype(int)
-        # As in training: a compiled network would be compiled once more.
         stored = devices.memory_format(trainer.fast_paths)
         images = torch.stack([data[number][0] for number in numbers]).to(trainer.device, memory_format=stored)
-        with evaluation_mode(trainer.eval_model):
-            predicted = trainer.views(images).predict(trainer.config.size).to(torch.uint8).cpu().numpy()
+        predicted = trainer.predictor()(images).predict(trainer.config.size).to(torch.uint8).cpu().numpy()
         return run_figures.predictions(data, [data.pairs[number].name for number in numbers], predicted)
 
 

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
@@ -14,7 +13,6 @@ from deeplab_lib.common import devices
 from deeplab_lib.labels import IGNORE_INDEX
 from deeplab_lib.losses import WeightedLoss
 from deeplab_lib.metrics import boundary_f, calibration_per_image, confusion_per_image
-from deeplab_lib.models.network import SegmentationNetwork
 from deeplab_lib.models.views import Views
 from deeplab_lib.training import distributed
 
@@ -45,50 +43,38 @@ class Evaluation:
     calibration: dict = field(default_factory=dict)
 
 
-@contextmanager
-def evaluation_mode(model: torch.nn.Module) -> Iterator[None]:
-    """Have `model` in eval mode and no gradients recorded meanwhile; its mode is put back."""
-    mode = model.training
-    model.eval()
-    try:
-        with torch.inference_mode():
-            yield
-    finally:
-        model.train(mode)
-
-
+@torch.inference_mode()
 def evaluate(
-    model: SegmentationNetwork,
+    see: Callable[[torch.Tensor], Views],
     batches: Iterable[tuple],
     loss: WeightedLoss | None = None,
-    see: Callable[[torch.Tensor], Views] | None = None,
     targets: Callable | None = None,
     together: int | None = None,
     measures: Iterable[Callable] = (),
     done: Callable[[], object] = lambda: None,
 ) -> list[dict[str, torch.Tensor]]:
-    """What `model` makes of `batches` of `(numbers, images (N, 3, H, W), labels (N, H, W))`, a dict of tensors each.
+    """What `see` makes of `batches` of `(numbers, images (N, 3, H, W), labels (N, H, W))`, a dict of tensors each.
+
+    see: a `Predictor`, or what answers as it does.
 
     `confusion` (N, C, C) of its predictions at the labels' size: logits are upsampled to the labels, never the labels
     resized. With a `loss` its raw terms, times N, as `losses`. Each of `measures(numbers, views, labels, predictions)`
-    adds a dict of its own. see: what the network says of images; None: its logits as they are. targets: logits and
-    labels that the loss is computed on, from the same; None: those of the grid. together: how many images the loss sees
-    as one batch, which Dice, Tversky and Lovász depend on; None: all of a batch. done: called after every batch.
+    adds a dict of its own. targets: logits and labels that the loss is computed on, from the same; None: those of the
+    grid. together: how many images the loss sees as one batch, which Dice, Tversky and Lovász depend on; None: all of a
+    batch. done: called after every batch.
     """
-    see = see or (lambda images: Views(model, model.grid_logits, images))
     targets, results = targets or grid_targets, []
-    with evaluation_mode(model):
-        for numbers, images, labels in batches:
-            views = see(images)
-            predictions = views.predict(labels.shape[-2:])
-            result = {"confusion": confusion_per_image(labels, predictions)}
-            if loss is not None:
-                parts = zip(*(part.split(together or len(part)) for part in targets(views, labels)), strict=True)
-                result["losses"] = sum(loss_sums(loss, *part) for part in parts)
-            for measure in measures:
-                result |= measure(numbers, views, labels, predictions)
-            results.append(result)
-            done()
+    for numbers, images, labels in batches:
+        views = see(images)
+        predictions = views.predict(labels.shape[-2:])
+        result = {"confusion": confusion_per_image(labels, predictions)}
+        if loss is not None:
+            parts = zip(*(part.split(together or len(part)) for part in targets(views, labels)), strict=True)
+            result["losses"] = sum(loss_sums(loss, *part) for part in parts)
+        for measure in measures:
+            result |= measure(numbers, views, labels, predictions)
+        results.append(result)
+        done()
     return [{name: value.cpu() for name, value in result.items()} for result in results]
 
 
@@ -130,10 +116,9 @@ def evaluate_run(trainer: Trainer, full: bool = False) -> Evaluation:
         distributed.sync_stop(trainer.stop).check()
 
     results = evaluate(
-        trainer.eval_model,
+        trainer.predictor(),
         trainer.load(data.val, distributed.scatter(batches)),
         trainer.validation_loss,
-        see=trainer.views,
         targets=full_size_targets if trainer.config.full_size_loss else grid_targets,
         together=trainer.config.micro_batch,
         measures=[details] if full else [],

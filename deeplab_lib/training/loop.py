@@ -17,7 +17,7 @@ from deeplab_lib.data.dataset import Data, check_belongs, check_data, prepare_da
 from deeplab_lib.losses import WeightedLoss
 from deeplab_lib.models import weights
 from deeplab_lib.models.weights import Pretrained
-from deeplab_lib.training import distributed, pace, record, tensorboard
+from deeplab_lib.training import distributed, record, tensorboard
 from deeplab_lib.training.distributed import first_only
 from deeplab_lib.training.earlier import UNSAID
 from deeplab_lib.training.endings import explain_errors
@@ -95,14 +95,10 @@ def train(trainer: Trainer) -> None:
     """Train every epoch that is left, evaluating and recording after each."""
     config, state = trainer.config, trainer.state
     trainer.callback("start")
-    if config.compile:
-        passes = config.accumulate * (trainer.schedule.total_steps - state.step)
-        pace.compile_if_worth(config, trainer.model, passes)
     while state.epoch <= config.epochs:
         train_one_epoch(trainer, state)
         close_epoch(trainer, evaluate_run(trainer, full=state.epoch == config.epochs))
         trainer.callback("epoch")
-    pace.leave_compiled(trainer.model)
     if not distributed.from_first(trainer.folder.has_images):  # lost between the last epoch and the summary
         write_images(trainer, evaluate_run(trainer, full=True))
 

@@ -17,8 +17,9 @@ from deeplab_lib.losses import CrossEntropyLoss, WeightedLoss, make_loss
 from deeplab_lib.models import weights
 from deeplab_lib.models.network import SegmentationNetwork
 from deeplab_lib.models.placement import kept_out, to_device
+from deeplab_lib.models.predictor import Predictor
 from deeplab_lib.models.registry import make_model
-from deeplab_lib.models.views import Views, training_views
+from deeplab_lib.models.views import training_views
 from deeplab_lib.models.weights import Pretrained
 from deeplab_lib.training import distributed
 from deeplab_lib.training.distributed import first_only
@@ -83,6 +84,8 @@ class Trainer:
         self.weights = weights.load_pretrained(model, pretrained.path) if pretrained.path else None
         self.model = distributed.synchronize_batch_norm(model)
         to_device(self.model, self.device, self.fast_paths)
+        network = self.model.grid_logits
+        self.network = torch.compile(network, dynamic=False) if config.compile else network
         head_factor = 1 if config.follows == "code" else HEAD_FACTOR
         self.optimizer = make_optimizer(self.model, config.lr, "fused" in self.fast_paths, head_factor)
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=config.amp == "fp16")
@@ -142,17 +145,17 @@ class Trainer:
 
     # -- the network's answers -----------------------------------------------------------------------------------------
 
-    def grid_logits(self, images: torch.Tensor, model: SegmentationNetwork | None = None) -> torch.Tensor:
-        """Grid logits `(N, C, h, w)` of `model` (None: the one in training), computed in the run's mixed precision.
+    def grid_logits(self, images: torch.Tensor) -> torch.Tensor:
+        """Grid logits `(N, C, h, w)` of the network in training, computed in the run's mixed precision.
 
         They leave it as float32: what follows, interpolation and its gradient first, would lose what it adds up.
         """
         with devices.autocast(self.device, self.config.amp):
-            return (model or self.model).grid_logits(images).float()
+            return self.network(images).float()
 
-    def views(self, images: torch.Tensor) -> Views:
-        """What the evaluated network, in eval mode, says of `images (N, 3, H, W)` in every view of `tta`."""
-        return Views(self.eval_model, lambda seen: self.grid_logits(seen, self.eval_model), images, self.config.tta)
+    def predictor(self) -> Predictor:
+        """What says what the evaluated network, as it is now, makes of images: in the run's precision and views."""
+        return Predictor(self.eval_model, self.config.amp, self.config.tta)
 
     def forward(self, images: torch.Tensor, labels: torch.Tensor) -> Iterator[Part]:
         """Pass a batch through the network in `accumulate` parts; backward is called between one and the next.

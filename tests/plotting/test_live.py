@@ -6,6 +6,7 @@ import pandas as pd
 import pytest
 
 from deeplab_lib.common.errors import RunStopped
+from deeplab_lib.models.predictor import Predictor
 from deeplab_lib.plotting import live, run_figures
 from deeplab_lib.plotting.live import Live
 from deeplab_lib.training.loop import fit
@@ -74,7 +75,7 @@ def test_a_network_that_fails_in_a_picture_is_left_in_training_mode(smoke, monke
 
     def callback(event, run):
         if event == "epoch" and run.state.step:
-            monkeypatch.setattr(run, "views", lambda images: 1 / 0)
+            monkeypatch.setattr(Predictor, "__call__", lambda predictor, images: 1 / 0)
             run.eval_model.train()
             with pytest.raises(ZeroDivisionError):
                 Live()._predictions(run)
