@@ -519,7 +519,7 @@ def show(segmentation: Segmentation) -> Figure:
     axes[0].set_title(abridged(segmentation.name), loc="left", parse_math=False)  # a $ is only a $
     colors = [PALETTE[CLASS_NAMES.index(name)] / 255 for name in shares]
     bars = axes[2].barh(list(shares), list(shares.values()), color=colors, edgecolor="0.5", linewidth=0.3)
-    axes[2].bar_label(bars, fmt="%.1f", padding=2, fontsize=5.5)
+    axes[2].bar_label(bars, fmt="%.1f", padding=2, fontsize=7)
     axes[2].tick_params(labelsize=5.5)
     axes[2].invert_yaxis()
     axes[2].set_title("% of the pixels", loc="left")

@@ -163,6 +163,11 @@ class Evidence:
         return [method for method in plain if method.schedule == self.baseline.schedule]
 
     @property
+    def controls(self) -> list[Method]:
+        """The methods trained on the baseline's schedule that have another one by their recipe."""
+        return [method for method in self.same_schedule if method.variant]
+
+    @property
     def seeds(self) -> dict[str, int]:
         """`{method name: number of seeds}` of the recipes."""
         return {method.name: max(1, len(method.runs)) for method in self.recipes}
@@ -176,8 +181,7 @@ class Evidence:
     def controlled(self) -> bool:
         """Whether every recipe was trained on the baseline's schedule, too."""
         alike = {method.recipe for method in self.same_schedule}
-        controls = any(method.variant == "schedule_ce" for method in self.same_schedule)
-        return controls and all(method.recipe in alike for method in self.recipes)
+        return bool(self.controls) and all(method.recipe in alike for method in self.recipes)
 
     @property
     def judged(self) -> set[str]:
@@ -272,7 +276,9 @@ class Evidence:
         return table.sort_values("estimate", ascending=False, kind="stable")
 
     def simultaneous_intervals(self, contrasts: Mapping[Any, Contrast]) -> dict[Any, dict[str, Any]]:
-        """`{key: row}` of what is shown, all pairs of recipes in mIoU and boundaries against CE, and of `contrasts`.
+        """`{key: row}` of what is shown, and of `contrasts`.
+
+        Shown are all pairs of recipes and the controls against CE in mIoU, and boundaries against CE.
 
         All these intervals hold at once; the keys of the former are `(measure, method, other)`.
         """
@@ -280,6 +286,7 @@ class Evidence:
         family = {(MIOU, *pair): contrast for pair, contrast in all_pairs(names).items()}
         if self.baseline:
             base = self.baseline.name
+            family |= {(MIOU, method.name, base): difference(method.name, base) for method in self.controls}
             family |= {(BOUNDARY, name, base): difference(name, base, BOUNDARY) for name in names if name != base}
         return self.rows(family | contrasts)
 
@@ -319,12 +326,16 @@ class Evidence:
         pairs = self.pairs()
         return self._judged({pair: _row(pairs, *pair) for pair in pairwise(self.ranking().index)}, MIOU)
 
-    def from_baseline(self, measure: str = MIOU) -> pd.DataFrame:
-        """Every recipe's difference from CE, by intervals that agree with the ranking and the claims."""
+    def from_baseline(self, measure: str = MIOU, controls: bool = False) -> pd.DataFrame:
+        """Every recipe's difference from CE, by intervals that agree with the ranking and the claims.
+
+        controls: with those of the controls, in mIoU.
+        """
         if self.baseline is None:
             return _frame({})
         pairs, base = self.pairs(measure), self.baseline.name
-        rows = {(m.name, base): _row(pairs, m.name, base) for m in self.recipes if m.name != base}
+        others = [*self.recipes, *(self.controls if controls else [])]
+        rows = {(m.name, base): _row(pairs, m.name, base) for m in others if m.name != base}
         table = self._judged(rows, measure)
         table.index = [name for name, _ in rows]
         return table

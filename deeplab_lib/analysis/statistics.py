@@ -322,7 +322,7 @@ def ranking(levels: Mapping[str, float], pairs: pd.DataFrame) -> pd.DataFrame:
     lasts).
     """
     order = sorted(levels, key=lambda name: -round(levels[name] / TIE))
-    better = {(a, b) for a in order for b in order if a != b and surely_above(pairs, a, b)}
+    better = {(a, b) for a in order for b in order if a != b and significantly_above(pairs, a, b)}
     rows = {}
     for name in order:
         above, below = sum((other, name) in better for other in order), sum((name, other) in better for other in order)
@@ -333,7 +333,13 @@ def ranking(levels: Mapping[str, float], pairs: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame.from_dict(rows, orient="index")
 
 
-def surely_above(pairs: pd.DataFrame, a: str, b: str) -> bool:
+def rank_correlation(a: pd.Series, b: pd.Series) -> float:
+    """Spearman's rank correlation of two series with the same index; NaN when one of them is constant."""
+    a, b = a.astype(float).rank(), b.astype(float).rank()
+    return a.corr(b) if a.nunique() > 1 and b.nunique() > 1 else float("nan")
+
+
+def significantly_above(pairs: pd.DataFrame, a: str, b: str) -> bool:
     """Whether the interval of a - b lies above zero; the pair may be listed either way round."""
     return bool(pairs.low[a, b] > 0) if (a, b) in pairs.index else bool(pairs.high[b, a] < 0)
 

@@ -20,7 +20,8 @@ from deeplab_lib.common.text import duration
 from deeplab_lib.common.types import PathLike
 from deeplab_lib.recipes import RECIPES
 from deeplab_lib.study import planning
-from deeplab_lib.study.results import ResultsError, csv_files, read_run, sibling
+from deeplab_lib.study.folders import csv_files, run_folders, sibling
+from deeplab_lib.study.results import ResultsError, read_run
 
 NAN = float("nan")
 
@@ -116,7 +117,7 @@ def main(folders: Sequence[PathLike]) -> None:
         planned, stems = project_root(), ()
         if not folders:
             sys.exit(f"workflow/config.yaml: {' '.join(str(error).split())}")
-    others = sorted(folder for folder in (project_root() / "runs").glob("*") if folder.is_dir() and csv_files(folder))
+    others = run_folders(project_root() / "runs")[0][1:]
     folders = [Path(folder) for folder in folders]
     for folder in folders:
         if not folder.is_dir():
