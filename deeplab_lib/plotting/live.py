@@ -9,14 +9,13 @@ import time
 from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
 from IPython.core.interactiveshell import InteractiveShell
 from IPython.display import HTML, DisplayHandle, Image, display
 from matplotlib.figure import Figure
 
-from deeplab_lib.common import devices
 from deeplab_lib.common.text import duration
 from deeplab_lib.plotting import run_figures
+from deeplab_lib.training.evaluate import predict_validation
 from deeplab_lib.training.pace import epoch_seconds
 
 if TYPE_CHECKING:
@@ -129,10 +128,8 @@ class Live:
 
     def _predictions(self, trainer: "Trainer") -> Figure:
         data = trainer.data.val
-        numbers = np.linspace(0, len(data) - 1, 2).astype(int)
-        stored = devices.memory_format(trainer.fast_paths)
-        images = torch.stack([data[number][0] for number in numbers]).to(trainer.device, memory_format=stored)
-        predicted = trainer.predictor()(images).predict(trainer.config.size).to(torch.uint8).cpu().numpy()
+        numbers = np.linspace(0, len(data) - 1, 2).astype(int).tolist()
+        predicted = predict_validation(trainer, numbers)
         return run_figures.predictions(data, [data.pairs[number].name for number in numbers], predicted)
 
 

@@ -178,3 +178,11 @@ def native_confusion(data: Data, views: Views, numbers: Sequence[int]) -> torch.
         prediction = views.predict(labels.shape[-2:], slice(place, place + 1))
         total = total + confusion_per_image(labels, prediction)[0]
     return total
+
+
+def predict_validation(trainer: Trainer, numbers: Sequence[int]) -> np.ndarray:
+    """Train ids `(K, H, W)` uint8 that a run's network, as it is now, predicts of validation images."""
+    stored = devices.memory_format(trainer.fast_paths)
+    images = torch.stack([trainer.data.val[number][0] for number in numbers])
+    views = trainer.predictor()(images.to(trainer.device, memory_format=stored))
+    return views.predict(trainer.config.size).to(torch.uint8).cpu().numpy()
