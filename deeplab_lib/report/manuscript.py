@@ -114,7 +114,8 @@ class Manuscript:
         if kind in ("text/markdown", "text/latex"):
             return self._prose(text)
         if kind == "text/html":
-            return self._set_html(text, {}, {})
+            self._set_html(text, {}, {})
+            return None
         return self._add("output", text=terminal_text(text))
 
     def _code(self, cell: "NotebookNode") -> None:
@@ -135,7 +136,7 @@ class Manuscript:
 
     # Outputs
 
-    def _output(self, output: "NotebookNode", options: dict[str, Any], expected: bool = False) -> None:
+    def _output(self, output: Mapping[str, Any], options: dict[str, Any], expected: bool = False) -> None:
         kind = output.get("output_type")
         if kind == "stream":
             self._stream(output, options)
@@ -146,7 +147,7 @@ class Manuscript:
         else:
             self._left_out(f"an output of the unknown type {kind!r}", options)
 
-    def _stream(self, output: "NotebookNode", options: dict[str, Any]) -> None:
+    def _stream(self, output: Mapping[str, Any], options: dict[str, Any]) -> None:
         text = _joined(output.get("text"))
         if options.get("output") == "asis" and output.get("name") != "stderr":
             self._prose(text)
@@ -156,7 +157,7 @@ class Manuscript:
             else:
                 self._add("output", text=shown)
 
-    def _error(self, output: "NotebookNode", expected: bool) -> None:
+    def _error(self, output: Mapping[str, Any], expected: bool) -> None:
         """The error's line; with code the whole traceback."""
         line = terminal_text(f"{output.get('ename', 'Error')}: {output.get('evalue', '')}").partition("\n")[0]
         if not expected:
@@ -164,7 +165,7 @@ class Manuscript:
         traceback = terminal_text("\n".join(map(_joined, output.get("traceback") or [])))
         self._add("output", text=traceback if self.show_code and traceback.strip() else line)
 
-    def _display(self, output: "NotebookNode", options: dict[str, Any]) -> None:
+    def _display(self, output: Mapping[str, Any], options: dict[str, Any]) -> None:
         """The richest form of one displayed object that can be set.
 
         The cell's label and caption go to its first figure or table.
@@ -220,7 +221,7 @@ class Manuscript:
             self._add("output", text=terminal_text(_joined(data[mime])))
         return None
 
-    def _set_html(self, text: str, options: dict[str, Any], own: Mapping[str, Any], plain: str = "") -> str | None:
+    def _set_html(self, text: str, options: dict[str, Any], own: dict[str, Any], plain: str = "") -> str | None:
         static = static_html(text)
         if static.asks and plain and not is_bare_object(plain):
             self._add("output", text=terminal_text(plain))
@@ -237,7 +238,7 @@ class Manuscript:
     def _set_widget(self, view: Any, options: dict[str, Any]) -> str | None:
         """A widget as the notebook's file says that it stood: its words, and what was shown within it."""
         model = view.get("model_id") if isinstance(view, dict) else None
-        if not self._widgets.knows(model):
+        if not isinstance(model, str) or not self._widgets.knows(model):
             return f"{WIDGET_MIME}: a widget whose state the notebook does not hold"
         for text, output in self._widgets.shown(model):
             if output is not None:
@@ -338,7 +339,7 @@ def _by_richness(data: Mapping[str, Any]) -> Iterator[str]:
         yield from (mime for mime in data if mime.startswith("text/") and mime not in wanted)
 
 
-def _one_stream_each(outputs: list["NotebookNode"]) -> Iterator[Mapping[str, Any]]:
+def _one_stream_each(outputs: list[Mapping[str, Any]]) -> Iterator[Mapping[str, Any]]:
     """The outputs with what one stream wrote in several pieces as one, so that a later piece may rewrite the line."""
     pending: dict[str, Any] | None = None
     for output in outputs:

@@ -50,7 +50,7 @@ def static_html(text: str) -> StaticHTML:
     asks = soup.find(["input", "select", "textarea"]) is not None
     addresses = CSS_URL.findall(" ".join([*map(Tag.get_text, soup.find_all("style")), *_inline_styles(soup)]))
     _apply_style_sheets(soup)
-    for element in soup.find_all(lambda tag: HIDDEN.search(tag.get("style", "")) or tag.name in ("style", "title")):
+    for element in soup.find_all(_is_unseen):
         element.decompose()
     for element in soup.find_all("noscript"):
         element.unwrap()
@@ -76,30 +76,29 @@ def static_html(text: str) -> StaticHTML:
 
 def static_markdown(text: str) -> tuple[str, list[str]]:
     """HTML that would load or run, within Markdown, as the trace of it; and what was left out."""
-    soup = BeautifulSoup(text, "html.parser")
-    element = soup.find(True)
+    element = BeautifulSoup(text, "html.parser").find(True)
+    if not isinstance(element, Tag):
+        return "", []
     if element.name == "style":
-        loads = CSS_URL.findall(element.get_text())
-        traces = [f"what a style loads: {address}" for address in loads]
+        traces = [f"what a style loads: {address}" for address in CSS_URL.findall(element.get_text())]
     else:
-        what = left_out(element)
-        traces = [what] if what else []
+        traces = [what] if (what := left_out(element)) else []
     return "".join(map(_trace, traces)), traces
 
 
 def left_out(element: Tag) -> str:
     """What an active element was, with its address: `web page: https://example.org`; "" for what shows nothing."""
-    if element.name == "link" and "stylesheet" not in element.get("rel", []):
+    if element.name == "link" and "stylesheet" not in _attribute(element, "rel"):
         return ""
-    inner = element.find(["source", "embed"])
-    address = next((value for key in ("src", "data", "href") for tag in (element, inner)
-                    if tag and (value := tag.get(key))), "")  # fmt: skip
+    tags = [element, *element.find_all(["source", "embed"])]
+    found = (_attribute(tag, key) for key in ("src", "data", "href") for tag in tags)
+    address = next(filter(None, found), "")
     what = ACTIVE[element.name]
     if element.name == "script" and not address:
-        kind = element.get("type", "")
+        kind = _attribute(element, "type")
         return "" if "json" in kind or "math/" in kind else what
     if address.startswith(("data:", "blob:")) or not address:
-        title = element.get("title")
+        title = _attribute(element, "title")
         return f"{what}: {title}" if title else what
     return f"{what}: {address}"
 
@@ -122,12 +121,24 @@ def _without_traces(soup: BeautifulSoup) -> bool:
     """Whether more is to be seen than traces."""
     if soup.find(["img", "svg", "math", "hr"]):
         return True
-    return any(text.strip() for text in soup.find_all(string=True) if not text.find_parent("em") or
-               not re.match(r"\[.* left out", text.find_parent("em").get_text()))  # fmt: skip
+    for text in soup.find_all(string=True):
+        within = text.find_parent("em")
+        if text.strip() and not (within and re.match(r"\[.* left out", within.get_text())):
+            return True
+    return False
 
 
 def _inline_styles(soup: BeautifulSoup) -> list[str]:
-    return [element["style"] for element in soup.find_all(style=True)]
+    return [_attribute(element, "style") for element in soup.find_all(style=True)]
+
+
+def _attribute(element: Tag, name: str) -> str:
+    value = element.get(name) or ""
+    return value if isinstance(value, str) else " ".join(value)
+
+
+def _is_unseen(element: Tag) -> bool:
+    return element.name in ("style", "title") or HIDDEN.search(_attribute(element, "style")) is not None
 
 
 def _apply_style_sheets(soup: BeautifulSoup) -> None:
@@ -136,16 +147,17 @@ def _apply_style_sheets(soup: BeautifulSoup) -> None:
     Styler writes one selector a cell: those are looked up, and not searched for in the whole table.
     """
     sheets = soup.find_all("style")
-    by_id = defaultdict(list)
+    by_id: dict[str, list[Tag]] = defaultdict(list)
     for element in soup.find_all(id=True) if sheets else []:
-        by_id[element["id"]].append(element)
+        by_id[_attribute(element, "id")].append(element)
     for sheet in sheets:
         text = CSS_NOT_A_RULE.sub("", sheet.get_text())
         for selectors, rules in re.findall(r"([^{}]+)\{([^{}]*)\}", text):
             rules = "".join(rules.split("\n")).strip().rstrip(";") + ";"
             for selector in selectors.split(","):
                 for element in _selected(soup, selector.strip(), by_id):
-                    element["style"] = element.get("style", "") + rules
+                    own = _attribute(element, "style").rstrip("; ")
+                    element["style"] = f"{own};{rules}" if own else rules
 
 
 def _selected(soup: BeautifulSoup, selector: str, by_id: dict[str, list[Tag]]) -> list[Tag]:
