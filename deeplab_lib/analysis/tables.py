@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 
 from deeplab_lib.analysis import published
+from deeplab_lib.common.errors import short_traceback
 from deeplab_lib.common.files import portable
 from deeplab_lib.common.markup import as_plain, as_text
 from deeplab_lib.common.text import listing, plan_change
@@ -29,6 +30,7 @@ from deeplab_lib.study.results import ResultsError, Run, methods, require_compar
 NAN = float("nan")
 
 
+@short_traceback
 def read_efficiency(folder: PathLike) -> pd.DataFrame:
     """Rows of the folder's efficiency.json, and of those of the people collected in it, with `folder` of each.
 

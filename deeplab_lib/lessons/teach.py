@@ -9,6 +9,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from deeplab_lib import toycity
+from deeplab_lib.common.errors import interruptible, short_traceback
 from deeplab_lib.common.files import data_folder
 from deeplab_lib.data import cityscapes
 from deeplab_lib.data.pictures import read_png
@@ -26,6 +27,8 @@ from deeplab_lib.training.schedule import PolyLR
 LESSON_SCENES, LESSON_SIZE = {"train": 96, "val": 24}, (128, 256)  # (H, W)
 
 
+@short_traceback
+@interruptible("the scenes were drawn: run the cell again")
 def streets(split: str = "train", count: int = 96) -> cityscapes.Cityscapes:
     """Scenes for a lesson, a `cityscapes.Cityscapes` of at most `count` images evenly spaced over the split.
 
