@@ -267,10 +267,9 @@ def export_root(run: TrainedRun, data: PathLike | None, split: str | None) -> Pa
 
     Raises what `scan` does for a split that is not there: before all photographs are looked at, not after.
     """
-    if split is None:
-        return None
-    root = data_root(data or run.data)
-    scan(root, split)
+    root = data_root(data or run.data) if split else None
+    if root and split:
+        scan(root, split)
     return root
 
 
@@ -298,6 +297,8 @@ def score_export(out: PathLike, root: PathLike, split: str = "val") -> Confusion
     """
     confusion = ConfusionMatrix()
     for pair in scan(root, split):
+        if pair.label is None:
+            raise ValueError(f"{pair.name} has no labels; the test server alone can score the split {split}")
         file = Path(out) / exported_name(pair)
         label_ids = np.asarray(read_png(file))
         wrong = np.setdiff1d(label_ids, ID_OF_TRAIN_ID[:NUM_CLASSES])
@@ -409,7 +410,7 @@ def read_photograph(path: Path | Member) -> np.ndarray:
     """uint8 RGB `(H, W, 3)`, upright and at most 2048 pixels long; ValueError when it cannot be read."""
     try:
         with _any_size(), path.open("rb") as stream:
-            image = Image.open(stream)
+            image: Image.Image = Image.open(stream)
             if _megapixels(image, path) > LARGE:  # of such a JPEG only what is kept is decoded
                 image.draft("RGB", (LONGEST_SIDE, LONGEST_SIDE))
             image = ImageOps.exif_transpose(image)
@@ -418,8 +419,8 @@ def read_photograph(path: Path | Member) -> np.ndarray:
         if "megapixels" in str(error):
             raise
         kind = what_is(path)
-        reason = f"{article(kind)}, no picture in a format known here"
-        reason = reason if isinstance(error, UnidentifiedImageError) else error
+        unknown = f"{article(kind)}, no picture in a format known here"
+        reason = unknown if isinstance(error, UnidentifiedImageError) else str(error)
         raise ValueError(f"{path} cannot be read ({reason}); save it as JPEG or PNG") from None
     image = as_rgb(image, path)
     image.thumbnail((LONGEST_SIDE, LONGEST_SIDE), Image.Resampling.LANCZOS)
@@ -427,7 +428,7 @@ def read_photograph(path: Path | Member) -> np.ndarray:
 
 
 @contextmanager
-def _any_size():
+def _any_size() -> Iterator[None]:
     """Let Pillow open what it takes for a decompression bomb: panoramas are as large, and the size is checked here."""
     before, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
     try:

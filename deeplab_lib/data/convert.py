@@ -168,10 +168,10 @@ def table_kind(files: dict[str, File], table: str | Path | None, source: Path) -
             raise FileNotFoundError(f"no classes.csv in {source}: write one with {columns}, or give --table FILE")
         name, content = f"{source}: {found}", read_bytes(files[found])
     else:
-        name = absolute(in_project(table))
-        if not name.is_file():
-            raise FileNotFoundError(f"no table {name}: it should be a CSV with columns value and class")
-        content = name.read_bytes()
+        path = absolute(in_project(table))
+        if not path.is_file():
+            raise FileNotFoundError(f"no table {path}: it should be a CSV with columns value and class")
+        name, content = str(path), path.read_bytes()
     known = read_table(content.decode("utf-8-sig"), name)
     reader = Colors(known) if isinstance(known.classes[0].key, tuple) else Values(known)
     folder = r"(?:masks|labels|annotations)"
