@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 SNAKEMAKE := $(BIN)/snakemake --snakefile workflow/Snakefile
 
-.PHONY: report study draft published setup test torture lab status gpu-check bench lessons clean
+.PHONY: report study draft published class setup test torture lab status gpu-check bench lessons clean
 
 report: .venv/ready  ## eight runs, the analysis, report/report.html and report/report.pdf
 	@$(SNAKEMAKE)
@@ -20,6 +20,12 @@ published: .venv/ready  ## a report of the study's own logs: make published LOGS
 	@test -d "$(LOGS)" || { echo "name the folder of the logs (CSV files): make published LOGS=folder"; exit 1; }
 	@$(BIN)/python workflow/execute.py published notebooks/analysis.ipynb report/published/analysis.ipynb \
 	  '$(PARAMETERS)' --report report/published
+
+class: CLASS = {"runs": "$(abspath $(FOLDER))", "report_dir": "$(CURDIR)/report/class", "title": "Runs of a class"}
+class: .venv/ready  ## a report of several people's runs: make class FOLDER=handins (docs/class.md)
+	@test -d "$(FOLDER)" || { echo "name the folder that holds theirs: make class FOLDER=handins"; exit 1; }
+	@$(BIN)/python workflow/execute.py class notebooks/analysis.ipynb report/class/analysis.ipynb \
+	  '$(CLASS)' --report report/class
 
 setup: .venv/ready  ## only install
 

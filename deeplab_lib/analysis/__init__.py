@@ -2,7 +2,8 @@
 
 from deeplab_lib.analysis.captions import against_ce
 from deeplab_lib.analysis.evidence import Evidence
+from deeplab_lib.analysis.findings import Findings
 from deeplab_lib.analysis.gallery import Gallery, drawn_runs, newest, warn
 from deeplab_lib.analysis.numbers import Numbers
 
-__all__ = ["Evidence", "Gallery", "Numbers", "against_ce", "drawn_runs", "newest", "warn"]
+__all__ = ["Evidence", "Findings", "Gallery", "Numbers", "against_ce", "drawn_runs", "newest", "warn"]

@@ -14,32 +14,32 @@ from deeplab_lib.labels import CLASS_NAMES
 INTERVALS = "with simultaneous 95 % intervals"
 
 FIGURES = {
-    "lr": "Base learning rate over the training. Equal schedules lie on each other, thinner on top; diamonds mark "
-    "changes.",
+    "lr": "Base learning rate over the training. Equal schedules are drawn on top of each other, as thinner lines; "
+    "diamonds mark changes. The legend gives the highest rate reached; after a warm-up it is below the initial rate.",
     "loss-grid": "Training and validation loss of each run, each on its own scale. Dotted lines mark "
-    "changes during training, which are listed above the panel.",
+    "changes during training, listed above the panel.",
     "train-loss": "Training loss of all runs. The losses are different functions: compare shapes, not heights.",
-    "val-loss": "Validation loss of all runs, each of the loss that it was trained with.",
-    "val-ce": "Cross-entropy of all runs on the validation images: one function for all, whatever they minimised.",
+    "val-loss": "Validation loss of all runs, each measured by its own training loss.",
+    "val-ce": "Cross-entropy of all runs on the validation images: the same measure for all, whatever they minimised.",
     "miou-grid": "Training and validation mIoU of each run, all on one scale.",
     "train-miou": "Training mIoU of all runs.",
     "val-miou": "Validation mIoU of all runs.",
     "classes": "Validation IoU of every class{seeds}{against_ce}.",
     "frequency": "Validation IoU by frequency of the class{seeds}, from the rarest to the most frequent. Grey bars "
-    "span the runs, whose marks keep one order in all of them.",
-    "ranking": "The runs by final validation mIoU, {intervals}. Runs joined by a bar on the right, thick beside each, "
-    "are tied: the images do not tell them apart.",
+    "span the runs; markers appear in the same order for every class.",
+    "ranking": "The runs by final validation mIoU, {intervals}. Vertical bars on the right "
+    "connect runs that do not differ significantly; the bar is thick beside each run that it connects.",
     "differences": "Difference in final validation mIoU from the CE run, {intervals}{hollow}.",
     "boundary": "Boundary F-score, mean over the validation images{against_ce}.",
-    "reliability": "Reliability of the probabilities{seeds}: of the pixels in each of 15 bins of confidence, how many "
-    "are right. Points below the diagonal are believed too much; their area is the share of the pixels.",
-    "differing": "Images of the largest difference between two runs: the one that speaks most for {run}, and the one "
-    "that speaks most for CE. Blue: only {run} is right there; red: only CE.",
+    "reliability": "Reliability of the probabilities{seeds}: the share of correct pixels in each of 15 bins of "
+    "confidence. Points below the diagonal are overconfident; the area of a point is the bin's share of the pixels.",
+    "differing": "Images with the largest difference between {run} and CE: the one where {run} is ahead by most, and "
+    "the one where CE is. Blue: only {run} is correct; red: only CE.",
     "confusion": "Confusion matrix of {run}{best}, on the validation images{seeds}. Rows sum to 100 %; void is left "
     "out.",
-    "scene": "The {role} image, {name}: image over ground truth, share of the runs that are wrong, and each run's "
-    "prediction, with its mean IoU over the classes labelled in the image, over its errors (red; void black).",
-    "rate": "Final validation mIoU against the initial learning rate. Grey: none of the study's eight.",
+    "scene": "The {role} image, {name}. Top: the image, the ground truth, and the share of runs that are wrong at each "
+    "pixel (void black). Below: each run's prediction, with its mean IoU over the classes labelled in the image.",
+    "rate": "Final validation mIoU against the initial learning rate. Grey: runs that are none of the study's eight.",
     "durations": "Time of all epochs together, and mean time of an epoch with its standard deviation.",
     "time": "Validation mIoU against the time spent on training and validation.",
     "cost": "Validation mIoU against cost at the image size of the runs. Dotted: measured, not trained.",
@@ -53,10 +53,10 @@ CURVES = ("loss-grid", "val-loss", "val-ce", "miou-grid", "val-miou", "time")
 def against_ce(figure: str, has_baseline: bool, has_intervals: bool) -> str:
     """What a caption says of the differences from CE: drawn if there is a CE run, perhaps with intervals."""
     if figure == "classes":
-        bold = ". Bold: the simultaneous 95 % interval of the difference leaves out zero" if has_intervals else ""
+        bold = ". Bold: the simultaneous 95 % interval of the difference excludes zero" if has_intervals else ""
         return f" (top) and its difference from the CE run (bottom){bold}" if has_baseline else ""
     text = ", and its difference from the CE run" if has_baseline else ""
-    hollow = ". Hollow: not distinguishable from it" if has_baseline else ""
+    hollow = ". Hollow: not significant" if has_baseline else ""
     return f"{text}, with simultaneous 95 % intervals{hollow}" if has_intervals else text
 
 
@@ -84,14 +84,16 @@ _CLASSES |= {name: (name, ".1f") for name in CLASS_NAMES}
 _DIFFERENCE: dict[str, tuple] = {"estimate": ("difference", signed), "low": ("from", signed), "high": ("to", signed)}
 _DIFFERENCE |= {"verdict": ("verdict", ""), "speaks_of": ("speaks of", "")}
 _VERDICTS = (
-    "Supported: the interval lies above zero; contradicted: below; no difference that matters: within the margin."
+    "“from” and “to” bound the interval, of the main family (@sec-uncertainty). Supported: it lies above zero; "
+    "contradicted: below; no difference that matters: within the margin."
 )
 _INTERVAL = {"low": ("from", ".2f"), "high": ("to", ".2f")}
 
 TABLES = {
     "recipes": Table(
         "The eight configurations at the scale of the study",
-        note="Weights in the order of the run's name; Tversky has α = 0.3 and β = 0.7, Focal γ = 2. Epochs are of 50.",
+        note="Weights in the order of the run's name; Tversky has α = 0.3 and β = 0.7, Focal γ = 2. Epoch numbers "
+        "refer to a training of 50 epochs.",
         ours=False,
     ),
     "results": Table(
@@ -107,8 +109,8 @@ TABLES = {
             "parameters": ("parameters", ",.0f"),
             "trainable_at_end": ("trained", ",.0f"),
         },
-        "mIoU in percent on the validation images: of the last epoch, and of the best with its number. Latency in ms; "
-        "GMACs: billion multiply-adds for one image; trained: parameters that are still trained at the end.",
+        "mIoU in percent on the validation images: after the last epoch, and (best) of the best epoch, with its "
+        "number. Latency in ms; GMACs: billion multiply-adds for one image; trained: parameters trained at the end.",
     ),
     "published": Table(
         "For comparison, as **published by the study** for the same configurations: Cityscapes, ResNet-101, 50 epochs",
@@ -118,7 +120,7 @@ TABLES = {
             "published_FLOPs_G": ("FLOPs (G)", ".2f"),
             "published_parameters": ("parameters", ",.0f"),
         },
-        "Not results of this report. The unit of the latencies is not given; @sec-audit examines the figures.",
+        "Not results of this report. The study gives no unit for the latencies; @sec-audit examines the figures.",
         ours=False,
     ),
     "classes": Table("Final training and validation mIoU and validation IoU of every class, in percent", _CLASSES),
@@ -131,14 +133,16 @@ TABLES = {
             "range": ("range", ".2f"),
             "deviation": ("sd", ".2f"),
         },
-        "Range and standard deviation in points: how much a run moves by itself.",
+        "Range and standard deviation in points: how much a run varies from epoch to epoch.",
     ),
     "ranking": Table(
-        "Final validation mIoU, {intervals}, and the ranks that are possible",
+        "Final validation mIoU, {intervals}, and the possible ranks",
         {"value": ("mIoU (%)", ".2f")}
         | _INTERVAL
         | {"best": ("best rank", ".0f"), "worst": ("worst rank", ".0f"), "ties": ("ties", "")},
-        "Runs that share a letter are tied.",
+        "“from” and “to” bound the interval of a single value. Best rank: one more than the number of runs that are "
+        "significantly better; worst rank: the number of runs minus those that are significantly worse. Runs that "
+        "share a letter are tied.",
     ),
     "calibration": Table(
         "Expected calibration error (points of percent), {intervals}, and its difference from the CE run",
@@ -152,18 +156,19 @@ TABLES = {
             "difference_high": ("to", signed),
             "verdict": ("verdict", ""),
         },
-        "Of 15 bins of confidence, void left out. Excess: mean confidence minus accuracy. Verdict on “larger than "
-        "CE's”.",
+        "15 bins of confidence, void left out. Error and excess in points; excess: mean confidence minus accuracy. The "
+        "intervals of this table form one family. Verdict on “the error is larger than CE's”.",
     ),
     "wins": Table(
-        "On how many of the validation images a run beats the CE run (%), with intervals that hold at once with 95 %",
+        "Share of the validation images on which a run beats the CE run (%), with simultaneous 95 % intervals",
         {
             "estimate": ("images won", ".1f"),
             "low": ("from", ".1f"),
             "high": ("to", ".1f"),
             "verdict": ("more than half", ""),
         },
-        "By mean IoU over the classes labelled in the image; a tie is half a win. The margin is ten points.",
+        "By mean IoU over the classes labelled in the image; a tie counts as half a win. The verdict is that on “more "
+        "than half”, with a margin of ten points.",
     ),
     "neighbours": Table(
         "Neighbours in the ranking: difference in mIoU (points), {intervals}",
@@ -171,7 +176,7 @@ TABLES = {
         _VERDICTS,
     ),
     "differences": Table(
-        "Difference in mIoU from the CE run (points), {intervals}, and the verdict on “it lies above CE”",
+        "Difference in mIoU from the CE run (points), {intervals}, and the verdict on “better than CE”",
         _DIFFERENCE,
         _VERDICTS,
     ),
@@ -216,9 +221,9 @@ TABLES = {
     ),
     "claims": Table(
         "The study's claims and what these runs say",
-        note="†: rests on a comparison across schedules, so it speaks of configurations, not of losses. The published "
-        "figures have no intervals; they “lie with” a claim whose every estimate points its way. In brackets: these "
-        "estimates, differences in points of mIoU.",
+        note="†: decided only by a comparison across schedules, which speaks of configurations, not of losses. The "
+        "published figures have no intervals; they point towards a claim when every estimate agrees with it. In "
+        "brackets: the estimates, as differences in points of mIoU.",
     ),
     "freezing": Table(
         "Parameters of the study's network, counted, for each choice of frozen layers",
@@ -230,9 +235,7 @@ TABLES = {
         },
         ours=False,
     ),
-    "rows": Table(
-        "The study's table of initial configurations, each row matched to the run whose name it fits best", ours=False
-    ),
+    "rows": Table("The study's table of initial configurations, each row with the run that it fits best", ours=False),
     "means": Table(
         "Validation mIoU (%) that the study prints in two places, and the mean of the 19 class values it prints",
         {
@@ -258,7 +261,7 @@ TABLES = {
     "published-classes": Table(
         "**Published**: last-row values of the study (%), those of epoch 1, rounded here",
         _CLASSES,
-        "A dash is empty in print, too.",
+        "“–”: not given in the publication.",
         ours=False,
     ),
     "configuration": Table(
@@ -270,10 +273,9 @@ TABLES = {
             "warmup_steps": ("warm-up", ".0f"),
             "changes": ("changes", ""),
         },
-        "Rates as used, after the preset's factor; warm-up in steps where no unit stands. Changes come after the given "
-        "number of this "
-        "training's epochs.",
+        "Rates as used, after the preset's factor. Warm-up in steps unless a unit is given: the preset's common "
+        "warm-up plus the configuration's own. Changes: after the given number of epochs of this training.",
     ),
-    "shared": Table("What the records of all finished runs agree on"),
-    "different": Table("What they differ in"),
+    "shared": Table("What is the same in the records of all finished runs"),
+    "different": Table("Differences between the records of the runs"),
 }

@@ -66,7 +66,7 @@ CONVERGED = 0.9  # share of its own final mIoU at which a run counts as converge
 NAMES = {MIOU: "mIoU", RARE: "mean IoU of the rare classes", BOUNDARY: "boundary F-score"}
 NAMES |= {LOG_LOSS: "cross-entropy on the validation images"}
 UNITS = {LOG_LOSS: "nats"}
-SAME, ALL = "same schedule", "all recipes"
+SAME, ALL = "same schedule", "all configurations"
 Parts = Callable[["Scope"], "list[ClaimTest]"]  # gives the tests of a claim
 
 
@@ -206,8 +206,11 @@ class ClaimTest:
     part: str
     a: tuple[str, ...]
     b: tuple[str, ...]
-    family = "main"
     whole = False
+
+    @property
+    def family(self) -> str | tuple | None:
+        return "main"
 
     @property
     def possible(self) -> bool:
@@ -266,7 +269,7 @@ class Best(ClaimTest):
         return "best", self.a, self.b, self.measure
 
     def contrasts(self) -> dict[tuple, Contrast]:
-        return {pair: difference(*pair, self.measure) for group in self.groups() for pair in group}
+        return {(a, b): difference(a, b, self.measure) for group in self.groups() for a, b in group}
 
     def groups(self) -> list[list[tuple]]:
         """Every candidate against one opponent, for each opponent of either side."""
@@ -277,7 +280,7 @@ class Best(ClaimTest):
         if lacking := self.valueless(scope, [self.measure]):
             return lacking
         values = scope.evidence.values[self.measure]
-        best_a, best_b = (max(group, key=values.get) for group in (self.a, self.b))
+        best_a, best_b = (max(group, key=values.__getitem__) for group in (self.a, self.b))
         margin = scope.evidence.margins.of(self.measure)
         leads, holds = (
             [
@@ -292,8 +295,8 @@ class Best(ClaimTest):
         figures = {"with": values[best_a], "without": values[best_b]} | _figures(row)
         title = scope.evidence.title
         text = (
-            f"best with it {title(best_a)} at {{with}} %, best without {title(best_b)} at {{without}} %: "
-            "difference {estimate} points, " + _bounds(row)
+            f"best run with it: {title(best_a)} ({{with}} %), best run without: {title(best_b)} ({{without}} %). "
+            "Difference {estimate} points, " + _bounds(row)
         )
         found = Finding(self.part, verdict, _sign(row["estimate"]), figures, text)
         widest = max((intervals[pair] for pair in self.contrasts()), key=_width)
@@ -324,8 +327,9 @@ class Everywhere(ClaimTest):
         verdict = CONTRADICTED if lost else SUPPORTED if len(safe) == len(known) else INCONCLUSIVE
         direction = 1 if all(row["estimate"] > -margin for row in known.values()) else -1
         text = (
-            "below the others in {behind} of {classes} classes, given up in {lost}; "
-            f"farthest{' of these' if lost else ''} in {_class_name(worst)}, " + "by {estimate} points, "
+            "below the others in {behind} of {classes} classes, significantly and by more than the margin in {lost}. "
+            f"The largest difference{' of these' if lost else ''} is that in {_class_name(worst)}, "
+            + "{estimate} points, "
         ) + _bounds(known[worst])
         behind = sum(row["estimate"] < 0 for row in known.values())
         figures = {"behind": behind, "classes": len(known), "lost": len(lost)} | _figures(known[worst])
@@ -359,14 +363,15 @@ class Curves(ClaimTest):
         words, measured = CURVES[self.statistic]
         a, b = (np.array(scope.curve(names, measured)) for names in (self.a, self.b))
         if not (len(a) and len(b) and np.isfinite(a).all() and np.isfinite(b).all()):
-            reason = f"the learning curves are too short: it takes {LONG_ENOUGH} epochs"
+            reason = f"the learning curves are too short: {LONG_ENOUGH} epochs are needed"
             seeds = 0 if len({*self.a, *self.b}) < len(a) + len(b) else 2
             return Finding(self.part, INCONCLUSIVE, text=reason, short=True, open_reason=reason, seeds=seeds)
         row = intervals[next(iter(self.contrasts()))]
         verdict = scope.evidence.decided(row, self.statistic, self.sign)
         direction = _sign(self.sign * row["estimate"])
         figures = {"a": float(a.mean()), "b": float(b.mean()), "n_a": len(a), "n_b": len(b)} | _figures(row)
-        text = f"{words}: {{a}} (n = {{n_a}}) against {{b}} (n = {{n_b}}), difference {{estimate}}, " + _bounds(row)
+        text = f"{words}: {{a}} (n = {{n_a}}) compared with {{b}} (n = {{n_b}}). "
+        text += "Difference {estimate}, " + _bounds(row)
         found = Finding(self.part, verdict, direction, figures, text)
         return _with_power(found, row, scope.evidence.margins.of(self.statistic))
 
@@ -401,17 +406,17 @@ class Architectures(ClaimTest):
         else:
             verdict = SUPPORTED if better else CONTRADICTED if set(worse) == set(self.b) else INCONCLUSIVE
             verdict = EQUIVALENT if verdict == INCONCLUSIVE and settled else verdict
-        figures = {"others": len(self.b), "cheaper": len(cheaper), "better": len(better)}
+        figures: dict[str, float] = {"others": len(self.b), "cheaper": len(cheaper), "better": len(better)}
         figures |= {"equal": len(equal), "worse": len(worse)}
-        cost = "multiply-adds" if self.cost == "macs" else self.cost
+        counted = "multiply-adds" if self.cost == "macs" else self.cost
         text = (
-            f"other networks: {{others}}; with no more {cost}: {{cheaper}}; "
-            "of these significantly above in mIoU: {better}, without a difference that matters: {equal}; "
-            "significantly below, whatever their cost: {worse}"
+            f"other networks: {{others}}; with no more {counted}: {{cheaper}}. "
+            "Of these, significantly better in mIoU: {better}, without a difference that matters: {equal}. "
+            "Significantly worse, whatever their cost: {worse}"
         )
         found = Finding(self.part, verdict, 0, figures, text)
         if not cheaper and verdict == INCONCLUSIVE:
-            return replace(found, open_reason=f"no network with as few {cost} was trained")
+            return replace(found, open_reason=f"no network with as few {counted} was trained")
         margin = scope.evidence.margins.of(MIOU)
         return _with_power(found, None, margin, max((rows[other] for other in cheaper), key=_width, default=None))
 
@@ -433,14 +438,16 @@ def _with_power(finding, row, margin, widest=None):
     if math.isnan(widest["low"]):
         reason = widest["reason"]
         one_seed = reason == "every run has one seed"
-        more = ": how much trainings differ takes two seeds to say" if one_seed else ""
+        more = ". How much trainings differ can be estimated from two seeds or more" if one_seed else ""
         return replace(finding, text=f"{finding.text}{more}", open_reason=reason, seeds=2 if one_seed else 0)
     figures, parts = {"margin": margin}, []
     whatever = settles_any(widest, margin)
     if row is not None:
-        parts.append(_take(settles_seen(row, margin), "seen", figures) + " to settle a difference of the size seen")
-    parts.append(_take(whatever, "any", figures) + " to settle any, down to the margin of {margin}")
-    text = f"{finding.text}; it would take {', and '.join(parts)}"
+        parts.append(
+            f"A difference of this size would be decided by {_take(settles_seen(row, margin), 'seen', figures)}"
+        )
+    parts.append(f"Any difference, with a margin of {{margin}}, would be decided by {_take(whatever, 'any', figures)}")
+    text = ". ".join([finding.text, *parts])
     only_seeds = math.isinf(whatever.images) and not math.isinf(whatever.seeds)
     used = {name: format(value, _format(name)) for name, value in figures.items()}
     reason = _take(whatever, "any", {}).format(**used)
@@ -516,7 +523,7 @@ def speed_step(table: pd.DataFrame) -> float:
 
 
 CURVES = {
-    "roughness": ("irregularity of the validation mIoU over the later half (points)", roughness),
+    "roughness": ("irregularity of the validation mIoU in the second half (points)", roughness),
     "speed": ("share of the training until 90 % of the final mIoU", convergence),
 }
 
@@ -527,9 +534,8 @@ CURVES = {
 @claim(
     "a",
     "Lovász gets the best final mIoU.",
-    "mIoU: some run with Lovász is significantly above every run without (contradicted: some run without is "
-    "significantly above every run with it); intervals corrected for the number of runs that may be the best, not for "
-    "that of their opponents, all of which have to be beaten",
+    "some run with Lovász is significantly above every run without it in mIoU; contradicted if some run without it is "
+    "significantly above every run with it",
 )
 def lovasz_is_best(scope: Scope) -> list[ClaimTest]:
     return [Best("Lovász is best", scope.having("lovasz"), scope.lacking("lovasz"))]
@@ -538,8 +544,8 @@ def lovasz_is_best(scope: Scope) -> list[ClaimTest]:
 @claim(
     "b",
     "CE converges quickly, but to lower values, and handles imbalance poorly.",
-    "epochs until 90 % of the own final mIoU: fewer for CE; mIoU and mean IoU of the rare classes: CE significantly "
-    "below the mean of the others",
+    "CE reaches 90 % of its own final mIoU in fewer epochs, and is significantly below the mean of the others in mIoU "
+    "and in mean IoU of the rare classes",
 )
 def ce_is_quick_and_low(scope: Scope) -> list[ClaimTest]:
     return [
@@ -552,7 +558,7 @@ def ce_is_quick_and_low(scope: Scope) -> list[ClaimTest]:
 @claim(
     "c",
     "Combined losses improve stability and performance.",
-    "mIoU: the mean of the combinations significantly above CE; irregularity of the validation mIoU: lower than CE's",
+    "the mean of the combinations is significantly above CE in mIoU, and their validation mIoU is less irregular",
 )
 def combinations_help(scope: Scope) -> list[ClaimTest]:
     return [
@@ -564,7 +570,7 @@ def combinations_help(scope: Scope) -> list[ClaimTest]:
 @claim(
     "d",
     "Curves with Tversky and Focal are more irregular.",
-    "irregularity of the validation mIoU: higher in runs with Tversky or Focal than in those without either",
+    "validation mIoU is more irregular in runs with Tversky or Focal than in runs without either",
 )
 def tversky_and_focal_are_irregular(scope: Scope) -> list[ClaimTest]:
     plain = scope.lacking("tversky", "focal")
@@ -577,8 +583,8 @@ def tversky_and_focal_are_irregular(scope: Scope) -> list[ClaimTest]:
 @claim(
     "e",
     "Lovász converges more steadily, with a lower validation loss.",
-    "irregularity of the validation mIoU, and plain cross-entropy on validation (own losses do not compare): both "
-    "lower in runs with Lovász than in those without",
+    "validation mIoU is less irregular in runs with Lovász than in those without, and validation cross-entropy is "
+    "lower (own losses are not comparable)",
 )
 def lovasz_is_steady(scope: Scope) -> list[ClaimTest]:
     having, lacking = scope.having("lovasz"), scope.lacking("lovasz")
@@ -591,7 +597,7 @@ def lovasz_is_steady(scope: Scope) -> list[ClaimTest]:
 @claim(
     "f",
     "Focal and Tversky improve the less represented classes.",
-    f"mean IoU of the classes under {RARE_SHARE:g} % of the labelled pixels: runs with the loss significantly above CE",
+    f"runs with the loss are significantly above CE in mean IoU of the classes under {RARE_SHARE:g} % of the pixels",
 )
 def focal_and_tversky_help_rare_classes(scope: Scope) -> list[ClaimTest]:
     return [
@@ -603,8 +609,8 @@ def focal_and_tversky_help_rare_classes(scope: Scope) -> list[ClaimTest]:
 @claim(
     "g",
     "DeepLabV2 is parameter-efficient; newer architectures may trade better.",
-    "the CE recipe on other networks, where it was run: none with as few parameters is as good; one with no more "
-    "multiply-adds is significantly better (contradicted where all are significantly worse, whatever their cost)",
+    "the CE configuration is compared on other networks, where it was run. None with as few parameters is as good, and "
+    "one with no more multiply-adds is significantly better; contradicted if all are significantly worse",
 )
 def deeplab_is_efficient(scope: Scope) -> list[ClaimTest]:
     others = [m for m in scope.evidence.methods if m.recipe == "ce" and scope.baseline and _other_network(m, scope)]
@@ -627,8 +633,8 @@ def _other_network(method, scope):
 @claim(
     "h",
     "Lovász does well in all classes.",
-    "IoU of every class: runs with Lovász lag the others by significantly less than the margin of one class "
-    "(contradicted: in one they are significantly behind, and not by less than that)",
+    "in every class, runs with Lovász are below the others by significantly less than the margin of a class; "
+    "contradicted if in one class they are significantly below, and not by less than that",
 )
 def lovasz_does_well_everywhere(scope: Scope) -> list[ClaimTest]:
     return [Everywhere("Lovász gives up no class", scope.having("lovasz"), scope.lacking("lovasz"))]
@@ -637,8 +643,8 @@ def lovasz_does_well_everywhere(scope: Scope) -> list[ClaimTest]:
 @claim(
     "i",
     "Tversky and Focal trade imbalance against boundary precision.",
-    "runs with the loss against CE: mean IoU of the rare classes significantly higher and boundary F-score "
-    "significantly lower",
+    "compared with CE, runs with the loss have a significantly higher mean IoU of the rare classes and a significantly "
+    "lower boundary F-score",
 )
 def tversky_and_focal_trade(scope: Scope) -> list[ClaimTest]:
     return [
@@ -709,8 +715,8 @@ def _finding(test, scope, intervals):
     if test.whole and len(scope.members) < len(RECIPES):
         figures = finding.figures | {"have": len(scope.members), "all": len(RECIPES)}
         state = "finished" if scope.name == ALL else "trained on this schedule"
-        text = f"only {{have}} of {{all}} recipes are {state}; " + finding.text
-        few = f"only {len(scope.members)} of {len(RECIPES)} recipes are {state}"
+        text = f"only {{have}} of {{all}} configurations are {state}. {finding.text[0].upper()}{finding.text[1:]}"
+        few = f"only {len(scope.members)} of {len(RECIPES)} configurations are {state}"
         finding = replace(finding, verdict=INCONCLUSIVE, figures=figures, text=text, open_reason=few)
     used = {method.schedule for method in scope.evidence.methods if method.name in (*test.a, *test.b)}
     speaks_of = scope.evidence.speaks_of(*test.a, *test.b)

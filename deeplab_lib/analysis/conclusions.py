@@ -1,28 +1,96 @@
-"""What the report concludes: verdicts on the study's claims in words, abstract, conclusions, limitations.
+"""What the report concludes: abstract, conclusions, the study's claims with their verdicts, limitations.
 
-No sentence about results is fixed: each is chosen and filled in from the ranking, the intervals and the verdicts.
+No sentence about results is fixed: each is chosen by `Findings` and filled in from it.
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 import pandas as pd
 
-from deeplab_lib.analysis import prose
-from deeplab_lib.analysis.claims import LONG_ENOUGH, Verdict
-from deeplab_lib.analysis.evidence import Evidence
+from deeplab_lib.analysis.claims import LONG_ENOUGH, Finding, Verdict
+from deeplab_lib.analysis.findings import Findings
 from deeplab_lib.analysis.numbers import Numbers
-from deeplab_lib.analysis.prose import count, plural
-from deeplab_lib.analysis.setup_text import from_scratch, scope
+from deeplab_lib.analysis.sentences import (
+    alone,
+    certainty,
+    confounding,
+    elsewhere,
+    headline,
+    joined,
+    ranking,
+    rate,
+    upper,
+    without_baseline,
+)
 from deeplab_lib.analysis.verdicts import CONTRADICTED, EQUIVALENT, INCONCLUSIVE, SUPPORTED
-from deeplab_lib.common.text import listing, signed
+from deeplab_lib.common.text import be, count, listing, plural, signed
 from deeplab_lib.recipes import RECIPES
-from deeplab_lib.study.results import Study
+
+LOSSES = {"ce": "cross-entropy", "focal": "Focal", "tversky": "Tversky", "dice": "Dice", "lovasz": "Lovász-Softmax"}
+
+
+def abstract(f: Findings, numbers: Numbers) -> str:
+    """The report in a paragraph: the finding, how sure it is, and what it rests on."""
+    first = headline(f, numbers)
+    return joined(
+        first or ranking(f, numbers),
+        alone(f, numbers),
+        certainty(f, numbers),
+        elsewhere(f, numbers),
+        rate(f, numbers),
+        count_verdicts(f, _lettered) if len(f.seeds) > 1 else "",
+        basis(f),
+        departures(f),
+        left_unfinished(f) if f.unfinished and f.finished else "",
+        reach(f),
+    )
+
+
+def conclusions(f: Findings, numbers: Numbers) -> str:
+    """The conclusions, as Markdown paragraphs; the finding comes first."""
+    paragraphs = [
+        joined(headline(f, numbers), certainty(f, numbers), elsewhere(f, numbers)),
+        joined(ranking(f, numbers), alone(f, numbers), departures(f)),
+        confounding(f, numbers) if len(f.versus) else without_baseline(f, numbers),
+    ]
+    if len(f.seeds) > 1:
+        paragraphs += [count_verdicts(f, _with_parts), narrower(f), undecided(f)]
+        if f.baseline and not f.controlled and any(map(_mark, f.verdicts)):
+            paragraphs.append(
+                "Training all eight losses on the schedule of the CE run (`-p schedule ce`) would separate loss and "
+                "schedule in the verdicts marked †."
+            )
+    paragraphs.append(outlook(f))
+    return "\n\n".join(paragraph for paragraph in paragraphs if paragraph)
+
+
+def basis(f: Findings) -> str:
+    """What all of it rests on."""
+    number = len(f.seeds)
+    if number < 2:
+        runs = plural(len(f.finished), "finished run") if f.finished else plural(len(f.unfinished), "unfinished run")
+        return f"This report covers {runs} of DeepLabV2 ({f.scope})."
+    used = listing(words for name, words in LOSSES.items() if name in f.losses)
+    return f"DeepLabV2 was trained under {plural(number, 'loss configuration')} that combine {used} ({f.scope})."
+
+
+def reach(f: Findings) -> str:
+    """How far the results reach: not to real streets, if they are synthetic."""
+    if not f.synthetic:
+        return ""
+    return (
+        "The images are synthetic and the training is short: the report demonstrates the method and says nothing "
+        "about real street scenes."
+    )
+
+
+# --- the study's claims ----------------------------------------------------------------------------------------------
 
 
 def verdict_table(
     verdicts: Sequence[Verdict], published: Iterable[Verdict] = (), numbers: Numbers | None = None
 ) -> pd.DataFrame:
-    """The claims with their verdicts on our runs, and which way the published figures lie; all text.
+    """The claims with their verdicts on our runs, and which way the published figures point; all text.
 
     Beside a verdict stands what it speaks of, and beside an inconclusive one what would settle it. The published
     figures stand with their differences, registered in `numbers` as `published-claims.<claim>.<part>`.
@@ -49,11 +117,11 @@ def _settled_by(verdict):
 
 
 def _way(verdict, numbers):
-    """Which way the estimates of a verdict lie, where there are no intervals to judge them by, and the estimates."""
+    """Which way the estimates of a verdict point, where there are no intervals to judge them by, and the estimates."""
     known = [(i, finding.figures.get("estimate")) for i, finding in enumerate(verdict.deciding) if finding.direction]
     if not known:
         return "–"
-    words = {1: "lie with it", -1: "lie against it"}.get(verdict.direction, "are divided")
+    words = {1: "point towards it", -1: "point against it"}.get(verdict.direction, "are divided")
     key = f"published-claims.{verdict.claim.key}"
     estimates = [numbers.put(f"{key}.{i}", estimate, signed) for i, estimate in known if estimate is not None]
     return f"{words} ({'; '.join(estimates)})" if estimates else words
@@ -63,29 +131,31 @@ def verdict_details(verdicts: Sequence[Verdict], numbers: Numbers) -> str:
     """Every claim with its rule and all that was found, as Markdown: a point for each part, with what decides first."""
     paragraphs = []
     for verdict in verdicts:
-        claim, parts = verdict.claim, {}
+        claim = verdict.claim
+        parts: dict[str, dict[bool, list[tuple[Finding, str]]]] = {}
         for i, finding in enumerate(verdict.findings):
-            statement = _where(finding) + finding.sentence(numbers, f"claims.{claim.key}.{i}")
+            said = finding.sentence(numbers, f"claims.{claim.key}.{i}")
             decides = finding in verdict.deciding
-            parts.setdefault(finding.part, {}).setdefault(decides, []).append((statement, finding.verdict))
-        lines = [f"**({claim.key}) {claim.text}** *{verdict.verdict.capitalize()}.* Rule: {claim.rule}."]
+            parts.setdefault(finding.part, {}).setdefault(decides, []).append((finding, said))
+        lines = [f"**({claim.key}) {claim.text}** *{upper(verdict.verdict)}.* Rule: {claim.rule}."]
         lines += [_point(part, found.get(True, []), found.get(False, [])) for part, found in parts.items()]
         lines += [] if verdict.findings else ["- There is no run that this could be tested on."]
         paragraphs.append(lines[0] + "\n\n" + "\n".join(lines[1:]))
     return "\n\n".join(paragraphs)
 
 
-def _where(finding):
-    return f"{finding.scope}{', confounded' if finding.confounded else ''}: "
-
-
-def _point(part, deciding, others):
+def _point(part: str, deciding: list[tuple[Finding, str]], others: list[tuple[Finding, str]]) -> str:
     """One part of a claim as a list item; what does not decide comes after it, if it says anything new."""
-    text = f"- {part[0].upper()}{part[1:]}. "
-    text += " ".join(f"{said[0].upper()}{said[1:]}. *{verdict.capitalize()}.*" for said, verdict in deciding)
-    said = {statement.partition(": ")[2] for statement, _ in deciding}
-    beside = [statement for statement, _ in others if statement.partition(": ")[2] not in said]
-    return text.strip() + "".join(f" (Beside it, {statement}.)" for statement in beside)
+    text = f"- {upper(part)}. "
+    text += " ".join(f"{_where(finding)}: {said}. *{upper(finding.verdict)}.*" for finding, said in deciding)
+    known = {said for _, said in deciding}
+    beside = [(finding, said) for finding, said in others if said not in known]
+    return text.strip() + "".join(f" (For comparison, {_where(f, lower=True)}: {said}.)" for f, said in beside)
+
+
+def _where(finding, lower=False):
+    words = f"{finding.scope}{', confounded' if finding.confounded else ''}"
+    return words if lower else upper(words)
 
 
 def _quoted(verdict):
@@ -105,187 +175,90 @@ def _lettered(verdict):
     return f"{verdict.claim.key}{_mark(verdict)}"
 
 
-def count_verdicts(verdicts: Sequence[Verdict], evidence: Evidence, quote: Callable[[Verdict], str] = _quoted) -> str:
-    """How many claims fared how, in a sentence; `quote(verdict)` says it of each that is decided."""
-    parts = []
-    for name in (SUPPORTED, CONTRADICTED, EQUIVALENT, INCONCLUSIVE):
-        found = [verdict for verdict in verdicts if verdict.verdict == name]
-        if found:
-            quoted = f" ({'; '.join(map(quote, found))})" if name != INCONCLUSIVE else ""
-            be, come = ("is", "comes") if len(found) == 1 else ("are", "come")
-            parts.append((found, f"{f'{come} to' if name == EQUIVALENT else be} {name}{quoted}"))
-    across = [verdict for verdict in verdicts if _mark(verdict)]
-    note = " † Across different schedules: this speaks of configurations, not of losses." if across else ""
-    have = len(evidence.judged)
-    judged = f"Judged on {count(have)} of the eight configurations, " if have < len(RECIPES) else ""
-    claims = f"the study's {plural(len(verdicts), 'claim')}"
-    if len(parts) == 1:
-        text = f"{judged}{'all of ' if len(verdicts) > 1 else ''}{claims} {parts[0][1]}.{note}"
-    else:
-        text = f"{judged}of {claims}, {listing(f'{count(len(found))} {words}' for found, words in parts)}.{note}"
-    return text[0].upper() + text[1:]
-
-
-def abstract(
-    study: Study,
-    evidence: Evidence,
-    ranks: pd.DataFrame,
-    versus: pd.DataFrame,
-    verdicts: Sequence[Verdict],
-    titles: Mapping[str, str],
-    numbers: Numbers,
-) -> str:
-    """The report in a paragraph."""
-    several, intervals = len(evidence.recipes) > 1, len(versus) > 0 and not evidence.no_intervals
-    sentences = [
-        _subject(study, evidence),
-        prose.alone(ranks, titles, numbers),
-        prose.ranking(ranks, titles, numbers),
-        prose.distinguished(versus, titles, evidence) if intervals and len(versus) > 1 else "",
-        prose.other_schedules(versus, evidence) if intervals else "",
-        prose.follows_rate(evidence, numbers, brief=True),
-        count_verdicts(verdicts, evidence, _lettered) if several else "",
-        _departures(study, evidence),
-        _unfinished(study) if study.unfinished and study.finished else "",
-        "The images are synthetic and the training is short: the method is shown, not the field."
-        if study.scope.synthetic
-        else "",
-    ]
-    return " ".join(filter(None, sentences))
-
-
-def _subject(study, evidence):
-    """What was trained, and how sure the differences are."""
-    if len(evidence.recipes) < 2:
-        return f"This report covers {_covered(study)} of DeepLabV2 ({scope(study)})."
-    configurations = plural(len(evidence.recipes), "loss configuration")
-    text = f"DeepLabV2 was trained under {configurations} that combine {_losses(evidence)} ({scope(study)})."
-    if evidence.no_intervals:
-        return f"{text} Since {evidence.no_intervals}, how sure a difference is cannot be said."
-    text += (
-        " Differences in mean intersection over union (mIoU) are held against the uncertainty of the validation images"
-    )
-    once = set(evidence.seeds.values()) == {1}
-    return text + ("; with one seed a run, a second training may give others." if once else ".")
-
-
-def _unfinished(study):
-    """How many runs are not finished, in a sentence."""
-    number = len(study.unfinished)
-    return f"{plural(number, 'run').capitalize()} {'is' if number == 1 else 'are'} not finished."
-
-
-def _departures(study, evidence):
-    """Why nothing is compared in a folder whose runs all depart from the recipes, and not alike; "" elsewhere."""
-    if evidence.recipes or not study.finished:
-        return ""
-    return (
-        "None of them is one of the eight configurations as it is, so nothing is ranked and no claim is judged; their "
-        "values stand in @tbl-ablations."
-    )
-
-
-def _covered(study):
-    """The runs that are finished, in words; where there is none, those that are not."""
-    return plural(len(study.finished), "finished run") if study.finished else plural(len(study.runs), "unfinished run")
-
-
-def _losses(evidence):
-    """The losses that the recipes contain, in words."""
-    names = {"ce": "cross-entropy", "focal": "Focal", "tversky": "Tversky", "dice": "Dice", "lovasz": "Lovász-Softmax"}
-    used = set().union(*(method.losses for method in evidence.recipes))
-    return listing(words for name, words in names.items() if name in used)
-
-
-def conclusions(
-    study: Study,
-    evidence: Evidence,
-    ranks: pd.DataFrame,
-    versus: pd.DataFrame,
-    verdicts: Sequence[Verdict],
-    titles: Mapping[str, str],
-    numbers: Numbers,
-) -> str:
-    """The conclusions, as Markdown paragraphs."""
-    paragraphs = [prose.ranking(ranks, titles, numbers)] if len(ranks) > 1 else []
-    paragraphs += [prose.alone(ranks, titles, numbers), _departures(study, evidence)]
-    if len(versus):
-        several = len(versus) > 1 and not evidence.no_intervals
-        differences = prose.distinguished(versus, titles, evidence) if several else ""
-        paragraphs.append(f"{differences} {prose.confounding(versus, evidence, numbers)}".strip())
-    elif len(ranks) > 1:
-        paragraphs.append(prose.without_baseline(evidence, numbers))
-    if len(evidence.recipes) > 1:
-        paragraphs += [count_verdicts(verdicts, evidence, _with_parts), _narrower(verdicts, ranks), _open(verdicts)]
-        if evidence.baseline and any(_mark(verdict) for verdict in verdicts):
-            paragraphs.append(
-                "Training all eight losses on the schedule of the CE run (`-p schedule ce`) would take the schedules "
-                "out of the verdicts marked †."
-            )
-    paragraphs.append(_outlook(study, evidence, verdicts))
-    return "\n\n".join(paragraph for paragraph in paragraphs if paragraph)
-
-
-def _narrower(verdicts, ranks):
-    """Why a claim on who is best can be decided where the ranking leaves its runs tied, "" where none is."""
-    sure = [verdict for verdict in verdicts if verdict.verdict in (SUPPORTED, CONTRADICTED)]
-    keys = [v.claim.key for v in sure if any(f.whole for f in v.deciding)]
-    if not keys or not len(ranks) or not prose.tied_with_first(ranks):
-        return ""
-    return (
-        f"Claim {listing(keys)} is decided although the ranking leaves its first run tied with others: it asks less, "
-        "namely who is best, not how all compare with all (@sec-claims)."
-    )
-
-
-def _open(verdicts):
-    """Of the claims left open, the parts that are decided, and which way the rest lies."""
-    left = [verdict for verdict in verdicts if verdict.verdict == INCONCLUSIVE]
-    decided = {v.claim.key: [f for f in v.deciding if f.verdict != INCONCLUSIVE] for v in left}
-    sides = []
-    for verdict in (SUPPORTED, CONTRADICTED):
-        parts = {key: [f.part for f in found if f.verdict == verdict] for key, found in decided.items()}
-        keys = [f"({key}) {listing(names)}" for key, names in parts.items() if names]
-        sides += [f"{verdict}: {'; '.join(keys)}"] if keys else []
-    text = f"Parts of claims left open are decided all the same; {'; '.join(sides)}. " if sides else ""
-    leaning = [verdict for verdict in left if verdict.direction and not decided[verdict.claim.key]]
-    agree, against = ([v.claim.key for v in leaning if v.direction == sign] for sign in (1, -1))
-    ways = [f"{way} in {listing(keys)}" for way, keys in (("with it", agree), ("against it", against)) if keys]
-    if ways:
-        text += f"Where nothing of a claim is decided, the estimates lie {' and '.join(ways)}; that is no evidence."
-    return text.strip()
-
-
 def _mark(verdict):
     """A dagger for a verdict that was reached across schedules."""
     return " †" if verdict.confounded and verdict.verdict != INCONCLUSIVE else ""
 
 
-def _outlook(study, evidence, verdicts):
-    """What would make the answer firmer, given what there is."""
-    steps = []
-    if evidence.recipes and evidence.baseline is None:
-        steps.append("a run of plain cross-entropy, against which most claims are judged")
-    short = _keys(verdicts, lambda finding: finding.short)
-    if short:
+def count_verdicts(f: Findings, quote: Callable[[Verdict], str] = _quoted) -> str:
+    """How many claims fared how; `quote(verdict)` says it of each that is decided."""
+    words = {SUPPORTED: "{be} supported", CONTRADICTED: "{be} contradicted", INCONCLUSIVE: "{be} inconclusive"}
+    words[EQUIVALENT] = "{show} no difference that matters"
+    parts = []
+    for name in (SUPPORTED, CONTRADICTED, EQUIVALENT, INCONCLUSIVE):
+        found = [verdict for verdict in f.verdicts if verdict.verdict == name]
+        if found:
+            quoted = f" ({'; '.join(map(quote, found))})" if name != INCONCLUSIVE else ""
+            said = words[name].format(be=be(found), show="shows" if len(found) == 1 else "show")
+            parts.append((found, said + quoted))
+    judged = f"Judged on {count(f.judged)} of the eight configurations, " if f.judged < len(RECIPES) else ""
+    claims = f"the study's {plural(len(f.verdicts), 'claim')}"
+    if len(parts) == 1:
+        text = f"{judged}{'all of ' if len(f.verdicts) > 1 else ''}{claims} {parts[0][1]}."
+    else:
+        text = f"{judged}of {claims}, {listing(f'{count(len(found))} {said}' for found, said in parts)}."
+    note = " † Decided only by a comparison that also differs in schedule." if any(map(_mark, f.verdicts)) else ""
+    return upper(text) + note
+
+
+def narrower(f: Findings) -> str:
+    """Why a claim on who is best can be decided where the ranking leaves its runs tied, "" where none is."""
+    sure = [verdict for verdict in f.verdicts if verdict.verdict in (SUPPORTED, CONTRADICTED)]
+    keys = [v.claim.key for v in sure if any(finding.whole for finding in v.deciding)]
+    if not keys or not len(f.ranks) or not f.tied:
+        return ""
+    return (
+        f"Claim {listing(keys)} is decided although the ranking leaves its first run tied with others. It asks less: "
+        "which run is best, not how all runs compare with each other (@sec-claims)."
+    )
+
+
+def undecided(f: Findings) -> str:
+    """Of the inconclusive claims, the parts that are decided, and which way the rest points."""
+    left = [verdict for verdict in f.verdicts if verdict.verdict == INCONCLUSIVE]
+    decided = {v.claim.key: [part for part in v.deciding if part.verdict != INCONCLUSIVE] for v in left}
+    sides = []
+    for verdict in (SUPPORTED, CONTRADICTED):
+        parts = {key: [part.part for part in found if part.verdict == verdict] for key, found in decided.items()}
+        keys = [f"({key}) {listing(names)}" for key, names in parts.items() if names]
+        sides += [f"{verdict}: {'; '.join(keys)}"] if keys else []
+    text = f"Parts of inconclusive claims are decided; {'; '.join(sides)}. " if sides else ""
+    leaning = [verdict for verdict in left if verdict.direction and not decided[verdict.claim.key]]
+    agree, against = ([v.claim.key for v in leaning if v.direction == sign] for sign in (1, -1))
+    ways = [f"{way} {listing(keys)}" for way, keys in (("agree with", agree), ("disagree with", against)) if keys]
+    if ways:
+        text += f"Of the other inconclusive claims, the estimates {' and '.join(ways)}; this is not evidence."
+    return text.strip()
+
+
+def outlook(f: Findings) -> str:
+    """What would strengthen the conclusions, given what there is."""
+    steps, verdicts = [], f.verdicts
+    if f.seeds and not f.baseline:
+        steps.append("a run of plain cross-entropy, with which most claims compare")
+    if short := _keys(verdicts, lambda finding: finding.short):
         steps.append(f"{count(LONG_ENOUGH)} epochs or more (without which {listing(short)} cannot be decided)")
     if few := _keys(verdicts, lambda finding: finding.seeds):
         needed = max(finding.seeds for verdict in verdicts for finding in verdict.deciding)
         steps.append(f"{plural(needed, 'seed')} a configuration (without which {listing(few)} cannot be decided)")
-    elif min(evidence.seeds.values(), default=1) == 1:
+    elif min(f.seeds.values(), default=1) == 1:
         steps.append("several seeds a configuration")
     if few := _keys(verdicts, lambda finding: "images_any" in finding.figures):
-        open_parts = [f for v in verdicts if v.verdict == INCONCLUSIVE for f in v.decisive]
-        needed = max(finding.figures.get("images_any", 0) for finding in open_parts)
-        steps.append(f"{needed:,d} validation images (without which {listing(few)} cannot be decided for certain)")
-    if not evidence.controlled and len({method.schedule for method in evidence.recipes}) > 1:
+        open_parts = [part for v in verdicts if v.verdict == INCONCLUSIVE for part in v.decisive]
+        images = int(max(part.figures.get("images_any", 0) for part in open_parts))
+        steps.append(f"{images:,d} validation images (with which {listing(few)} would be decided)")
+    if not f.controlled and f.schedules > 1:
         steps.append("a control with one schedule for all")
-    if study.scope.synthetic:
+    if f.synthetic:
         steps.append("real streets at full scale")
-    if len({method.model for method in evidence.methods}) < 2:
+    if f.models < 2:
         steps.append("the same recipe on newer architectures")
-    order = "in this order, " if len(steps) > 1 else ""
-    return f"What would make the answers firmer: {order}{listing(steps)}." if steps else ""
+    if not steps:
+        return ""
+    if len(steps) == 1:
+        return f"The conclusions would be strengthened by {steps[0]}."
+    items = "\n".join(f"{i}. {upper(step)}." for i, step in enumerate(steps, 1))
+    return f"In order of priority, the conclusions would be strengthened by:\n\n{items}"
 
 
 def _keys(verdicts, lacking):
@@ -293,36 +266,56 @@ def _keys(verdicts, lacking):
     return [v.claim.key for v in verdicts if v.verdict == INCONCLUSIVE and any(map(lacking, v.decisive))]
 
 
-def limitations(study: Study, evidence: Evidence) -> str:
-    """What these results cannot carry, as a list; every item is there because the runs' records call for it."""
-    items = []
-    if set(evidence.seeds.values()) == {1}:
-        items.append("One seed a configuration: the luck of a single training is part of every value.")
-    elif 1 in evidence.seeds.values():
-        single = listing(evidence.title(name) for name, number in evidence.seeds.items() if number == 1)
-        items.append(f"One seed of {single}: the luck of a single training is part of what is said there.")
-    if study.scope.synthetic:
-        items.append("The scenes are synthetic; nothing follows for photographs.")
-    if study.scope.preset and study.scope.preset != "paper":
-        items.append(
-            f"The scale is that of the preset `{study.scope.preset}`, not that of the study: another network, another "
-            "image size, fewer steps. Losses may compare differently there."
-        )
-    if note := from_scratch(study.runs):
-        items.append(note)
-    if len({method.schedule for method in evidence.recipes}) > 1:
-        alike = [method.title for method in evidence.same_schedule if method in evidence.recipes]
-        but = f" except among {listing(alike)}" if len(alike) > 1 else ""
-        items.append(f"The schedule varies together with the loss{but}.")
-    if 1 < len(evidence.judged) < len(RECIPES):
-        have = count(len(evidence.judged))
-        items.append(f"Only {have} of the eight configurations are compared: a claim is judged on these alone.")
-    devices = {session.get("device") for run in study.runs for session in prose.sessions(run)}
-    if devices == {"cpu"}:
-        items.append("Everything ran on a CPU; times and latencies say nothing about a GPU.")
-    if evidence.no_intervals:
-        items.append(f"No difference here is judged, for there are no intervals: {evidence.no_intervals}.")
-    if study.unfinished:
-        items.append(_unfinished(study))
-    items.append("Classes that occur in few validation images have wide intervals or none.")
-    return "\n".join(f"- {item}" for item in items)
+# --- limits ----------------------------------------------------------------------------------------------------------
+
+
+def departures(f: Findings) -> str:
+    """Why nothing is compared in a folder whose runs all depart from the recipes, and not alike; "" elsewhere."""
+    if f.seeds or not f.finished:
+        return ""
+    return (
+        "None of them is one of the eight configurations as it is, so nothing is ranked and no claim is judged. Their "
+        "values are in @tbl-ablations."
+    )
+
+
+def left_unfinished(f: Findings) -> str:
+    """How many runs are not finished, in a sentence."""
+    return f"{upper(plural(len(f.unfinished), 'run'))} {be(f.unfinished)} not finished."
+
+
+def from_scratch(scratch: Sequence[str], pretrained: Sequence[str]) -> str:
+    """A warning when runs started from random weights, "" otherwise; both are labels of runs."""
+    if not scratch:
+        return ""
+    few = listing(pretrained if len(pretrained) < len(scratch) else scratch)
+    who = "All runs" if not pretrained else f"All runs but {few}" if len(pretrained) < len(scratch) else few
+    return (
+        f"{who} started from random weights. The study started from a backbone pretrained on ImageNet, which is worth "
+        "many points of mIoU. So the level of these results must not be compared with the study or the literature."
+    )
+
+
+def limitations(f: Findings) -> str:
+    """What these results cannot show, as a list; every item is there because the runs' records call for it."""
+    alike = f.named([name for name in f.equal if name in f.ranks.index])
+    but = f", except among {listing(alike)}" if len(alike) > 1 else ""
+    control = "; the control does not have this limit" if f.controlled else ""
+    items = {
+        "One seed a configuration: every value includes unknown variation between seeds.":
+            f.seeds and len(f.single_seeds) == len(f.seeds),
+        f"One seed of {listing(f.single_seeds)}: its values include unknown variation between seeds.":
+            0 < len(f.single_seeds) < len(f.seeds),
+        "The scenes are synthetic; nothing follows for photographs.": f.synthetic,
+        f"The scale is that of the preset `{f.preset}`: another network, another image size and fewer steps than the "
+        "study's. Losses may compare differently there.": f.preset and f.preset != "paper",
+        from_scratch(f.scratch, f.pretrained): f.scratch,
+        f"The schedule varies together with the loss{but}{control}.": f.schedules > 1,
+        f"Only {count(f.judged)} of the eight configurations are compared; claims are judged on these alone.":
+            1 < f.judged < len(RECIPES),
+        "Everything ran on a CPU; times and latencies say nothing about a GPU.": f.devices == ("cpu",),
+        f"No difference here is judged, for there are no intervals: {f.no_intervals}.": f.no_intervals,
+        left_unfinished(f): f.unfinished,
+        "Classes that occur in few validation images have wide intervals or none.": True,
+    }  # fmt: skip
+    return "\n".join(f"- {item}" for item, holds in items.items() if holds)

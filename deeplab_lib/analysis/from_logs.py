@@ -11,9 +11,9 @@ from itertools import pairwise
 import numpy as np
 import pandas as pd
 
+from deeplab_lib.analysis.findings import FEW
 from deeplab_lib.analysis.numbers import Numbers
-from deeplab_lib.analysis.prose import FEW, count, plural
-from deeplab_lib.common.text import listing
+from deeplab_lib.common.text import count, listing, plural
 from deeplab_lib.study.results import Run, Study, schedule
 
 LATE = 10  # epochs at the end over which a run's own movement is measured

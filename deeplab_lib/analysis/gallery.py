@@ -25,16 +25,25 @@ class Gallery:
 
     scope: what the results are about, signed in every figure. titles: {run or method: display name}. no_intervals: why
     there are none, "" where there are some. curves: on which images the epochs are validated, where that is not on all.
+    several_seeds: whether values are means over seeds.
     `shown` lists the figures that were drawn, `missing` those that the files are too poor for, with the reason.
     """
 
     def __init__(
-        self, scope: str, numbers: Numbers, titles: Mapping[str, str], no_intervals: str = "", curves: str = ""
+        self,
+        scope: str,
+        numbers: Numbers,
+        titles: Mapping[str, str],
+        no_intervals: str = "",
+        curves: str = "",
+        several_seeds: bool = False,
     ) -> None:
         self.scope, self.numbers, self.titles, self.curves = scope, numbers, titles, curves
         self.words = {"intervals": f"without intervals ({no_intervals})" if no_intervals else INTERVALS}
-        self.words["hollow"] = "" if no_intervals else ". Hollow: not significant"
-        self.shown, self.missing = [], {}
+        self.words |= {"hollow": "" if no_intervals else ". Hollow: not significant"}
+        self.words |= {"seeds": ", mean over seeds" if several_seeds else ""}
+        self.shown: list[str] = []
+        self.missing: dict[str, object] = {}
 
     def show(
         self,
@@ -49,7 +58,7 @@ class Gallery:
 
         `words` fill the caption. What follows a `/` in the label tells figures with one caption apart.
         """
-        caption = FIGURES[label.partition("/")[0]].format(**self.words, **(words or {}))
+        caption = FIGURES[label.partition("/")[0]].format(**self.words | dict(words or {}))
         if self.curves and label in CURVES:
             caption += f" Validated on {self.curves}."
         label = re.sub(r"[^\w-]", "-", label)  # a run's name has points

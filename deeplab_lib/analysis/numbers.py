@@ -3,12 +3,14 @@
 import json
 import math
 from collections.abc import Callable, Mapping
+from string import Formatter
 from typing import Any
 
 import pandas as pd
 
 from deeplab_lib.common.files import write_text
 from deeplab_lib.common.markup import as_plain
+from deeplab_lib.common.text import signed
 from deeplab_lib.common.types import PathLike
 
 MISSING = "–"
@@ -23,7 +25,7 @@ class Numbers:
     """
 
     def __init__(self) -> None:
-        self._entries = {}
+        self._entries: dict[str, dict[str, Any]] = {}
 
     def put(self, key: str, value: Any, fmt: str | Callable[[Any], str] = ".2f") -> str:
         """Register `value` under `key` and return its text; None and NaN print as `MISSING`.
@@ -37,6 +39,14 @@ class Numbers:
         if self._entries.setdefault(key, entry) != entry:
             raise ValueError(f"number {key!r} is {self._entries[key]} and cannot also be {entry}: choose another key")
         return text
+
+    def say(self, prefix: str, sentence: str, **values: Any) -> str:
+        """Fill in a sentence; what has a format in it is a number, registered as `prefix.<name>`.
+
+        >>> Numbers().say("reading.frequency", "{name} covers {share:.1f} %", name="pole", share=1.26)
+        'pole covers 1.3 %'
+        """
+        return _Sentence(self, prefix).format(sentence, **values)
 
     def table(
         self, prefix: str, frame: pd.DataFrame, formats: Mapping[str, str | Callable[[Any], str]]
@@ -75,6 +85,21 @@ class Numbers:
         write_text(
             path, json.dumps({as_plain(key): entry for key, entry in self.items()}, indent=1, ensure_ascii=False) + "\n"
         )
+
+
+class _Sentence(Formatter):
+    """Registers every field that has a format; the format `signed` is `common.text.signed`."""
+
+    def __init__(self, numbers, prefix):
+        self.numbers, self.prefix = numbers, prefix
+
+    def get_field(self, field_name, args, kwargs):
+        return (field_name, kwargs[field_name]), field_name
+
+    def format_field(self, value, format_spec):
+        name, value = value
+        form = signed if format_spec == "signed" else format_spec
+        return self.numbers.put(f"{self.prefix}.{name}", value, form) if form else str(value)
 
 
 def _plain(value):

@@ -32,7 +32,8 @@ def heat_map(
     """
     if iou.empty or not iou.notna().any(axis=None):
         raise Missing("no run has per-class IoU")
-    differences = iou.drop(index=baseline) - iou.loc[baseline] if baseline in iou.index else iou.iloc[:0]
+    above = baseline is not None and baseline in iou.index
+    differences = iou.drop(index=baseline) - iou.loc[baseline] if above else iou.iloc[:0]
     rows = 2 if differences.notna().any(axis=None) else 1
     heights = [len(iou), len(differences)][:rows]
     grid = {"height_ratios": heights, "hspace": 0.05}
@@ -41,13 +42,13 @@ def heat_map(
     _cells(top, iou, titles, "{:.0f}".format, cmap="cividis", vmin=0, vmax=100)
     top.xaxis.tick_top()
     top.set_xticks(range(iou.shape[1]), iou.columns, rotation=55, ha="left", rotation_mode="anchor")
-    top.set_title("IoU (%)", loc="left", x=-0.01, ha="right", fontsize=7, y=1.03)
-    if rows == 2:
+    top.set_title("IoU (%)", loc="left", x=-0.01, ha="right", fontsize=8, y=1.03)
+    if rows == 2 and baseline is not None:
         reach = max(float(np.nanmax(np.abs(differences.to_numpy(dtype=float)))), 1e-9)
         norm = TwoSlopeNorm(0, -reach, reach)
         _cells(axes[1, 0], differences, titles, _points, decided, cmap="PuOr", norm=norm)
         axes[1, 0].set_xticks([])
-        axes[1, 0].set_xlabel(f"difference from {titles[baseline]} (percentage points)", fontsize=7)
+        axes[1, 0].set_xlabel(f"difference from {titles[baseline]} (percentage points)", fontsize=8)
     return fig
 
 
@@ -60,7 +61,7 @@ def _cells(ax, table, titles, form, bold=None, **colors):
         dark = 0.299 * red + 0.587 * green + 0.114 * blue < 0.5
         strong = bold is not None and bool(bold.loc[table.index[row], table.columns[column]])
         style = {"color": "white" if dark else "black", "weight": "bold" if strong else "normal"}
-        ax.text(column, row, text, ha="center", va="center", fontsize=5.5, **style)
+        ax.text(column, row, text, ha="center", va="center", fontsize=7, **style)
     ax.set_yticks(range(len(table)), [titles[run] for run in table.index])
     _bare(ax)
 
@@ -89,7 +90,7 @@ def confusion(matrix: np.ndarray) -> Figure:
     for (row, column), value in np.ndenumerate(percent):
         if value >= 0.5:
             style = {"color": "white" if value > 55 else "black", "weight": "bold" if row == column else "normal"}
-            ax.text(column, row, f"{value:.0f}", ha="center", va="center", fontsize=5.5, **style)
+            ax.text(column, row, f"{value:.0f}", ha="center", va="center", fontsize=7, **style)
     ax.set_xticks(range(NUM_CLASSES), CLASS_NAMES, rotation=55, ha="right", rotation_mode="anchor")
     ax.set_yticks(range(NUM_CLASSES), CLASS_NAMES)
     ax.set(xlabel="predicted class", ylabel="labelled class (each row sums to 100 %)")
@@ -120,7 +121,7 @@ def choose_images(arrays: Mapping[str, Mapping[str, np.ndarray]]) -> dict[str, s
         return roles
     disputes = {name: dispute([prediction(run, name) for run in arrays.values()]) for name in names}
     left = [name for name in order if name not in roles.values()] or order
-    return {**roles, "most disputed": max(left, key=disputes.get)}
+    return {**roles, "most disputed": max(left, key=disputes.__getitem__)}
 
 
 def scores_of(run: Mapping[str, np.ndarray], names: Sequence[str]) -> np.ndarray:
@@ -151,29 +152,25 @@ def shades(wrong: np.ndarray, labels: np.ndarray) -> np.ndarray:
 def predictions(
     image: np.ndarray, labels: np.ndarray, predicted: Mapping[str, np.ndarray], titles: Mapping[str, str]
 ) -> Figure:
-    """One scene: photograph over ground truth, where runs are wrong, and every run's prediction over its errors.
+    """One scene, four pictures a row: photograph, ground truth, where runs are wrong, then every run's prediction.
 
-    `image` is (H, W, 3) uint8, `labels` (H, W) train ids; `predicted` maps runs to train ids (H, W), `titles` to what
-    stands above them.
+    Large enough that a pole is seen, and low enough that two scenes share a page. `image` is (H, W, 3) uint8, `labels`
+    (H, W) train ids; `predicted` maps runs to train ids (H, W), `titles` to what stands above them.
     """
-    wrong = {run: prediction != labels for run, prediction in predicted.items()}
-    share = shades(np.mean(list(wrong.values()), axis=0), labels)
-    pairs = [(image, "image", colorize(labels), "ground truth"), (share, "share of runs\nthat are wrong", None, "")]
-    pairs += [(colorize(predicted[run]), titles[run], shades(wrong[run], labels), "") for run in predicted]
+    share = shades(np.mean([prediction != labels for prediction in predicted.values()], axis=0), labels)
+    shown = [(image, "image"), (colorize(labels), "ground truth"), (share, "share of runs that are wrong")]
     present = [i for i in np.union1d(labels, list(predicted.values())) if i < NUM_CLASSES]
-    rows, each = -(-len(pairs) // 5), WIDTH / 5 * labels.shape[0] / labels.shape[1]
-    fig, axes = figure(0.45 + rows * (2 * each + 0.35) + 0.18 * -(-len(present) // 6), 2 * rows, 5, squeeze=False)
-    fig.get_layout_engine().set(w_pad=0.01, h_pad=0.03, wspace=0.01, hspace=0.0)
+    rows, each = 1 + -(-len(predicted) // 4), WIDTH / 4 * labels.shape[0] / labels.shape[1]
+    fig, axes = figure(0.25 + rows * (each + 0.18) + 0.18 * -(-len(present) // 7), rows, 4, squeeze=False)
+    fig.set_layout_engine("constrained", w_pad=0.01, h_pad=0.03, wspace=0.01, hspace=0.0)
     for ax in axes.flat:
         ax.axis("off")
-    for place, (upper, upper_title, lower, lower_title) in enumerate(pairs):
-        row, column = 2 * (place // 5), place % 5
-        _show(axes[row, column], upper, upper_title)
-        if lower is not None:
-            _show(axes[row + 1, column], lower, lower_title)
-    _scale(axes[1, 1])
+    below = [(colorize(prediction), titles[run]) for run, prediction in predicted.items()]
+    for ax, (picture, title) in [*zip(axes[0], shown, strict=False), *zip(axes[1:].flat, below, strict=False)]:
+        _show(ax, picture, title)
+    _scale(axes[0, 3])
     swatches = [Patch(color=PALETTE[train_id] / 255, label=CLASS_NAMES[train_id]) for train_id in present]
-    fig.legend(handles=swatches, loc="outside lower center", ncols=6, handlelength=1, labelspacing=0.45)
+    fig.legend(handles=swatches, loc="outside lower center", ncols=7, handlelength=1, labelspacing=0.45)
     return fig
 
 
@@ -183,14 +180,14 @@ def predicted_scene(runs: Sequence[Run], name: str, titles: Mapping[str, str]) -
     stem = next(iter(predicted))
     image, labels = read_scene(next(run for run in runs if run.stem == stem), name, predicted[stem].shape)
     scores = {run.stem: scores_of(run.arrays, [name])[0] for run in runs if run.stem in predicted}
-    return predictions(image, labels, predicted, {run: f"{titles[run]}\n{scores[run]:.1f} %" for run in predicted})
+    return predictions(image, labels, predicted, {run: f"{titles[run]}: {scores[run]:.1f} %" for run in predicted})
 
 
 def read_scene(run: Run, name: str, size: Size) -> tuple[np.ndarray, np.ndarray]:
     """Image (H, W, 3) uint8 and labels (H, W) of a validation image at `size` (H, W), from where a run's data are."""
     root = run.config.get("data")
     try:
-        data = Cityscapes(root, "val", size)
+        data = Cityscapes(str(root), "val", size)
         return data.raw([pair.name for pair in data.pairs].index(name))
     except (TypeError, ValueError, OSError):
         raise Missing(f"the validation images are no longer at {root}") from None
@@ -203,7 +200,7 @@ def differing_scenes(run: Run, base: Run, names: Sequence[str], titles: Mapping[
     Blue where `run` alone is right, red where `base` alone is; void black, both or neither white.
     """
     fig, axes = figure(0.35 + 0.85 * len(names), len(names), 5, squeeze=False)
-    fig.get_layout_engine().set(w_pad=0.01, h_pad=0.02, wspace=0.01, hspace=0.01)
+    fig.set_layout_engine("constrained", w_pad=0.01, h_pad=0.02, wspace=0.01, hspace=0.01)
     for row, name in zip(axes, names, strict=True):
         ours, theirs = prediction(run.arrays, name), prediction(base.arrays, name)
         image, labels = read_scene(run, name, ours.shape)
@@ -223,7 +220,7 @@ def differing_scenes(run: Run, base: Run, names: Sequence[str], titles: Mapping[
 
 def _show(ax, picture, title):
     ax.imshow(picture, aspect="auto")
-    ax.set_title(title, fontsize=7, pad=2)
+    ax.set_title(title, fontsize=8, pad=2)
 
 
 def _scale(ax):
@@ -231,5 +228,5 @@ def _scale(ax):
     for x, width, picture in ((0.1, 0.5, SHADES(np.linspace(0, 1, 64)[None])), (0.75, 0.15, np.zeros((1, 1, 3)))):
         ax.imshow(picture, extent=(x, x + width, 0.6, 0.8), aspect="auto")
     for x, text in ((0.1, "none"), (0.6, "all"), (0.825, "void")):
-        ax.text(x, 0.52, text, fontsize=6.5, ha="center", va="top")
+        ax.text(x, 0.52, text, fontsize=7.5, ha="center", va="top")
     ax.set(xlim=(0, 1), ylim=(0, 1))

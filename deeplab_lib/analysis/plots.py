@@ -81,7 +81,7 @@ def _key(ax, lines, values, form, title, marked):
     if marked:
         handles.append(Line2D([], [], linestyle="none", marker="D", mfc="none", mec="0.3", markersize=5.5))
         labels.append("training changed")
-    ax.legend(handles, labels, loc="center left", bbox_to_anchor=(1.01, 0.5), title=title, title_fontsize=7)
+    ax.legend(handles, labels, loc="center left", bbox_to_anchor=(1.01, 0.5), title=title, title_fontsize=8)
 
 
 def rates(run: Run, points: int = 400) -> tuple[np.ndarray, np.ndarray]:
@@ -96,9 +96,11 @@ def rates(run: Run, points: int = 400) -> tuple[np.ndarray, np.ndarray]:
     if not {"lr", "power", "warmup_steps", "epochs", "steps_per_epoch"} <= set(config):
         return ends
     an_epoch, total = config["steps_per_epoch"], config["steps_per_epoch"] * config["epochs"]
-    plan = [Change(1 + round(PLAN_EPOCHS * change["at"]), change["power"]) for change in run.record.get("changes", ())]
-    form = {"changes": plan, "follows": run.follows}
-    schedule = PolyLR(config["lr"], total, config["power"], config["warmup_steps"], **form)
+    plan = [
+        Change(1 + round(PLAN_EPOCHS * change["at"]), change["power"]) for change in run.recorded.get("changes", ())
+    ]
+    base_lr, power, warmup_steps = (config[name] for name in ("lr", "power", "warmup_steps"))
+    schedule = PolyLR(base_lr, total, power, warmup_steps, changes=plan, follows=run.follows)
     if not np.allclose([schedule.lr(epoch * an_epoch - 1) for epoch in ends[0]], ends[1], rtol=1e-3, atol=0):
         return ends
     jumps = [change.first_step(total) - before for change in plan for before in (1, 0)]
@@ -119,7 +121,8 @@ def learning_rates(runs: Sequence[Run]) -> Figure:
     """Base learning rate over the training; runs with the same schedule lie as nested lines, thinner on top."""
     fig, ax = figure(2.7)
     ax.set_yscale("log")
-    curves, lines, marked = [], [], False
+    curves: list[np.ndarray] = []
+    lines, marked = [], False
     parts = [(look, run, *rates(run)) for look, run, _ in _each(runs, "lr")]
     for look, run, epochs, values in parts:
         alike = sum(len(other) == len(values) and np.allclose(other, values) for *_, other in parts)
@@ -179,10 +182,10 @@ def _annotate(ax, run):
     words = []
     for letter, (place, text) in zip("abcdef", changes(run), strict=False):
         ax.axvline(place, color="0.3", linewidth=0.8, linestyle=(0, (1, 1.5)))
-        ax.text(place, 0.02, f" {letter}", transform=ax.get_xaxis_transform(), fontsize=6.5)
+        ax.text(place, 0.02, f" {letter}", transform=ax.get_xaxis_transform(), fontsize=7.5)
         words.append(f"{letter}: {text}")
     ax.set_title(state(run), loc="left", pad=4 + 7 * len(words))
-    ax.text(0, 1.02, "\n".join(words), transform=ax.transAxes, fontsize=5.5, va="bottom")
+    ax.text(0, 1.02, "\n".join(words), transform=ax.transAxes, fontsize=7, va="bottom")
 
 
 def _bars(ax, names, values, colors, form, spans=None):
@@ -195,7 +198,7 @@ def _bars(ax, names, values, colors, form, spans=None):
         ax.hlines(places, *np.asarray(spans).T, color="white", linewidth=2.4)
         ax.hlines(places, *np.asarray(spans).T, color="0.2", linewidth=1)
     for place, value, end in zip(places, values, ends, strict=True):
-        ax.annotate(f"{value:{form}}", (end, place), (3, 0), textcoords="offset points", va="center", fontsize=7)
+        ax.annotate(f"{value:{form}}", (end, place), (3, 0), textcoords="offset points", va="center", fontsize=8)
     ax.set_yticks(places, names)
     ax.set_ylim(len(names) - 0.4, -0.6)
     ax.set_xlim(0, np.nanmax(ends) * 1.18)
@@ -266,9 +269,9 @@ def boundary(table: pd.DataFrame, differences: pd.DataFrame | None = None) -> Fi
     left, *right = axes[0]
     _bars(left, table["name"], table["estimate"], table["color"], ".1f", table[["low", "high"]].to_numpy(dtype=float))
     left.set_xlabel("boundary F-score (%)")
-    for ax in right:
-        _spans(ax, table[["color", "marker"]].join(differences[["estimate", "low", "high"]]))
-        _name_rows(ax, table["name"], "difference from CE (points)")
+    if differences is not None and right:
+        _spans(right[0], table[["color", "marker"]].join(differences[["estimate", "low", "high"]]))
+        _name_rows(right[0], table["name"], "difference from CE (points)")
     return fig
 
 
@@ -321,7 +324,7 @@ def _spans(ax, table):
         ax.plot(row["estimate"], place, row.get("marker", "o"), color=color, mfc=color if filled else "white", ms=5)
         span = f"  [{row['low']:+.2f}, {row['high']:+.2f}]" if np.isfinite(row["low"]) else "  no interval"
         text = f"{row['estimate']:+.2f}{span}".replace("-", "−")
-        ax.text(1.02, place, text, transform=ax.get_yaxis_transform(), va="center", fontsize=7)
+        ax.text(1.02, place, text, transform=ax.get_yaxis_transform(), va="center", fontsize=8)
 
 
 @styled
@@ -340,7 +343,7 @@ def ranking(table: pd.DataFrame, label: str) -> Figure:
             ax.plot([row["low"], row["high"]], [place, place], color=row["color"], linewidth=1.6)
         ax.plot(row["estimate"], place, row["marker"], color=row["color"], ms=6, mec="white", mew=0.5)
         text = f"{row['estimate']:.2f}"
-        ax.text(1.02, place, text, transform=ax.get_yaxis_transform(), va="center", fontsize=7)
+        ax.text(1.02, place, text, transform=ax.get_yaxis_transform(), va="center", fontsize=8)
     for column, letter in enumerate(sorted(set("".join(table["tie"])))):
         rows = [place for place, tie in enumerate(table["tie"]) if letter in tie]
         if len(rows) < 2:
@@ -373,12 +376,12 @@ def reliability(frames: Mapping[str, pd.DataFrame], shown: Sequence[Run]) -> Fig
         style = {"color": look[name].color, "linewidth": 0.9} if name in look else {"color": "0.2"}
         ax.plot(known["confidence"], known["accuracy"], **style)
         ax.scatter(known["confidence"], known["accuracy"], s=4 + 60 * known["pixels"], color=style["color"], zorder=3)
-        ax.set_title(titles.get(name, name), loc="left", fontsize=6.5)
+        ax.set_title(titles.get(name, name), loc="left", fontsize=7.5)
         ax.set(xlim=(0, 102), ylim=(0, 102))
     for ax in axes.flat[len(frames) :]:
         ax.axis("off")
-    fig.supxlabel("mean confidence of a bin (%)", fontsize=7)
-    fig.supylabel("pixels that are right (%)", fontsize=7)
+    fig.supxlabel("mean confidence of a bin (%)", fontsize=8)
+    fig.supylabel("pixels that are right (%)", fontsize=8)
     return fig
 
 
@@ -395,7 +398,7 @@ def accuracy_against_rate(runs: Sequence[Run]) -> Figure:
         _line(ax, look[run.stem], [run.initial_lr], [run.final_val_mIoU], **marks, label=state(run)) for run in known
     ]
     ax.set_xscale("log")
-    ax.set_xticks(sorted({run.initial_lr for run in known}))
+    ax.set_xticks(sorted({run.initial_lr for run in known if run.initial_lr}))
     ax.xaxis.set(major_formatter="{x:g}", minor_locator=NullLocator())
     ax.set(xlabel="initial learning rate (log scale)", ylabel="final validation mIoU (%)")
     ax.margins(0.1)
@@ -438,7 +441,7 @@ def accuracy_against_cost(table: pd.DataFrame) -> Figure:
                 ax.plot(row[column], row["mIoU"], row["marker"], label=row["name"], **style)
             else:
                 ax.axvline(row[column], color="0.6", linestyle=(0, (1, 1.5)), linewidth=0.9)
-                ax.text(row[column], 0.02, row["name"], rotation=90, fontsize=5.5, ha="right",
+                ax.text(row[column], 0.02, row["name"], rotation=90, fontsize=7, ha="right",
                         transform=ax.get_xaxis_transform())  # fmt: skip
         if costs[column].max() > 8 * costs[column].min():
             ax.set_xscale("log")
@@ -459,7 +462,7 @@ def cost_points(runs: Sequence[Run], efficiency: pd.DataFrame) -> pd.DataFrame:
     others = [run for run in finished if run.config["model"] != finished[0].config["model"]]
     look, rows = looks(runs) | dict(zip([run.stem for run in others], cycle(FALLBACK_STYLES), strict=False)), []
     for run in finished:
-        measured, record = efficiency_of(run, efficiency), run.record
+        measured, record = efficiency_of(run, efficiency), run.recorded
         macs = record.get("macs") or measured.get("macs")
         parameters = record.get("parameters", {}).get("total")
         rows.append(

@@ -51,10 +51,10 @@ def again(runs: Sequence[Run], folder: str | Path) -> str:
 
 def usual_study(runs: Sequence[Run], folder: str | Path) -> bool:
     """Whether `runs` are what `make report` makes without settings: the eight recipes, on the toy city, once each."""
-    own = {(run.recipe, run.seed, run.variant) for run in runs}
+    own = {(run.recipe, run.seed, run.variant, run.person) for run in runs}
     usual = Path(Config().out_dir)
     plain = {run.config.get("preset") for run in runs} == {"demo"} and Path(folder).resolve() == usual.resolve()
-    return plain and usual.name == "toycity" and own == {(key, 0, "") for key in RECIPES}
+    return plain and usual.name == "toycity" and own == {(key, 0, "", "") for key in RECIPES}
 
 
 def command(run: Run, folder: str) -> str | None:

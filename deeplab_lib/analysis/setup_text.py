@@ -12,24 +12,35 @@ import pandas as pd
 from deeplab_lib.analysis.captions import named
 from deeplab_lib.analysis.gallery import Gallery
 from deeplab_lib.analysis.numbers import Numbers
-from deeplab_lib.analysis.prose import plural, sessions
 from deeplab_lib.analysis.tables import measured_rows
-from deeplab_lib.common.text import listing
+from deeplab_lib.common.text import listing, plural
 from deeplab_lib.models.efficiency import BUSY
 from deeplab_lib.recipes import RECIPES
+from deeplab_lib.study.people import people
 from deeplab_lib.study.results import Run, Study
 
 COUNTED = {"parameters": "parameters", "macs": "multiply-adds"}
 
 
-def scope(study: Study) -> str:
-    """What the results are about, in a few words, for the top of every page and the corner of every figure."""
-    devices = {str(session.get("device", "")).split(":")[0].upper() for run in study.runs for session in sessions(run)}
-    epochs = study.scope.epochs
-    length = [f"{epochs} epoch{'s' if epochs > 1 else ''}"] if epochs else []
-    length += [study.departure] if study.departure else []
-    scale = [f"{study.scope.preset} scale"] if study.scope.preset else []
-    return ", ".join([study.scope.data, *scale, *filter(None, [" and ".join(sorted(devices))]), *length])
+def whose(study: Study) -> str:
+    """Whose the runs are and what that means for comparisons, where they are of several people; else ""."""
+    groups = people(study.runs)
+    if len(groups) == 1:
+        return ""
+    if not any(run.named for run in study.runs):
+        parts = [f"{person or 'this folder'}: {listing(run.label for run in runs)}" for person, runs in groups.items()]
+        return (
+            f"The runs were collected from several folders ({'; '.join(parts)}). No two of them hold the same run, so "
+            "all are taken as one study."
+        )
+    counted = listing(f"{person or 'this folder'} ({len(runs)})" for person, runs in groups.items())
+    first = next((run.label for run in study.recipes if run.recipe == "ce"), None)
+    reference = f" Differences from CE are taken from that of {first}." if first else ""
+    return (
+        f"The runs were collected from several folders: {counted}. Some hold the same configuration with the same "
+        "seed, so each run says whose it is. Runs of two people are never taken as seeds of one configuration: equal "
+        f"seeds repeat a training and do not vary it, and what differs is the machine or the code.{reference}"
+    )
 
 
 def _agreed(runs, *path):
@@ -47,25 +58,22 @@ def purpose(study: Study) -> str:
     """What the report does with the study's question, and the principles that it follows, as Markdown."""
     if study.logs_only:
         return (
-            "This report reads logs of runs that this kit did not train, a table of epochs each, and tests each "
-            "conclusion as a rule that data can support or contradict, that they can show to make no difference that "
-            "matters, or on which they are inconclusive. Nothing was trained for it. Two principles govern what "
-            "follows.\n\n"
-            "- *No verdict without its uncertainty.* Intervals need the results on single images, which logs do not "
-            "hold: differences between final values are shown, and none of them is called significant.\n"
-            "- *Conclusions are computed.* Every sentence about results, from the abstract to the conclusions, is "
-            "written by code that reads the logs. Schedules, costs and changes are those that the logs show, not those "
-            "that a run's name or the study's text suggests; what comes from elsewhere is marked with its source."
+            "This report reads logs of runs that this kit did not train: one table of epochs for each run. Each "
+            "conclusion of the study is restated as a decision rule. Nothing was trained for this report. It follows "
+            "two principles.\n\n"
+            "- *No verdict without its uncertainty.* Intervals need results on single images, which logs do not "
+            "contain. So differences between final values are shown, and none of them is called significant.\n"
+            "- *Conclusions are computed.* Every sentence about results is written by code that reads the logs. "
+            "Schedules, costs and changes are those that the logs show, not those that a run's name or the study's "
+            "text suggests. What comes from elsewhere is marked with its source."
         )
     return (
-        "Here configurations of the study are trained again from one code base, and each conclusion is put to the test "
-        "as a rule that the data can support or contradict, that they can show to make no difference that matters, or "
-        "on which they are inconclusive. Three principles govern what follows.\n\n"
-        "- *No comparison of runs without its uncertainty.* Differences between runs carry intervals from a paired "
-        "bootstrap over the validation images, and runs that cannot be distinguished are shown as tied.\n"
-        "- *Published results are shown for comparison only.* Results of the study stand beside ours where they help, "
-        "labelled as published, and never take part in a computation on our runs; @sec-audit examines them on their "
-        "own terms.\n"
+        "Here configurations of the study are trained again from one code base, and each of its conclusions is "
+        "restated as a decision rule. This report follows three principles.\n\n"
+        "- *No comparison without its uncertainty.* Differences between runs carry intervals from a paired bootstrap "
+        "over the validation images. Runs that do not differ significantly are shown as tied.\n"
+        "- *Published results are shown for comparison only.* They are labelled as published and enter no computation "
+        "on our runs; @sec-audit examines them separately.\n"
         "- *Conclusions are computed.* Every sentence about results, from the abstract to the conclusions, is written "
         "by code that reads the runs. With other runs the text changes accordingly."
     )
@@ -76,32 +84,32 @@ def by_the_text(study: Study) -> str:
     if not study.logs_only:
         return ""
     return (
-        "This section describes the training as the study's text does, and as this kit does it. The logs of these runs "
-        "show the rates and powers that were used (@fig-lr, @tbl-configuration), not the rest; where the study's logs "
-        "and code differ from its text is said in @sec-audit."
+        "This section describes the training as in the study's text and in this kit. The logs of these runs show the "
+        "rates and powers that were used (@fig-lr, @tbl-configuration), but nothing else. @sec-audit says where the "
+        "study's logs and code differ from its text."
     )
 
 
 def decisions(study: Study) -> str:
     """For whose runs the decisions that follow were taken; "" for this kit's own, for which that is clear."""
     return (
-        "The decisions below are this kit's, for runs of its own; no run of this report rests on them."
+        "The decisions below are those of this kit for its own runs; no run of this report depends on them."
         * study.logs_only
     )
 
 
 def reproduction(study: Study) -> str:
     """How the numbers of the report are made again."""
-    stored = "Every result printed in this report, in text or table, stands in `numbers.json` under a key of its own."
+    stored = "Every result printed in this report, in text or table, is in `numbers.json` under its own key."
     if study.logs_only:
         return (
             "The same files give the same report: `make published LOGS=folder` makes it. How to train such runs again "
             f"is not in the logs; `make report` trains this kit's version of them. {stored}"
         )
     return (
-        "The same code, data and seed give the same numbers on the same kind of machine. The first weights, the order "
-        "of the images and every random choice follow from the seed, the epoch and the image, never from the state of "
-        f"a generator or the number of workers. {stored}"
+        "The same code, data and seed give the same numbers on the same kind of machine. Initial weights, order of the "
+        "images and every random choice follow from the seed, the epoch and the image. They do not depend on the "
+        f"number of workers. {stored}"
     )
 
 
@@ -109,7 +117,7 @@ def data(runs: Sequence[Run], numbers: Numbers) -> str:
     """What the runs saw instead of, or of, Cityscapes."""
     about = {key: _agreed(runs, "dataset", key) for key in ("name", "synthetic", "train", "val", "subset")}
     if about["name"] is None:
-        names = {run.dataset_name for run in runs} - {None}
+        names = {run.dataset_name for run in runs if run.dataset_name}
         said = f" Whoever made this report names them: {listing(sorted(names))}." if names else ""
         return f"The files of these runs do not say which images they were trained on.{said}"
     train, val = (numbers.put(f"data.{split}", about[split], ",d") for split in ("train", "val"))
@@ -117,13 +125,13 @@ def data(runs: Sequence[Run], numbers: Numbers) -> str:
     size = f"{numbers.put('data.width', width, 'd')} × {numbers.put('data.height', height, 'd')} pixels"
     if about["synthetic"]:
         return (
-            "**The runs of this report did not see those images.** They were trained and validated on the *toy city*: "
-            "street scenes drawn by a program, written in Cityscapes' own layout, with its 19 classes. The frequent "
-            "classes are about as frequent as in Cityscapes, the rarest several times as common, so the imbalance is "
-            f"milder. There are {train} scenes for training and {val} for validation, used at {size}. They "
-            "serve to show the whole method at work within minutes, and how losses behave under imbalance at a small "
-            "scale. They say nothing about real streets, and numbers obtained on them must not be held against "
-            "published ones." + epochs(runs, numbers)
+            "**The runs of this report did not use those images.** They were trained and validated on the *toy city*: "
+            "street scenes drawn by a program, in Cityscapes' layout and with its 19 classes. The frequent classes are "
+            "about as frequent as in Cityscapes. The rarest are several times as common, so the imbalance is milder. "
+            f"There are {train} scenes for training and {val} for validation, used at {size}. They show the whole "
+            "method within minutes, and how losses behave under imbalance at a small scale. They say nothing about "
+            "real streets, and numbers obtained on them must not be compared with published results."
+            + epochs(runs, numbers)
         )
     note = f" This is not the whole of Cityscapes: {about['subset']}." if about["subset"] else ""
     return (
@@ -138,12 +146,12 @@ def epochs(runs: Sequence[Run], numbers: Numbers) -> str:
     text = ""
     if part and part != train:
         steps, part = numbers.put("data.epochs_per_pass", train // part, "d"), numbers.put("data.epoch", part, ",d")
-        text += f" An epoch here is {part} of the training scenes; {steps} epochs are one pass over all of them."
+        text += f" An epoch here covers {part} of the training scenes; {steps} epochs are one pass over all of them."
     if images := curves(runs):
         text += (
-            f" After every epoch {images} are evaluated, which is what curves and best epochs are of; after the last"
+            f" After every epoch, {images} are evaluated; curves and best epochs refer to these. After the last epoch "
+            "all are evaluated; final values refer to all."
         )
-        text += " epoch all are, which every final value is of."
     return text
 
 
@@ -169,8 +177,8 @@ def model(runs: Sequence[Run], numbers: Numbers) -> str:
         text += f", and {numbers.put('model.gmacs', macs / 1e9, '.4g')} billion multiply-adds for one image"
     if name.endswith(("_mini", "_micro")):
         text += (
-            ". It is the same network built shallow and narrow, one block a stage, so that it can be trained on a CPU; "
-            "stem, dilations, output stride and head are those just described"
+            ". It is the same network built shallow and narrow, with one block per stage, so that it can be trained "
+            "on a CPU. Stem, dilations, output stride and head are those described above"
         )
     return text + "."
 
@@ -191,24 +199,9 @@ def training(runs: Sequence[Run], numbers: Numbers) -> str:
     if factor and factor != 1:
         text += (
             f". At this scale every recipe's rate is multiplied by {numbers.put('training.lr_factor', factor, 'g')}, "
-            "and a common warm-up comes before all of them: a small network that starts from scratch needs both"
+            "and all training starts with a common warm-up: a small network that starts from scratch needs both"
         )
     return text + "."
-
-
-def from_scratch(runs: Sequence[Run]) -> str:
-    """A warning when runs started from random weights, "" otherwise."""
-    sources = {r.label: str((r.record or {}).get("weights", {}).get("source") or "not recorded") for r in runs}
-    scratch = [label for label, source in sources.items() if source.startswith("none")]
-    others = [label for label in sources if label not in scratch]
-    if not scratch:
-        return ""
-    few = listing(others if len(others) < len(scratch) else scratch)
-    who = "All runs" if not others else f"All runs but {few}" if len(others) < len(scratch) else few
-    return (
-        f"{who} started from random weights. The study started from a backbone pretrained on ImageNet, which is worth "
-        "many points of mIoU: the level of these results must not be compared with its results or with the literature."
-    )
 
 
 def motivations() -> str:
@@ -224,9 +217,9 @@ def latency_note(results: pd.DataFrame) -> str:
         return "Latency was not measured."
     if (timed["device"] == "not recorded").all():
         return (
-            "Costs as the runs logged them after their last epoch, latency on a device that is not recorded; what the "
-            "study calls FLOPs are multiply-adds. One network cannot be faster under one loss than under another: the "
-            "latencies differ by what else the device did, or by the device."
+            "Costs as the runs logged them after their last epoch, latency on a device that is not recorded. What the "
+            "study calls FLOPs are multiply-adds. The loss does not change the speed of a network: latencies differ "
+            "because of the device or of its load."
         )
     devices = listing(sorted(set(timed["device"])))
     text = f"Latency is a property of the network, not of the loss: median for one image on {devices}, "
@@ -236,8 +229,8 @@ def latency_note(results: pd.DataFrame) -> str:
     if busy <= BUSY:
         return text + "measured alone."
     return text + (
-        f"measured while other programs kept up to {busy:.1f} cores busy: it may be too long, and measuring again on a "
-        "quiet machine would replace it."
+        f"measured while other programs kept up to {busy:.1f} cores busy. It may be too long; measuring again on an "
+        "idle machine replaces it."
     )
 
 
@@ -250,8 +243,8 @@ def efficiency_note(efficiency: pd.DataFrame) -> str:
     text = f"Batch 1, on {devices}; latency as median and quartiles."
     others = efficiency["other_cores"].dropna() if "other_cores" in efficiency else ()
     if len(others) and max(others) > BUSY:
-        text += " Some were taken while other programs were at work, and may be too long."
-    return text + (f" Where no latency stands: {'; '.join(reasons)}." if reasons else "")
+        text += " Some were measured while other programs ran, and may be too long."
+    return text + (f" “–”: not timed ({'; '.join(reasons)})." if reasons else "")
 
 
 def architectures(study: Study, efficiency: pd.DataFrame, numbers: Numbers) -> str:
@@ -261,7 +254,7 @@ def architectures(study: Study, efficiency: pd.DataFrame, numbers: Numbers) -> s
     others = [row for row in full if not row["model"].startswith("deeplabv2")]
     if not own or not others:
         return "Other architectures were not measured beside these runs."
-    groups = {}
+    groups: dict[str, list[str]] = {}
     for row in others:
         less = [words for key, words in COUNTED.items() if row[key] < own[key]]
         groups.setdefault(" and ".join(f"fewer {words}" for words in less), []).append(row["model"])
@@ -274,8 +267,8 @@ def architectures(study: Study, efficiency: pd.DataFrame, numbers: Numbers) -> s
     )
     trained = {run.config.get("model") for run in study.finished} - {None}
     if len(trained) > 1:
-        return text + "Those that were trained on the same data appear with their mIoU among the runs."
-    return text + "None of them was trained here, so that this compares cost and leaves quality open."
+        return text + "Those that were trained on the same data are among the runs, with their mIoU."
+    return text + "None of them was trained here, so this compares cost, not quality."
 
 
 def draft(runs: Sequence[Run], planned: Iterable[str] | None = None) -> str:
@@ -303,13 +296,13 @@ def missing(study: Study, others: Sequence[Study], gallery: Gallery, left_out: I
     left_out: a line for each file that is no run's table, as `results.read_folder` gives them.
     """
     lines = [f"The figure “{named(label)}”: {reason}." for label, reason in gallery.missing.items()]
-    lacking = {}
+    lacking: dict[str, list[str]] = {}
     for run in study.runs:
         lacking.setdefault("; ".join(run.missing), []).append(run.label)
     for what, labels in lacking.items():
         who = "All runs" if len(labels) == len(study.runs) > 1 else listing(labels)
         lines += [f"{who}: the files lack {what}."] if what else []
-    notes = {}
+    notes: dict[str, list[str]] = {}
     for run in study.runs:
         for note in run.notes:
             notes.setdefault(note, []).append(run.label)

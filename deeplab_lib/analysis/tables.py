@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 
 from deeplab_lib.analysis import published
+from deeplab_lib.common.errors import short_traceback
 from deeplab_lib.common.files import portable
 from deeplab_lib.common.markup import as_plain, as_text
 from deeplab_lib.common.text import listing, plan_change
@@ -20,26 +21,31 @@ from deeplab_lib.common.types import PathLike, Size
 from deeplab_lib.labels import CLASS_NAMES
 from deeplab_lib.losses import parse_expression
 from deeplab_lib.recipes import RECIPES, recipe_for
+from deeplab_lib.study.folders import run_folders
 from deeplab_lib.study.foreign import CLASS_VAL
-from deeplab_lib.study.hand_in import read_json
+from deeplab_lib.study.hand_in import read_costs
 from deeplab_lib.study.log_schedule import loss_changes
 from deeplab_lib.study.results import ResultsError, Run, methods, require_comparable
 
 NAN = float("nan")
 
 
+@short_traceback
 def read_efficiency(folder: PathLike) -> pd.DataFrame:
-    """Rows of `<folder>/efficiency.json` as a frame, empty when there is none."""
-    path = Path(folder) / "efficiency.json"
-    if not path.exists():
-        return pd.DataFrame()
-    try:
-        rows = read_json(path)["rows"]
-        return pd.DataFrame([{"output_stride": 8} | row for row in rows])  # older rows do not say: the study's
-    except ResultsError:
-        raise
-    except (ValueError, KeyError, TypeError) as error:
-        raise ResultsError(f"{path}: not readable ({error}); remove it and measure again") from None
+    """Rows of the folder's efficiency.json, and of those of the people collected in it, with `folder` of each.
+
+    Empty when there is none. Raises ResultsError where the folder's own is not what it should be; a damaged one of
+    somebody else is left out (`results.read_folder` says so).
+    """
+    rows, root = [], Path(folder)
+    for place in run_folders(root)[0]:
+        path = place / "efficiency.json"
+        try:
+            rows += [row | {"folder": str(place)} for row in (read_costs(path) if path.exists() else ())]
+        except ResultsError:
+            if place == root:
+                raise
+    return pd.DataFrame(rows)
 
 
 def measured_rows(efficiency: pd.DataFrame, model: str, size: Size, stride: int = 8) -> list[dict[str, Any]]:
@@ -54,14 +60,19 @@ def measured_rows(efficiency: pd.DataFrame, model: str, size: Size, stride: int 
 def efficiency_of(run: Run, efficiency: pd.DataFrame) -> dict[str, Any]:
     """The measured row for the run's network and image size, as a dict; `{}` when it was not measured.
 
-    One that has a latency is preferred, a GPU before a CPU.
+    One measured where the run lies is preferred, then one that has a latency, then a GPU before a CPU.
     """
     config = run.config
-    size = config.get("image_height"), config.get("image_width")
-    if efficiency.empty or not all(size) or not config.get("model"):
+    if efficiency.empty or not all(config.get(name) for name in ("image_height", "image_width", "model")):
         return {}
+    size = config["image_height"], config["image_width"]
     rows = measured_rows(efficiency, config["model"], size, config.get("output_stride", 8))
-    return max(rows, key=lambda row: (bool(timing(row)), str(row["device"]).startswith("cuda")), default={})
+    here = str(run.path.parent)
+    return max(
+        rows,
+        key=lambda row: (row.get("folder") == here, bool(timing(row)), str(row["device"]).startswith("cuda")),
+        default={},
+    )
 
 
 def timing(row: Mapping[str, Any]) -> dict[str, float]:
@@ -75,7 +86,8 @@ def changes(run: Run, join: float = 0.03) -> list[tuple[float, str]]:
 
     Those not farther apart than the share `join` of the training are one, so that their marks can be distinguished.
     """
-    epochs, places = run.epochs or 1, {}
+    epochs = run.epochs or 1
+    places: dict[float, list[str]] = {}
     for at, words in _changes(run):
         near = next((place for place in places if abs(place - at) <= join * epochs), at)
         places[near] = [*places.get(near, []), words]
@@ -110,7 +122,7 @@ def recipes_table() -> pd.DataFrame:
             "run": recipe.title,
             "weights": weights(recipe.loss),
             "initial rate": f"{recipe.lr:g}",
-            "besides": "; ".join([*([warmup] if warmup else []), *power, *later]) or "–",
+            "other settings": "; ".join([*([warmup] if warmup else []), *power, *later]) or "–",
         }
     return pd.DataFrame.from_dict(rows, orient="index")
 
@@ -185,7 +197,7 @@ def final_table(runs: Sequence[Run]) -> pd.DataFrame:
 
 def earlier_classes(runs: Sequence[Run]) -> str:
     """Of which runs the class values are not those of the last epoch, in a sentence; "" when all are."""
-    found = {}
+    found: dict[int, list[str]] = {}
     for run in runs:
         known = run.table["epoch"][run.table[CLASS_VAL].notna().any(axis=1)]
         if len(known) and known.iloc[-1] != run.epoch:
@@ -220,7 +232,8 @@ def efficiency_table(efficiency: pd.DataFrame) -> pd.DataFrame:
         latency = timing(row)
         stride = ", stride 16" if row["model"].startswith("deeplabv2") and row.get("output_stride") == 16 else ""
         name = f"{row['model']}{stride}, {row['width']}×{row['height']}"
-        rows[name if name not in rows else f"{name}, {row['device']}"] = {
+        device, place = f"{name}, {row['device']}", f"{name}, {as_text(Path(row.get('folder', '')).name)}"
+        rows[next((one for one in (name, device) if one not in rows), place)] = {
             "parameters": row["parameters"],
             "GMACs": row["macs"] / 1e9,
             "GFLOPs": row["flops"] / 1e9,

@@ -15,6 +15,24 @@ def duration(seconds: float) -> str:
     return f"{minutes} min" if minutes < 100 else f"{minutes // 60} h {minutes % 60:02d} min"
 
 
+_WORDS = ("none", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve")
+
+
+def count(number: int) -> str:
+    """A small number in words."""
+    return _WORDS[number] if number < len(_WORDS) else f"{number:,}"
+
+
+def plural(number: int, noun: str) -> str:
+    """`plural(2, "run")` is "two runs"."""
+    return f"{count(number)} {noun}{'' if number == 1 else 's'}"
+
+
+def be(names: Sequence) -> str:
+    """The verb of as many subjects."""
+    return "is" if len(names) == 1 else "are"
+
+
 def listing(words: Iterable[str]) -> str:
     """`["a", "b", "c"]` as "a, b and c"; with semicolons where a word has a comma of its own."""
     words = list(words)

@@ -353,6 +353,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     there = [(name, size) for name, size, options in networks if options.get("output_stride", 8) == 8]
     wanted = [name for name in (*COMPARED, *given.models) if (name, PAPER_SIZE) not in there]
     networks += [(name, PAPER_SIZE, {}) for name in wanted]
+    further: list[tuple[str, Size, dict[str, Any]]]
     further = [(name, PAPER_SIZE, {}) for name in BACKBONES if name not in wanted and (name, PAPER_SIZE) not in there]
     for group, budget in ((networks, given.budget), (further, given.backbone_budget)):
         models, sizes, options = zip(*group, strict=True) if group else ((), (), ())

@@ -46,7 +46,7 @@ def samples(dataset: "Cityscapes", numbers: Sequence[int] = (0, 1, 2)) -> Figure
         picture(column[0], image, dataset.pairs[number].name)
         picture(column[1], overlay(image, labels), "labels laid over")
     handles = [Patch(color=PALETTE[i] / 255, label=CLASS_NAMES[i]) for i in sorted(seen)]
-    fig.legend(handles=handles, loc="outside lower center", ncols=7, fontsize=7)
+    fig.legend(handles=handles, loc="outside lower center", ncols=7, fontsize=8)
     return fig
 
 
@@ -74,7 +74,7 @@ def overlay(image: np.ndarray, labels: np.ndarray, opacity: float = 0.55) -> np.
 def picture(ax: Axes, pixels: np.ndarray, title: str = "") -> None:
     """Show `pixels` in `ax` without frame or ticks."""
     ax.imshow(pixels)
-    ax.set_title(title, fontsize=7)
+    ax.set_title(title, fontsize=8)
     ax.set_axis_off()
 
 
@@ -90,11 +90,11 @@ def schedule(config: Config, steps_per_epoch: int) -> Figure:
     for number, change in enumerate(config.schedule_recipe.changes, 1):
         at = change.first_step(plan.total_steps) / steps_per_epoch
         ax.axvline(at, color=GREY, lw=0.8, ls=":")
-        ax.annotate(f"{number}", (at, 1.01), xycoords=("data", "axes fraction"), ha="center", fontsize=7)
+        ax.annotate(f"{number}", (at, 1.01), xycoords=("data", "axes fraction"), ha="center", fontsize=8)
         notes.append(f"{number}  {plan_change(change.power, change.weights, change.freeze)}")
     # Where the rate has fallen there is room.
-    place = {"transform": ax.transAxes, "ha": "right", "va": "top", "multialignment": "left"}
-    ax.text(0.985, 0.93, "\n".join(notes), **place, fontsize=7, backgroundcolor="w")
+    place: dict[str, Any] = {"transform": ax.transAxes, "ha": "right", "va": "top", "multialignment": "left"}
+    ax.text(0.985, 0.93, "\n".join(notes), **place, fontsize=8, backgroundcolor="w")
     ax.set(xlabel="epochs trained", ylabel="base learning rate", xlim=(0, config.epochs), ylim=(0, None))
     ax.locator_params(axis="x", integer=True)
     return fig
@@ -124,7 +124,7 @@ def curves(history: Sequence[Mapping[str, Any]], config: Config) -> Figure:
     axes[0].legend()
     part, whole = (config.scenes or {}).get("val", (0, 0))
     images = f", validated on the first {part} of {whole} images" if part < whole else ""
-    fig.suptitle(f"{config.title}, {config.dataset_name}, {config.preset} scale{images}", fontsize=7, color=GREY)
+    fig.suptitle(f"{config.title}, {config.dataset_name}, {config.preset} scale{images}", fontsize=8, color=GREY)
     return fig
 
 
@@ -137,11 +137,11 @@ def class_iou(summary: Mapping[str, Any]) -> Figure:
     ax.bar(range(NUM_CLASSES), np.nan_to_num(values), color=PALETTE / 255, edgecolor="0.2", linewidth=0.4)
     for place, value in enumerate(values):
         text, height = ("absent", 1) if np.isnan(value) else (f"{value:.0f}", value + 1)
-        ax.text(place, height, text, ha="center", va="bottom", fontsize=6, rotation=90 * np.isnan(value))
+        ax.text(place, height, text, ha="center", va="bottom", fontsize=7, rotation=90 * np.isnan(value))
     ax.axhline(summary["final"]["val_mIoU"], color="0.2", lw=0.8, ls="--")
     ax.set_xticks(range(NUM_CLASSES), CLASS_NAMES, rotation=60, ha="right")
     ax.set(ylabel="validation IoU (%)", ylim=(0, 105))
-    ax.set_title(f"mIoU {summary['final']['val_mIoU']:.2f} % (dashed), {where(summary)}", fontsize=7)
+    ax.set_title(f"mIoU {summary['final']['val_mIoU']:.2f} % (dashed), {where(summary)}", fontsize=8)
     ax.grid(axis="x", visible=False)
     return fig
 

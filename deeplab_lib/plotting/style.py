@@ -2,9 +2,11 @@
 
 from collections.abc import Callable, Collection
 from functools import wraps
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, ParamSpec, TypeVar
 
 import matplotlib as mpl
+from matplotlib import font_manager
 from matplotlib.figure import Figure
 from matplotlib.text import Text
 from matplotlib.ticker import FixedFormatter
@@ -17,35 +19,43 @@ if TYPE_CHECKING:
 P = ParamSpec("P")
 T = TypeVar("T")
 
-WIDTH = 6.3  # inches: the text width of an A4 page, so that 8 pt here are 8 pt on paper
+WIDTH = 6.3  # inches: the text width of an A4 page, so that 9 pt here are 9 pt on paper
 
-STYLE = {
-    "font.size": 8,
-    "axes.titlesize": 8,
-    "axes.labelsize": 8,
-    "xtick.labelsize": 7,
-    "ytick.labelsize": 7,
-    "legend.fontsize": 7,
-    "legend.frameon": False,
-    "legend.handlelength": 3.4,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.linewidth": 0.6,
-    "axes.grid": True,
-    "axes.axisbelow": True,
-    "grid.color": "0.9",
-    "grid.linewidth": 0.5,
-    "xtick.major.width": 0.6,
-    "ytick.major.width": 0.6,
-    "lines.linewidth": 1.3,
-    "lines.markersize": 3.6,
-    "figure.dpi": 150,
-    "savefig.dpi": 150,
-    "svg.hashsalt": "deeplab-losses",  # the same runs give the same bytes
-    "image.interpolation": "nearest",
-    "figure.autolayout": False,
-    "figure.constrained_layout.use": False,
-}
+# The type of the PDF's text, drawn for small sizes; what it lacks (other scripts) is set in matplotlib's own.
+for _file in sorted((Path(__file__).parent / "fonts").glob("*.otf")):
+    font_manager.fontManager.addfont(_file)
+
+STYLE = mpl.RcParams(
+    {
+        "font.family": ["Latin Modern Roman", "DejaVu Sans"],
+        "mathtext.fontset": "cm",
+        "font.size": 9,
+        "axes.titlesize": 9,
+        "axes.labelsize": 9,
+        "xtick.labelsize": 8,
+        "ytick.labelsize": 8,
+        "legend.fontsize": 8,
+        "legend.frameon": False,
+        "legend.handlelength": 3.4,
+        "axes.spines.top": False,
+        "axes.spines.right": False,
+        "axes.linewidth": 0.6,
+        "axes.grid": True,
+        "axes.axisbelow": True,
+        "grid.color": "0.9",
+        "grid.linewidth": 0.5,
+        "xtick.major.width": 0.6,
+        "ytick.major.width": 0.6,
+        "lines.linewidth": 1.3,
+        "lines.markersize": 3.6,
+        "figure.dpi": 150,
+        "savefig.dpi": 150,
+        "svg.hashsalt": "deeplab-losses",  # the same runs give the same bytes
+        "image.interpolation": "nearest",
+        "figure.autolayout": False,
+        "figure.constrained_layout.use": False,
+    }
+)
 
 
 class Look(NamedTuple):
@@ -87,7 +97,7 @@ def styled(draw: Callable[P, T]) -> Callable[P, T]:
 def looks(runs: "Collection[Run]") -> dict[str, Look]:
     """{stem: Look} by recipe; runs without a recipe are drawn in grey. Seeds and variants share their recipe's look."""
     fallbacks = iter(FALLBACK_STYLES * len(runs))
-    return {run.stem: LOOKS.get(run.recipe) or next(fallbacks) for run in runs}
+    return {run.stem: LOOKS.get(run.recipe or "") or next(fallbacks) for run in runs}
 
 
 def figure(height: float, rows: int = 1, columns: int = 1, **subplots: Any) -> tuple[Figure, Any]:
@@ -98,7 +108,7 @@ def figure(height: float, rows: int = 1, columns: int = 1, **subplots: Any) -> t
 
 def add_scope(fig: Figure, text: str) -> Figure:
     """Name data set, preset and length of training in the figure's corner, so that it says so wherever it is pasted."""
-    fig.suptitle(text, x=0.995, ha="right", fontsize=5.5, color="0.35")
+    fig.suptitle(text, x=0.995, ha="right", fontsize=7, color="0.35")
     return fig
 
 
@@ -119,6 +129,7 @@ def as_labels(fig: Figure) -> Figure:
 @styled
 def freeze_layout(fig: Figure) -> Figure:
     """Lay a figure out once and for all; with a layout engine left, every saving would draw it twice."""
-    fig.get_layout_engine().execute(fig)
+    if engine := fig.get_layout_engine():
+        engine.execute(fig)
     fig.set_layout_engine(None)
     return fig

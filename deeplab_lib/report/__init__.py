@@ -58,7 +58,7 @@ def front_matter(
     """
     if draft:
         title, scope = f"Draft: {title or 'report'}", " · ".join(filter(None, ["DRAFT", scope]))
-    fields = {
+    fields: dict[str, Any] = {
         "title": title,
         "subtitle": subtitle,
         "author": as_list(author),

@@ -115,7 +115,8 @@ def _typeset(source: Path, date: datetime.datetime | None, name: str, strict: bo
     problem = ""
     for system_fonts, wanted in ((False, standards), (True, standards), (True, [])):
         try:
-            options = {"ignore_system_fonts": not system_fonts, "pdf_standards": wanted, "timestamp": timestamp}
+            options: dict[str, Any] = {"ignore_system_fonts": not system_fonts, "timestamp": timestamp}
+            options |= {"pdf_standards": wanted}
             document = typst.compile(str(source), root=str(source.parent), **options)
             _tell(name, [] if wanted else [f"not accessible PDF (PDF/UA): {problem}"], strict)
             return document
@@ -142,6 +143,10 @@ class _ReportExporter(Exporter):
 
     strict = Bool(False, help="Treat every warning (unknown macro, missing reference) as an error.").tag(config=True)
     show_code = Bool(False, help="Keep the code cells.").tag(config=True)
+
+    def render(self, manuscript: Manuscript, folder: PathLike) -> str | bytes:
+        """The manuscript as a file's content; pictures of Markdown cells are looked for in `folder`."""
+        raise NotImplementedError
 
     def from_notebook_node(self, nb: nbformat.NotebookNode, resources: Any | None = None, **kw: Any) -> tuple[Any, Any]:
         nb, resources = super().from_notebook_node(nb, resources, **kw)

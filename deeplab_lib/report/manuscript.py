@@ -37,7 +37,9 @@ class Manuscript:
     def __init__(self, notebook: "NotebookNode", name: str = "notebook", show_code: bool = False) -> None:
         """Read an nbformat-4 notebook; code is left out unless `show_code` or the cell's `#| echo: true`."""
         self.name, self.show_code = name, show_code
-        self.blocks, self.pictures, self.warnings = [], {}, []
+        self.blocks: list[dict[str, Any]] = []
+        self.pictures: dict[str, bytes] = {}
+        self.warnings: list[str] = []
         self.front = _front_matter_of(notebook.metadata)
         for number, cell in enumerate(notebook.cells, 1):
             {"markdown": self._markdown, "raw": self._raw, "code": self._code}[cell.cell_type](cell, number)
@@ -184,8 +186,9 @@ def styled_table(html: str) -> str:
                 elements = soup.select(selectors.strip())
             except (SelectorSyntaxError, NotImplementedError):
                 continue
+            own = "".join(rules.split("\n")).strip()
             for element in elements:
-                element["style"] = element.get("style", "") + "".join(rules.split("\n")).strip()
+                element["style"] = f"{element.get('style', '')}{own}"
     for element in soup.find_all(["style", "script"]):
         element.decompose()
     for head in soup.find_all("thead"):

@@ -5,6 +5,7 @@ Nothing in them is executed: JSON is parsed, arrays are read without pickles. Wh
 """
 
 import json
+import math
 import zipfile
 from numbers import Real
 from pathlib import Path
@@ -67,7 +68,7 @@ def read_record(path: Path | str) -> dict[str, Any]:
             continue
         if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
             _refuse(path, name, value, KINDS[kind])
-        if isinstance(value, Real) and not np.isfinite(value):
+        if isinstance(value, Real) and not math.isfinite(value):
             _refuse(path, name, value, "a finite number")
         if name in POSITIVE and value <= 0:
             _refuse(path, name, value, "more than 0")
@@ -78,6 +79,43 @@ def read_record(path: Path | str) -> dict[str, Any]:
             if not isinstance(item, kind):
                 _refuse(path, f"{name}: an item", item, KINDS[kind])
     return _with_losses(record, path)
+
+
+# What the fields of a row of efficiency.json are; those that are not REQUIRED may be missing or null.
+COSTS: dict[str, type] = {
+    "model": str, "height": int, "width": int, "device": str, "device_name": str, "threads": int, "parameters": int,
+    "macs": Real, "flops": Real, "output_stride": int, "latency_ms": dict, "other_cores": Real, "peak_memory_MB": Real,
+    "note": str, "latency_ms.median": Real, "latency_ms.q1": Real, "latency_ms.q3": Real, "latency_ms.n": int,
+}  # fmt: skip
+REQUIRED = ("model", "height", "width", "device", "device_name", "threads", "parameters", "macs", "flops")
+
+
+def read_costs(path: Path | str) -> list[dict[str, Any]]:
+    """The rows of an efficiency.json, with nothing that breaks `COSTS`. Raises ResultsError naming row and field."""
+    content = read_json(path)
+    rows = content.get("rows") if isinstance(content, dict) else None
+    if not isinstance(rows, list):
+        raise ResultsError(f"{path}: not readable (it has no list 'rows'); remove it and measure again")
+    found = []
+    for number, row in enumerate(rows, 1):
+        if not isinstance(row, dict):
+            _refuse_cost(path, number, "it", row, KINDS[dict])
+        for name, kind in COSTS.items():
+            value = _at(row, name)
+            if value is None and name in REQUIRED:
+                raise ResultsError(f"{path}: row {number} has no {name}; remove the file and measure again")
+            if value is not None and (not isinstance(value, kind) or isinstance(value, bool)):
+                _refuse_cost(path, number, name, value, KINDS[kind])
+            if isinstance(value, Real) and not (math.isfinite(value) and float(value) >= 0):
+                _refuse_cost(path, number, name, value, "a number, 0 or more")
+        # Rows of version 0.1 do not say the stride: it was the study's.
+        found.append({"output_stride": 8, "note": "", "latency_ms": None, "other_cores": None} | row)
+    return found
+
+
+def _refuse_cost(path, number, name, value, wanted):
+    shown = as_plain(as_text(value))[:60]
+    raise ResultsError(f"{path}: row {number}: {name} is {shown!r}, it must be {wanted}; remove it and measure again")
 
 
 def _with_losses(record, path):

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from deeplab_lib.common.files import file_sha256, in_project, jsonable, portable, read_json, write_json
 from deeplab_lib.common.text import listing
-from deeplab_lib.study.results import csv_files, sibling
+from deeplab_lib.study.folders import csv_files, run_folders, sibling
 
 RECORD = "made_of.json"
 NAMED = 4  # files that a line names; the others are counted
@@ -14,14 +14,16 @@ NAMED = 4  # files that a line names; the others are counted
 def made_of(notebook: Path | str, parameters: Mapping[str, object]) -> dict:
     """`{"notebook": SHA-256, "parameters": {...}, "files": {name: SHA-256}}` of what a report is made of now.
 
-    parameters: those of the notebook, `runs` among them; `files` are the run files that lie in that folder.
+    parameters: those of the notebook, `runs` among them; `files` are the run files that lie in that folder and in the
+    sub-folders that are read, by their paths in it.
     """
     said = {name: portable(value) if isinstance(value, str) else value for name, value in parameters.items()}
     said.pop("report_dir", None)  # where it goes, not what it is made of
     folder = in_project(str(parameters.get("runs", "")))
-    tables = csv_files(folder)
+    places, _ = run_folders(folder)
+    tables = [path for place in places for path in csv_files(place)]
     paths = [*tables, *(sibling(path, suffix) for path in tables for suffix in (".json", ".npz"))]
-    paths += [folder / "efficiency.json"]
+    paths += [place / "efficiency.json" for place in places]
     files = {path.relative_to(folder).as_posix(): file_sha256(path) for path in paths if path and path.is_file()}
     return {"notebook": file_sha256(notebook), "parameters": said, "files": dict(sorted(files.items()))}
 
@@ -54,6 +56,6 @@ def changes(report: Path | str, now: dict) -> str:
 
 def _named(files):
     """The runs that files belong to, the first few by name."""
-    stems = list(dict.fromkeys(Path(name).stem for name in files))
+    stems = list(dict.fromkeys(Path(name).with_suffix("").as_posix() for name in files))
     rest = len(stems) - NAMED
     return ", ".join(stems[:NAMED]) + f" and {rest} more" if rest > 0 else listing(stems)

@@ -16,23 +16,25 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from deeplab_lib.common.errors import short_traceback
 from deeplab_lib.common.markup import as_plain, as_text
 from deeplab_lib.common.search import nearest, works
 from deeplab_lib.common.text import listing, slug
 from deeplab_lib.common.types import PathLike
 from deeplab_lib.labels import NUM_CLASSES
 from deeplab_lib.recipes import RECIPES, Follows, Recipe, recipe_for
+from deeplab_lib.study.folders import csv_files, run_folders, sibling
 from deeplab_lib.study.foreign import CLASS_VAL, ResultsError, read_table
-from deeplab_lib.study.hand_in import check_agreement, read_arrays, read_record
+from deeplab_lib.study.hand_in import check_agreement, read_arrays, read_costs, read_record
 from deeplab_lib.study.log_schedule import LogSchedule, infer_schedule, loss_changes
 from deeplab_lib.study.names import loss_by_name, parse_name, title_by_name
+from deeplab_lib.study.people import plain_stem, run_name, sort_out, table_name
 from deeplab_lib.training.earlier import UNSAID, stored_identity
 
 # A column that this kit writes and older files lack: a CSV with it and without a JSON is a run that is not finished.
 KIT_COLUMN = "trainable_parameters"
 SEED = re.compile(r"_seed(\d+)(?=_|$)", re.IGNORECASE)
 COARSE = re.compile(r"_split_train_extra(?=_|$)", re.IGNORECASE)
-SET_ASIDE = re.compile(r"\.old\d+\.csv$", re.IGNORECASE)
 
 
 @dataclass
@@ -42,7 +44,8 @@ class Run:
     started: what was written down when it began, or None.
     weights: what it started from, in words, where that is not what most runs of its kind did; part of the variant.
     absent: columns of `foreign.REQUIRED` that the CSV lacks; they are NaN in `table`. dataset_name: what whoever makes
-    the report calls the data set of a run without a record.
+    the report calls the data set of a run without a record. person: whose it is, by its folder below the one that was
+    read, "" in that folder itself; named: whether its stem and labels say so, since somebody else holds the same run.
     """
 
     path: Path
@@ -59,6 +62,13 @@ class Run:
     weights: str = ""
     absent: list[str] = field(default_factory=list)
     dataset_name: str | None = None
+    person: str = ""
+    named: bool = False
+
+    @property
+    def recorded(self) -> dict[str, Any]:
+        """Its record, `{}` when there is none."""
+        return self.record or {}
 
     @property
     def config(self) -> dict[str, Any]:
@@ -138,8 +148,7 @@ class Run:
     @property
     def found_weights(self) -> str | None:
         """SHA-256 of what it started from, or "from scratch"; None for its own first stage's, or not recorded."""
-        record = self.record or {}
-        return record.get("identity", {}).get("weights") if "first_stage" not in record else None
+        return self.recorded.get("identity", {}).get("weights") if "first_stage" not in self.recorded else None
 
     @property
     def label(self) -> str:
@@ -152,7 +161,8 @@ class Run:
         variant = COARSE.sub("", f"_{self.variant}").strip("_")
         if variant.removeprefix("schedule_") in RECIPES:
             variant = f"schedule of {RECIPES[variant.removeprefix('schedule_')].title}"
-        return ", ".join(filter(None, [self.title, variant, "coarse labels" * self.stage]))
+        label = ", ".join(filter(None, [self.title, variant, "coarse labels" * self.stage]))
+        return f"{label} ({self.person})" if self.named else label
 
     @cached_property
     def final_train_mIoU(self) -> float:
@@ -193,7 +203,7 @@ class Run:
     def curve_images(self) -> tuple[int, int] | None:
         """`(120, 400)`: curves are of the first 120 of 400 validation images; None where every epoch evaluates all."""
         part, whole = self.dataset.get("val_each_epoch"), self.dataset.get("val")
-        return (part, whole) if part and part != whole else None
+        return (part, whole) if part and whole and part != whole else None
 
     @cached_property
     def arrays(self) -> dict[str, np.ndarray]:
@@ -219,21 +229,7 @@ class Run:
         return lacks
 
 
-def sibling(path: PathLike, suffix: str) -> Path | None:
-    """The file beside `path` with the same stem, in any case, and `suffix`; None when there is none."""
-    path = Path(path)
-    if (exact := path.with_name(path.stem + suffix)).exists():
-        return exact
-    wanted = (path.stem + suffix).lower()
-    return next((other for other in sorted(path.parent.iterdir()) if other.name.lower() == wanted), None)
-
-
 # --- names -----------------------------------------------------------------------------------------------------------
-
-
-def _plain(stem):
-    """A stem without regard to case and to the two misspellings of the original names."""
-    return stem.lower().replace("warnup", "warmup").replace("deeplabv2_cv07", "deeplabv2_ce07")
 
 
 def parse_stem(stem: str) -> tuple[str | None, str, int]:
@@ -244,7 +240,7 @@ def parse_stem(stem: str) -> tuple[str | None, str, int]:
     match = SEED.search(stem)
     body, seed = SEED.sub("", stem), int(match[1]) if match else 0
     for recipe in sorted(RECIPES.values(), key=lambda recipe: -len(recipe.stem)):
-        if (_plain(body) + "_").startswith(_plain(recipe.stem) + "_"):
+        if (plain_stem(body) + "_").startswith(plain_stem(recipe.stem) + "_"):
             return recipe.key, body[len(recipe.stem) + 1 :], seed
     return None, re.sub(r"^deeplabv2_", "", body, flags=re.IGNORECASE), seed
 
@@ -261,12 +257,13 @@ def read_run(path: PathLike) -> Run:
     """The Run whose CSV is `path`; every string of it is `common.markup.as_text`."""
     path = Path(path)
     record, started = _record_beside(path, ".json"), _record_beside(path, ".config.json")
-    recipe, rest, seed = parse_stem(path.stem)
-    stem, rest = as_text(path.stem), as_text(rest)
-    title, variant = (RECIPES[recipe].title, rest) if recipe else (rest, "")
     about = record or started
-    if not recipe and not about and title_by_name(path.stem):
-        title, lr = title_by_name(path.stem), parse_name(path.stem)[1]
+    name, _ = run_name(path.stem, (about or {}).get("stem"))
+    recipe, rest, seed = parse_stem(name)
+    stem, rest = as_text(name), as_text(rest)
+    title, variant = (RECIPES[recipe].title, rest) if recipe else (rest, "")
+    if not recipe and not about and (told := title_by_name(name)):
+        title, lr = told, parse_name(name)[1]
         variant = f"lr {lr:g}" if lr else ""
     if about:
         recipe = about.get("recipe", recipe)
@@ -275,12 +272,14 @@ def read_run(path: PathLike) -> Run:
         own = slug(str(about["config"].get("loss")))
         if not recipe and rest.startswith(own):
             variant = rest.removeprefix(own).strip("_")
-    if recipe and parse_stem(path.stem)[0] == recipe:
+    if recipe and parse_stem(name)[0] == recipe:
         stem = RECIPES[recipe].stem + stem[len(RECIPES[recipe].stem) :]
     table = read_table(path)
     run = Run(path, stem, recipe, title, seed, variant, table.frame, record, started, absent=table.absent)
     if not run.finished and not started:
         run.planned_epochs = stored_identity(path.with_suffix("")).get("epochs")
+    if plain_stem(name) != plain_stem(path.stem):
+        run.notes.append(as_text(f"its files are called {path.stem}"))
     run.notes += [*([as_text("; ".join(table.notes))] if table.notes else []), *_notes(run)]
     return run
 
@@ -313,42 +312,41 @@ def _notes(run):
     return notes
 
 
-def csv_files(folder: PathLike) -> list[Path]:
-    """The runs' CSVs of a folder, without those that a fresh start moved aside."""
-    files = sorted(Path(folder).glob("*.[cC][sS][vV]"))
-    return [path for path in files if not path.name.startswith(".") and not SET_ASIDE.search(path.name)]
-
-
 def read_runs(folder: Path | str) -> list[Run]:
     """Every run of `folder`, recipes first in their order, then by stem; `read_folder` also says what it left out."""
     return read_folder(folder)[0]
 
 
+@short_traceback
 def read_folder(folder: Path | str, dataset: str | None = None) -> tuple[list[Run], list[str]]:
-    """`(runs, left_out)`: the runs of a folder in their order, and a line for each that cannot be used.
+    """`(runs, left_out)`: the runs of a folder and its sub-folders in order, and a line for each that cannot be used.
 
-    That is a CSV that is no run's table, and a run whose files hold a wrong value or contradict each other.
-    dataset: the name of the data set of the runs that have no record of it. Raises ResultsError when there is no run,
-    or when two files claim one run.
+    That is a CSV that is no run's table, a run whose files hold a wrong value or contradict each other, and a copy of
+    another run; `people` says whose runs are whose. dataset: the name of the data set of the runs that have no record
+    of it. Raises ResultsError when there is no run, or when two files of `folder` itself claim one run.
     """
-    folder, runs, left_out = Path(folder), [], []
-    for path in csv_files(folder):
+    folder, runs = Path(folder), []
+    places, not_read = run_folders(folder)
+    left_out = [f"{place.relative_to(folder).as_posix()}/ is not read: {why}" for place, why in not_read.items()]
+    for path in (path for place in places for path in csv_files(place)):
         try:
             run = replace(read_run(path), dataset_name=dataset and as_text(dataset))
             _check(run)
             runs.append(run)
         except ResultsError as error:
-            left_out.append(as_text(str(error).replace(f"{path.parent}{os.sep}", "").removesuffix(".")))
+            left_out.append(str(error).replace(f"{folder}{os.sep}", "").removesuffix("."))
+    left_out += [str(error).replace(f"{folder}{os.sep}", "") for error in map(_wrong_costs, places[1:]) if error]
+    left_out = [as_text(line) for line in left_out]
     if not runs:
         raise ResultsError(_no_runs(folder, left_out))
-    claimed: dict[str, Run] = {}
-    for run in runs:
-        if (other := claimed.setdefault(_plain(run.stem), run)) is not run:
-            raise ResultsError(f"{folder}: {other.path.name} and {run.path.name} are the same run; move one away")
-    runs = _tell_weights(runs)
+    try:
+        runs, more = sort_out(runs, folder)
+    except ValueError as error:
+        raise ResultsError(f"{folder}: {as_plain(str(error))}") from None
+    runs, others = _on_the_same_images(_tell_weights(runs), folder)
     order = {key: number for number, key in enumerate(RECIPES)}
-    runs.sort(key=lambda run: (order.get(run.recipe, len(order)), run.variant, run.seed, run.stem))
-    return runs, left_out
+    runs.sort(key=lambda run: (order.get(run.recipe, len(order)), run.variant, run.seed, run.person, run.stem))
+    return runs, left_out + more + others
 
 
 def _check(run):
@@ -357,13 +355,23 @@ def _check(run):
         check_agreement(run.path, run.final_val_mIoU, run.epoch, run.record, sibling(run.path, ".npz"))
 
 
+def _wrong_costs(place):
+    """What is wrong with the costs in somebody's folder, None where nothing is."""
+    try:
+        if (path := place / "efficiency.json").exists():
+            read_costs(path)
+    except ResultsError as error:
+        return error
+    return None
+
+
 def _no_runs(folder, left_out):
     """One line for a folder without a run: what it holds instead, and the sub-folder that has runs."""
     if not folder.is_dir():
         near = nearest(folder.name, [path.name for path in folder.parent.glob("*/")])
         return f"{folder}: there is no such folder" + (f"; the nearest there is {near}" if near else "")
     reasons = f" ({as_plain('; '.join(left_out))})" if left_out else ""
-    inside = next((path for path in sorted(folder.glob("*/")) if any(map(_is_run, csv_files(path)))), None)
+    inside = next((place for place in run_folders(folder)[1] if any(map(_is_run, csv_files(place)))), None)
     advice = "train one, or name the folder that holds them"
     if inside:
         advice = f"there are some in {inside}: name that folder"
@@ -372,6 +380,27 @@ def _no_runs(folder, left_out):
 
 def _is_run(path):
     return works(lambda: read_run(path))
+
+
+def _on_the_same_images(runs, folder):
+    """`(runs, lines)`: without those whose images are called otherwise than most others' on the same data.
+
+    Runs are compared image by image.
+    """
+    groups, lines, kept = {}, [], []
+    for run in runs:
+        images = tuple(run.arrays["names"]) if run.finished and run.arrays else None
+        groups.setdefault(Scope.of(run), {}).setdefault(images, []).append(run)
+    for found in groups.values():
+        kept += found.pop(None, [])
+        most = max(found.values(), key=len, default=[])
+        kept += most
+        lines += [
+            f"{table_name(run, folder)}: validated on other images than {table_name(most[0], folder)}, on data of one "
+            "name and content, so they cannot be compared; hand in the NPZ as the run wrote it"
+            for others in found.values() if others is not most for run in others
+        ]  # fmt: skip
+    return kept, lines
 
 
 def _tell_weights(runs):
@@ -396,15 +425,16 @@ def _with_weights(run):
     return replace(run, weights=words, variant="_".join(filter(None, [run.variant, words])))
 
 
+@short_traceback
 def load_runs(folder: Path | str) -> pd.DataFrame:
     """All runs of `folder` in one frame, a row per run and epoch.
 
-    The CSV's columns, preceded by run (stem), recipe, title, variant, seed, finished, dataset and preset.
+    The CSV's columns, preceded by run (stem), recipe, title, variant, seed, finished, dataset, preset and person.
     """
     frames = []
     for run in read_runs(folder):
         about = {
-            "run": run.stem,
+            "run": run.stem.removeprefix(f"{run.person}/") if run.named else run.stem,
             "recipe": run.recipe,
             "title": run.title,
             "variant": run.variant,
@@ -412,6 +442,7 @@ def load_runs(folder: Path | str) -> pd.DataFrame:
             "finished": run.finished,
             "dataset": run.dataset.get("name"),
             "preset": run.config.get("preset"),
+            "person": run.person,
         }
         frame = run.table.copy()
         for position, (name, value) in enumerate(about.items()):
@@ -505,7 +536,7 @@ def studies(runs: Sequence[Run]) -> list[Study]:
     A run without JSON that is not finished joins the first group: it was trained into the same folder. First stages
     stand apart, last. What all runs of a group depart in is said once, of the group.
     """
-    groups = {}
+    groups: dict[Scope, list[Run]] = {}
     for run in runs:
         if run.finished:
             groups.setdefault(Scope.of(run), []).append(run)
@@ -547,7 +578,7 @@ def require_comparable(runs: Sequence[Run]) -> None:
 
 def methods(runs: Iterable[Run]) -> dict[str, list[Run]]:
     """`{method: [its seeds' runs]}`, in the order of `runs`."""
-    groups = {}
+    groups: dict[str, list[Run]] = {}
     for run in runs:
         groups.setdefault(run.method, []).append(run)
     return groups

@@ -20,7 +20,8 @@ from deeplab_lib.common.text import duration
 from deeplab_lib.common.types import PathLike
 from deeplab_lib.recipes import RECIPES
 from deeplab_lib.study import planning
-from deeplab_lib.study.results import ResultsError, csv_files, read_run, sibling
+from deeplab_lib.study.folders import csv_files, run_folders, sibling
+from deeplab_lib.study.results import ResultsError, read_run
 
 NAN = float("nan")
 
@@ -113,15 +114,15 @@ def main(folders: Sequence[PathLike]) -> None:
     try:
         planned, stems = plan()
     except (OSError, ValueError, yaml.YAMLError) as error:
-        planned, stems = project_root(), ()
+        planned, stems = project_root(), []
         if not folders:
             sys.exit(f"workflow/config.yaml: {' '.join(str(error).split())}")
-    others = sorted(folder for folder in (project_root() / "runs").glob("*") if folder.is_dir() and csv_files(folder))
-    folders = [Path(folder) for folder in folders]
-    for folder in folders:
+    others = run_folders(project_root() / "runs")[0][1:]
+    named = [Path(folder) for folder in folders]
+    for folder in named:
         if not folder.is_dir():
             sys.exit(f"{folder} is no folder of runs")
-    for folder in folders or dict.fromkeys([planned, *others]):
+    for folder in named or dict.fromkeys([planned, *others]):
         print(f"{folder}:")
         print(as_plain("\n".join(render(status(folder, stems if folder.resolve() == planned.resolve() else ())))))
 

@@ -108,7 +108,7 @@ class RunFolder:
 
     def load(self) -> tuple[dict | None, list[str]]:
         """`(state, warnings)`: the checkpoint, else the previous one; `(None, warnings)` when neither is good."""
-        warnings = []
+        warnings: list[str] = []
         for path in (self.checkpoint, self.path(".previous.pt")):
             if path.exists():
                 try:

@@ -59,7 +59,7 @@ def test_cells_are_told_by_rows_and_span():
 def test_pictures_are_told_by_their_titles(runs):
     labels = np.zeros((4, 8), np.uint8)
     fig = pictures.predictions(np.zeros((4, 8, 3), np.uint8), labels, {"a": labels}, {"a": "CE\n100.0 %"})
-    assert describe(fig) == "Pictures: image, share of runs that are wrong, CE 100.0 %, ground truth."
+    assert describe(fig) == "Pictures: image, ground truth, share of runs that are wrong, CE 100.0 %."
 
 
 def test_the_gallery_describes_what_it_shows(runs, monkeypatch):

@@ -90,8 +90,9 @@ def test_every_point_stands_in_its_order(findings):
 
 
 def test_multiply_adds_are_those_of_the_measured_costs_or_counted(tmp_path, findings):
-    row = {"model": "deeplabv2_resnet101", "height": 512, "width": 1024, "output_stride": 8, "stride_in": "1x1"}
-    others = [row | {"stride_in": "3x3", "macs": 1}, row | {"height": 256, "macs": 2}, {"model": "x", "macs": 3}]
+    row = {"model": "deeplabv2_resnet101", "height": 512, "width": 1024, "output_stride": 8, "stride_in": "1x1",
+           "device": "cpu", "device_name": "X", "threads": 1, "parameters": 9, "flops": 1}  # fmt: skip
+    others = [row | {"stride_in": "3x3", "macs": 1}, row | {"height": 256, "macs": 2}, row | {"model": "x", "macs": 3}]
     counted = figure(findings, "cost", "macs")
     for rows, macs in (([], None), (others, None), ([*others, row | {"macs": 5 * 10**9}], 5)):
         (tmp_path / "efficiency.json").write_text(json.dumps({"rows": rows}))

@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 from helpers.synthetic_runs import study_in_memory, write_runs
 
-from deeplab_lib.analysis import by_image, prose
+from deeplab_lib.analysis import by_image, sentences
 from deeplab_lib.analysis.evidence import Evidence
+from deeplab_lib.analysis.findings import Findings
 from deeplab_lib.analysis.numbers import Numbers
 from deeplab_lib.analysis.verdicts import CONTRADICTED, EQUIVALENT, INCONCLUSIVE, SUPPORTED
 from deeplab_lib.study.results import read_runs, studies
@@ -18,14 +19,18 @@ def image(hits):
     return matrix
 
 
-def evidence_of(*hits):
+def study_of(*hits):
     """CE and further recipes with the given hits in every image."""
     study = study_in_memory(
         np.random.default_rng(0), images=len(hits[0]), recipes=("ce", "ce_dice", "ce_focal")[: len(hits)]
     )
     for run, found in zip(study.runs, hits, strict=True):
         run.arrays["confusion"] = np.array([image(n) for n in found])
-    return Evidence.of(study, 20)
+    return study
+
+
+def evidence_of(*hits):
+    return Evidence.of(study_of(*hits), 20)
 
 
 def test_shares_by_hand():
@@ -54,9 +59,11 @@ def test_equal_runs_tie_on_every_image():
 
 
 def test_three_images_give_a_share_and_no_interval():
-    table = by_image.wins(evidence_of([5] * 3, [6] * 3))
+    study = study_of([5] * 3, [6] * 3)
+    evidence = Evidence.of(study, 20)
+    table = by_image.wins(evidence)
     assert table.estimate.iloc[0] == 100 and table[["low", "high"]].isna().all(axis=None)
-    assert prose.wins(table, {}, Numbers()) == ""
+    assert sentences.wins(Findings.of(study, evidence), table, Numbers()) == ""
 
 
 def test_intervals_of_shares_hold():

@@ -5,9 +5,10 @@ import pytest
 import torch
 from helpers.synthetic_runs import believed, study_in_memory
 
-from deeplab_lib.analysis import prose
+from deeplab_lib.analysis import sentences
 from deeplab_lib.analysis.calibration import ALL_BINS, ECE, CalibrationBins, calibration, reliability
 from deeplab_lib.analysis.evidence import Evidence
+from deeplab_lib.analysis.findings import Findings
 from deeplab_lib.analysis.numbers import Numbers
 from deeplab_lib.analysis.statistics import Bootstrap, difference
 from deeplab_lib.analysis.verdicts import CONTRADICTED, EQUIVALENT, SUPPORTED
@@ -34,7 +35,7 @@ def judged(arrays):
     for run in study.runs:
         run.arrays |= dict(zip(names, arrays[run.recipe], strict=True))
     evidence = Evidence.of(study, 50)
-    return calibration(evidence, resamples=400), evidence
+    return calibration(evidence, resamples=400), evidence, Findings.of(study, evidence)
 
 
 @pytest.fixture(scope="module")
@@ -52,7 +53,7 @@ def planted():
 
 
 def test_doubled_logits_are_found_overconfident_and_equal_networks_are_not(planted):
-    table, evidence = planted
+    table, evidence, _ = planted
     rows = {method.recipe: table.loc[method.name] for method in evidence.recipes}
     assert rows["ce_focal"].verdict == SUPPORTED and rows["ce_focal"].low > rows["ce"].high
     assert rows["ce_focal"].overconfidence > 5 > abs(rows["ce"].overconfidence)
@@ -65,9 +66,9 @@ def test_doubled_logits_are_found_overconfident_and_equal_networks_are_not(plant
 def test_halved_logits_are_too_shy():
     torch.manual_seed(1)
     logits, labels = honest(np.random.default_rng(2))
-    table, _ = judged({"ce": counted(2 * logits, labels), "ce_focal": counted(logits, labels)})
+    table, *_ = judged({"ce": counted(2 * logits, labels), "ce_focal": counted(logits, labels)})
     assert table.verdict.iloc[0] == CONTRADICTED, "its error is smaller than that of the doubled ones"
-    table, _ = judged({"ce": counted(logits, labels), "ce_focal": counted(0.5 * logits, labels)})
+    table, *_ = judged({"ce": counted(logits, labels), "ce_focal": counted(0.5 * logits, labels)})
     assert table.overconfidence.iloc[-1] < -5 and table.verdict.iloc[-1] == SUPPORTED
 
 
@@ -120,11 +121,11 @@ def test_files_without_counts_are_said_to_lack_them():
     del study.runs[1].arrays["calibration_hits"]
     evidence = Evidence.of(study, 20)
     assert calibration(evidence) is None and reliability(evidence) == {}
-    assert "hold no counts by confidence" in prose.calibration(None, {}, evidence, Numbers())
+    assert "hold no counts by confidence" in sentences.calibration(Findings.of(study, evidence), None, Numbers())
 
 
 def test_the_paragraph_names_who_believes_too_much(planted):
-    table, evidence = planted
-    text = prose.calibration(table, evidence.titles, evidence, Numbers())
-    assert "larger: CE + Focal" in text and "no difference that matters: CE" in text
-    assert "CE + Focal" in text.split("too much")[0]
+    table, _, findings = planted
+    text = sentences.calibration(findings, table, Numbers())
+    assert "CE + Focal is larger" in text and "no difference that matters" in text
+    assert "CE + Focal" in text.split("overconfident")[0]

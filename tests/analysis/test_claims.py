@@ -132,7 +132,7 @@ def test_lovasz_behind_in_one_class_does_not_do_well_in_all():
             row[:, CLASS_NAMES.index("truck")] += moved
     found = verdict(judge(Evidence.of(study, 400), {"h": CLAIMS["h"]}), "h")
     assert found.verdict == CONTRADICTED
-    assert "farthest of these in car" in found.deciding[0].text
+    assert "largest difference of these is that in car" in found.deciding[0].text
 
 
 def test_lovasz_as_good_as_the_rest_gives_up_no_class():
@@ -242,7 +242,7 @@ def test_the_best_of_a_part_is_no_finding_about_all():
     found = finding(verdicts, "a", "best", SAME)
     assert (found.verdict, found.direction) == (INCONCLUSIVE, -1)
     assert found.figures["high"] < 0
-    assert found.text.startswith("only {have} of {all} recipes are trained on this schedule; best with it")
+    assert found.text.startswith("only {have} of {all} configurations are trained on this schedule. Best run with it")
 
 
 def test_runs_of_one_distribution_rarely_give_a_finding():
@@ -298,7 +298,7 @@ def test_the_best_of_all_is_not_told_before_all_are_finished():
     found = verdict(judge(judged, without_h()), "a")
     assert (found.verdict, found.direction) == (INCONCLUSIVE, -1)
     sentence = found.deciding[0].sentence(Numbers(), "x")
-    assert sentence.startswith("only 3 of 8 recipes are finished; best with it CE + Lovász")
+    assert sentence.startswith("only 3 of 8 configurations are finished. Best run with it: CE + Lovász")
 
 
 def test_without_any_run_there_is_nothing_to_tell():

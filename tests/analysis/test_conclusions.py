@@ -8,16 +8,20 @@ import pandas as pd
 import pytest
 from helpers.synthetic_runs import study_in_memory, write_runs
 
-from deeplab_lib.analysis import claims, conclusions, pictures, plots, prose, setup_text, tables
+from deeplab_lib.analysis import conclusions, findings, pictures, plots, prose, sentences, setup_text, tables
 from deeplab_lib.analysis.captions import against_ce, named
 from deeplab_lib.analysis.claims import INCONCLUSIVE
 from deeplab_lib.analysis.evidence import Evidence
+from deeplab_lib.analysis.findings import Findings
 from deeplab_lib.analysis.gallery import Gallery, drawn_runs
 from deeplab_lib.analysis.numbers import Numbers
 from deeplab_lib.analysis.tables import final_table
+from deeplab_lib.common.text import count
 from deeplab_lib.labels import CLASS_NAMES
 from deeplab_lib.recipes import RECIPES
 from deeplab_lib.study.results import read_runs, studies
+
+NAMES = dict(zip("ABC", "ABC", strict=True))
 
 
 class Report:
@@ -26,15 +30,11 @@ class Report:
     def __init__(self, folder):
         self.study = studies(read_runs(folder))[0]
         self.evidence = Evidence.of(self.study, resamples=300)
-        self.ranks, self.versus = self.evidence.ranking(), self.evidence.from_baseline()
-        self.verdicts = claims.judge(self.evidence)
-        self.titles = self.evidence.titles
+        self.findings = Findings.of(self.study, self.evidence)
         self.numbers = Numbers()
 
     def text(self, say):
-        return say(
-            self.study, self.evidence, self.ranks, self.versus, self.verdicts, self.titles, self.numbers
-        )  # fmt: skip
+        return say(self.findings, self.numbers)
 
 
 @pytest.fixture(scope="module")
@@ -55,26 +55,31 @@ def old(tmp_path_factory):
 def test_a_planted_winner_and_loser_are_named(planted):
     for say in (conclusions.abstract, conclusions.conclusions):
         text = planted.text(say)
-        assert "CE + Focal has the highest final mIoU" in text
-        assert "differs significantly from every other run" in text
-        assert "lowest value is that of CE + Dice" in text
+        assert re.search(r"CE \+ Dice \(−\d.*?\) is significantly worse", text)
+        assert re.search(
+            r"CE \+ Focal \(\+\d.*?\) is significantly better.* also used another learning-rate schedule", text
+        )
+    text = planted.text(conclusions.conclusions)
+    assert "CE + Focal has the highest final mIoU" in text
+    assert "It differs significantly from all others" in text
+    assert "CE + Dice has the lowest value and ranks last at the simultaneous 95 % level" in text
     top = planted.numbers["reading.ranking.DeepLabV2_ce05_f05_warnup_lr_0.0003"]
-    assert f"{top:.2f} %" in planted.text(conclusions.abstract)
+    assert f"{top:.2f} %" in text
 
 
-def test_a_leader_is_told_apart_from_those_that_it_is_not_tied_with():
-    """Of three runs the first and the last are tied, though the second is told apart from the first."""
+def test_a_leader_differs_from_those_that_it_is_not_tied_with(planted):
+    """Of three runs the first and the last are tied, though the second differs from the first."""
     table = pd.DataFrame(
         {"value": [52, 51, 50], "low": 49, "high": 53, "best": [1, 2, 1], "worst": [2, 3, 3], "ties": ["a", "b", "ab"]},
         index=["A", "B", "C"],
     )
-    text = prose.ranking(table, dict(zip("ABC", "ABC", strict=True)), Numbers())
-    assert text.startswith("A has the highest final mIoU, 52.00 %, but these images cannot tell it apart from C.")
+    text = sentences.ranking(replace(planted.findings, ranks=table, titles=NAMES), Numbers())
+    assert text.startswith("A has the highest final mIoU, 52.00 %. It does not differ significantly from C.")
 
 
 def test_a_difference_across_schedules_is_called_confounded(planted):
-    text = prose.confounding(planted.versus, planted.evidence, planted.numbers)
-    confounded = re.search(r"Those with (.*) are \*confounded\*", text)[1]
+    text = sentences.confounding(planted.findings, planted.numbers)
+    confounded = re.search(r"Comparisons with (.*) are \*confounded\*", text)[1]
     assert "CE + Focal" in confounded and "CE + Dice" not in confounded.replace("CE + Lovász + Dice", "")
 
 
@@ -82,7 +87,7 @@ def test_one_run_is_held_against_nothing(tmp_path):
     write_runs(tmp_path, recipes=("ce",), images=8, preset="smoke")
     write_runs(tmp_path, recipes=("ce_dice",), images=8, preset="smoke", unfinished_at=3)
     abstract = Report(tmp_path).text(conclusions.abstract)
-    assert abstract.startswith("This report covers one finished run of DeepLabV2")
+    assert abstract.startswith("CE reached") and "This report covers one finished run of DeepLabV2" in abstract
     assert "difference" not in abstract
 
 
@@ -112,20 +117,20 @@ def test_a_validation_loss_of_other_weights_is_no_sign_of_overfitting(old, weigh
     val = [*np.linspace(1.1, 1, 9), 1.5]
     train = np.linspace(2, 1, 10) if weights else [*np.linspace(2, 1.1, 9), 1.6]  # of a log, both curves have to jump
     changed = replace(run, table=run.table.assign(train_loss=train, val_loss=val, **weights))
-    assert "none has turned upwards" in prose.losses([changed], Numbers())
+    assert "No validation loss ended more than 5 %" in prose.losses([changed], Numbers())
     kept = replace(changed, table=changed.table.assign(weight_ce=0.7))
-    assert "sign of overfitting" in prose.losses([kept], Numbers())
+    assert "indicates overfitting" in prose.losses([kept], Numbers())
 
 
 def test_only_configurations_with_several_seeds_are_said_to_have_them(tmp_path):
     write_runs(tmp_path, recipes=("ce",), seeds=(0, 1, 2), images=8, preset="smoke")
     write_runs(tmp_path, recipes=("ce_dice",), images=8, preset="smoke")
     report = Report(tmp_path)
-    text = prose.seeds(report.evidence, report.study, Numbers())
+    text = sentences.seeds(report.findings, Numbers())
     assert text.startswith("CE was trained with 3 seeds, every other configuration with one.")
-    assert "One seed of CE + Dice" in conclusions.limitations(report.study, report.evidence)
+    assert "One seed of CE + Dice" in conclusions.limitations(report.findings)
     text = report.text(conclusions.conclusions)
-    assert re.search(r"\w+ seeds a configuration \(without which b", text), (
+    assert re.search(r"(?i)\w+ seeds a configuration \(without which b", text), (
         "the variance between CE's seeds says how many"
     )
     assert "one schedule for all" not in text, "they share one"
@@ -136,15 +141,15 @@ def test_the_control_is_all_losses_on_one_schedule(tmp_path):
     for key, controlled in (("ce_focal", False), ("ce_lovasz_dice", True)):
         write_runs(tmp_path, recipes=(key,), images=8, preset="smoke", schedule="ce")
         report = Report(tmp_path)
-        assert ("a control with one schedule" not in report.text(conclusions.conclusions)) == controlled
-        said = prose.confounding(report.versus, report.evidence, Numbers())
-        assert ("every loss on the schedule" in said) == controlled
+        assert ("A control with one schedule" not in report.text(conclusions.conclusions)) == controlled
+        said = sentences.confounding(report.findings, Numbers())
+        assert ("every loss was trained on the schedule" in said) == controlled
 
 
 def test_absent_classes_and_no_relation_to_frequency_are_told_in_grammar(planted):
     iou = final_table(planted.study.runs)[list(CLASS_NAMES)]
     iou["train"] = float("nan")
-    text = prose.classes(iou, planted.evidence, None, Numbers())
+    text = prose.classes(iou, planted.findings, None, Numbers())
     assert "train occurs neither in labels nor in predictions and stays out of every mean." in text
     share = pd.Series(np.arange(1.0, 20), CLASS_NAMES)
     falling = pd.DataFrame([np.arange(19.0, 0, -1)], ["DeepLabV2_ce"], CLASS_NAMES)
@@ -170,22 +175,22 @@ def test_captions_speak_of_the_panels_that_are_drawn_and_of_intervals_that_there
 
 
 def test_every_claim_is_counted_once(planted):
-    text = conclusions.count_verdicts(planted.verdicts, planted.evidence)
+    text = conclusions.count_verdicts(planted.findings)
     counted = [
-        prose._WORDS.index(word)
+        [*map(count, range(10))].index(word)
         for word in re.findall(
-            r"(\w+) (?:is|are|comes? to) (?:supported|contradicted|no difference that matters|inconclusive)", text
+            r"(\w+) (?:is|are|shows?) (?:supported|contradicted|no difference that matters|inconclusive)", text
         )
     ]
     assert sum(counted) == 9
-    told = [verdict for verdict in planted.verdicts if verdict.verdict != INCONCLUSIVE]
-    assert told and all(f"“{verdict.claim.text.rstrip('.')}”" in text for verdict in told)
-    assert text.count("“") == len(told)
-    assert list(conclusions.verdict_table(planted.verdicts).index) == [f"({key})" for key in "abcdefghi"]
+    decided = [verdict for verdict in planted.findings.verdicts if verdict.verdict != INCONCLUSIVE]
+    assert decided and all(f"“{verdict.claim.text.rstrip('.')}”" in text for verdict in decided)
+    assert text.count("“") == len(decided)
+    assert list(conclusions.verdict_table(planted.findings.verdicts).index) == [f"({key})" for key in "abcdefghi"]
 
 
 def test_every_finding_is_told_with_its_numbers(planted):
-    text = conclusions.verdict_details(planted.verdicts, planted.numbers)
+    text = conclusions.verdict_details(planted.findings.verdicts, planted.numbers)
     assert text.count("Rule:") == 9
     assert "{" not in text and "nan" not in text
     for key, entry in planted.numbers.items():
@@ -194,43 +199,43 @@ def test_every_finding_is_told_with_its_numbers(planted):
 
 
 def test_without_images_nothing_is_judged(old):
-    text = prose.differences(old.versus, old.titles, old.evidence, old.numbers)
+    text = sentences.differences(old.findings, old.numbers)
     assert "no intervals" in text
-    assert "no intervals" in conclusions.limitations(old.study, old.evidence)
+    assert "no intervals" in conclusions.limitations(old.findings)
     assert "the order of the runs proves nothing" in old.text(conclusions.conclusions)
     abstract = old.text(conclusions.abstract)
-    assert "how sure a difference is cannot be said" in abstract
-    assert "was held against" not in abstract and "distinguished from" not in abstract
-    assert "no results for single images" in prose.seeds(old.evidence, old.study, Numbers())
+    assert "No difference can be judged" in abstract
+    assert "significantly" not in abstract and "At equal schedule" not in abstract
+    assert "no results for single images" in sentences.seeds(old.findings, Numbers())
 
 
 def test_without_intervals_no_class_counts_as_decided_or_undecided(old):
     iou = final_table(old.study.runs)[list(CLASS_NAMES)]
-    decided = prose.decided_classes(old.evidence.class_differences(), iou)
+    decided = sentences.decided_classes(old.evidence.class_differences(), iou)
     assert decided is None
-    text = prose.classes(iou, old.evidence, decided, Numbers())
+    text = prose.classes(iou, old.findings, decided, Numbers())
     assert re.search(r"\d+ are gains, and \d+ are losses; none has an interval\.$", text)
 
 
 def test_boundary_scores_are_not_compared_by_overlap(planted):
     table, differences = planted.evidence.levels("boundary_f"), planted.evidence.from_baseline("boundary_f")
-    text = prose.boundaries(table, differences, planted.titles, planted.evidence, Numbers())
-    assert "read from the interval of their difference" in text
-    assert "In boundary F-score, " in text and "plain cross-entropy (CE)" in text
-    untold = differences.assign(low=float("nan"))
-    assert "In boundary" not in prose.boundaries(table, untold, planted.titles, planted.evidence, Numbers())
+    text = sentences.boundaries(planted.findings, table, differences, Numbers())
+    assert "the interval of a difference decides whether two runs differ" in text
+    assert "Compared with CE: " in text
+    unknown = differences.assign(low=float("nan"))
+    assert "Compared with" not in sentences.boundaries(planted.findings, table, unknown, Numbers())
 
 
 def test_one_boundary_score_spans_no_range(planted):
     one = planted.evidence.levels("boundary_f")[:1]
-    assert prose.boundaries(one, planted.versus, planted.titles, planted.evidence, Numbers()) == ""
+    assert sentences.boundaries(planted.findings, one, planted.findings.versus, Numbers()) == ""
 
 
 def test_without_a_class_of_ce_nothing_is_said_against_it(planted):
     iou = final_table(planted.study.runs)[list(CLASS_NAMES)]
     iou.loc["DeepLabV2_ce"] = float("nan")
-    text = prose.classes(iou, planted.evidence, None, Numbers())
-    assert "furthest apart" in text and "differences from CE" not in text
+    text = prose.classes(iou, planted.findings, None, Numbers())
+    assert "differ most on" in text and "differences from CE" not in text
 
 
 def test_the_schedule_of_an_old_csv_is_what_its_rates_show(old, planted):
@@ -246,13 +251,13 @@ def test_the_schedule_of_an_old_csv_is_what_its_rates_show(old, planted):
 
 
 def test_limitations_follow_from_the_records(planted, tmp_path):
-    text = conclusions.limitations(planted.study, planted.evidence)
+    text = conclusions.limitations(planted.findings)
     assert "One seed" in text and "synthetic" in text and "CPU" in text and "random weights" in text
     write_runs(tmp_path, recipes=("ce", "ce_dice"), seeds=(0, 1), images=8, preset="smoke", dataset="streets")
     real = Report(tmp_path)
-    text = conclusions.limitations(real.study, real.evidence)
+    text = conclusions.limitations(real.findings)
     assert "One seed" not in text and "synthetic" not in text
-    assert "2 seeds" in prose.seeds(real.evidence, real.study, Numbers())
+    assert "2 seeds" in sentences.seeds(real.findings, Numbers())
 
 
 @pytest.fixture(scope="module")
@@ -264,8 +269,8 @@ def seeded(tmp_path_factory):
 
 
 def test_what_is_averaged_over_seeds_bears_no_seeds_name(seeded):
-    assert prose.ranking(seeded.ranks, seeded.titles, Numbers()).startswith("CE has the highest final mIoU")
-    assert list(plots.with_looks(seeded.ranks, drawn_runs(seeded.study))["name"]) == ["CE", "CE + Dice"]
+    assert sentences.ranking(seeded.findings, Numbers()).startswith("CE has the highest final mIoU")
+    assert list(plots.with_looks(seeded.findings.ranks, drawn_runs(seeded.study))["name"]) == ["CE", "CE + Dice"]
 
 
 def test_classes_are_averaged_over_seeds(seeded):
@@ -275,8 +280,8 @@ def test_classes_are_averaged_over_seeds(seeded):
 
 
 def test_a_table_of_single_runs_says_so_where_there_are_several_seeds(seeded, planted):
-    assert "means" in prose.over_seeds(seeded.evidence)
-    assert prose.over_seeds(planted.evidence) == ""
+    assert "Means" in sentences.over_seeds(seeded.findings)
+    assert sentences.over_seeds(planted.findings) == ""
 
 
 def test_a_table_of_several_seeds_holds_means_and_deviation(seeded):
@@ -285,26 +290,30 @@ def test_a_table_of_several_seeds_holds_means_and_deviation(seeded):
     values = [run.final_val_mIoU for run in seeded.study.runs if run.recipe == "ce"]
     row = table.loc["DeepLabV2_ce"]
     assert (row.val_mIoU, row.sd, row.seeds) == pytest.approx((np.mean(values), np.std(values, ddof=1), 2))
-    assert seeded.ranks.value["DeepLabV2_ce"] == pytest.approx(row.val_mIoU)
+    assert seeded.findings.ranks.value["DeepLabV2_ce"] == pytest.approx(row.val_mIoU)
     assert final_table(seeded.study.runs).val_mIoU["DeepLabV2_ce"] == pytest.approx(row.val_mIoU)
 
 
 def test_what_several_seeds_say_is_said_of_the_losses(seeded, planted):
-    assert set(seeded.versus.speaks_of) == {"the losses"}
-    assert set(planted.versus.speaks_of) == {"these networks"}
-    text = prose.seeds(seeded.evidence, seeded.study, Numbers())
-    assert "enters every interval" in text and "not known here" not in text
-    details = conclusions.verdict_table(seeded.verdicts)
+    assert set(seeded.findings.versus.speaks_of) == {"the losses"}
+    assert set(planted.findings.versus.speaks_of) == {"these networks"}
+    text = sentences.seeds(seeded.findings, Numbers())
+    assert re.search(r"enters\s+every interval", text) and "not known" not in text
+    details = conclusions.verdict_table(seeded.findings.verdicts)
     assert "these networks" not in set(details["speaks of"])
 
 
-def test_origins_that_differ_are_told_apart(planted):
+def from_scratch(runs):
+    return conclusions.from_scratch(*findings.starts(runs))
+
+
+def test_origins_that_differ_are_distinguished(planted):
     first, *others = planted.study.runs
     pretrained = replace(first, record=first.record | {"weights": {"source": "ImageNet"}})
-    text = setup_text.from_scratch([pretrained, *others])
+    text = from_scratch([pretrained, *others])
     assert text.startswith(f"All runs but {first.label} started from random weights.")
-    assert setup_text.from_scratch([pretrained]) == ""
-    assert setup_text.from_scratch(others).startswith("All runs started")
+    assert from_scratch([pretrained]) == ""
+    assert from_scratch(others).startswith("All runs started")
 
 
 @pytest.mark.parametrize(
@@ -323,30 +332,31 @@ def test_three_images_have_no_intervals_and_the_reason_is_not_a_missing_file(tmp
     for say in (conclusions.abstract, conclusions.conclusions):
         assert "there are 3 validation images" in report.text(say)
     assert "no results for single images" not in report.text(conclusions.conclusions)
-    assert "3 validation images" in prose.seeds(report.evidence, report.study, Numbers())
-    assert "3 validation images" in conclusions.limitations(report.study, report.evidence)
+    assert "3 validation images" in sentences.seeds(report.findings, Numbers())
+    assert "3 validation images" in conclusions.limitations(report.findings)
 
 
-def test_runs_that_end_alike_share_the_first_place(tmp_path):
+def test_runs_that_end_alike_share_the_first_place(planted):
     table = pd.DataFrame(
         {"value": [50.0, 50.0, 40.0], "low": 1.0, "high": 2.0, "best": 1, "worst": 3, "ties": "a"}, list("ABC")
     )
-    names = dict(zip("ABC", "ABC", strict=True))
-    assert prose.ranking(table, names, Numbers()).startswith("A and B share the highest final mIoU, 50.00 %")
-    assert prose.ranking(table[:2], names, Numbers()) == "All two runs end at exactly the same mIoU, 50.00 %."
+    three = replace(planted.findings, ranks=table, titles=NAMES)
+    assert sentences.ranking(three, Numbers()).startswith("A and B share the highest final mIoU, 50.00 %")
+    text = sentences.ranking(replace(three, ranks=table[:2]), Numbers())
+    assert text == "All two runs end at exactly the same mIoU, 50.00 %."
 
 
 def test_scope_says_what_it_is(planted, old):
-    assert setup_text.scope(planted.study).startswith("synthetic toy city, smoke scale, CPU")
-    assert "not recorded" in setup_text.scope(old.study)
-    assert "did not see those images" in setup_text.data(planted.study.runs, Numbers())
+    assert findings.scope(planted.study).startswith("synthetic toy city, smoke scale, CPU")
+    assert "not recorded" in findings.scope(old.study)
+    assert "did not use those images" in setup_text.data(planted.study.runs, Numbers())
 
 
 def test_runs_that_all_depart_alike_are_ranked_and_say_so(tmp_path):
     write_runs(tmp_path, recipes=("ce", "ce_dice"), suffix="batch4", images=8, preset="smoke")
     report = Report(tmp_path)
-    assert len(report.ranks) == 2 and len(report.versus) == 1
-    assert setup_text.scope(report.study).endswith("10 epochs, all with batch4")
+    assert len(report.findings.ranks) == 2 and len(report.findings.versus) == 1
+    assert findings.scope(report.study).endswith("10 epochs, all with batch4")
 
 
 def test_only_the_small_networks_are_called_the_same_built_shallow(planted):
@@ -388,30 +398,31 @@ def test_figures_draw_one_seed_of_each_recipe(tmp_path):
 def test_the_table_of_recipes_gives_all_eight():
     table = tables.recipes_table()
     assert list(table["run"]) == [recipe.title for recipe in RECIPES.values()]
-    assert table["weights"][7] == "0.5/0.25/0.25" and "power 1.1" in table["besides"][7]
-    assert "from epoch 46: power 2, weights 0.5/0.5, layer3 and layer4 frozen" in table["besides"][5]
+    assert table["weights"][7] == "0.5/0.25/0.25" and "power 1.1" in table["other settings"][7]
+    assert "from epoch 46: power 2, weights 0.5/0.5, layer3 and layer4 frozen" in table["other settings"][5]
 
 
 def test_origin_splits_into_what_is_shared_and_what_differs(planted):
     shared, different = tables.provenance(planted.study.runs)
-    told = shared["all runs"]
-    assert "preset smoke" in told["configuration"].split("; ") and "device" in told.index
-    assert not any(part.startswith("lr ") or part.endswith((" ", "–")) for part in told["configuration"].split("; "))
-    assert list(different.index) == list(planted.titles.values())
+    said = shared["all runs"]
+    assert "preset smoke" in said["configuration"].split("; ") and "device" in said.index
+    assert not any(part.startswith("lr ") or part.endswith((" ", "–")) for part in said["configuration"].split("; "))
+    assert list(different.index) == list(planted.evidence.titles.values())
 
 
 # --- what the eye would miss -----------------------------------------------------------------------------------------
 
 
-def test_gains_and_losses_by_class_are_told_apart():
+def test_gains_and_losses_by_class_are_distinguished():
     """Where all that is decided are losses, no gain is credited with it, and the schedule behind it is named."""
-    judged = Evidence.of(study_in_memory(np.random.default_rng(3), images=80, effects={"ce_focal": -12}), 200)
+    study = study_in_memory(np.random.default_rng(3), images=80, effects={"ce_focal": -12})
+    judged = Evidence.of(study, 200)
     iou = judged.class_values([method.name for method in judged.recipes])
-    decided = prose.decided_classes(judged.class_differences(), iou)
-    text = prose.classes(iou, judged, decided, Numbers())
+    decided = sentences.decided_classes(judged.class_differences(), iou)
+    text = prose.classes(iou, Findings.of(study, judged), decided, Numbers())
     losses = re.search(r"losses, (\d+) of them significant( \(all in runs on another schedule\))?", text)
-    told = decided & (iou < iou.loc[judged.baseline.name])
-    assert int(losses[1]) == told.sum(axis=None) == decided.sum(axis=None) > 0 and losses[2]
+    lower = decided & (iou < iou.loc[judged.baseline.name])
+    assert int(losses[1]) == lower.sum(axis=None) == decided.sum(axis=None) > 0 and losses[2]
     assert "gains, none of them significant, and" in text
 
 
@@ -419,7 +430,7 @@ def test_a_side_without_differences_and_a_single_one_are_said_in_good_english(pl
     base = planted.evidence.baseline
     others = pd.DataFrame({"road": [-3.0], "sky": [2.0]}, index=[planted.evidence.same_schedule[1].name])
     decided = others < 0
-    sides = lambda table, told: prose._sides(table, told, planted.evidence, Numbers())  # noqa: E731
+    sides = lambda table, found: prose._sides(table, found, planted.findings, Numbers())  # noqa: E731
     assert base and sides(others, decided) == (
         "1 is a gain, none of them significant, and 1 is a loss, 1 of them significant."
     )
@@ -427,21 +438,22 @@ def test_a_side_without_differences_and_a_single_one_are_said_in_good_english(pl
 
 
 @pytest.mark.parametrize("effects, relation", [
-    ({}, "but these images cannot tell it apart from"), ({"ce_dice": -12.0}, "significantly above"),
+    ({}, "which does not differ significantly from"), ({"ce_dice": -12.0}, "significantly above"),
 ])  # fmt: skip
-def test_of_two_runs_one_is_told_from_the_other_or_not(tmp_path, effects, relation):
+def test_of_two_runs_one_differs_from_the_other_or_not(tmp_path, effects, relation):
     write_runs(tmp_path, recipes=("ce", "ce_dice"), images=40, preset="smoke", effects=effects, noise=0.1)
     report = Report(tmp_path)
-    first, second = (report.titles[name] for name in report.ranks.index)
+    first, second = report.findings.named(report.findings.ranks.index)
+    said = rf"{re.escape(first)} has the highest final mIoU, [\d.]+ %, {relation} {re.escape(second)}\."
+    assert re.search(said, report.text(conclusions.conclusions))
     for say in (conclusions.abstract, conclusions.conclusions):
         text = report.text(say)
-        assert re.search(
-            rf"{re.escape(first)} has the highest final mIoU, [\d.]+ %, {relation} {re.escape(second)}\.", text
-        )
-        assert "two runs" not in text and text.count("cannot tell it apart") <= 1 and "one schedule for all" not in text
+        assert "CE + Dice does not beat plain cross-entropy by more than 2 points" in text
+        assert ("is significantly worse" in text) == bool(effects)
+        assert "two runs" not in text and "one schedule for all" not in text
         assert "udged on two of the eight configurations, " in text
-    assert "Only two of the eight configurations" in conclusions.limitations(report.study, report.evidence)
-    assert "varies together" not in conclusions.limitations(report.study, report.evidence)
+    assert "Only two of the eight configurations" in conclusions.limitations(report.findings)
+    assert "varies together" not in conclusions.limitations(report.findings)
 
 
 def test_one_run_is_told_with_its_value_and_nothing_is_compared(tmp_path):
@@ -459,16 +471,18 @@ def test_without_a_ce_run_that_is_said_and_the_schedules_are_still_in_doubt(tmp_
     write_runs(tmp_path, recipes=("ce_tversky", "ce_lovasz_dice"), images=40, preset="smoke")
     report = Report(tmp_path)
     text = report.text(conclusions.conclusions)
-    assert "There is no finished CE run" in text and "Only runs that share a schedule can be compared" in text
-    assert "in this order, a run of plain cross-entropy" in text and "schedule ce" not in text
-    assert "varies together with the loss." in conclusions.limitations(report.study, report.evidence)
+    assert "No CE run is finished" in text and "Only runs that share a schedule can be compared" in text
+    assert (
+        re.search(r"In order of priority, .*\n\n1\. A run of plain cross-entropy", text) and "schedule ce" not in text
+    )
+    assert "varies together with the loss." in conclusions.limitations(report.findings)
 
 
 def test_curves_too_short_to_judge_ask_for_more_epochs(tmp_path):
     write_runs(tmp_path, images=20, preset="smoke", epochs=6)
     text = Report(tmp_path).text(conclusions.conclusions)
-    assert re.search(r"nine epochs or more \(without which (c, )?d and e cannot be decided\)", text)
-    assert "two seeds a configuration (without which" in text
+    assert re.search(r"Nine epochs or more \(without which (c, )?d and e cannot be decided\)", text)
+    assert "Two seeds a configuration (without which" in text
 
 
 def test_an_order_that_is_that_of_the_rates_is_said_to_be(tmp_path):
@@ -477,18 +491,18 @@ def test_an_order_that_is_that_of_the_rates_is_said_to_be(tmp_path):
     for name, effects in (("against", slow), ("along", fast)):
         write_runs(tmp_path / name, images=12, preset="smoke", effects=effects, noise=0.1)
     report = Report(tmp_path / "against")
-    assert prose.follows_rate(report.evidence, Numbers()) == "", "the lowest rate leads"
-    assert "Those below it had other schedules as well." in report.text(conclusions.abstract)
+    assert sentences.rate(report.findings, Numbers()) == "", "the lowest rate leads"
+    assert "also used another learning-rate schedule" in report.text(conclusions.abstract)
     report = Report(tmp_path / "along")
-    assert prose.follows_rate(report.evidence, Numbers()).startswith("The order of the runs follows their initial rate")
+    assert sentences.rate(report.findings, Numbers()).startswith("The order of the runs follows their initial rate")
     assert "follows their initial rates" in report.text(conclusions.abstract)
-    assert "had other schedules as well." in report.text(conclusions.abstract)
+    assert "also used another learning-rate schedule" in report.text(conclusions.abstract)
 
 
 def test_all_runs_at_an_end_are_named():
-    text = prose._ends({"A": 1.04, "B": 3.0, "C": 1.01, "D": 2.0}, Numbers(), "x", ".1f", " s")
+    text = sentences.ends({"A": 1.04, "B": 3.0, "C": 1.01, "D": 2.0}, Numbers(), "x", ".1f", " s")
     assert text == "1.0 s (A and C) to 3.0 s (B)"
-    assert prose._ends({"A": 1.04, "B": 1.01}, Numbers(), "x", ".1f") == "1.0 (all runs)"
+    assert sentences.ends({"A": 1.04, "B": 1.01}, Numbers(), "x", ".1f", "") == "1.0 (all runs)"
 
 
 def test_what_is_only_counted_has_no_latency_and_the_note_says_why():
@@ -499,20 +513,20 @@ def test_what_is_only_counted_has_no_latency_and_the_note_says_why():
     table = tables.efficiency_table(costs)
     assert table[["latency", "q1", "q3"]].loc["a, 8×8"].tolist() == [2, 1.5, 3]
     assert table[["latency", "q1", "q3"]].loc["b, 8×8"].isna().all()
-    assert setup_text.efficiency_note(costs).endswith("latency stands: counted only.")
+    assert setup_text.efficiency_note(costs).endswith("not timed (counted only).")
 
 
 def test_few_runs_are_said_to_decide_nothing(planted):
     """A single training of each says nothing of how much its curve varies."""
-    details = conclusions.verdict_details(planted.verdicts, planted.numbers)
-    assert "every run has one seed): how much trainings differ takes two seeds to say" in details
+    details = conclusions.verdict_details(planted.findings.verdicts, planted.numbers)
+    assert "every run has one seed). How much trainings differ can be estimated from two seeds or more" in details
     assert re.search(r"without which [b-e, and]+ cannot be decided", planted.text(conclusions.conclusions))
 
 
 def test_a_point_that_does_not_decide_has_no_verdict_of_its_own(planted):
-    details = conclusions.verdict_details(planted.verdicts, planted.numbers)
+    details = conclusions.verdict_details(planted.findings.verdicts, planted.numbers)
     points = [line for line in details.splitlines() if line.startswith("- ")]
     ends = re.compile(
-        r"\*(Supported|Contradicted|No difference that matters|Inconclusive)\.\*( \(Beside it, [^*]*\))?$"
+        r"\*(Supported|Contradicted|No difference that matters|Inconclusive)\.\*( \(For comparison, [^*]*\))?$"
     )
     assert points and all(ends.search(point) or "no run" in point for point in points)

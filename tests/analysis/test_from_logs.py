@@ -12,7 +12,7 @@ import pandas as pd
 import papermill
 import pytest
 
-from deeplab_lib.analysis import from_logs, plots, prose, setup_text, tables
+from deeplab_lib.analysis import findings, from_logs, plots, prose, setup_text, tables
 from deeplab_lib.analysis.captions import FIGURES
 from deeplab_lib.analysis.gallery import drawn_runs
 from deeplab_lib.analysis.numbers import Numbers
@@ -61,11 +61,11 @@ def study(tmp_path_factory):
 
 
 def test_the_data_set_is_named_by_whoever_makes_the_report(study, tmp_path):
-    assert str(study) == setup_text.scope(study) == "Cityscapes, 30 epochs"
+    assert str(study) == findings.scope(study) == "Cityscapes, 30 epochs"
     assert setup_text.data(study.runs, Numbers()).endswith("Whoever made this report names them: Cityscapes.")
     study.runs[0].table.to_csv(tmp_path / "DeepLabV2_ce.csv", index=False)
     (unnamed,) = studies(read_folder(tmp_path)[0])
-    assert setup_text.scope(unnamed) == "data set not recorded, 30 epochs"
+    assert findings.scope(unnamed) == "data set not recorded, 30 epochs"
 
 
 def test_schedules_are_those_of_the_rates_and_not_of_the_recipes(study):

@@ -290,7 +290,7 @@ def test_predictions_show_every_run_its_score_and_the_classes_in_sight(eight):
     image = np.zeros((*labels.shape, 3), np.uint8)
     fig = pictures.predictions(image, labels, predicted, {run.stem: f"{run.label}\n50.0 %" for run in eight})
     assert {f"{run.label}\n50.0 %" for run in eight} <= set(texts(fig)) and set(CLASS_NAMES) <= set(texts(fig))
-    assert min(text.get_fontsize() for text in fig.findobj(Text) if text.get_text()) >= 6.5
+    assert min(text.get_fontsize() for text in fig.findobj(Text) if text.get_text()) >= 7
 
 
 def test_error_maps_tell_right_wrong_and_void():

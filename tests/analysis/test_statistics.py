@@ -25,7 +25,7 @@ from deeplab_lib.analysis.statistics import (
     image_weights,
     ranking,
     seed_intervals,
-    surely_above,
+    significantly_above,
 )
 from deeplab_lib.labels import NUM_CLASSES
 from deeplab_lib.metrics import ConfusionMatrix
@@ -387,10 +387,10 @@ def test_two_share_a_letter_exactly_when_they_are_not_told_apart(apart):
         assert bool(set(ties[pair[0]]) & set(ties[pair[1]])) == (pair not in apart)
 
 
-def test_surely_above_reads_a_pair_either_way_round():
+def test_significantly_above_reads_a_pair_either_way_round():
     pairs = pairs_frame("AB", {("B", "A")})
-    assert surely_above(pairs, "B", "A")
-    assert not surely_above(pairs, "A", "B")
+    assert significantly_above(pairs, "B", "A")
+    assert not significantly_above(pairs, "A", "B")
 
 
 # --- the variation between seeds -------------------------------------------------------------------------------------

@@ -370,7 +370,8 @@ class Recomputed:
 
     @cache
     def pairs(self):
-        found = {pair: self.main()[pair] for pair in combinations(self.recipes, 2)}
+        shown = [*combinations(self.recipes, 2), *((method, self.ce) for method in self.control)]
+        found = {pair: self.main()[pair] for pair in shown}
         return found | {(b, a): (-e, -high, -low) for (a, b), (e, low, high) in found.items()}
 
     @cache
@@ -419,6 +420,7 @@ class Recomputed:
     def main(self):
         """The family of most claims, together with all pairs, and with boundaries against CE."""
         family = {(a, b): self.gap([a], [b]) for a, b in combinations(self.recipes, 2)}
+        family |= {(m, self.ce): self.gap([m], [self.ce]) for m in self.control}
         family |= {(m, self.ce, "boundary"): self.gap([m], [self.ce], "boundary") for m in self.recipes if m != self.ce}
         for kind, a, b, what in (part for claim in PARTS for part in self.parts(claim)):
             if kind == "mean":
@@ -753,6 +755,14 @@ class Recomputed:
     def _(self, method):
         assert method == self.order()[0]
         return self.level(method)
+
+    @recomputes(r"reading\.headline\.(?P<what>margin|most|images)")
+    def _(self, what):
+        """At equal schedule: the margin, the largest gain over CE that the intervals leave open, the images."""
+        equal = [m for m in [*self.runs_alike(), *self.control] if m != self.ce]
+        estimate, low, high = max((self.pairs()[m, self.ce] for m in equal), key=lambda row: row[2])
+        images = len(self.arrays[self.ce]["names"])
+        return {"margin": 2, "images": images, "most": self.about(estimate, low, high)["high"]}[what]
 
     @recomputes(r"reading\.margin\.(?P<measure>mIoU|ece)")
     def _(self, measure):

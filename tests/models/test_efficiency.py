@@ -309,7 +309,7 @@ def test_runs_on_the_wider_grid_have_a_row_of_their_own(tmp_path, alone):
     macs = {row["output_stride"]: row["macs"] for row in measured(path)}
     assert set(macs) == {8, 16} and macs[16] < macs[8] / 2
     for stride in (8, 16):
-        run = SimpleNamespace(config=config | {"output_stride": stride})
+        run = SimpleNamespace(config=config | {"output_stride": stride}, path=tmp_path / "a.csv")
         assert efficiency_of(run, read_efficiency(tmp_path))["macs"] == macs[stride]
     assert len(efficiency_table(read_efficiency(tmp_path))) == 2
 

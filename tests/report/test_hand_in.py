@@ -13,8 +13,8 @@ from bs4 import BeautifulSoup
 from IPython.display import HTML
 
 from deeplab_lib import report
+from deeplab_lib.analysis import conclusions, findings, plots, reproduction, setup_text, tables
 from deeplab_lib.analysis import gallery as gallery_module
-from deeplab_lib.analysis import plots, reproduction, setup_text, tables
 from deeplab_lib.analysis.gallery import Gallery, warn
 from deeplab_lib.analysis.numbers import Numbers
 from deeplab_lib.common.markup import as_markdown, as_plain, as_text
@@ -85,7 +85,7 @@ def document(folder):
     study, *others = studies(everything)
     numbers = Numbers()
     titles = {run.stem: run.label for run in study.runs}
-    gallery = Gallery(setup_text.scope(study), numbers, titles)
+    gallery = Gallery(findings.scope(study), numbers, titles)
     efficiency = tables.read_efficiency(folder)
     outputs = []
 
@@ -99,7 +99,7 @@ def document(folder):
         patch.setattr(gallery_module, "display", keep)
         report.front_matter(EVERY_MARK, subtitle=EVERY_MARK, author=EVERY_MARK, affiliation=EVERY_MARK, 
                             scope=gallery.scope, abstract=f"Of {study.runs[0].label}.", date="2026-01-01")  # fmt: skip
-        warn(setup_text.from_scratch(study.runs))
+        warn(conclusions.from_scratch(*findings.starts(study.runs)))
         for text in (setup_text.data(study.runs, numbers), setup_text.model(study.runs, numbers)):
             gallery.say(text)
         results = tables.results_table(study.finished, efficiency)
@@ -177,7 +177,7 @@ def test_kind_8_each_field_dropped_in_turn_costs_no_more_than_itself(folder):
         runs, left_out = read_folder(folder)
         assert len(runs) + len(left_out) == 2, name
         study = studies(runs)[0]
-        assert setup_text.scope(study) and not tables.provenance(study.runs)[0].empty, name
+        assert findings.scope(study) and not tables.provenance(study.runs)[0].empty, name
         tables.configurations(study.runs)
         setup_text.data(study.runs, Numbers())
         setup_text.model(study.runs, Numbers())
@@ -252,4 +252,10 @@ def test_kind_8_a_file_name_is_text(folder):
     for suffix in ("csv", "json", "npz"):
         (folder / f"DeepLabV2_ce.{suffix}").rename(folder / f"DeepLabV2_ce_{{x}} *mark*.{suffix}")
     run = read_run(folder / "DeepLabV2_ce_{x} *mark*.csv")
-    assert as_plain(run.label) == "CE, {x} *mark*" and "*" not in run.label and len(run.arrays["names"]) == 4
+    assert run.label == "CE" and len(run.arrays["names"]) == 4
+    assert as_plain(run.notes[0]) == "its files are called DeepLabV2_ce_{x} *mark*"
+    (folder / "DeepLabV2_ce_{x} *mark*.json").unlink()  # without a record, the name is all that there is
+    run = read_run(folder / "DeepLabV2_ce_{x} *mark*.csv")
+    assert as_plain(run.label) == "CE, {x} *mark*"
+    for text in (run.label, *run.notes):
+        assert not re.search(r"[{}*]", text)

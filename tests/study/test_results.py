@@ -10,7 +10,7 @@ from helpers import synthetic_runs
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from deeplab_lib.analysis import prose, tables
+from deeplab_lib.analysis import findings, prose, tables
 from deeplab_lib.analysis.numbers import Numbers
 from deeplab_lib.labels import CLASS_NAMES
 from deeplab_lib.recipes import RECIPES
@@ -97,15 +97,15 @@ def test_a_stem_of_no_recipe_names_the_run_once(old_csv):
 def test_a_run_of_no_recipe_keeps_what_sets_it_apart(tmp_path, stem, loss, label):
     synthetic_runs.write_runs(tmp_path, recipes=("ce",), images=8)
     record = json.loads((tmp_path / "DeepLabV2_ce.json").read_text())
-    record["recipe"], record["title"] = None, "Own"
+    record |= {"recipe": None, "title": "Own", "stem": stem}
     record["config"] |= {"loss": loss, "seed": int("seed1" in stem)}
     (tmp_path / f"{stem}.json").write_text(json.dumps(record))
     assert read_run((tmp_path / "DeepLabV2_ce.csv").rename(tmp_path / f"{stem}.csv")).label == label
 
 
 def test_two_files_of_one_run_are_refused(old_csv):
-    path, _, _ = old_csv
-    path.with_name("deeplabv2_CE.csv").write_bytes(path.read_bytes())
+    path, frame, _ = old_csv
+    frame.assign(Runtime=9.0).to_csv(path.with_name("deeplabv2_CE.csv"), index=False)
     with pytest.raises(ResultsError, match=r"DeepLabV2_ce\.csv and deeplabv2_CE\.csv are the same run; move one away"):
         read_runs(path.parent)
 
@@ -339,11 +339,11 @@ def test_an_empty_folder_says_what_to_do_and_an_absent_one_that_it_is_none(tmp_p
         read_runs(tmp_path / "nowhere" / "at all")
 
 
-def test_kind_2_runs_in_a_sub_folder_are_pointed_to_and_the_advice_works(tmp_path):
-    synthetic_runs.write_runs(tmp_path / "toycity", recipes=("ce",), images=12, epochs=4)
+def test_kind_2_runs_in_a_sub_folder_that_is_not_read_are_pointed_to_and_the_advice_works(tmp_path):
+    synthetic_runs.write_runs(tmp_path / "old", recipes=("ce",), images=12, epochs=4)
     with pytest.raises(ResultsError, match="there are some in ") as error:
         read_runs(tmp_path)
-    folder = str(error.value).rpartition("there are some in ")[2].removesuffix(": name that folder")
+    folder = str(error.value).partition("there are some in ")[2].partition(": name that folder")[0]
     assert [run.recipe for run in read_runs(folder)] == ["ce"]
 
 
@@ -490,7 +490,7 @@ def test_the_control_shares_the_baselines_schedule(eight):
 
 def test_results_table_holds_ours_and_the_published_beside(eight):
     efficiency = {"rows": [{"model": "deeplabv2_mini", "height": 128, "width": 256, "device": "cpu", "device_name": "X",
-                            "macs": 512_000_000, "flops": 1_024_000_000,
+                            "threads": 1, "parameters": 9, "macs": 512_000_000, "flops": 1_024_000_000,
                             "latency_ms": {"median": 9.5, "q1": 9.0, "q3": 11.0, "n": 100}}]}  # fmt: skip
     (eight / "efficiency.json").write_text(json.dumps(efficiency))
     runs = read_runs(eight)
@@ -538,7 +538,7 @@ def test_seeds_and_shares_by_hand(eight):
     synthetic_runs.write_runs(eight, recipes=("ce",), seeds=(1,), images=12)
     runs = read_runs(eight)
     a, b = (run.final_val_mIoU for run in runs[:2])
-    assert prose.seed_deviations(runs) == pytest.approx({"CE": abs(a - b) / 2**0.5}), "the others have one seed"
+    assert findings.seed_deviations(runs) == pytest.approx({"CE": abs(a - b) / 2**0.5}), "the others have one seed"
     shares = tables.class_shares(runs)
     assert shares.sum() == pytest.approx(100)
     confusion = np.load(eight / "DeepLabV2_ce.npz")["confusion"]
