@@ -88,7 +88,7 @@ def styled(draw: Callable[P, T]) -> Callable[P, T]:
 
     @wraps(draw)
     def drawn(*args: P.args, **kwargs: P.kwargs) -> T:
-        with matplotlib.style.context(["default", dict(STYLE)]):
+        with matplotlib.style.context("default"), matplotlib.rc_context(STYLE):
             return draw(*args, **kwargs)
 
     return drawn
