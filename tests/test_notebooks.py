@@ -257,10 +257,16 @@ def test_the_lessons_are_handed_out_without_their_solutions(tmp_path):
     clone = tmp_path / "clone"
     subprocess.run(["git", "clone", "--quiet", str(ROOT), str(clone)], check=True)
     (clone / "notebooks/01_cityscapes.ipynb").write_text("edited")
-    subprocess.run(["make", "--directory", str(clone), "lessons"], check=True, capture_output=True)
+    answered = clone / "notebooks/02_deeplabv2.ipynb"
+    answered.write_text(answered.read_text().replace('"    # your code\\n",', '"    return 42\\n",'))
+    assert "return 42" in answered.read_text()
+    done = subprocess.run(["make", "--directory", str(clone), "lessons"], check=True, capture_output=True, text=True)
+    assert "notebooks/02_deeplabv2.ipynb: the answer to check_dilated is left out\n" in done.stdout
     with zipfile.ZipFile(clone / "build/lessons.zip") as packed:
         names = {name.removeprefix("deeplab-losses/") for name in packed.namelist()}
         assert packed.read("deeplab-losses/notebooks/01_cityscapes.ipynb") == b"edited"
+        unpacked = nbformat.reads(packed.read("deeplab-losses/notebooks/02_deeplabv2.ipynb").decode(), as_version=4)
+        assert [cell.source for cell in unpacked.cells] == [cell.source for cell in nbformat.read(LESSONS[1], 4).cells]
     assert {"README.md", "Makefile", "deeplab_lib/lessons/exercises.py", "notebooks/03_losses.ipynb"} <= names
     assert not [name for name in names if "solutions" in name or name == "tests/lessons/test_lessons.py"]
 
