@@ -74,6 +74,16 @@ def test_code_that_belongs_in_the_library_is_there(path):
         assert not (isinstance(node, ast.Attribute) and ast.unparse(node) == "sys.path")
 
 
+@each_notebook
+def test_kind_7_a_formula_stays_whole_in_every_renderer(path):
+    """JupyterLab begins a list where a line begins with a plus: a code span or a formula must not be broken there."""
+    for cell in nbformat.read(path, as_version=4).cells:
+        if cell.cell_type == "markdown":
+            text = re.sub(r"(?s)```.*?```|\$\$.*?\$\$|\\begin\{equation\}.*?\\end\{equation\}", "", cell.source)
+            assert not [span for span in re.findall(r"`[^`]*`|\$[^$]*\$", text) if "\n" in span]
+            assert not re.search(r"(?m)^\+ ", text)
+
+
 @pytest.mark.parametrize("name", PARAMETERIZED)
 def test_the_parameters_cell_holds_literals_each_with_a_comment(name):
     tagged = [c for c in code_cells(ROOT / f"notebooks/{name}.ipynb") if "parameters" in c.metadata.get("tags", ())]
