@@ -254,7 +254,7 @@ class Higher(ClaimTest):
 class Best(ClaimTest):
     """Whether one of `a` is significantly above every one of `b` (supported), or the reverse (contradicted).
 
-    There is no difference that matters where either side has one that is surely not behind any of the other side by the
+    There is no difference that matters where either side has one that is significantly not behind any of the other side by the
     margin.
     """
 

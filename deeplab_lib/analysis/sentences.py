@@ -286,11 +286,11 @@ def calibration(f: Findings, table: pd.DataFrame | None, numbers: Numbers) -> st
         )
     span = ends({f.titles[name]: value for name, value in table["ece"].items()}, numbers, "ece", ".2f", " points")
     over = table["overconfidence"]
-    sure, shy = (f.named(over.index[side]) for side in (over > 0, over < 0))
-    who = "All runs are" if len(sure) == len(table) > 1 else f"{listing(sure)} {be(sure)}"
+    above, below = (f.named(over.index[side]) for side in (over > 0, over < 0))
+    who = "All runs are" if len(above) == len(table) > 1 else f"{listing(above)} {be(above)}"
     text = f"The expected calibration error ranges from {span}. "
-    text += f"{who} overconfident: mean confidence exceeds accuracy. " if sure else ""
-    text += f"{listing(shy)} {be(shy)} underconfident. " if shy else ""
+    text += f"{who} overconfident: mean confidence exceeds accuracy. " if above else ""
+    text += f"{listing(below)} {be(below)} underconfident. " if below else ""
     judged = table[table["verdict"] != ""]
     if len(judged) and f.baseline:
         ways = {SUPPORTED: "{who} {be} larger", CONTRADICTED: "{who} {be} smaller"} | {

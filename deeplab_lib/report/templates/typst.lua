@@ -286,6 +286,7 @@ local REST = {
   traverse = 'topdown',
   Div = function(div)
     if div.identifier == 'refs' then return bibliography(div), false end
+    if div.classes:includes('warning') then return raw('#warning[\n' .. typst(div.content) .. '\n]'), false end
     if div.classes[1] == 'float' then return float(div), false end
   end,
   Header = function(element) return header(element), false end,
