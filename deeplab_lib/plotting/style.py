@@ -104,6 +104,7 @@ def figure(height: float, rows: int = 1, columns: int = 1, **subplots: Any) -> t
     return fig, fig.subplots(rows, columns, **subplots)
 
 
+@styled
 def add_scope(fig: Figure, text: str) -> Figure:
     """Name data set, preset and length of training in the figure's corner, so that it says so wherever it is pasted."""
     fig.suptitle(text, x=0.995, ha="right", fontsize=7, color="0.35")

@@ -238,6 +238,7 @@ local function float(div)
   if long then table.insert(options, 'long: true') end
   if div.attributes.place then table.insert(options, 'place: ' .. div.attributes.place) end
   local markup = '#float(' .. table.concat(options, ', ') .. ')[\n' .. typst(content) .. '\n]' .. label(div.identifier)
+  if long then markup = '#place.flush()\n' .. markup end
   return raw(wide and '#page(flipped: true)[\n' .. markup .. '\n]' or markup)
 end
 
@@ -265,7 +266,7 @@ end
 
 local function header(element)
   local number = element.attributes.number
-  local flush = element.level == 1 and '#place.flush()\n' or ''
+  local flush = element.level <= 2 and '#place.flush()\n' or ''
   return raw(flush .. '#section(' .. element.level .. ', ' .. (number and quoted(number) or 'none') .. ')['
     .. typst({ pandoc.Plain(element.content) }) .. ']' .. label(element.identifier))
 end
