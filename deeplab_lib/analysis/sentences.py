@@ -95,7 +95,7 @@ def certainty(f: Findings, numbers: Numbers) -> str:
     text = f"Differences carry simultaneous 95 % bootstrap intervals over {over}"
     if not f.several_seeds:
         return f"{text}. Each configuration was trained with one seed, so variation between trainings is not covered."
-    return f"{text}; they include the variation between {_seed_counts(f)} seeds."
+    return f"{text}. They include the variation between trainings, from {_seed_counts(f)} seeds per configuration."
 
 
 def elsewhere(f: Findings, numbers: Numbers) -> str:
@@ -293,11 +293,11 @@ def calibration(f: Findings, table: pd.DataFrame | None, numbers: Numbers) -> st
     text += f"{listing(below)} {be(below)} underconfident. " if below else ""
     judged = table[table["verdict"] != ""]
     if len(judged) and f.baseline:
-        ways = {SUPPORTED: "{who} {be} larger", CONTRADICTED: "{who} {be} smaller"} | {
-            verdict: AGAINST_CE[verdict] for verdict in (EQUIVALENT, INCONCLUSIVE)}  # fmt: skip
+        ways = {SUPPORTED: "larger", CONTRADICTED: "smaller", EQUIVALENT: EQUIVALENT, INCONCLUSIVE: INCONCLUSIVE}
+        ways = {verdict: f"{words} for {{who}}" for verdict, words in ways.items()}
         margin = numbers.put("reading.margin.ece", f.margins["ece"], ".3g")
         phrases = sorted_out(judged, ways, f.title)
-        text += f"Compared with the error of CE, with a margin of {margin} point: {'; '.join(phrases)}."
+        text += f"Compared with CE, with a margin of {margin} point, the error is {'; '.join(phrases)}."
     return text.strip()
 
 

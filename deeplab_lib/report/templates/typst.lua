@@ -262,6 +262,23 @@ local function text_before_figures(blocks)
   return out .. (waiting or {})
 end
 
+-- A float at the bottom of the page on which the next chapter begins would stand in that one: of the last floats before a
+-- heading of level 1 none goes to the bottom.
+local function last_floats_on_top(blocks)
+  local following = 0 -- blocks of text up to the next section
+  for index = #blocks, 1, -1 do
+    local block = blocks[index]
+    if block.t == 'Header' then
+      following = block.level == 1 and 0 or following + 1
+    elseif block.t == 'Div' and block.classes[1] == 'float' then
+      if following < 4 then block.attributes.place = 'top' end
+    else
+      following = following + 1
+    end
+  end
+  return blocks
+end
+
 -- Everything else -----------------------------------------------------------------------------------------------
 
 local function header(element)
@@ -316,6 +333,6 @@ function Pandoc(doc)
       doc.meta[key .. '-text'] = pandoc.MetaList(strings)
     end
   end
-  doc.blocks = text_before_figures(doc.blocks):walk({ Table = transposed_if_hopeless }):walk(FORMULAS):walk(REST):walk(TABLES)
+  doc.blocks = last_floats_on_top(text_before_figures(doc.blocks)):walk({ Table = transposed_if_hopeless }):walk(FORMULAS):walk(REST):walk(TABLES)
   return doc
 end
