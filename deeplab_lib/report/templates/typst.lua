@@ -265,13 +265,13 @@ end
 -- A float at the bottom of the page on which the next chapter begins would stand in that one: of the last floats before a
 -- heading of level 1 none goes to the bottom.
 local function last_floats_on_top(blocks)
-  local following = 0 -- blocks of text up to the next section
+  local following = math.huge -- blocks of text up to the next chapter
   for index = #blocks, 1, -1 do
     local block = blocks[index]
     if block.t == 'Header' then
       following = block.level == 1 and 0 or following + 1
     elseif block.t == 'Div' and block.classes[1] == 'float' then
-      if following < 4 then block.attributes.place = 'top' end
+      if following < 4 then block.attributes.place = block.attributes.place or 'top' end
     else
       following = following + 1
     end
