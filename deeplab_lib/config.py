@@ -4,6 +4,7 @@ import inspect
 import re
 from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -82,6 +83,7 @@ without: choices to leave off: channels_last, fused, kept_memory, recomputed_nor
 compile: torch.compile the network that trains
 deterministic: deterministic GPU kernels only
 checkpoint_minutes: longest time between two checkpoints
+tensorboard: write curves and predictions for TensorBoard as well, into out_dir/tensorboard
 resume: continue the run; False moves its old files aside and starts anew
 """.strip().splitlines()
 )
@@ -149,6 +151,7 @@ class Config:
     compile: bool = parameter(False, bool)
     deterministic: bool = parameter(False, bool)
     checkpoint_minutes: float = parameter(5.0, float, low=0, high=1e6)
+    tensorboard: bool = parameter(False, bool)
     resume: bool = parameter(True, bool)
 
     def __init__(self, loss: str | None = None, **given: Any) -> None:
@@ -196,7 +199,8 @@ class Config:
         if not self.toycity:
             return None
         counts = self.scale.toycity
-        return {split: (count,) for split, count in counts.items()} | {"val": (self.val_each_epoch, counts["val"])}
+        first = self.scale.val_each_epoch or counts["val"]
+        return {**{split: (count,) for split, count in counts.items()}, "val": (first, counts["val"])}
 
     @property
     def micro_batch(self) -> int:
@@ -467,6 +471,8 @@ def check_grid(config: Config) -> None:
 
 def check_together(config: Config) -> None:
     """Refuse values that are valid alone and not together."""
+    if config.tensorboard and find_spec("tensorboard") is None:
+        raise ValueError('tensorboard is True, but is not installed: pip install tensorboard (or -e ".[tensorboard]")')
     check_model(config.model, config.output_stride)
     check_grid(config)
     if config.model.startswith("deeplabv3") and config.bn == "train" and config.batch_size == config.accumulate:
@@ -514,7 +520,7 @@ def as_begun(config: Config, say: Say = print) -> Config:
     """
     if config.follows != "logs" or not config.resume or isinstance(config, EarlierConfig):
         return config
-    earlier = EarlierConfig(**config.given | UNSAID)
+    earlier = EarlierConfig(**vars(config)["given"] | UNSAID)
     stage = earlier.first_stage
     if not any(began_earlier(run.out_dir, run.stem) for run in filter(None, (earlier, stage))):
         return config

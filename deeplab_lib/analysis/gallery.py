@@ -42,7 +42,8 @@ class Gallery:
         self.words = {"intervals": f"without intervals ({no_intervals})" if no_intervals else INTERVALS}
         self.words |= {"hollow": "" if no_intervals else ". Hollow: not significant"}
         self.words |= {"seeds": ", mean over seeds" if several_seeds else ""}
-        self.shown, self.missing = [], {}
+        self.shown: list[str] = []
+        self.missing: dict[str, object] = {}
 
     def show(
         self,

@@ -17,7 +17,7 @@ from deeplab_lib.data.dataset import Data, check_belongs, check_data, prepare_da
 from deeplab_lib.losses import WeightedLoss
 from deeplab_lib.models import weights
 from deeplab_lib.models.weights import Pretrained
-from deeplab_lib.training import distributed, record
+from deeplab_lib.training import distributed, record, tensorboard
 from deeplab_lib.training.distributed import first_only
 from deeplab_lib.training.earlier import UNSAID
 from deeplab_lib.training.endings import explain_errors
@@ -34,6 +34,7 @@ def silent(event: Event, trainer: Trainer) -> None:
     """Show nothing."""
 
 
+@short_traceback
 def fit(config: Config, data: Data | None = None, callback: Callback = silent) -> RunFolder:
     """Train the run of `config`, or continue it, or find it finished; returns its files, its `summary` among them.
 
@@ -42,7 +43,7 @@ def fit(config: Config, data: Data | None = None, callback: Callback = silent) -
     the first of them, to which it is pickled. Raises ValueError for wrong input before anything is trained and
     RunStopped when the run is cut short.
     """
-    return complete(config, data, callback)[0]
+    return complete(config, data, tensorboard.asked_for(config, callback))[0]
 
 
 def complete(config: Config, data: Data | None, callback: Callback) -> tuple[RunFolder, str | None]:
@@ -116,7 +117,7 @@ def train_one_epoch(trainer: Trainer, state: State) -> None:
         apply_schedule(now, optimizer, loss, model)  # learning rate, loss weights, frozen parts
         torch.manual_seed(key(trainer.config.seed, "step", state.step))  # of dropout
 
-        terms = 0.0
+        terms = images.new_zeros(len(loss.losses))
         for part in trainer.forward(images, labels):
             raw = {name: term * part.share for name, term in loss.terms(part.logits, part.labels).items()}
             scaler.scale(loss.total(raw)).backward()
