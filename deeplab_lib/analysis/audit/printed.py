@@ -102,8 +102,8 @@ def shifted_rows() -> AuditFinding:
         "{rows} rows of name, loss, weights and learning rate",
         "{shifted} rows fit another run's name better than their own"
         + (f": {pairs}" if len(shifted) else "")
-        + ". {odd} rows are impossible in themselves"
-        + (f": {listing(f'row {row} has {text}' for row, text in odd.items())}" if len(odd) else ""),
+        + ". Impossible in themselves: {odd} rows"
+        + (f", since {listing(f'row {row} has {text}' for row, text in odd.items())}" if len(odd) else ""),
         "follows the names, and what the text says of each run",
         TABLES,
         figures,
