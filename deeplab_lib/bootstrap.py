@@ -51,7 +51,7 @@ def installed(name: str) -> str | None:
 
 def missing(requirements: Iterable[str]) -> list[str]:
     """Those of `requirements` that the notebooks need and of which no version is installed."""
-    names = {requirement: re.match(r"[\w.-]+", requirement)[0] for requirement in requirements}
+    names = {requirement: re.split(r"[^\w.-]", requirement)[0] for requirement in requirements}
     needed = {r: name for r, name in names.items() if "extra ==" not in r and name not in NOT_NEEDED}
     return [requirement for requirement, name in needed.items() if not installed(name)]
 
@@ -61,7 +61,7 @@ def install(root: Path) -> None:
     print(f"Installing the kit from {root} into {sys.executable}", flush=True)
     pip("--no-deps", "--editable", str(root))
     importlib.invalidate_caches()
-    wanted = missing(metadata.requires(PACKAGE))
+    wanted = missing(metadata.requires(PACKAGE) or ())
     with tempfile.TemporaryDirectory() as folder:
         constraints = Path(folder, "constraints.txt")
         constraints.write_text("".join(f"{name}=={installed(name)}\n" for name in KEPT if installed(name)))

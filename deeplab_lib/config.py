@@ -199,7 +199,8 @@ class Config:
         if not self.toycity:
             return None
         counts = self.scale.toycity
-        return {split: (count,) for split, count in counts.items()} | {"val": (self.val_each_epoch, counts["val"])}
+        first = self.scale.val_each_epoch or counts["val"]
+        return {**{split: (count,) for split, count in counts.items()}, "val": (first, counts["val"])}
 
     @property
     def micro_batch(self) -> int:
@@ -519,7 +520,7 @@ def as_begun(config: Config, say: Say = print) -> Config:
     """
     if config.follows != "logs" or not config.resume or isinstance(config, EarlierConfig):
         return config
-    earlier = EarlierConfig(**config.given | UNSAID)
+    earlier = EarlierConfig(**vars(config)["given"] | UNSAID)
     stage = earlier.first_stage
     if not any(began_earlier(run.out_dir, run.stem) for run in filter(None, (earlier, stage))):
         return config

@@ -3,6 +3,7 @@
 import io
 import math
 import os
+import re
 import shlex
 import shutil
 import sys
@@ -21,7 +22,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 from deeplab_lib.common.content import article, what_is
 from deeplab_lib.common.devices import best_amp, check_device, fast_paths
-from deeplab_lib.common.errors import short_traceback
+from deeplab_lib.common.errors import interruptible, short_traceback
 from deeplab_lib.common.files import (
     absolute,
     for_project,
@@ -228,6 +229,8 @@ def load_run(path: str | Path | None = None, device: str = "auto", say: Say = pr
 # -- the test server -----------------------------------------------------------------------------------------------
 
 
+@short_traceback
+@interruptible("the predictions were exported: an earlier export is untouched")
 def export(run: TrainedRun, root: PathLike, split: str, out: PathLike, say: Say = print) -> Path:
     """Write what the Cityscapes test server and its evaluation script read: label ids at the images' own size.
 
@@ -264,10 +267,9 @@ def export_root(run: TrainedRun, data: PathLike | None, split: str | None) -> Pa
 
     Raises what `scan` does for a split that is not there: before all photographs are looked at, not after.
     """
-    if split is None:
-        return None
-    root = data_root(data or run.data)
-    scan(root, split)
+    root = data_root(data or run.data) if split else None
+    if root and split:
+        scan(root, split)
     return root
 
 
@@ -295,6 +297,8 @@ def score_export(out: PathLike, root: PathLike, split: str = "val") -> Confusion
     """
     confusion = ConfusionMatrix()
     for pair in scan(root, split):
+        if pair.label is None:
+            raise ValueError(f"{pair.name} has no labels; the test server alone can score the split {split}")
         file = Path(out) / exported_name(pair)
         label_ids = np.asarray(read_png(file))
         wrong = np.setdiff1d(label_ids, ID_OF_TRAIN_ID[:NUM_CLASSES])
@@ -406,7 +410,7 @@ def read_photograph(path: Path | Member) -> np.ndarray:
     """uint8 RGB `(H, W, 3)`, upright and at most 2048 pixels long; ValueError when it cannot be read."""
     try:
         with _any_size(), path.open("rb") as stream:
-            image = Image.open(stream)
+            image: Image.Image = Image.open(stream)
             if _megapixels(image, path) > LARGE:  # of such a JPEG only what is kept is decoded
                 image.draft("RGB", (LONGEST_SIDE, LONGEST_SIDE))
             image = ImageOps.exif_transpose(image)
@@ -415,8 +419,8 @@ def read_photograph(path: Path | Member) -> np.ndarray:
         if "megapixels" in str(error):
             raise
         kind = what_is(path)
-        reason = f"{article(kind)}, no picture in a format known here"
-        reason = reason if isinstance(error, UnidentifiedImageError) else error
+        unknown = f"{article(kind)}, no picture in a format known here"
+        reason = unknown if isinstance(error, UnidentifiedImageError) else str(error)
         raise ValueError(f"{path} cannot be read ({reason}); save it as JPEG or PNG") from None
     image = as_rgb(image, path)
     image.thumbnail((LONGEST_SIDE, LONGEST_SIDE), Image.Resampling.LANCZOS)
@@ -424,7 +428,7 @@ def read_photograph(path: Path | Member) -> np.ndarray:
 
 
 @contextmanager
-def _any_size():
+def _any_size() -> Iterator[None]:
     """Let Pillow open what it takes for a decompression bomb: panoramas are as large, and the size is checked here."""
     before, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
     try:
@@ -458,7 +462,12 @@ def segment(run: TrainedRun, photograph: str | Path | Member) -> Segmentation:
     photograph = Path(photograph) if isinstance(photograph, str) else photograph
     image = read_photograph(photograph)
     train_ids = run.predict(image, input_size(image.shape[:2], run.size))
-    return Segmentation(photograph.name, image, train_ids)
+    return Segmentation(printable(photograph.name), image, train_ids)
+
+
+def printable(name: str) -> str:
+    """A file's name with what is no UTF-8 in it as `%E9`, so that tables, figures and JSON can hold it."""
+    return re.sub("[\udc80-\udcff]", lambda match: f"%{ord(match[0]) - 0xDC00:02X}", name)
 
 
 def segment_readable(
@@ -473,6 +482,7 @@ def segment_readable(
 
 
 @short_traceback
+@interruptible("the photographs were segmented: the overlays made so far are kept, the table is not written")
 def segment_all(
     run: TrainedRun, photographs: Sequence[str | Path | Member], out: PathLike, say: Say = print
 ) -> pd.DataFrame:

@@ -25,7 +25,7 @@ LENGTH_ONLY = re.compile(r"(_?(epochs|h|w)\d+)*")  # departures that leave a rec
 def goes_beyond(run: Run) -> bool:
     """Whether a run with a JSON uses something that the study did not: a parameter, a loss term, a recipe of ours."""
     parameters = any(run.config.get(name, plain) != plain for name, plain in PLAIN.items() if plain is not None)
-    terms = {term for _, term, _ in parse_expression(run.record["loss"])}
+    terms = {term for _, term, _ in parse_expression(run.recorded["loss"])}
     return parameters or bool(terms - STUDIED_TERMS) or run.config["loss"].startswith("ours_")
 
 
@@ -39,7 +39,7 @@ def ablation(runs: Sequence[Run], resamples: int = RESAMPLES, margin: float = MA
     tested_GMACs (an image, all its views). CE is the row whose difference is NaN; of several, the one trained about as
     long as the others. `attrs["scope"]` says in words what the rows share.
     """
-    groups = {}
+    groups: dict[Scope, list[Run]] = {}
     for run in runs:
         if run.finished and run.record and run.arrays:
             groups.setdefault(replace(Scope.of(run), epochs=None), []).append(run)
@@ -78,7 +78,7 @@ def compare(runs: Sequence[Run], resamples: int, margin: float = MARGIN) -> pd.D
 def row(members: Sequence[Run], base: Run, level: float) -> dict[str, Any]:
     """What the table says of one method apart from its difference."""
     views = VIEWS[members[0].config.get("tta", "none")]
-    gigamacs = members[0].record["macs"] / 1e9 * sum(scale**2 for scale, _ in views)
+    gigamacs = members[0].recorded["macs"] / 1e9 * sum(scale**2 for scale, _ in views)
     about = {"change": change(members[0], base), "seeds": len(members), "epochs": members[0].epochs, "mIoU": level}
     return about | {"seconds": seconds(members), "tested_GMACs": gigamacs}
 
@@ -86,7 +86,8 @@ def row(members: Sequence[Run], base: Run, level: float) -> dict[str, Any]:
 def change(run: Run, base: Run) -> str:
     """What distinguishes a run from `base`, in words."""
     given, usual = ({name: r.config.get(name, PLAIN[name]) for name in COMPARED} for r in (run, base))
-    parts = [f"loss {run.record['loss']}"] if run.record["loss"] != base.record["loss"] else []
+    loss, usual_loss = run.recorded["loss"], base.recorded["loss"]
+    parts = [f"loss {loss}"] if loss != usual_loss else []
     parts += [f"{name} {_short(given[name])}" for name in COMPARED if given[name] != usual[name] and name != "epochs"]
     parts += [run.weights] if run.weights != base.weights else []
     if run.recipe not in (None, base.recipe) and given["schedule"] is None and schedule(run) != schedule(base):
@@ -100,7 +101,7 @@ def _short(value):
 
 def seconds(members: Sequence[Run]) -> float:
     """Mean time of a run, training and validation, with its first stage if it has one."""
-    stages = [(run.record, run.record.get("first_stage", {})) for run in members]
+    stages = [(run.recorded, run.recorded.get("first_stage", {})) for run in members]
     return float(np.mean([sum(stage.get("wall_time_s", 0) for stage in run) for run in stages]))
 
 

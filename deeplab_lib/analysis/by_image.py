@@ -42,12 +42,12 @@ def wins(evidence: Evidence) -> pd.DataFrame:
     Columns: estimate (percent; a tie is half a win), low, high (the intervals hold at once, by Bonferroni), verdict on
     "it wins on more than half of the images", images (their number).
     """
-    found = scores(evidence)
-    base = evidence.baseline and evidence.baseline.name
-    others = [method.name for method in evidence.recipes if method.name in found and method.name != base]
+    found, base = scores(evidence), evidence.baseline
+    others = [method.name for method in evidence.recipes if method.name in found and method is not base]
     rows = {}
-    for name in others if base in found else ():
-        gap = found[name] - found[base]
+    against = found.get(base.name) if base else None
+    for name in others if against is not None else ():
+        gap = found[name] - against
         gap = gap[np.isfinite(gap)]
         share = float(np.mean((gap > TIE) + 0.5 * (np.abs(gap) <= TIE))) if len(gap) else np.nan
         confidence = 1 - (1 - CONFIDENCE) / len(others)
@@ -65,8 +65,8 @@ def pairs_that_matter(versus: pd.DataFrame, shares: pd.DataFrame, most: int = 3)
     decided = versus[versus["verdict"].isin([SUPPORTED, CONTRADICTED])] if len(versus) else versus
     if len(decided):
         return list(decided["estimate"].abs().sort_values(ascending=False, kind="stable").index[:most])
-    known = (shares["estimate"] - EVEN).abs().dropna() if len(shares) else ()
-    return [known.idxmax()] if len(known) else []
+    known = (shares["estimate"] - EVEN).abs().dropna() if len(shares) else pd.Series(dtype=float)
+    return [str(known.idxmax())] if len(known) else []
 
 
 def most_different(evidence: Evidence, method: str) -> tuple[str | None, str | None]:
@@ -76,11 +76,13 @@ def most_different(evidence: Evidence, method: str) -> tuple[str | None, str | N
     """
     found, base = scores(evidence), evidence.baseline
     chosen = next(m for m in evidence.recipes if m.name == method)
-    if method not in found or base.name not in found:
+    if method not in found or base is None or base.name not in found:
         return None, None
     names = list(map(str, base.runs[0].arrays["names"]))
     kept = [set(map(str, m.runs[0].arrays.get("prediction_names", ()))) for m in (chosen, base)]
     gaps = {name: gap for name, gap in zip(names, found[method] - found[base.name], strict=True) if isfinite(gap)}
     gaps = {name: gap for name, gap in gaps.items() if name in kept[0] & kept[1] and abs(gap) > TIE}
-    best, worst = (choose(gaps, key=gaps.get, default=None) for choose in (max, min))
-    return (best if gaps.get(best, 0) > 0 else None), (worst if gaps.get(worst, 0) < 0 else None)
+    if not gaps:
+        return None, None
+    best, worst = (choose(gaps, key=gaps.__getitem__) for choose in (max, min))
+    return (best if gaps[best] > 0 else None), (worst if gaps[worst] < 0 else None)

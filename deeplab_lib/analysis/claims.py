@@ -206,8 +206,11 @@ class ClaimTest:
     part: str
     a: tuple[str, ...]
     b: tuple[str, ...]
-    family = "main"
     whole = False
+
+    @property
+    def family(self) -> str | tuple | None:
+        return "main"
 
     @property
     def possible(self) -> bool:
@@ -254,8 +257,8 @@ class Higher(ClaimTest):
 class Best(ClaimTest):
     """Whether one of `a` is significantly above every one of `b` (supported), or the reverse (contradicted).
 
-    There is no difference that matters where either side has one that is surely not behind any of the other side by the
-    margin.
+    There is no difference that matters where either side has one that is significantly less than the margin below all
+    of the other side.
     """
 
     measure: str = MIOU
@@ -266,7 +269,7 @@ class Best(ClaimTest):
         return "best", self.a, self.b, self.measure
 
     def contrasts(self) -> dict[tuple, Contrast]:
-        return {pair: difference(*pair, self.measure) for group in self.groups() for pair in group}
+        return {(a, b): difference(a, b, self.measure) for group in self.groups() for a, b in group}
 
     def groups(self) -> list[list[tuple]]:
         """Every candidate against one opponent, for each opponent of either side."""
@@ -277,7 +280,7 @@ class Best(ClaimTest):
         if lacking := self.valueless(scope, [self.measure]):
             return lacking
         values = scope.evidence.values[self.measure]
-        best_a, best_b = (max(group, key=values.get) for group in (self.a, self.b))
+        best_a, best_b = (max(group, key=values.__getitem__) for group in (self.a, self.b))
         margin = scope.evidence.margins.of(self.measure)
         leads, holds = (
             [
@@ -403,17 +406,17 @@ class Architectures(ClaimTest):
         else:
             verdict = SUPPORTED if better else CONTRADICTED if set(worse) == set(self.b) else INCONCLUSIVE
             verdict = EQUIVALENT if verdict == INCONCLUSIVE and settled else verdict
-        figures = {"others": len(self.b), "cheaper": len(cheaper), "better": len(better)}
+        figures: dict[str, float] = {"others": len(self.b), "cheaper": len(cheaper), "better": len(better)}
         figures |= {"equal": len(equal), "worse": len(worse)}
-        cost = "multiply-adds" if self.cost == "macs" else self.cost
+        counted = "multiply-adds" if self.cost == "macs" else self.cost
         text = (
-            f"other networks: {{others}}; with no more {cost}: {{cheaper}}. "
+            f"other networks: {{others}}; with no more {counted}: {{cheaper}}. "
             "Of these, significantly better in mIoU: {better}, without a difference that matters: {equal}. "
             "Significantly worse, whatever their cost: {worse}"
         )
         found = Finding(self.part, verdict, 0, figures, text)
         if not cheaper and verdict == INCONCLUSIVE:
-            return replace(found, open_reason=f"no network with as few {cost} was trained")
+            return replace(found, open_reason=f"no network with as few {counted} was trained")
         margin = scope.evidence.margins.of(MIOU)
         return _with_power(found, None, margin, max((rows[other] for other in cheaper), key=_width, default=None))
 
@@ -460,7 +463,7 @@ def _take(settled, key, figures):
     parts = []
     for of, number, words in (
         ("images", settled.images, "validation images"),
-        ("seeds", settled.seeds, "seeds of each"),
+        ("seeds", settled.seeds, "seeds per configuration"),
     ):
         if not math.isinf(number):
             figures[f"{of}_{key}"] = int(number)

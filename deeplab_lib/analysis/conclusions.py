@@ -131,7 +131,8 @@ def verdict_details(verdicts: Sequence[Verdict], numbers: Numbers) -> str:
     """Every claim with its rule and all that was found, as Markdown: a point for each part, with what decides first."""
     paragraphs = []
     for verdict in verdicts:
-        claim, parts = verdict.claim, {}
+        claim = verdict.claim
+        parts: dict[str, dict[bool, list[tuple[Finding, str]]]] = {}
         for i, finding in enumerate(verdict.findings):
             said = finding.sentence(numbers, f"claims.{claim.key}.{i}")
             decides = finding in verdict.deciding
@@ -244,8 +245,8 @@ def outlook(f: Findings) -> str:
         steps.append("several seeds a configuration")
     if few := _keys(verdicts, lambda finding: "images_any" in finding.figures):
         open_parts = [part for v in verdicts if v.verdict == INCONCLUSIVE for part in v.decisive]
-        needed = max(part.figures.get("images_any", 0) for part in open_parts)
-        steps.append(f"{needed:,d} validation images (with which {listing(few)} would be decided)")
+        images = int(max(part.figures.get("images_any", 0) for part in open_parts))
+        steps.append(f"{images:,d} validation images (with which {listing(few)} would be decided)")
     if not f.controlled and f.schedules > 1:
         steps.append("a control with one schedule for all")
     if f.synthetic:

@@ -26,7 +26,6 @@ from deeplab_lib.analysis.statistics import (
     MIN_IMAGES,
     MIOU,
     RESAMPLES,
-    TIE,
     Bootstrap,
     Contrast,
     all_pairs,
@@ -35,6 +34,7 @@ from deeplab_lib.analysis.statistics import (
     measure,
     ranking,
     ratios_of,
+    snap,
 )
 from deeplab_lib.analysis.verdicts import MARGIN, Margins, decide
 from deeplab_lib.labels import CLASS_NAMES
@@ -129,7 +129,8 @@ class Evidence:
     @classmethod
     def published(cls) -> Self:
         """From the printed tables: mIoU of the results table, classes of the last-row table."""
-        found, values = [], {name: {} for name in (MIOU, RARE, *CLASS_MEASURES)}
+        found: list[Method] = []
+        values: dict[str, dict[str, float]] = {name: {} for name in (MIOU, RARE, *CLASS_MEASURES)}
         for run in published.RUNS.values():
             recipe = RECIPES[run.recipe]
             losses = frozenset(term for _, term, _ in parse_expression(recipe.loss))
@@ -186,7 +187,7 @@ class Evidence:
     @property
     def judged(self) -> set[str]:
         """The keys of the recipes that claims are judged on, be it by their controls."""
-        return {method.recipe for method in (*self.recipes, *self.same_schedule)}
+        return {method.recipe for method in (*self.recipes, *self.same_schedule) if method.recipe}
 
     @property
     def titles(self) -> dict[str, str]:
@@ -235,7 +236,7 @@ class Evidence:
         """Value of a contrast on all images; NaN where a method has no value."""
         known = self.values.get(contrast.measure, {})
         value = float(sum(weight * known.get(name, NAN) for name, weight in contrast.weights.items()))
-        return 0.0 if abs(value) < TIE else value
+        return snap(value)
 
     def interval(
         self,
@@ -250,9 +251,9 @@ class Evidence:
         single = any(contrast.measure in CLASS_MEASURES for contrast in contrasts.values())
         covered = set(self.bootstrap.ratios.names) if self.bootstrap else set()
         known = {name: c for name, c in contrasts.items() if set(c.weights) <= covered and self._measured(c)}
-        found = {}
-        if known:
-            table = (self.class_bootstrap if single else self.bootstrap).interval(known, confidence, groups)
+        found, bootstrap = {}, self.class_bootstrap if single and known else self.bootstrap
+        if known and bootstrap:
+            table = bootstrap.interval(known, confidence, groups)
             found = dict(zip(known, table.to_dict("records"), strict=True))
         absent = "not every run's files hold results for single images" if self.bootstrap else self.no_intervals
         rows = {name: found.get(name) or {"reason": absent} for name in contrasts}
@@ -283,12 +284,12 @@ class Evidence:
         All these intervals hold at once; the keys of the former are `(measure, method, other)`.
         """
         names = [method.name for method in self.recipes]
-        family = {(MIOU, *pair): contrast for pair, contrast in all_pairs(names).items()}
+        family: dict[Any, Contrast] = {(MIOU, *pair): contrast for pair, contrast in all_pairs(names).items()}
         if self.baseline:
             base = self.baseline.name
             family |= {(MIOU, method.name, base): difference(method.name, base) for method in self.controls}
             family |= {(BOUNDARY, name, base): difference(name, base, BOUNDARY) for name in names if name != base}
-        return self.rows(family | contrasts)
+        return self.rows({**family, **contrasts})
 
     def rows(
         self,

@@ -25,7 +25,7 @@ class Numbers:
     """
 
     def __init__(self) -> None:
-        self._entries = {}
+        self._entries: dict[str, dict[str, Any]] = {}
 
     def put(self, key: str, value: Any, fmt: str | Callable[[Any], str] = ".2f") -> str:
         """Register `value` under `key` and return its text; None and NaN print as `MISSING`.

@@ -32,7 +32,8 @@ def heat_map(
     """
     if iou.empty or not iou.notna().any(axis=None):
         raise Missing("no run has per-class IoU")
-    differences = iou.drop(index=baseline) - iou.loc[baseline] if baseline in iou.index else iou.iloc[:0]
+    above = baseline is not None and baseline in iou.index
+    differences = iou.drop(index=baseline) - iou.loc[baseline] if above else iou.iloc[:0]
     rows = 2 if differences.notna().any(axis=None) else 1
     heights = [len(iou), len(differences)][:rows]
     grid = {"height_ratios": heights, "hspace": 0.05}
@@ -42,7 +43,7 @@ def heat_map(
     top.xaxis.tick_top()
     top.set_xticks(range(iou.shape[1]), iou.columns, rotation=55, ha="left", rotation_mode="anchor")
     top.set_title("IoU (%)", loc="left", x=-0.01, ha="right", fontsize=8, y=1.03)
-    if rows == 2:
+    if rows == 2 and baseline is not None:
         reach = max(float(np.nanmax(np.abs(differences.to_numpy(dtype=float)))), 1e-9)
         norm = TwoSlopeNorm(0, -reach, reach)
         _cells(axes[1, 0], differences, titles, _points, decided, cmap="PuOr", norm=norm)
@@ -120,7 +121,7 @@ def choose_images(arrays: Mapping[str, Mapping[str, np.ndarray]]) -> dict[str, s
         return roles
     disputes = {name: dispute([prediction(run, name) for run in arrays.values()]) for name in names}
     left = [name for name in order if name not in roles.values()] or order
-    return {**roles, "most disputed": max(left, key=disputes.get)}
+    return {**roles, "most disputed": max(left, key=disputes.__getitem__)}
 
 
 def scores_of(run: Mapping[str, np.ndarray], names: Sequence[str]) -> np.ndarray:
@@ -161,7 +162,7 @@ def predictions(
     present = [i for i in np.union1d(labels, list(predicted.values())) if i < NUM_CLASSES]
     rows, each = 1 + -(-len(predicted) // 4), WIDTH / 4 * labels.shape[0] / labels.shape[1]
     fig, axes = figure(0.25 + rows * (each + 0.18) + 0.18 * -(-len(present) // 7), rows, 4, squeeze=False)
-    fig.get_layout_engine().set(w_pad=0.01, h_pad=0.03, wspace=0.01, hspace=0.0)
+    fig.set_layout_engine("constrained", w_pad=0.01, h_pad=0.03, wspace=0.01, hspace=0.0)
     for ax in axes.flat:
         ax.axis("off")
     below = [(colorize(prediction), titles[run]) for run, prediction in predicted.items()]
@@ -186,7 +187,7 @@ def read_scene(run: Run, name: str, size: Size) -> tuple[np.ndarray, np.ndarray]
     """Image (H, W, 3) uint8 and labels (H, W) of a validation image at `size` (H, W), from where a run's data are."""
     root = run.config.get("data")
     try:
-        data = Cityscapes(root, "val", size)
+        data = Cityscapes(str(root), "val", size)
         return data.raw([pair.name for pair in data.pairs].index(name))
     except (TypeError, ValueError, OSError):
         raise Missing(f"the validation images are no longer at {root}") from None
@@ -199,7 +200,7 @@ def differing_scenes(run: Run, base: Run, names: Sequence[str], titles: Mapping[
     Blue where `run` alone is right, red where `base` alone is; void black, both or neither white.
     """
     fig, axes = figure(0.35 + 0.85 * len(names), len(names), 5, squeeze=False)
-    fig.get_layout_engine().set(w_pad=0.01, h_pad=0.02, wspace=0.01, hspace=0.01)
+    fig.set_layout_engine("constrained", w_pad=0.01, h_pad=0.02, wspace=0.01, hspace=0.01)
     for row, name in zip(axes, names, strict=True):
         ours, theirs = prediction(run.arrays, name), prediction(base.arrays, name)
         image, labels = read_scene(run, name, ours.shape)
@@ -219,7 +220,7 @@ def differing_scenes(run: Run, base: Run, names: Sequence[str], titles: Mapping[
 
 def _show(ax, picture, title):
     ax.imshow(picture, aspect="auto")
-    ax.set_title(title, fontsize=8, pad=2)
+    ax.set_title(title, fontsize=7, pad=2)
 
 
 def _scale(ax):

@@ -96,9 +96,11 @@ def rates(run: Run, points: int = 400) -> tuple[np.ndarray, np.ndarray]:
     if not {"lr", "power", "warmup_steps", "epochs", "steps_per_epoch"} <= set(config):
         return ends
     an_epoch, total = config["steps_per_epoch"], config["steps_per_epoch"] * config["epochs"]
-    plan = [Change(1 + round(PLAN_EPOCHS * change["at"]), change["power"]) for change in run.record.get("changes", ())]
-    form = {"changes": plan, "follows": run.follows}
-    schedule = PolyLR(config["lr"], total, config["power"], config["warmup_steps"], **form)
+    plan = [
+        Change(1 + round(PLAN_EPOCHS * change["at"]), change["power"]) for change in run.recorded.get("changes", ())
+    ]
+    base_lr, power, warmup_steps = (config[name] for name in ("lr", "power", "warmup_steps"))
+    schedule = PolyLR(base_lr, total, power, warmup_steps, changes=plan, follows=run.follows)
     if not np.allclose([schedule.lr(epoch * an_epoch - 1) for epoch in ends[0]], ends[1], rtol=1e-3, atol=0):
         return ends
     jumps = [change.first_step(total) - before for change in plan for before in (1, 0)]
@@ -119,7 +121,8 @@ def learning_rates(runs: Sequence[Run]) -> Figure:
     """Base learning rate over the training; runs with the same schedule lie as nested lines, thinner on top."""
     fig, ax = figure(2.7)
     ax.set_yscale("log")
-    curves, lines, marked = [], [], False
+    curves: list[np.ndarray] = []
+    lines, marked = [], False
     parts = [(look, run, *rates(run)) for look, run, _ in _each(runs, "lr")]
     for look, run, epochs, values in parts:
         alike = sum(len(other) == len(values) and np.allclose(other, values) for *_, other in parts)
@@ -159,7 +162,7 @@ def curve_grid(runs: Sequence[Run], train: str, validation: str, label: str, sha
     """Training and validation column of every run in a panel of its own, two panels a row."""
     parts = _each(runs, train, validation)
     count = (len(parts) + 1) // 2
-    fig, axes = figure(0.5 + 1.5 * count, count, 2, sharex=True, sharey=share, squeeze=False)
+    fig, axes = figure(0.5 + 1.25 * count, count, 2, sharex=True, sharey=share, squeeze=False)
     for ax, (look, run, table) in zip(axes.flat, parts, strict=False):
         ax.plot(table["epoch"], table[train], color="0.45", linestyle=(0, (2, 1)), label="training")
         _line(ax, look, table["epoch"], table[validation], linestyle="-", label="validation")
@@ -181,7 +184,7 @@ def _annotate(ax, run):
         ax.axvline(place, color="0.3", linewidth=0.8, linestyle=(0, (1, 1.5)))
         ax.text(place, 0.02, f" {letter}", transform=ax.get_xaxis_transform(), fontsize=7.5)
         words.append(f"{letter}: {text}")
-    ax.set_title(state(run), loc="left", pad=4 + 7 * len(words))
+    ax.set_title(state(run), loc="left", pad=4 + 8.5 * len(words))
     ax.text(0, 1.02, "\n".join(words), transform=ax.transAxes, fontsize=7, va="bottom")
 
 
@@ -266,9 +269,9 @@ def boundary(table: pd.DataFrame, differences: pd.DataFrame | None = None) -> Fi
     left, *right = axes[0]
     _bars(left, table["name"], table["estimate"], table["color"], ".1f", table[["low", "high"]].to_numpy(dtype=float))
     left.set_xlabel("boundary F-score (%)")
-    for ax in right:
-        _spans(ax, table[["color", "marker"]].join(differences[["estimate", "low", "high"]]))
-        _name_rows(ax, table["name"], "difference from CE (points)")
+    if differences is not None and right:
+        _spans(right[0], table[["color", "marker"]].join(differences[["estimate", "low", "high"]]))
+        _name_rows(right[0], table["name"], "difference from CE (points)")
     return fig
 
 
@@ -395,7 +398,7 @@ def accuracy_against_rate(runs: Sequence[Run]) -> Figure:
         _line(ax, look[run.stem], [run.initial_lr], [run.final_val_mIoU], **marks, label=state(run)) for run in known
     ]
     ax.set_xscale("log")
-    ax.set_xticks(sorted({run.initial_lr for run in known}))
+    ax.set_xticks(sorted({run.initial_lr for run in known if run.initial_lr}))
     ax.xaxis.set(major_formatter="{x:g}", minor_locator=NullLocator())
     ax.set(xlabel="initial learning rate (log scale)", ylabel="final validation mIoU (%)")
     ax.margins(0.1)
@@ -459,7 +462,7 @@ def cost_points(runs: Sequence[Run], efficiency: pd.DataFrame) -> pd.DataFrame:
     others = [run for run in finished if run.config["model"] != finished[0].config["model"]]
     look, rows = looks(runs) | dict(zip([run.stem for run in others], cycle(FALLBACK_STYLES), strict=False)), []
     for run in finished:
-        measured, record = efficiency_of(run, efficiency), run.record
+        measured, record = efficiency_of(run, efficiency), run.recorded
         macs = record.get("macs") or measured.get("macs")
         parameters = record.get("parameters", {}).get("total")
         rows.append(

@@ -49,7 +49,7 @@ def unfinished(runs: Sequence[Run], numbers: Numbers) -> str:
 
 def schedules(runs: Sequence[Run], numbers: Numbers) -> str:
     """Which runs share a schedule, and where a run's training changes."""
-    groups = {}
+    groups: dict[str, list[str]] = {}
     for run in runs:
         groups.setdefault(schedule(run), []).append(run.label)
     shared = [labels for labels in groups.values() if len(labels) > 1]

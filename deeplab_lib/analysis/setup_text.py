@@ -117,7 +117,7 @@ def data(runs: Sequence[Run], numbers: Numbers) -> str:
     """What the runs saw instead of, or of, Cityscapes."""
     about = {key: _agreed(runs, "dataset", key) for key in ("name", "synthetic", "train", "val", "subset")}
     if about["name"] is None:
-        names = {run.dataset_name for run in runs} - {None}
+        names = {run.dataset_name for run in runs if run.dataset_name}
         said = f" Whoever made this report names them: {listing(sorted(names))}." if names else ""
         return f"The files of these runs do not say which images they were trained on.{said}"
     train, val = (numbers.put(f"data.{split}", about[split], ",d") for split in ("train", "val"))
@@ -257,7 +257,7 @@ def architectures(study: Study, efficiency: pd.DataFrame, numbers: Numbers) -> s
     others = [row for row in full if not row["model"].startswith("deeplabv2")]
     if not own or not others:
         return "Other architectures were not measured beside these runs."
-    groups = {}
+    groups: dict[str, list[str]] = {}
     for row in others:
         less = [words for key, words in COUNTED.items() if row[key] < own[key]]
         groups.setdefault(" and ".join(f"fewer {words}" for words in less), []).append(row["model"])
@@ -299,13 +299,13 @@ def missing(study: Study, others: Sequence[Study], gallery: Gallery, left_out: I
     left_out: a line for each file that is no run's table, as `results.read_folder` gives them.
     """
     lines = [f"The figure “{named(label)}”: {reason}." for label, reason in gallery.missing.items()]
-    lacking = {}
+    lacking: dict[str, list[str]] = {}
     for run in study.runs:
         lacking.setdefault("; ".join(run.missing), []).append(run.label)
     for what, labels in lacking.items():
         who = "All runs" if len(labels) == len(study.runs) > 1 else listing(labels)
         lines += [f"{who}: the files lack {what}."] if what else []
-    notes = {}
+    notes: dict[str, list[str]] = {}
     for run in study.runs:
         for note in run.notes:
             notes.setdefault(note, []).append(run.label)

@@ -32,6 +32,13 @@ LOG_LOSS = "log_loss"
 # Fewer images than this with a class, or at all, and neither sampling error nor interval means anything.
 MIN_IMAGES = 5
 TIE = 1e-9  # points below which a difference is rounding: sums of equal numbers in another order
+
+
+def snap(value: float) -> float:
+    """A difference in points, exactly 0 where it is nothing but rounding (`TIE`)."""
+    return 0.0 if abs(value) < TIE else value
+
+
 COLUMNS = ["estimate", "standard_error", "low", "high", "p"]
 # What `verdicts` needs to say how many images or seeds would settle a difference, and why there is no interval.
 BASIS = ["image_variance", "seed_variance", "quantile", "images", "seeds", "reason"]
@@ -75,7 +82,7 @@ class Ratios:
 
     def one_by_one(self) -> Self:
         """The same runs, each a method of its own."""
-        return replace(self, methods=tuple(range(len(self.methods))))
+        return replace(self, methods=tuple(map(str, range(len(self.methods)))))
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -173,7 +180,7 @@ class Bootstrap:
         whole = np.ones((1, images))
         chunk = max(1, min(resamples, 4_000_000 // (runs * images)))
         self.value = {name: ratios.estimates(mask, whole) for name, mask in measures.items()}
-        drawn = {name: [] for name in measures}
+        drawn: dict[str, list[tuple[np.ndarray, np.ndarray]]] = {name: [] for name in measures}
         for start in range(0, resamples, chunk):
             weights = image_weights(rng, min(chunk, resamples - start), images)
             for name, mask in measures.items():
@@ -212,8 +219,7 @@ class Bootstrap:
         still = np.abs(deviation) < TIE  # two equal runs differ by nothing in every resample
         with np.errstate(divide="ignore", invalid="ignore"):
             studentised = np.where(still, 0.0, deviation / np.sqrt(variance))
-        estimate = 0.0 if abs(estimate) < TIE else estimate
-        return estimate, (image_variance, float(spread)), np.where(np.isnan(studentised), np.inf, studentised)
+        return snap(estimate), (image_variance, float(spread)), np.where(np.isnan(studentised), np.inf, studentised)
 
     def interval(
         self,
@@ -235,7 +241,7 @@ class Bootstrap:
         seen = {name: rows[name][2] for name, reason in reasons.items() if not reason}
         known = drop_unbounded(seen, (1 - confidence) / 2)
         deviations = {name: rows[name][2] if groups else np.abs(rows[name][2]) for name in known}
-        members = [[deviations[name] for name in group if name in known] for group in groups or [contrasts]]
+        members = [[deviations[name] for name in group if name in known] for group in groups or [list(contrasts)]]
         extremes = np.abs([np.max(group, axis=0) for group in members if group] or np.zeros((1, self.resamples)))
         quantile = float(np.quantile(extremes, confidence, axis=1, method="higher").max())
         images, table = self.ratios.numerator.shape[1], {}
@@ -243,7 +249,7 @@ class Bootstrap:
             row = {"estimate": estimate, "images": images, "seeds": self._fewest_seeds(contrasts[name])}
             if name in known:
                 error = float(np.sqrt(sum(variances)))
-                error = 0.0 if error < TIE else error
+                error = snap(error)
                 t = abs(estimate) / error if error > 0 else 0.0
                 row |= {
                     "standard_error": error,
@@ -323,7 +329,7 @@ def ranking(levels: Mapping[str, float], pairs: pd.DataFrame) -> pd.DataFrame:
     """
     order = sorted(levels, key=lambda name: -round(levels[name] / TIE))
     better = {(a, b) for a in order for b in order if a != b and significantly_above(pairs, a, b)}
-    rows = {}
+    rows: dict[str, dict[str, Any]] = {}
     for name in order:
         above, below = sum((other, name) in better for other in order), sum((name, other) in better for other in order)
         rows[name] = {"value": levels[name], "best": 1 + above, "worst": len(order) - below, "ties": ""}
@@ -371,7 +377,8 @@ def seed_intervals(
     variance between seeds is pooled over methods; intervals hold at once (largest of all t, drawn). The frame is that
     of `Bootstrap.interval`, with a reason where no method has two seeds or a value is missing.
     """
-    rng, reached, table = np.random.default_rng(SEED), [], {}
+    rng, reached = np.random.default_rng(SEED), []
+    table: dict[Any, dict[str, Any]] = {}
     spreads = {name: pooled_variance(groups, (resolution or {}).get(name, 0.0)) for name, groups in values.items()}
     noise = {}
     for name, groups in values.items():
@@ -382,7 +389,7 @@ def seed_intervals(
         groups, (variance, free) = values[statistic], spreads[statistic]
         counts = {method: len(groups[method]) for method in weights}
         estimate = float(sum(weight * np.mean(groups[method]) for method, weight in weights.items()))
-        table[name] = {"estimate": 0.0 if abs(estimate) < TIE else estimate, "seeds": min(counts.values())}
+        table[name] = {"estimate": snap(estimate), "seeds": min(counts.values())}
         if not np.isfinite(estimate) or not free or variance < TIE**2:
             missing = "a run has no value" if not np.isfinite(estimate) else ""
             table[name]["reason"] = missing or ("the seeds do not differ" if free else "every run has one seed")

@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 
 from deeplab_lib.analysis import published
+from deeplab_lib.common.errors import short_traceback
 from deeplab_lib.common.files import portable
 from deeplab_lib.common.markup import as_plain, as_text
 from deeplab_lib.common.text import listing, plan_change
@@ -29,6 +30,7 @@ from deeplab_lib.study.results import ResultsError, Run, methods, require_compar
 NAN = float("nan")
 
 
+@short_traceback
 def read_efficiency(folder: PathLike) -> pd.DataFrame:
     """Rows of the folder's efficiency.json, and of those of the people collected in it, with `folder` of each.
 
@@ -61,9 +63,9 @@ def efficiency_of(run: Run, efficiency: pd.DataFrame) -> dict[str, Any]:
     One measured where the run lies is preferred, then one that has a latency, then a GPU before a CPU.
     """
     config = run.config
-    size = config.get("image_height"), config.get("image_width")
-    if efficiency.empty or not all(size) or not config.get("model"):
+    if efficiency.empty or not all(config.get(name) for name in ("image_height", "image_width", "model")):
         return {}
+    size = config["image_height"], config["image_width"]
     rows = measured_rows(efficiency, config["model"], size, config.get("output_stride", 8))
     here = str(run.path.parent)
     return max(
@@ -84,7 +86,8 @@ def changes(run: Run, join: float = 0.03) -> list[tuple[float, str]]:
 
     Those not farther apart than the share `join` of the training are one, so that their marks can be distinguished.
     """
-    epochs, places = run.epochs or 1, {}
+    epochs = run.epochs or 1
+    places: dict[float, list[str]] = {}
     for at, words in _changes(run):
         near = next((place for place in places if abs(place - at) <= join * epochs), at)
         places[near] = [*places.get(near, []), words]
@@ -194,7 +197,7 @@ def final_table(runs: Sequence[Run]) -> pd.DataFrame:
 
 def earlier_classes(runs: Sequence[Run]) -> str:
     """Of which runs the class values are not those of the last epoch, in a sentence; "" when all are."""
-    found = {}
+    found: dict[int, list[str]] = {}
     for run in runs:
         known = run.table["epoch"][run.table[CLASS_VAL].notna().any(axis=1)]
         if len(known) and known.iloc[-1] != run.epoch:

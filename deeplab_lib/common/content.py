@@ -1,7 +1,7 @@
 """What a file is, recognised by its first bytes and never by its name."""
 
 import re
-from pathlib import Path
+from typing import IO, Literal, Protocol
 
 ENOUGH = 512  # bytes that tell every kind
 SIGNATURES = (
@@ -44,7 +44,13 @@ def kind_of(head: bytes) -> str:
     return "text file" if _is_text(head) else "unknown file"
 
 
-def what_is(file: Path) -> str:
+class Readable(Protocol):
+    """A file: a `Path`, or one in an archive."""
+
+    def open(self, mode: Literal["rb"], /) -> IO[bytes]: ...
+
+
+def what_is(file: Readable) -> str:
     """What the file holds, see `kind_of`."""
     with file.open("rb") as stream:
         return kind_of(stream.read(ENOUGH))

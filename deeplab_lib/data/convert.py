@@ -21,7 +21,7 @@ import numpy as np
 from PIL import Image, ImageOps
 
 from deeplab_lib.common.devices import cores
-from deeplab_lib.common.errors import short_traceback
+from deeplab_lib.common.errors import interruptible, short_traceback
 from deeplab_lib.common.files import absolute, for_project, in_project, write_text
 from deeplab_lib.common.progress import Progress
 from deeplab_lib.common.text import did_you_mean
@@ -78,6 +78,7 @@ class Pictures(NamedTuple):
 
 
 @short_traceback
+@interruptible("the data were converted: nothing is kept of it, so begin anew")
 def convert(kind: str, source: str | Path, out: str | Path, table: str | Path | None = None, say: Say = print) -> Path:
     """Write the data set `source` (a folder or a zip archive) of a known kind in Cityscapes' layout to `out`.
 
@@ -167,10 +168,10 @@ def table_kind(files: dict[str, File], table: str | Path | None, source: Path) -
             raise FileNotFoundError(f"no classes.csv in {source}: write one with {columns}, or give --table FILE")
         name, content = f"{source}: {found}", read_bytes(files[found])
     else:
-        name = absolute(in_project(table))
-        if not name.is_file():
-            raise FileNotFoundError(f"no table {name}: it should be a CSV with columns value and class")
-        content = name.read_bytes()
+        path = absolute(in_project(table))
+        if not path.is_file():
+            raise FileNotFoundError(f"no table {path}: it should be a CSV with columns value and class")
+        name, content = str(path), path.read_bytes()
     known = read_table(content.decode("utf-8-sig"), name)
     reader = Colors(known) if isinstance(known.classes[0].key, tuple) else Values(known)
     folder = r"(?:masks|labels|annotations)"

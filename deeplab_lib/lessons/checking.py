@@ -54,7 +54,7 @@ class Exercise:
                     given[name] = ... if answer is None else answer(*case)
             except Exception as error:
                 return self._stopped(answer, name, error)
-            if given[name] is ... or (given[name] is None and is_empty(answer)):
+            if answer is None or given[name] is ... or (given[name] is None and is_empty(answer)):
                 return UNANSWERED
             if given[name] is None:
                 return f"Not yet: on {name} your function returns nothing; is `return` missing?"
@@ -74,7 +74,7 @@ class Exercise:
         parameters = inspect.signature(self._solution).parameters  # the mistakes' keywords stand behind the arguments
         for name, case in arguments.items():
             for parameter, now, before in zip(parameters, case, self.cases[name], strict=False):
-                if not np.array_equal(numbers_of(now), numbers_of(before), equal_nan=True):
+                if not _unchanged(numbers_of(now), numbers_of(before)):
                     return (
                         f"Not yet: the result is right, but on {name} your function changes the {parameter} it was "
                         "given, which whoever called it still needs. Work on a copy."
@@ -175,6 +175,13 @@ def numbers_of(value: object) -> np.ndarray | None:
         return None
 
 
+def _unchanged(now: np.ndarray | None, before: np.ndarray | None) -> bool:
+    """Whether an argument is what it was; one that is no number is not looked at."""
+    if now is None or before is None:
+        return now is before
+    return np.array_equal(now, before, equal_nan=True)
+
+
 def alike(value: np.ndarray, wanted: np.ndarray) -> np.ndarray:
     """Where two arrays agree up to rounding, of which whole numbers have none; NaN agrees with NaN."""
     return np.isclose(value, wanted, rtol=1e-12 if wanted.dtype.kind == "i" else 1e-4, atol=1e-9, equal_nan=True)
@@ -183,13 +190,13 @@ def alike(value: np.ndarray, wanted: np.ndarray) -> np.ndarray:
 def same(value: object, wanted: object) -> bool:
     """Whether two numbers or arrays agree in shape and, up to rounding, in value."""
     a, b = numbers_of(value), numbers_of(wanted)
-    return a is not None and a.shape == b.shape and bool(alike(a, b).all())
+    return a is not None and b is not None and a.shape == b.shape and bool(alike(a, b).all())
 
 
 def difference(value: object, wanted: object) -> str:
     """How a value differs from the one wanted: in kind or shape, or in the first number that is another."""
     a, b = numbers_of(value), numbers_of(wanted)
-    if a is None or a.shape != b.shape:
+    if a is None or b is None or a.shape != b.shape:
         return f"you return {brief(value)}; expected {brief(wanted)}"
     if not a.ndim:
         return f"you return {written(a)}; expected {written(b)}"

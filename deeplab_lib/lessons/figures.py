@@ -185,9 +185,9 @@ def nested_fields(image: np.ndarray, fields: Mapping[str, int], size: tuple[int,
     ax.imshow(image, extent=(0, width, height, 0), alpha=0.6)
     dashes = ("-", "--", "-.", ":", "--", "-")
     for place, (name, side) in enumerate(fields.items()):
-        corner, look = (width / 2 - side / 2, height / 2 - side / 2), {"lw": 0.9 + 0.2 * place, "ls": dashes[place % 6]}
-        label = f"{name}: {side} px"
-        ax.add_patch(Rectangle(corner, side, side, fill=False, ec="black", joinstyle="miter", label=label, **look))
+        corner, label = (width / 2 - side / 2, height / 2 - side / 2), f"{name}: {side} px"
+        line: dict[str, Any] = {"lw": 0.9 + 0.2 * place, "ls": dashes[place % 6], "joinstyle": "miter"}
+        ax.add_patch(Rectangle(corner, side, side, fill=False, ec="black", label=label, **line))
     reach = max(fields.values()) / 2 + 40
     ax.set(xlim=(width / 2 - reach, width / 2 + reach), ylim=(height / 2 + reach, height / 2 - reach))
     ax.set(xlabel="column (px)", ylabel="row (px)")

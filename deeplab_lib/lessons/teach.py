@@ -9,7 +9,9 @@ from torch import nn
 from torch.nn import functional as F
 
 from deeplab_lib import toycity
+from deeplab_lib.common.errors import interruptible, short_traceback
 from deeplab_lib.common.files import data_folder
+from deeplab_lib.common.types import Size
 from deeplab_lib.data import cityscapes
 from deeplab_lib.data.pictures import read_png
 from deeplab_lib.labels import ID_OF_TRAIN_ID, IGNORE_INDEX, NUM_CLASSES
@@ -26,26 +28,40 @@ from deeplab_lib.training.schedule import PolyLR
 LESSON_SCENES, LESSON_SIZE = {"train": 96, "val": 24}, (128, 256)  # (H, W)
 
 
-def streets(split: str = "train", count: int = 96) -> cityscapes.Cityscapes:
-    """Scenes for a lesson, a `cityscapes.Cityscapes` of at most `count` images evenly spaced over the split.
+class Streets(cityscapes.Cityscapes):
+    """Scenes for a lesson; `title` says where they come from, to stand on every figure."""
+
+    size: Size
+    title: str
+
+
+@short_traceback
+@interruptible("the scenes were drawn: run the cell again")
+def streets(split: str = "train", count: int = 96) -> Streets:
+    """Scenes for a lesson, at most `count` images evenly spaced over the split.
 
     They come from `$CITYSCAPES_DATASET` where that is set, else from a small toy city, which is drawn the first time;
-    both at the demo's 128x256, so that a laptop can train on them. `title` says which, to stand on every figure.
+    both at the demo's 128x256, so that a laptop can train on them.
     """
     root = cityscapes.data_root()
     if root is None:
         root = toycity.write(data_folder() / "toycity" / "lessons", **LESSON_SCENES, size=LESSON_SIZE, workers=None)
     synthetic = (root / toycity.PARAMETERS_FILE).is_file()
-    dataset = cityscapes.Cityscapes(root, split, size=LESSON_SIZE)
+    dataset = Streets(root, split, size=LESSON_SIZE)
     chosen = np.linspace(0, len(dataset) - 1, min(count, len(dataset))).astype(int)
     dataset.pairs = [dataset.pairs[i] for i in chosen]
     dataset.title = "toy city (synthetic)" if synthetic else root.name
     return dataset
 
 
-def label_ids(dataset: cityscapes.Cityscapes, index: int) -> np.ndarray:
-    """Label ids `(H, W)` of one scene as its annotation file holds them, at the data set's size."""
+def label_ids(dataset: Streets, index: int) -> np.ndarray:
+    """Label ids `(H, W)` of one scene as its annotation file holds them, at the data set's size.
+
+    Raises ValueError where there is none, as in the test split.
+    """
     file = dataset.pairs[index].label
+    if file is None:
+        raise ValueError(f"{dataset.pairs[index].name} has no labels")
     ids = np.asarray(read_png(file))
     ids = ID_OF_TRAIN_ID[ids] if file.name.endswith("_labelTrainIds.png") else ids
     return cityscapes.resize_labels(ids, dataset.size)
@@ -107,8 +123,7 @@ def train_small(
     """A demo-scale DeepLabV2 after a few seconds of training: no good network, but one that has learnt the streets."""
     torch.manual_seed(seed)
     network = to_device(DeepLabV2(blocks=(1, 1, 1, 1), width=16), "cpu", ("matrix_products",))
-    loss = make_loss(loss)
-    optimizer = make_optimizer(network, lr)
+    criterion, optimizer = make_loss(loss), make_optimizer(network, lr)
     plan, order = PolyLR(lr, steps, warmup_steps=10), torch.randint(len(dataset), (steps, batch_size))
     for step in range(steps):
         images, labels = batch(dataset, order[step])
@@ -116,7 +131,7 @@ def train_small(
             group["lr"] = group["factor"] * plan.lr(step)
         logits = network.grid_logits(images)
         optimizer.zero_grad()
-        loss(logits, network.subsample(labels, logits.shape[-2:])).backward()
+        criterion(logits, network.subsample(labels, logits.shape[-2:])).backward()
         optimizer.step()
     return network.eval()
 

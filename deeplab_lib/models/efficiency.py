@@ -228,7 +228,8 @@ def add_timings(row: dict[str, Any], model: SegmentationNetwork, budget: float, 
     if FEWEST * expected > budget:
         row["note"] = f"not timed: an image takes about {expected:.1f} s here, too long for {budget:g} s of passes"
         return
-    # As it is trained and used, but in the layout of memory in which PyTorch makes a network.
+    # As it is trained, but in the layout of memory in which PyTorch makes a network, and with its batch norms, which
+    # predictions have folded: so are the rows of the study and of earlier versions, beside which these stand.
     model = to_device(model, device, {"matrix_products"} & {*fast_paths(device)}).eval()
     image = torch.zeros(1, 3, row["height"], row["width"], device=device)
     run = lambda: model(image)  # noqa: E731
@@ -386,6 +387,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     there = [(name, size) for name, size, options in networks if options.get("output_stride", 8) == 8]
     wanted = [name for name in (*COMPARED, *given.models) if (name, PAPER_SIZE) not in there]
     networks += [(name, PAPER_SIZE, {}) for name in wanted]
+    further: list[tuple[str, Size, dict[str, Any]]]
     further = [(name, PAPER_SIZE, {}) for name in BACKBONES if name not in wanted and (name, PAPER_SIZE) not in there]
     for group, budget in ((networks, given.budget), (further, given.backbone_budget)):
         models, sizes, options = zip(*group, strict=True) if group else ((), (), ())

@@ -85,7 +85,7 @@ class SegmentationNetwork(nn.Module):
                 parameter.grad = None
         self.train(self.training)
 
-    def synchronized(self) -> nn.Module:
+    def synchronized(self) -> "SegmentationNetwork":
         """The network with batch norms that share their statistics among processes."""
         return nn.SyncBatchNorm.convert_sync_batchnorm(self)
 

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 from types import ModuleType
-from typing import NamedTuple
+from typing import Any, NamedTuple
 from unittest import mock
 from urllib.parse import urlsplit
 from urllib.request import getproxies
@@ -53,7 +53,7 @@ class DeepLabV2OnTimm(DeepLabV2):
         self.aspp.initialize()
         freeze_batch_norm_affine(self)
 
-    def synchronized(self) -> nn.Module:
+    def synchronized(self) -> "DeepLabV2OnTimm":
         from timm.layers import convert_sync_batchnorm  # PyTorch's own would lose activations that are in batch norms
 
         return convert_sync_batchnorm(self)
@@ -212,7 +212,7 @@ def wake_blocks(network: nn.Module, every: bool = False) -> None:
                 nn.init.ones_(parameter)
 
 
-def extractor(name: str, output_stride: int) -> nn.Module:
+def extractor(name: str, output_stride: int) -> Any:  # timm has no types
     """timm's network `name` without its classifier; called with images, a list whose last are the features."""
     timm = library()
     if not name.isidentifier() or not timm.is_model(name):
@@ -264,7 +264,7 @@ def parts_of(network: nn.Module, levels: Sequence[str]) -> dict[str, list[str]] 
         return None
     ends = [span[-1] for span in spans[-len(STAGES) :]]
     start = spans[-5][-1] + 1 if len(spans) > len(STAGES) else spans[0][0]
-    parts = {part: [] for part in ("conv1", "bn1", *STAGES)}
+    parts: dict[str, list[str]] = {part: [] for part in ("conv1", "bn1", *STAGES)}
     for place, (name, module) in enumerate(modules):
         if name and (module._parameters or module._buffers):
             stage = next((stage for stage, end in zip(STAGES, ends, strict=True) if place <= end), STAGES[-1])

@@ -15,11 +15,12 @@ from matplotlib.figure import Figure
 
 from deeplab_lib.common.text import duration
 from deeplab_lib.plotting import run_figures
+from deeplab_lib.plotting.style import styled
 from deeplab_lib.training.evaluate import predict_validation
 from deeplab_lib.training.pace import epoch_seconds
 
 if TYPE_CHECKING:
-    from deeplab_lib.training.trainer import Trainer
+    from deeplab_lib.training.trainer import Event, Trainer
 
 BAR_SECONDS, HEARTBEAT_SECONDS = 0.5, 60
 DRAWING_SHARE = 0.03  # of the time, at most, goes into drawing
@@ -29,10 +30,13 @@ class Live:
     """Watches a run for `train.fit(config, callback=Live())` and shows how it goes."""
 
     def __init__(self) -> None:
-        self.bar, self.figure, self.samples = None, None, None
-        self.bar_at = self.beat_at = 0.0
+        self.bar: DisplayHandle | NullDisplay = NullDisplay()
+        self.figure: DisplayHandle | NullDisplay = NullDisplay()
+        self.samples: DisplayHandle | NullDisplay = NullDisplay()
+        self.bar_at = self.beat_at = self.started = self.drawing = 0.0
+        self.first_step = 0
 
-    def __call__(self, event: str, trainer: "Trainer") -> None:
+    def __call__(self, event: "Event", trainer: "Trainer", /) -> None:
         getattr(self, f"_{event}")(trainer)
 
     def _start(self, trainer: "Trainer") -> None:
@@ -41,7 +45,6 @@ class Live:
         for warning in state.warnings:
             print(f"note: {warning}")
         self.started, self.first_step, self.beat_at = time.monotonic(), state.step, time.monotonic()
-        self.drawing = 0.0
         self.bar, self.figure, self.samples = (place() for _ in range(3))
         if state.history:
             self._draw(trainer)
@@ -98,8 +101,8 @@ class Live:
         if state.epoch > trainer.config.epochs:
             return f"{trainer.config.epochs} epochs done"
         phase = "validating" if state.step_in_epoch == trainer.steps_per_epoch else f"step {state.step_in_epoch}"
-        pace = (state.step - self.first_step) * trainer.config.batch_size
-        pace /= max(time.monotonic() - self.started, 1e-9)
+        images = (state.step - self.first_step) * trainer.config.batch_size
+        pace = images / max(time.monotonic() - self.started, 1e-9)
         where = f"epoch {state.epoch}/{trainer.config.epochs}, {phase} of {trainer.steps_per_epoch}"
         return f"{where}, {pace:.1f} images/s, {duration(self._left(trainer))} left"
 
@@ -143,6 +146,7 @@ def place() -> DisplayHandle | NullDisplay:
     return display(HTML(""), display_id=True) if InteractiveShell.initialized() else NullDisplay()
 
 
+@styled
 def png(figure: Figure) -> Image:
     """A matplotlib figure as a notebook image."""
     buffer = io.BytesIO()

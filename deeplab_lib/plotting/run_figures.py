@@ -93,7 +93,7 @@ def schedule(config: Config, steps_per_epoch: int) -> Figure:
         ax.annotate(f"{number}", (at, 1.01), xycoords=("data", "axes fraction"), ha="center", fontsize=8)
         notes.append(f"{number}  {plan_change(change.power, change.weights, change.freeze)}")
     # Where the rate has fallen there is room.
-    place = {"transform": ax.transAxes, "ha": "right", "va": "top", "multialignment": "left"}
+    place: dict[str, Any] = {"transform": ax.transAxes, "ha": "right", "va": "top", "multialignment": "left"}
     ax.text(0.985, 0.93, "\n".join(notes), **place, fontsize=8, backgroundcolor="w")
     ax.set(xlabel="epochs trained", ylabel="base learning rate", xlim=(0, config.epochs), ylim=(0, None))
     ax.locator_params(axis="x", integer=True)

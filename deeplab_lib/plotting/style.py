@@ -5,7 +5,7 @@ from functools import wraps
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, ParamSpec, TypeVar
 
-import matplotlib as mpl
+import matplotlib.style
 from matplotlib import font_manager
 from matplotlib.figure import Figure
 from matplotlib.text import Text
@@ -25,35 +25,37 @@ WIDTH = 6.3  # inches: the text width of an A4 page, so that 9 pt here are 9 pt 
 for _file in sorted((Path(__file__).parent / "fonts").glob("*.otf")):
     font_manager.fontManager.addfont(_file)
 
-STYLE = {
-    "font.family": ["Latin Modern Roman", "DejaVu Sans"],
-    "mathtext.fontset": "cm",
-    "font.size": 9,
-    "axes.titlesize": 9,
-    "axes.labelsize": 9,
-    "xtick.labelsize": 8,
-    "ytick.labelsize": 8,
-    "legend.fontsize": 8,
-    "legend.frameon": False,
-    "legend.handlelength": 3.4,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.linewidth": 0.6,
-    "axes.grid": True,
-    "axes.axisbelow": True,
-    "grid.color": "0.9",
-    "grid.linewidth": 0.5,
-    "xtick.major.width": 0.6,
-    "ytick.major.width": 0.6,
-    "lines.linewidth": 1.3,
-    "lines.markersize": 3.6,
-    "figure.dpi": 150,
-    "savefig.dpi": 150,
-    "svg.hashsalt": "deeplab-losses",  # the same runs give the same bytes
-    "image.interpolation": "nearest",
-    "figure.autolayout": False,
-    "figure.constrained_layout.use": False,
-}
+STYLE = matplotlib.RcParams(
+    {
+        "font.family": ["Latin Modern Roman", "DejaVu Sans"],
+        "mathtext.fontset": "cm",
+        "font.size": 9,
+        "axes.titlesize": 9,
+        "axes.labelsize": 9,
+        "xtick.labelsize": 8,
+        "ytick.labelsize": 8,
+        "legend.fontsize": 8,
+        "legend.frameon": False,
+        "legend.handlelength": 3.4,
+        "axes.spines.top": False,
+        "axes.spines.right": False,
+        "axes.linewidth": 0.6,
+        "axes.grid": True,
+        "axes.axisbelow": True,
+        "grid.color": "0.9",
+        "grid.linewidth": 0.5,
+        "xtick.major.width": 0.6,
+        "ytick.major.width": 0.6,
+        "lines.linewidth": 1.3,
+        "lines.markersize": 3.6,
+        "figure.dpi": 150,
+        "savefig.dpi": 150,
+        "svg.hashsalt": "deeplab-losses",  # the same runs give the same bytes
+        "image.interpolation": "nearest",
+        "figure.autolayout": False,
+        "figure.constrained_layout.use": False,
+    }
+)
 
 
 class Look(NamedTuple):
@@ -82,11 +84,11 @@ FALLBACK_STYLES = tuple(Look(grey, (0, (1, 0.6 * n)), marker) for n, (grey, mark
 
 
 def styled(draw: Callable[P, T]) -> Callable[P, T]:
-    """Draw in the report's style, whatever the reader's own settings are."""
+    """Draw in the report's style over matplotlib's defaults, whatever the reader's own matplotlibrc says."""
 
     @wraps(draw)
     def drawn(*args: P.args, **kwargs: P.kwargs) -> T:
-        with mpl.rc_context(STYLE):
+        with matplotlib.style.context(["default", dict(STYLE)]):
             return draw(*args, **kwargs)
 
     return drawn
@@ -95,21 +97,24 @@ def styled(draw: Callable[P, T]) -> Callable[P, T]:
 def looks(runs: "Collection[Run]") -> dict[str, Look]:
     """{stem: Look} by recipe; runs without a recipe are drawn in grey. Seeds and variants share their recipe's look."""
     fallbacks = iter(FALLBACK_STYLES * len(runs))
-    return {run.stem: LOOKS.get(run.recipe) or next(fallbacks) for run in runs}
+    return {run.stem: LOOKS.get(run.recipe or "") or next(fallbacks) for run in runs}
 
 
+@styled
 def figure(height: float, rows: int = 1, columns: int = 1, **subplots: Any) -> tuple[Figure, Any]:
     """A figure of the report's width, `height` inches high, and its axes."""
     fig = Figure(figsize=(WIDTH, height), layout="constrained")
     return fig, fig.subplots(rows, columns, **subplots)
 
 
+@styled
 def add_scope(fig: Figure, text: str) -> Figure:
     """Name data set, preset and length of training in the figure's corner, so that it says so wherever it is pasted."""
     fig.suptitle(text, x=0.995, ha="right", fontsize=7, color="0.35")
     return fig
 
 
+@styled
 def as_labels(fig: Figure) -> Figure:
     """Show text of runs' files (`common.markup.as_text`) in a figure as it stands."""
     for ax in fig.axes:
@@ -127,6 +132,7 @@ def as_labels(fig: Figure) -> Figure:
 @styled
 def freeze_layout(fig: Figure) -> Figure:
     """Lay a figure out once and for all; with a layout engine left, every saving would draw it twice."""
-    fig.get_layout_engine().execute(fig)
+    if engine := fig.get_layout_engine():
+        engine.execute(fig)
     fig.set_layout_engine(None)
     return fig

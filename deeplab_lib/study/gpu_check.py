@@ -20,6 +20,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -33,12 +34,15 @@ from deeplab_lib.config import Config
 from deeplab_lib.data.cityscapes import Cityscapes
 from deeplab_lib.losses import make_loss
 from deeplab_lib.models import efficiency
+from deeplab_lib.models.folding import folded
+from deeplab_lib.models.network import SegmentationNetwork
 from deeplab_lib.models.placement import to_device
 from deeplab_lib.models.registry import make_model
 from deeplab_lib.recipes import PRESETS, RECIPES
 from deeplab_lib.training import record
 from deeplab_lib.training.loop import fit
 from deeplab_lib.training.optimizer import make_optimizer
+from deeplab_lib.training.trainer import Event, Trainer
 
 SCENES, VALIDATED, EPOCHS = 75, 8, 2  # 25 steps an epoch at the paper's batch of 3: 50 steps a run
 CHANGING = ("ce_lovasz_warmup", "ce_focal", "ce_lovasz_dice")  # the recipes with changes on the way
@@ -94,12 +98,13 @@ class Setting:
         """Where the short runs leave their files."""
         return self.city.parent / "runs"
 
-    def config(self, loss: str, **parameters: object) -> Config:
+    def config(self, loss: str, **parameters: Any) -> Config:
         """A short run of `loss` at this size, `EPOCHS` long."""
         height, width = self.size
-        given = {"data": str(self.city), "preset": "paper", "epochs": EPOCHS, "model": self.model, "pretrained": "none"}
-        given |= {"image_height": height, "image_width": width, "device": self.device, "out_dir": str(self.runs)}
-        return Config(**given | {"loss": loss} | parameters)
+        given: dict[str, Any] = {"data": str(self.city), "out_dir": str(self.runs), "preset": "paper"}
+        given |= {"epochs": EPOCHS, "model": self.model, "pretrained": "none"}
+        given |= {"image_height": height, "image_width": width, "device": self.device}
+        return Config(loss, **given | parameters)
 
     def seconds_left(self) -> float:
         """Seconds until the time that was given is used up."""
@@ -122,7 +127,7 @@ def batch(setting: Setting, count: int = 2) -> tuple[torch.Tensor, torch.Tensor]
     return torch.stack(images), torch.stack(labels)
 
 
-def network(setting: Setting, device: str) -> torch.nn.Module:
+def network(setting: Setting, device: str) -> SegmentationNetwork:
     """The network with the weights that it always starts from here, made fast for `device`, in training mode."""
     torch.manual_seed(0)
     return to_device(make_model(setting.model), torch.device(device), devices.fast_paths(device)).train()
@@ -181,8 +186,8 @@ class StopAfter:
     def __init__(self, epoch: int) -> None:
         self.epoch = epoch
 
-    def __call__(self, event: str, run: object) -> None:
-        if event == "epoch" and len(run.state.history) == self.epoch:
+    def __call__(self, event: Event, trainer: Trainer, /) -> None:
+        if event == "epoch" and len(trainer.state.history) == self.epoch:
             signal.raise_signal(signal.SIGINT)
 
 
@@ -192,7 +197,7 @@ class KillAt:
     def __init__(self, step: int) -> None:
         self.step, self.seen = step, 0
 
-    def __call__(self, event: str, run: object) -> None:
+    def __call__(self, event: Event, trainer: Trainer, /) -> None:
         self.seen += event == "step"
         if self.seen == self.step:
             os.kill(os.getpid(), signal.SIGKILL)
@@ -360,7 +365,7 @@ def check_speed(setting: Setting) -> Iterator[Check]:
         share = f"{100 * 3 * macs * size / seconds / rate:.0f} % of the matrix rate"
         yield Check(f"{name}: training step, batch {size}", size / seconds, "images/s", remark=share)
         yield Check(f"{name}: peak memory", devices.peak_memory_mb(device), "MB")
-        model = network(setting, device).eval()
+        model = folded(network(setting, device))
         with torch.inference_mode(), devices.autocast(device, amp):
             seconds = seconds_of(lambda: model.grid_logits(images), device, setting.budget)  # noqa: B023  called at once
         share = f"{100 * macs * size / seconds / rate:.0f} % of the matrix rate"

@@ -5,6 +5,7 @@ Nothing in them is executed: JSON is parsed, arrays are read without pickles. Wh
 """
 
 import json
+import math
 import zipfile
 from numbers import Real
 from pathlib import Path
@@ -67,7 +68,7 @@ def read_record(path: Path | str) -> dict[str, Any]:
             continue
         if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
             _refuse(path, name, value, KINDS[kind])
-        if isinstance(value, Real) and not np.isfinite(value):
+        if isinstance(value, Real) and not math.isfinite(value):
             _refuse(path, name, value, "a finite number")
         if name in POSITIVE and value <= 0:
             _refuse(path, name, value, "more than 0")
@@ -107,7 +108,7 @@ def read_costs(path: Path | str) -> list[dict[str, Any]]:
                 raise ResultsError(f"{path}: row {number} has no {name}; remove the file and measure again")
             if value is not None and (not isinstance(value, kind) or isinstance(value, bool)):
                 _refuse_cost(path, number, name, value, KINDS[kind])
-            if isinstance(value, Real) and not (np.isfinite(value) and value >= 0):
+            if isinstance(value, Real) and not (math.isfinite(value) and float(value) >= 0):
                 _refuse_cost(path, number, name, value, "a number, 0 or more")
         # Rows of version 0.1 do not say the stride: it was the study's.
         found.append({"output_stride": 8, "note": "", "latency_ms": None, "other_cores": None} | row)

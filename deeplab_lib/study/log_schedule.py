@@ -45,7 +45,7 @@ class LogSchedule:
             return "rates not recorded"
         if self.kind == "other" or (self.initial_lr is None and self.lr_range is None):
             return "rates " + " ".join(f"{epoch}:{rate:.4g}" for epoch, rate in self.rates)
-        rate = "{:.4g} to {:.4g}".format(*self.lr_range) if self.initial_lr is None else f"{self.initial_lr:g}"
+        rate = f"{self.initial_lr:g}" if self.lr_range is None else "{:.4g} to {:.4g}".format(*self.lr_range)
         parts = [f"power {power:g}" + (f" from epoch {epoch}" if epoch > 1 else "") for epoch, power in self.powers]
         warmup = "unknown" if self.warmup_epochs is None else f"{self.warmup_epochs:.3g} epochs"
         return "; ".join([f"lr {rate}", *parts, f"warm-up {warmup}"])

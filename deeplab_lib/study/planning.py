@@ -25,7 +25,7 @@ from deeplab_lib.training.earlier import UNSAID
 from deeplab_lib.training.pace import epoch_seconds
 from deeplab_lib.training.record import differences
 
-DEFAULTS = {
+DEFAULTS: dict[str, Any] = {
     **{"data": None, "preset": "auto", "runs": None, "report": "report", "recipes": "all", "losses": []},
     **{"seeds": [0], "control": False, "models": [None], "parameters": {}},
     **{"author": None, "affiliation": None, "title": None},
@@ -82,7 +82,7 @@ def plan(settings: Mapping[str, Any], here: bool = True) -> dict[str, dict[str, 
 
     here: the runs are made on this machine, so what they ask of it is checked, too.
     """
-    runs = {}
+    runs: dict[str, dict[str, Any]] = {}
     for parameters in combinations(settings):
         given = {name: value for name, value in parameters.items() if value is not None}
         runs.setdefault(configured(given, here).stem, given)
@@ -235,11 +235,12 @@ def estimate(runs: Mapping[str, Mapping[str, Any]], *arguments: Any) -> float | 
 
 def expected(runs: Mapping[str, Mapping[str, Any]], folder: PathLike, at_once: int, threads: int) -> float:
     """Seconds that the unfinished runs should take together, from a few steps of each network on this machine."""
-    timed, total, longest = {}, 0.0, 0.0
+    timed: dict[tuple[Any, ...], float] = {}
+    total = longest = 0.0
     for stem, parameters in runs.items():
         if finished(folder, stem):
             continue
-        config, seconds = Config(**parameters), NOTEBOOK_SECONDS
+        config, seconds = Config(**parameters), float(NOTEBOOK_SECONDS)
         for stage in filter(None, (config.first_stage, config)):
             kind = tuple(getattr(stage, name) for name in PACED)
             timed[kind] = timed.get(kind) or _seconds(stage, threads)

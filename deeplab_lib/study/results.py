@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from deeplab_lib.common.errors import short_traceback
 from deeplab_lib.common.markup import as_plain, as_text
 from deeplab_lib.common.search import nearest, works
 from deeplab_lib.common.text import listing, slug
@@ -63,6 +64,11 @@ class Run:
     dataset_name: str | None = None
     person: str = ""
     named: bool = False
+
+    @property
+    def recorded(self) -> dict[str, Any]:
+        """Its record, `{}` when there is none."""
+        return self.record or {}
 
     @property
     def config(self) -> dict[str, Any]:
@@ -142,8 +148,7 @@ class Run:
     @property
     def found_weights(self) -> str | None:
         """SHA-256 of what it started from, or "from scratch"; None for its own first stage's, or not recorded."""
-        record = self.record or {}
-        return record.get("identity", {}).get("weights") if "first_stage" not in record else None
+        return self.recorded.get("identity", {}).get("weights") if "first_stage" not in self.recorded else None
 
     @property
     def label(self) -> str:
@@ -198,7 +203,7 @@ class Run:
     def curve_images(self) -> tuple[int, int] | None:
         """`(120, 400)`: curves are of the first 120 of 400 validation images; None where every epoch evaluates all."""
         part, whole = self.dataset.get("val_each_epoch"), self.dataset.get("val")
-        return (part, whole) if part and part != whole else None
+        return (part, whole) if part and whole and part != whole else None
 
     @cached_property
     def arrays(self) -> dict[str, np.ndarray]:
@@ -257,8 +262,8 @@ def read_run(path: PathLike) -> Run:
     recipe, rest, seed = parse_stem(name)
     stem, rest = as_text(name), as_text(rest)
     title, variant = (RECIPES[recipe].title, rest) if recipe else (rest, "")
-    if not recipe and not about and title_by_name(name):
-        title, lr = title_by_name(name), parse_name(name)[1]
+    if not recipe and not about and (told := title_by_name(name)):
+        title, lr = told, parse_name(name)[1]
         variant = f"lr {lr:g}" if lr else ""
     if about:
         recipe = about.get("recipe", recipe)
@@ -312,6 +317,7 @@ def read_runs(folder: Path | str) -> list[Run]:
     return read_folder(folder)[0]
 
 
+@short_traceback
 def read_folder(folder: Path | str, dataset: str | None = None) -> tuple[list[Run], list[str]]:
     """`(runs, left_out)`: the runs of a folder and its sub-folders in order, and a line for each that cannot be used.
 
@@ -419,6 +425,7 @@ def _with_weights(run):
     return replace(run, weights=words, variant="_".join(filter(None, [run.variant, words])))
 
 
+@short_traceback
 def load_runs(folder: Path | str) -> pd.DataFrame:
     """All runs of `folder` in one frame, a row per run and epoch.
 
@@ -529,7 +536,7 @@ def studies(runs: Sequence[Run]) -> list[Study]:
     A run without JSON that is not finished joins the first group: it was trained into the same folder. First stages
     stand apart, last. What all runs of a group depart in is said once, of the group.
     """
-    groups = {}
+    groups: dict[Scope, list[Run]] = {}
     for run in runs:
         if run.finished:
             groups.setdefault(Scope.of(run), []).append(run)
@@ -571,7 +578,7 @@ def require_comparable(runs: Sequence[Run]) -> None:
 
 def methods(runs: Iterable[Run]) -> dict[str, list[Run]]:
     """`{method: [its seeds' runs]}`, in the order of `runs`."""
-    groups = {}
+    groups: dict[str, list[Run]] = {}
     for run in runs:
         groups.setdefault(run.method, []).append(run)
     return groups

@@ -28,6 +28,8 @@ NAN = float("nan")
 
 def is_locked(path: PathLike) -> bool:
     """Whether a living process holds the lock of the run whose CSV is `path`."""
+    if sibling(path, ".softlock"):  # of a file system without locks
+        return True
     lock = sibling(path, ".lock")
     if lock is None:
         return False
@@ -114,15 +116,15 @@ def main(folders: Sequence[PathLike]) -> None:
     try:
         planned, stems = plan()
     except (OSError, ValueError, yaml.YAMLError) as error:
-        planned, stems = project_root(), ()
+        planned, stems = project_root(), []
         if not folders:
             sys.exit(f"workflow/config.yaml: {' '.join(str(error).split())}")
     others = run_folders(project_root() / "runs")[0][1:]
-    folders = [Path(folder) for folder in folders]
-    for folder in folders:
+    named = [Path(folder) for folder in folders]
+    for folder in named:
         if not folder.is_dir():
             sys.exit(f"{folder} is no folder of runs")
-    for folder in folders or dict.fromkeys([planned, *others]):
+    for folder in named or dict.fromkeys([planned, *others]):
         print(f"{folder}:")
         print(as_plain("\n".join(render(status(folder, stems if folder.resolve() == planned.resolve() else ())))))
 

@@ -10,6 +10,7 @@ import json
 import os
 import random
 import shutil
+import signal
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
@@ -21,7 +22,7 @@ from filelock import FileLock
 from PIL import Image
 
 from deeplab_lib.toycity import things
-from deeplab_lib.toycity.canvas import FAR, Canvas
+from deeplab_lib.toycity.canvas import FAR, Canvas, interval
 
 VERSION = 1
 MAX_SIZE = (1024, 2048)
@@ -62,7 +63,7 @@ class Street:
         self.ahead = {"own": rng.uniform(9, 22), "oncoming": rng.uniform(8, 20)}  # first car; rare objects push it back
         self.clear = {LEFT: rng.uniform(5, 12), RIGHT: rng.uniform(4, 10)}  # first thing at the kerb, likewise
         self.rails = "train" in rare_objects or rng.random() < 0.08
-        self.things = []
+        self.things: list[tuple[float, Callable[..., None], tuple[Any, ...]]] = []
 
     def line(self, side: int) -> float:
         """Distance of the house fronts from the middle."""
@@ -81,12 +82,12 @@ class Street:
 def paint_ground(canvas: Canvas, rng: random.Random, street: Street) -> None:
     """Open country, pavements, verges, road, repairs and kerbs."""
     for side in SIDES:
-        country = sorted((0, 40 * side))
+        country = interval(0, 40 * side)
         canvas.ground(*country, 1, FAR, "terrain", things.vary(rng, (112, 118, 70)), "grass")
         kerb = side * street.edge[side]
-        pavement = sorted((kerb, side * (street.line(side) + 2)))
+        pavement = interval(kerb, side * (street.line(side) + 2))
         canvas.ground(*pavement, 1, 160, "sidewalk", things.vary(rng, (158, 152, 150)), "paving")
-        verge = sorted((kerb, kerb + side * street.verge[side]))
+        verge = interval(kerb, kerb + side * street.verge[side])
         if street.verge[side]:
             canvas.ground(*verge, 1, 160, "terrain", things.vary(rng, (100, 128, 56)), "grass")
     left, right = -street.edge[LEFT], street.edge[RIGHT]
@@ -98,7 +99,7 @@ def paint_ground(canvas: Canvas, rng: random.Random, street: Street) -> None:
         canvas.ground(x, x + rng.uniform(0.8, 1.5), z, z + rng.uniform(2, 6), "road", repair, "asphalt")
     for side in SIDES:
         kerb = side * street.edge[side]
-        canvas.ground(*sorted((kerb, kerb + 0.22 * side)), 1, 160, "sidewalk", (190, 188, 184))
+        canvas.ground(*interval(kerb, kerb + 0.22 * side), 1, 160, "sidewalk", (190, 188, 184))
 
 
 def paint_markings(canvas: Canvas, rng: random.Random, street: Street) -> None:
@@ -158,7 +159,7 @@ def paint_row(canvas: Canvas, rng: random.Random, street: Street, side: int, rar
         if draw:
             draw(canvas, rng, side, line, z0, z1)
         else:
-            mouth = sorted((side * (street.edge[side] - 0.06), side * 40))
+            mouth = interval(side * (street.edge[side] - 0.06), side * 40)
             canvas.ground(*mouth, z0 + 1, z1 - 1, "road", (96, 96, 100), "asphalt")
 
 
@@ -443,5 +444,10 @@ def draw_scenes(
         for job in jobs:
             draw(*job)
         return
-    with ProcessPoolExecutor(workers) as pool:
-        list(pool.map(draw, *zip(*jobs, strict=True), chunksize=2))  # a list, so that an error is raised here
+    # The stop button reaches every process: only this one obeys, and the others end with it.
+    with ProcessPoolExecutor(workers, initializer=signal.signal, initargs=(signal.SIGINT, signal.SIG_IGN)) as pool:
+        try:
+            list(pool.map(draw, *zip(*jobs, strict=True), chunksize=2))  # a list, so that an error is raised here
+        except KeyboardInterrupt:
+            pool.shutdown(cancel_futures=True)
+            raise

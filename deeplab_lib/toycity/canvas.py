@@ -24,6 +24,11 @@ Colour = Sequence[float]  # red, green, blue, 0-255
 Interval = tuple[float, float]  # from, to, in metres
 
 
+def interval(a: float, b: float) -> Interval:
+    """The interval between two places."""
+    return (a, b) if a <= b else (b, a)
+
+
 class Light(NamedTuple):
     """Time of day and weather: unit vector to the sun, light (1 = white), sky (0-255), haze in metres."""
 
@@ -55,7 +60,7 @@ def _make_light(rng: random.Random) -> Light:
     height, azimuth = math.radians(rng.uniform(*elevation)), rng.uniform(0, 2 * math.pi)
     sun = (math.cos(height) * math.cos(azimuth), math.sin(height), math.cos(height) * math.sin(azimuth))
     strength = rng.uniform(0.85, 1.12)
-    direct, ambient = (tuple(strength * part for part in parts) for parts in (direct, ambient))
+    direct, ambient = ((strength * r, strength * g, strength * b) for r, g, b in (direct, ambient))
     return Light(sun, direct, ambient, zenith, horizon, clouds * rng.uniform(0.4, 1.2), haze * rng.uniform(0.7, 1.4))
 
 
@@ -64,7 +69,7 @@ def _make_light(rng: random.Random) -> Light:
 
 
 def _rgb(*colour: float) -> np.ndarray:
-    return np.float32(colour)[:, None]
+    return np.array(colour, np.float32)[:, None]
 
 
 @cache
@@ -204,8 +209,8 @@ class Canvas:
         self.draw = ImageDraw.Draw(self.image)
         self.shade = Image.new("L", (512, 256), 0)
         self.shade_draw = ImageDraw.Draw(self.shade)
-        self.labels, self.colours, self.textures = [_ID["sky"]], [(255, 255, 255)], [_TEXTURE_NUMBER["sky"]]
-        self.planes, self.facing, self.variants = [(0, 0, -1, -FAR)], [FRONT], [0.0]
+        self.labels, self.textures, self.facing, self.variants = [_ID["sky"]], [_TEXTURE_NUMBER["sky"]], [FRONT], [0.0]
+        self.colours, self.planes = [(255.0, 255.0, 255.0)], [(0.0, 0.0, -1.0, -FAR)]
 
     def project(self, point: Sequence[float], width: int, height: int) -> tuple[float, float]:
         """Pixel coordinates, in a picture of width x height, of a point in metres."""
@@ -332,13 +337,13 @@ class Canvas:
         """The visible faces of a box over the intervals x, y, z; its top is smaller by `inset` (sides, near, far)."""
         (x0, x1), (y0, y1), (z0, z1), (across, near, far) = x, y, z, inset
         variant = self.rng.random()
-        options = {"label": label, "colour": colour, "texture": texture, "variant": variant} | options
+        surface: dict[str, Any] = {"label": label, "colour": colour, "texture": texture, "variant": variant} | options
         if y1 < self.eye:
-            self.ground(x0 + across, x1 - across, z0 + near, z1 - far, y=y1, **options)
+            self.ground(x0 + across, x1 - across, z0 + near, z1 - far, y=y1, **surface)
         edge, top = (x0, x0 + across) if x0 > 0 else (x1, x1 - across)
         if x0 > 0 or x1 < 0:
-            self.paint([(edge, y0, z0), (edge, y0, z1), (top, y1, z1 - far), (top, y1, z0 + near)], **options)
-        self.paint([(x0, y0, z0), (x1, y0, z0), (x1 - across, y1, z0 + near), (x0 + across, y1, z0 + near)], **options)
+            self.paint([(edge, y0, z0), (edge, y0, z1), (top, y1, z1 - far), (top, y1, z0 + near)], **surface)
+        self.paint([(x0, y0, z0), (x1, y0, z0), (x1 - across, y1, z0 + near), (x0 + across, y1, z0 + near)], **surface)
 
     def cast(self, x: Interval, z: Interval, height: float, base: float = 0.0) -> None:
         """The shadow that a box over the intervals x, z from `base` to `height` throws on the ground."""
@@ -357,11 +362,11 @@ class Canvas:
         surface = np.asarray(self.image).ravel()
         u = np.tile((np.arange(self.width, dtype=np.float32) + 0.5) / self.width * 2 - self.centre[0], self.height)
         v = np.repeat((np.arange(self.height, dtype=np.float32) + 0.5) / self.height - self.centre[1], self.width)
-        a, b, c, d = (column.take(surface) for column in np.float32(self.planes).T)
+        a, b, c, d = (column.take(surface) for column in np.array(self.planes, np.float32).T)
         z = np.clip(d / np.minimum(a * u + b * v + c, -1e-6), NEAR, FAR)
-        rgb = np.float32(self.colours).T.take(surface, axis=1)
-        textures, facing = np.uint8(self.textures).take(surface), np.uint8(self.facing).take(surface)
-        variants = np.float32(self.variants)
+        rgb = np.array(self.colours, np.float32).T.take(surface, axis=1)
+        textures, facing = (np.array(each, np.uint8).take(surface) for each in (self.textures, self.facing))
+        variants = np.array(self.variants, np.float32)
         for number, texture in enumerate(_TEXTURES.values()):
             if texture is None or number not in self.textures:
                 continue
@@ -373,7 +378,7 @@ class Canvas:
         sky = np.flatnonzero(surface == 0)
         self._sky(rgb, sky, u, v)
         self._shadows(rgb, facing == GROUND)
-        labels = np.uint8(self.labels).take(surface).reshape(self.height, self.width)
+        labels = np.array(self.labels, np.uint8).take(surface).reshape(self.height, self.width)
         return self._develop(rgb, z, sky), labels
 
     def _sky(self, rgb: np.ndarray, at: np.ndarray, u: np.ndarray, v: np.ndarray) -> None:

@@ -63,7 +63,7 @@ def first_only(function: Callable[P, T]) -> Callable[P, T | None]:
     """Decorator: the function runs in the first process and returns None in the others."""
 
     @functools.wraps(function)
-    def wrapper(*args, **kwargs):
+    def wrapper(*args: P.args, **kwargs: P.kwargs) -> T | None:
         return function(*args, **kwargs) if rank() == 0 else None
 
     return wrapper
@@ -71,10 +71,11 @@ def first_only(function: Callable[P, T]) -> Callable[P, T | None]:
 
 def from_first(function: Callable[..., T], *args: Any) -> T:
     """`function(*args)`, called in the first process alone; its result in all, so that all take the same way."""
-    result = [function(*args) if rank() == 0 else None]
-    if size() > 1:
-        with rethrow():
-            dist.broadcast_object_list(result, src=0)
+    if size() == 1:
+        return function(*args)
+    result: list[Any] = [function(*args) if rank() == 0 else None]
+    with rethrow():
+        dist.broadcast_object_list(result, src=0)
     return result[0]
 
 
@@ -99,7 +100,7 @@ def gather_results(results: list[T], count: int) -> list[T]:
     """The results of all `count` dealt batches, in the batches' order, from everyone's own; repeats are left out."""
     if size() == 1:
         return results
-    per_rank = [None] * size()
+    per_rank: list[list[T]] = [[] for _ in range(size())]
     with rethrow():
         dist.all_gather_object(per_rank, results)
     return [result for turn in zip(*per_rank, strict=True) for result in turn][:count]
@@ -143,7 +144,7 @@ def sync_stop(stop: Stop) -> Stop:
         number = torch.tensor(signal.Signals[stop.requested] if stop.requested else 0)
         with rethrow():
             dist.all_reduce(number, dist.ReduceOp.MAX)
-        stop.requested = signal.Signals(number.item()).name if number else None
+        stop.requested = signal.Signals(int(number)).name if number else None
     return stop
 
 
@@ -204,6 +205,7 @@ def launch(config: Config, function: Callable[..., object], args: tuple[Any, ...
             raise_cause(folder, config.gpus, describe_failure(folder, ended))
         except SignalException as ended:
             raise_cause(folder, config.gpus, f"stopped by {signal.Signals(ended.sigval).name}")
+    return None
 
 
 def check_guarded() -> None:
@@ -247,7 +249,8 @@ def work(
 
 def end_with_parent() -> NoReturn:
     """End this process once its parent has ended, however that was: the run's lock fell with the parent."""
-    multiprocessing.parent_process().join()
+    if parent := multiprocessing.parent_process():
+        parent.join()
     os._exit(1)
 
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING
+from functools import reduce
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -70,12 +71,17 @@ def evaluate(
         result = {"confusion": confusion_per_image(labels, predictions)}
         if loss is not None:
             parts = zip(*(part.split(together or len(part)) for part in targets(views, labels)), strict=True)
-            result["losses"] = sum(loss_sums(loss, *part) for part in parts)
+            result["losses"] = total(loss_sums(loss, *part) for part in parts)
         for measure in measures:
             result |= measure(numbers, views, labels, predictions)
         results.append(result)
         done()
     return [{name: value.cpu() for name, value in result.items()} for result in results]
+
+
+def total(parts: Iterable[torch.Tensor]) -> torch.Tensor:
+    """The sum of tensors, in their order."""
+    return reduce(torch.add, parts)
 
 
 def loss_sums(loss: WeightedLoss, logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
@@ -103,7 +109,9 @@ def evaluate_run(trainer: Trainer, full: bool = False) -> Evaluation:
     data, batches, count = trainer.data, trainer.validation_batches(full), len(trainer.data.val)
     kept = np.linspace(0, count - 1, min(count, KEPT_PREDICTIONS)).astype(int).tolist() if full else []
 
-    def details(numbers, views, labels, predictions):
+    def details(
+        numbers: Sequence[int], views: Views, labels: torch.Tensor, predictions: torch.Tensor
+    ) -> dict[str, torch.Tensor]:
         chosen = [place for place, number in enumerate(numbers) if number in kept]
         return {
             "boundary": boundary_f(labels, predictions).float(),
@@ -111,7 +119,7 @@ def evaluate_run(trainer: Trainer, full: bool = False) -> Evaluation:
             "native": native_confusion(data, views, numbers),
         } | believed(views, labels, predictions)
 
-    def done():
+    def done() -> None:
         trainer.callback("validate")
         distributed.sync_stop(trainer.stop).check()
 
@@ -133,8 +141,8 @@ def summed_up(
     results: Sequence[Mapping[str, torch.Tensor]], names: Sequence[str], kept: list[int], native: bool
 ) -> Evaluation:
     """The `Evaluation` of the images of `results`, those of their batches, in order."""
-    losses = sum(result["losses"] for result in results) / sum(len(result["confusion"]) for result in results)
-    whole = {
+    losses = total(result["losses"] for result in results) / sum(len(result["confusion"]) for result in results)
+    whole: dict[str, Any] = {
         name: torch.cat([result[name] for result in results]).numpy()
         for name in ("confusion", "boundary", "predictions")
         if name in results[0]
@@ -143,7 +151,7 @@ def summed_up(
         if name in results[0]:
             whole.setdefault("calibration", {})[name] = torch.cat([result[name] for result in results]).numpy()
     if native and "native" in results[0]:
-        whole["native"] = sum(result["native"] for result in results).numpy()
+        whole["native"] = total(result["native"] for result in results).numpy()
     return Evaluation(losses=dict(zip(names, losses.tolist(), strict=True)), kept=kept, **whole)
 
 

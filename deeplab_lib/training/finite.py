@@ -32,7 +32,8 @@ class FiniteCheck:
     """
 
     def __init__(self, names: list[str], delayed: bool, pairs: Sequence[Pair], folder: RunFolder) -> None:
-        self.names, self.delayed, self.pairs, self.folder, self.pending = names, delayed, pairs, folder, []
+        self.names, self.delayed, self.pairs, self.folder = names, delayed, pairs, folder
+        self.pending: list[LossTerms] = []
 
     def check(self, terms: torch.Tensor, epoch: int, step: int, numbers: list[int]) -> None:
         """Check `terms` of `step` of `epoch`, or remember them and check those of the step before."""

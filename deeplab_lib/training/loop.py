@@ -34,6 +34,7 @@ def silent(event: Event, trainer: Trainer) -> None:
     """Show nothing."""
 
 
+@short_traceback
 def fit(config: Config, data: Data | None = None, callback: Callback = silent) -> RunFolder:
     """Train the run of `config`, or continue it, or find it finished; returns its files, its `summary` among them.
 
@@ -116,7 +117,7 @@ def train_one_epoch(trainer: Trainer, state: State) -> None:
         apply_schedule(now, optimizer, loss, model)  # learning rate, loss weights, frozen parts
         torch.manual_seed(key(trainer.config.seed, "step", state.step))  # of dropout
 
-        terms = 0.0
+        terms = images.new_zeros(len(loss.losses))
         for part in trainer.forward(images, labels):
             raw = {name: term * part.share for name, term in loss.terms(part.logits, part.labels).items()}
             scaler.scale(loss.total(raw)).backward()

@@ -54,7 +54,7 @@ def pass_seconds(config: Config, model: SegmentationNetwork, images: torch.Tenso
         start = time.monotonic()
         with devices.autocast(config.device, config.amp):
             logits = [model.grid_logits(seen) for seen in training_views(images, config.multiscale, model.stride)]
-        sum(seen.float().mean() for seen in logits).backward()
+        torch.stack([seen.float().mean() for seen in logits]).sum().backward()
         synchronize()
         seconds.append(time.monotonic() - start)
         model.zero_grad(set_to_none=True)

@@ -33,7 +33,7 @@ class RunFolder:
         return cls(Path(config.out_dir), config.stem)
 
     def path(self, ending: str) -> Path:
-        """`<folder>/<stem><ending>`; endings: those of `WRITTEN`, .lock, .holder and .ipynb."""
+        """`<folder>/<stem><ending>`; endings: those of `WRITTEN`, .lock, .softlock, .holder and .ipynb."""
         return self.folder / f"{self.stem}{ending}"
 
     @property
@@ -77,6 +77,10 @@ class RunFolder:
         known = self.checkpoint.exists()
         return f"the last good state is in {self.checkpoint}" if known else "nothing had been saved yet"
 
+    def changed(self) -> list[int]:
+        """When each of its files was last written, in nanoseconds of the file system's clock."""
+        return [path.stat().st_mtime_ns for path in map(self.path, WRITTEN) if path.exists()]
+
     # -- writing -------------------------------------------------------------------------------------------------------
 
     def start(self, about: dict) -> None:
@@ -108,7 +112,7 @@ class RunFolder:
 
     def load(self) -> tuple[dict | None, list[str]]:
         """`(state, warnings)`: the checkpoint, else the previous one; `(None, warnings)` when neither is good."""
-        warnings = []
+        warnings: list[str] = []
         for path in (self.checkpoint, self.path(".previous.pt")):
             if path.exists():
                 try:

@@ -3,6 +3,7 @@
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 
@@ -39,8 +40,10 @@ class State:
 
     def __init__(self, parts: dict, terms: int, steps_per_epoch: int, device: torch.device) -> None:
         self.parts, self.terms, self.steps_per_epoch, self.device = parts, terms, steps_per_epoch, device
-        self.history, self.sessions, self.warnings = [], [], []
-        self.best = {"epoch": 0, "val_mIoU": -1.0}
+        self.history: list[dict[str, Any]] = []
+        self.sessions: list[dict[str, Any]] = []
+        self.warnings: list[str] = []
+        self.best: dict[str, Any] = {"epoch": 0, "val_mIoU": -1.0}
         self.start_epoch(1)
 
     def start_epoch(
@@ -68,7 +71,7 @@ class State:
         """The state as tensors and plain values."""
         kept = {name: getattr(self, name) for name in ("history", "sessions", "warnings", "best")}
         kept |= {name: part.state_dict() for name, part in self.parts.items()}
-        position = {"epoch": self.epoch, "step": self.step_in_epoch, "seconds": self.clock.elapsed()}
+        position: dict[str, Any] = {"epoch": self.epoch, "step": self.step_in_epoch, "seconds": self.clock.elapsed()}
         position |= {"tally": self.loss_sums.cpu(), "confusion": self.confusion.counts.cpu()}
         return kept | {"position": position | {"training_seconds": self.training_seconds}}
 

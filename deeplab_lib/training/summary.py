@@ -47,7 +47,7 @@ def epoch_row(trainer: Trainer, evaluation: Evaluation) -> dict:
     row |= {f"weighted_{name}": value for name, value in zip(names, mean[len(names) :], strict=False)}
     row |= {f"weight_{name}": weights[name] for name in names}
     row |= {"power": now.power, "trainable_parameters": count_parameters(trainer.model)[1]}
-    row["images_per_s"] = round(trainer.steps_per_epoch * config.batch_size / state.training_seconds, 3)
+    row["images_per_s"] = round(trainer.steps_per_epoch * config.batch_size / (state.training_seconds or seconds), 3)
     row["peak_memory_MB"] = round(devices.peak_memory_mb(config.device), 1)
     done = state.epoch == config.epochs
     return row | {f"{name}_final": value if done else math.nan for name, value in finals.items()}

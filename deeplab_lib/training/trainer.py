@@ -79,8 +79,9 @@ class Trainer:
         self.schedule = config.poly(self.steps_per_epoch)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(key(config.seed, "weights"))
-            options = {"bn": config.bn, "output_stride": config.output_stride}
-            model = make_model(config.model, stride_in=pretrained.stride_in, **options)
+            model = make_model(
+                config.model, stride_in=pretrained.stride_in, bn=config.bn, output_stride=config.output_stride
+            )
         self.weights = weights.load_pretrained(model, pretrained.path) if pretrained.path else None
         self.model = distributed.synchronize_batch_norm(model)
         to_device(self.model, self.device, self.fast_paths)
@@ -136,8 +137,13 @@ class Trainer:
     ) -> Iterator[tuple]:
         """Yield `(numbers, images, labels)` per batch of image numbers, on the device; images of `share(numbers)`."""
         sampler, pinned = [share(numbers) for numbers in batches], "pinned" in self.fast_paths
-        options = {"num_workers": self.config.workers, "worker_init_fn": leave_signals, "pin_memory": pinned}
-        loader = torch.utils.data.DataLoader(dataset, batch_sampler=sampler, **options)
+        loader = torch.utils.data.DataLoader(
+            dataset,
+            batch_sampler=sampler,
+            num_workers=self.config.workers,
+            worker_init_fn=leave_signals,
+            pin_memory=pinned,
+        )
         stored = devices.memory_format(self.fast_paths)
         for numbers, (images, labels) in zip(batches, loader, strict=True):
             images = images.to(self.device, memory_format=stored, non_blocking=pinned)
@@ -162,7 +168,9 @@ class Trainer:
 
         images `(N, 3, H, W)`, labels `(N, H, W)`: this process's share; what is yielded is of the whole batch.
         """
-        parts, targets, shares = self.config.accumulate, [], None
+        parts = self.config.accumulate
+        targets: list[torch.Tensor] = []
+        shares: list[torch.Tensor] = []
         for number, part in enumerate(images.chunk(parts)):
             views = self.supervised(part)
             if not targets:  # the first views tell how large the grid is
@@ -170,7 +178,7 @@ class Trainer:
                 own = self.model.subsample(labels, views[0].shape[-2:], stride).chunk(parts)
                 targets = [distributed.gather(target) for target in own]
                 valid = torch.stack([(target != IGNORE_INDEX).sum() for target in targets])
-                shares = valid / valid.sum().clamp(min=1)
+                shares = list(valid / valid.sum().clamp(min=1))
             target, predictions = targets[number], views[0].detach().max(1).indices
             yield Part(torch.cat(views), target.repeat(len(views), 1, 1), shares[number], predictions, target)
 
