@@ -257,8 +257,8 @@ class Higher(ClaimTest):
 class Best(ClaimTest):
     """Whether one of `a` is significantly above every one of `b` (supported), or the reverse (contradicted).
 
-    There is no difference that matters where either side has one that is surely not behind any of the other side by the
-    margin.
+    There is no difference that matters where either side has one that is significantly less than the margin below all
+    of the other side.
     """
 
     measure: str = MIOU
@@ -463,7 +463,7 @@ def _take(settled, key, figures):
     parts = []
     for of, number, words in (
         ("images", settled.images, "validation images"),
-        ("seeds", settled.seeds, "seeds of each"),
+        ("seeds", settled.seeds, "seeds per configuration"),
     ):
         if not math.isinf(number):
             figures[f"{of}_{key}"] = int(number)

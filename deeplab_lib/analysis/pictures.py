@@ -220,7 +220,7 @@ def differing_scenes(run: Run, base: Run, names: Sequence[str], titles: Mapping[
 
 def _show(ax, picture, title):
     ax.imshow(picture, aspect="auto")
-    ax.set_title(title, fontsize=8, pad=2)
+    ax.set_title(title, fontsize=7, pad=2)
 
 
 def _scale(ax):
