@@ -23,6 +23,7 @@ from deeplab_lib.losses import make_loss
 from deeplab_lib.metrics import confusion_per_image, iou
 from deeplab_lib.models.efficiency import count_macs
 from deeplab_lib.models.placement import to_device
+from deeplab_lib.models.predictor import Predictor
 from deeplab_lib.models.registry import make_model
 from deeplab_lib.training.optimizer import make_optimizer
 
@@ -66,25 +67,20 @@ def steps(scale, amp="auto"):
     return {"ours": ours, "plain": lambda: plain.train_step(usual, other, images, labels).detach()}
 
 
-def passes(scale):
-    """The pair of inference passes of a scale on one image, each a function that returns its train ids."""
+def passes(scale, amp="auto"):
+    """The pair of inference passes of a scale on one image, each a function that returns its train ids; as `steps`."""
     images = batch(scale)[0][:1]
     torch.manual_seed(0)
     model = make_model(SCALES[scale][0]).eval()
     usual = plain.network(SCALES[scale][0], model.state_dict()).eval()
-    model, own = to_device(model, "cpu", devices.fast_paths("cpu")), images.to(memory_format=torch.channels_last)
-
-    @torch.inference_mode()
-    def ours():
-        with torch.autocast("cpu", AMP, enabled=AMP is not None):
-            grid = model.grid_logits(own)
-        return model.upsample(grid, images.shape[-2:]).max(1).indices
+    predictor = Predictor(to_device(model, "cpu", devices.fast_paths("cpu")), devices.check_amp(amp, "cpu"))
+    own = images.to(memory_format=torch.channels_last)
 
     @torch.no_grad()
     def other():
         return usual.upsample(usual.grid_logits(images), images.shape[-2:]).argmax(1)
 
-    return {"ours": ours, "plain": other}
+    return {"ours": lambda: predictor(own).predict(images.shape[-2:]), "plain": other}
 
 
 def losses(name, size):

@@ -3,6 +3,7 @@
 import io
 import math
 import os
+import re
 import shlex
 import shutil
 import sys
@@ -21,7 +22,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 from deeplab_lib.common.content import article, what_is
 from deeplab_lib.common.devices import best_amp, check_device, fast_paths
-from deeplab_lib.common.errors import short_traceback
+from deeplab_lib.common.errors import interruptible, short_traceback
 from deeplab_lib.common.files import (
     absolute,
     for_project,
@@ -229,6 +230,8 @@ def load_run(path: str | Path | None = None, device: str = "auto", say: Say = pr
 # -- the test server -----------------------------------------------------------------------------------------------
 
 
+@short_traceback
+@interruptible("the predictions were exported: an earlier export is untouched")
 def export(run: TrainedRun, root: PathLike, split: str, out: PathLike, say: Say = print) -> Path:
     """Write what the Cityscapes test server and its evaluation script read: label ids at the images' own size.
 
@@ -460,7 +463,12 @@ def segment(run: TrainedRun, photograph: str | Path | Member) -> Segmentation:
     photograph = Path(photograph) if isinstance(photograph, str) else photograph
     image = read_photograph(photograph)
     train_ids = run.predict(image, input_size(image.shape[:2], run.size))
-    return Segmentation(photograph.name, image, train_ids)
+    return Segmentation(printable(photograph.name), image, train_ids)
+
+
+def printable(name: str) -> str:
+    """A file's name with what is no UTF-8 in it as `%E9`, so that tables, figures and JSON can hold it."""
+    return re.sub("[\udc80-\udcff]", lambda match: f"%{ord(match[0]) - 0xDC00:02X}", name)
 
 
 def segment_readable(
@@ -475,6 +483,7 @@ def segment_readable(
 
 
 @short_traceback
+@interruptible("the photographs were segmented: the overlays made so far are kept, the table is not written")
 def segment_all(
     run: TrainedRun, photographs: Sequence[str | Path | Member], out: PathLike, say: Say = print
 ) -> pd.DataFrame:

@@ -144,6 +144,8 @@ def test_text_is_read_as_meant(name, text, meant):
         ("resume", 2, "resume is 2; it must be true or false"),
         ("resume", 1.0, "resume is 1.0; it must be true or false"),
         ("loss", 5, "loss is 5; it must be text"),
+        *((name, blank, f"{name} is {blank!r}, an empty text; name one, or leave the parameter out")
+          for name in ("loss", "data", "preset", "model", "out_dir", "schedule") for blank in ("", "  ")),
         ("loss", "ce_focl", "no loss 'ce_focl', did you mean 'ce_focal'?; recipes: ce, ce_tversky"),
         ("loss", "jaccard", "ours_two_stage; terms: ce, focal, tversky, dice, lovasz, focal_tversky"),
         ("loss", "0.5*ce + 0.5*lovas", "no term 'lovas', did you mean 'lovasz'?"),

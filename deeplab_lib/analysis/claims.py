@@ -264,8 +264,8 @@ class Higher(ClaimTest):
 class Best(ClaimTest):
     """Whether one of `a` is significantly above every one of `b` (supported), or the reverse (contradicted).
 
-    There is no difference that matters where either side has one that is surely not behind any of the other side by the
-    margin.
+    There is no difference that matters where either side has one that is significantly less than the margin below all
+    of the other side.
     """
 
     measure: str = MIOU
@@ -470,7 +470,7 @@ def _take(settled: Settled, key: str, figures: dict[str, float]) -> str:
     parts = []
     for of, number, words in (
         ("images", settled.images, "validation images"),
-        ("seeds", settled.seeds, "seeds of each"),
+        ("seeds", settled.seeds, "seeds per configuration"),
     ):
         if not math.isinf(number):
             figures[f"{of}_{key}"] = int(number)

@@ -229,7 +229,7 @@ def differing_scenes(run: Run, base: Run, names: Sequence[str], titles: Mapping[
 
 def _show(ax: Axes, picture: np.ndarray, title: str) -> None:
     ax.imshow(picture, aspect="auto")
-    ax.set_title(title, fontsize=8, pad=2)
+    ax.set_title(title, fontsize=7, pad=2)
 
 
 def _scale(ax: Axes) -> None:

@@ -168,7 +168,7 @@ def curve_grid(runs: Sequence[Run], train: str, validation: str, label: str, sha
     """Training and validation column of every run in a panel of its own, two panels a row."""
     parts = _each(runs, train, validation)
     count = (len(parts) + 1) // 2
-    fig, axes = figure(0.5 + 1.5 * count, count, 2, sharex=True, sharey=share, squeeze=False)
+    fig, axes = figure(0.5 + 1.25 * count, count, 2, sharex=True, sharey=share, squeeze=False)
     for ax, (look, run, table) in zip(axes.flat, parts, strict=False):
         ax.plot(table["epoch"], table[train], color="0.45", linestyle=(0, (2, 1)), label="training")
         _line(ax, look, table["epoch"], table[validation], linestyle="-", label="validation")
@@ -190,7 +190,7 @@ def _annotate(ax: Axes, run: Run) -> None:
         ax.axvline(place, color="0.3", linewidth=0.8, linestyle=(0, (1, 1.5)))
         ax.text(place, 0.02, f" {letter}", transform=ax.get_xaxis_transform(), fontsize=7.5)
         words.append(f"{letter}: {text}")
-    ax.set_title(state(run), loc="left", pad=4 + 7 * len(words))
+    ax.set_title(state(run), loc="left", pad=4 + 8.5 * len(words))
     ax.text(0, 1.02, "\n".join(words), transform=ax.transAxes, fontsize=7, va="bottom")
 
 

@@ -95,7 +95,7 @@ def certainty(f: Findings, numbers: Numbers) -> str:
     text = f"Differences carry simultaneous 95 % bootstrap intervals over {over}"
     if not f.several_seeds:
         return f"{text}. Each configuration was trained with one seed, so variation between trainings is not covered."
-    return f"{text}; they include the variation between {_seed_counts(f)} seeds."
+    return f"{text}. They include the variation between trainings, from {_seed_counts(f)} seeds per configuration."
 
 
 def elsewhere(f: Findings, numbers: Numbers) -> str:
@@ -286,18 +286,18 @@ def calibration(f: Findings, table: pd.DataFrame | None, numbers: Numbers) -> st
         )
     span = ends({f.titles[name]: value for name, value in table["ece"].items()}, numbers, "ece", ".2f", " points")
     over = table["overconfidence"]
-    sure, shy = (f.named(over.index[side]) for side in (over > 0, over < 0))
-    who = "All runs are" if len(sure) == len(table) > 1 else f"{listing(sure)} {be(sure)}"
+    above, below = (f.named(over.index[side]) for side in (over > 0, over < 0))
+    who = "All runs are" if len(above) == len(table) > 1 else f"{listing(above)} {be(above)}"
     text = f"The expected calibration error ranges from {span}. "
-    text += f"{who} overconfident: mean confidence exceeds accuracy. " if sure else ""
-    text += f"{listing(shy)} {be(shy)} underconfident. " if shy else ""
+    text += f"{who} overconfident: mean confidence exceeds accuracy. " if above else ""
+    text += f"{listing(below)} {be(below)} underconfident. " if below else ""
     judged = table[table["verdict"] != ""]
     if len(judged) and f.baseline:
-        ways = {SUPPORTED: "{who} {be} larger", CONTRADICTED: "{who} {be} smaller"} | {
-            verdict: AGAINST_CE[verdict] for verdict in (EQUIVALENT, INCONCLUSIVE)}  # fmt: skip
+        ways = {SUPPORTED: "larger", CONTRADICTED: "smaller", EQUIVALENT: EQUIVALENT, INCONCLUSIVE: INCONCLUSIVE}
+        ways = {verdict: f"{words} for {{who}}" for verdict, words in ways.items()}
         margin = numbers.put("reading.margin.ece", f.margins["ece"], ".3g")
         phrases = sorted_out(judged, ways, f.title)
-        text += f"Compared with the error of CE, with a margin of {margin} point: {'; '.join(phrases)}."
+        text += f"Compared with CE, with a margin of {margin} point, the error is {'; '.join(phrases)}."
     return text.strip()
 
 

@@ -245,6 +245,9 @@ def efficiency_note(efficiency: pd.DataFrame) -> str:
     others = efficiency["other_cores"].dropna() if "other_cores" in efficiency else ()
     if len(others) and max(others) > BUSY:
         text += " Some were measured while other programs ran, and may be too long."
+    in_onnx = [row for row in efficiency.get("onnx_runtime", ()) if isinstance(row, dict)]
+    if versions := sorted({row.get("version", "") for row in in_onnx}):
+        text += f" ONNX Runtime {listing(versions)}: the same network as an ONNX file, on as many threads."
     return text + (f" “–”: not timed ({'; '.join(reasons)})." if reasons else "")
 
 

@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 
 from deeplab_lib.analysis import published
+from deeplab_lib.common.errors import short_traceback
 from deeplab_lib.common.files import portable
 from deeplab_lib.common.markup import as_plain, as_text
 from deeplab_lib.common.text import listing, plan_change
@@ -29,6 +30,7 @@ from deeplab_lib.study.results import ResultsError, Run, methods, require_compar
 NAN = float("nan")
 
 
+@short_traceback
 def read_efficiency(folder: PathLike) -> pd.DataFrame:
     """Rows of the folder's efficiency.json, and of those of the people collected in it, with `folder` of each.
 
@@ -224,23 +226,22 @@ def class_shares(runs: Sequence[Run]) -> pd.Series | None:
 
 
 def efficiency_table(efficiency: pd.DataFrame) -> pd.DataFrame:
-    """What each architecture costs, one row a measurement."""
+    """What each architecture costs, one row a measurement; what ONNX Runtime takes for it stands in a row below."""
     rows = {}
     for row in efficiency.to_dict("records"):
-        latency = timing(row)
         stride = ", stride 16" if row["model"].startswith("deeplabv2") and row.get("output_stride") == 16 else ""
         name = f"{row['model']}{stride}, {row['width']}×{row['height']}"
-        device, place = f"{name}, {row['device']}", f"{name}, {as_text(Path(row.get('folder', '')).name)}"
-        rows[next((one for one in (name, device) if one not in rows), place)] = {
-            "parameters": row["parameters"],
-            "GMACs": row["macs"] / 1e9,
-            "GFLOPs": row["flops"] / 1e9,
-            "latency": latency.get("median"),
-            "q1": latency.get("q1"),
-            "q3": latency.get("q3"),
-            "memory": row.get("peak_memory_MB"),
-        }
+        name = name if name not in rows else f"{name}, {row['device']}"
+        counts = {"parameters": row["parameters"], "GMACs": row["macs"] / 1e9, "GFLOPs": row["flops"] / 1e9}
+        rows[name] = counts | _latency(row) | {"memory": row.get("peak_memory_MB")}
+        if isinstance(row.get("onnx_runtime"), dict):
+            rows[f"{name}, ONNX Runtime"] = _latency(row["onnx_runtime"])
     return pd.DataFrame.from_dict(rows, orient="index", dtype=float)
+
+
+def _latency(row):
+    latency = timing(row)
+    return {"latency": latency.get("median"), "q1": latency.get("q1"), "q3": latency.get("q3")}
 
 
 def configurations(runs: Sequence[Run]) -> pd.DataFrame:

@@ -58,7 +58,7 @@ class Margins:
 def decide(low: float, high: float, margin: float) -> str:
     """The verdict on "it lies above zero" of a difference with the interval [low, high].
 
-    A difference that surely lies within the margin does not matter, even where it surely lies on one side of zero.
+    A difference whose interval lies within the margin does not matter, even where it lies on one side of zero.
     """
     if -margin < low and high < margin:
         return EQUIVALENT

@@ -6,8 +6,10 @@ import errno
 import functools
 import signal
 import threading
+import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, ParamSpec, TypeVar
 
 import torch
@@ -19,6 +21,7 @@ P = ParamSpec("P")
 T = TypeVar("T")
 E = TypeVar("E", bound=BaseException)
 
+PACKAGE = Path(__file__).parents[1]
 SIGNALS = [getattr(signal, name) for name in ("SIGTERM", "SIGINT", "SIGHUP", "SIGUSR1") if hasattr(signal, name)]
 
 # What PyTorch says of it: on Linux and macOS, on Windows, of GPUs, out of cuBLAS and cuDNN.
@@ -35,9 +38,10 @@ class RunStopped(RuntimeError):
 
 
 def short_traceback(function: Callable[P, T]) -> Callable[P, T]:
-    """Decorate what checks a user's input: in a notebook its ValueError or OSError shows the message alone.
+    """Decorate what a notebook calls: there a ValueError of the kit's own, or an OSError, shows its message alone.
 
-    Elsewhere nothing changes: IPython looks for `_render_traceback_`, Python does not.
+    One that a library raises is a fault of the kit and keeps its traceback. Elsewhere nothing changes: IPython looks
+    for `_render_traceback_`, Python does not.
     """
 
     @functools.wraps(function)
@@ -45,10 +49,26 @@ def short_traceback(function: Callable[P, T]) -> Callable[P, T]:
         try:
             return function(*args, **kwargs)
         except (ValueError, OSError) as error:
-            plain(error)
+            if isinstance(error, OSError) or raised_by_the_kit(error):
+                plain(error)
             raise
 
     return wrapper
+
+
+def raised_by_the_kit(error: BaseException) -> bool:
+    """Whether the line that raised the error stands in this package."""
+    *_, (frame, _) = traceback.walk_tb(error.__traceback__)
+    return PACKAGE in Path(frame.f_code.co_filename).parents
+
+
+@contextmanager
+def interruptible(what: str) -> Iterator[None]:
+    """Turn the stop button into a `RunStopped` of one line, "stopped while <what>", in the block or function."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        raise RunStopped(f"stopped while {what}") from None
 
 
 def plain(error: E) -> E:

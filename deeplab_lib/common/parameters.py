@@ -74,6 +74,8 @@ def checked(item: Field, value: Any) -> Any:
     about = item.metadata
     words, choices = about["words"] or {}, about["choices"] or ()
     known = (*words, *choices)
+    if isinstance(value, str) and not value.strip() and about["kind"] is str and not words and item.default != "":
+        raise ValueError(f"{item.name} is {value!r}, an empty text; name one, or leave the parameter out")
     if isinstance(value, str) and value.strip().lower() in {"none", "null", ""} - set(known):
         value = None
     if value is None:

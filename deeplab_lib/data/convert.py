@@ -22,7 +22,7 @@ import numpy as np
 from PIL import Image, ImageOps
 
 from deeplab_lib.common.devices import cores
-from deeplab_lib.common.errors import short_traceback
+from deeplab_lib.common.errors import interruptible, short_traceback
 from deeplab_lib.common.files import absolute, for_project, in_project, write_text
 from deeplab_lib.common.progress import Progress
 from deeplab_lib.common.text import did_you_mean
@@ -79,6 +79,7 @@ class Pictures(NamedTuple):
 
 
 @short_traceback
+@interruptible("the data were converted: nothing is kept of it, so begin anew")
 def convert(kind: str, source: str | Path, out: str | Path, table: str | Path | None = None, say: Say = print) -> Path:
     """Write the data set `source` (a folder or a zip archive) of a known kind in Cityscapes' layout to `out`.
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from deeplab_lib import toycity
-from deeplab_lib.common.errors import short_traceback
+from deeplab_lib.common.errors import interruptible, short_traceback
 from deeplab_lib.common.files import absolute
 from deeplab_lib.common.types import PathLike, Say
 from deeplab_lib.data import cache, cityscapes, label_files
@@ -71,6 +71,8 @@ def draw_toycity(config: Config) -> None:
         raise ValueError(f"{home}: set DEEPLAB_DATA to a folder that can be written") from None
 
 
+@short_traceback
+@interruptible("the data were prepared: run it again, and what is there already is kept")
 def prepare_data(config: Config, normalization: Normalization, say: Say = print) -> Data:
     """Check the data as `check_data` does, fill the cache of resized images, and open both splits."""
     draw_toycity(config)

@@ -9,6 +9,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from deeplab_lib import toycity
+from deeplab_lib.common.errors import interruptible, short_traceback
 from deeplab_lib.common.files import data_folder
 from deeplab_lib.data import cityscapes
 from deeplab_lib.data.pictures import read_png
@@ -32,6 +33,8 @@ class Streets(cityscapes.Resized):
     title: str
 
 
+@short_traceback
+@interruptible("the scenes were drawn: run the cell again")
 def streets(split: str = "train", count: int = 96) -> Streets:
     """Scenes for a lesson, at most `count` images evenly spaced over the split.
 

@@ -25,6 +25,7 @@ from torch import Tensor, nn
 
 from deeplab_lib import bootstrap
 from deeplab_lib.common.content import ENOUGH, article, kind_of
+from deeplab_lib.common.errors import short_traceback
 from deeplab_lib.common.files import in_project, project_root
 from deeplab_lib.common.search import nearest
 from deeplab_lib.common.types import PathLike
@@ -495,6 +496,7 @@ def resolve(pretrained: str | PathLike, model: str = "deeplabv2_resnet101", *sea
         return replace(scratch, warning=f"no pretrained weights: training from scratch ({error})")
 
 
+@short_traceback
 def prepare_weights(config: "Config", wish: str | None = None) -> Pretrained:
     """What the run of `config` starts from, checked before its data are prepared: `wish`, None: `config.pretrained`.
 

@@ -15,6 +15,7 @@ from matplotlib.figure import Figure
 
 from deeplab_lib.common.text import duration
 from deeplab_lib.plotting import run_figures
+from deeplab_lib.plotting.style import styled
 from deeplab_lib.training.evaluate import predict_validation
 from deeplab_lib.training.pace import epoch_seconds
 
@@ -145,6 +146,7 @@ def place() -> DisplayHandle | NullDisplay:
     return display(HTML(""), display_id=True) if InteractiveShell.initialized() else NullDisplay()
 
 
+@styled
 def png(figure: Figure) -> Image:
     """A matplotlib figure as a notebook image."""
     buffer = io.BytesIO()

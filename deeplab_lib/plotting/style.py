@@ -5,7 +5,7 @@ from functools import wraps
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, ParamSpec, TypeVar
 
-import matplotlib as mpl
+import matplotlib.style
 from matplotlib import font_manager
 from matplotlib.figure import Figure
 from matplotlib.text import Text
@@ -25,7 +25,7 @@ WIDTH = 6.3  # inches: the text width of an A4 page, so that 9 pt here are 9 pt 
 for _file in sorted((Path(__file__).parent / "fonts").glob("*.otf")):
     font_manager.fontManager.addfont(_file)
 
-STYLE = mpl.RcParams(
+STYLE = matplotlib.RcParams(
     {
         "font.family": ["Latin Modern Roman", "DejaVu Sans"],
         "mathtext.fontset": "cm",
@@ -84,11 +84,11 @@ FALLBACK_STYLES = tuple(Look(grey, (0, (1, 0.6 * n)), marker) for n, (grey, mark
 
 
 def styled(draw: Callable[P, T]) -> Callable[P, T]:
-    """Draw in the report's style, whatever the reader's own settings are."""
+    """Draw in the report's style over matplotlib's defaults, whatever the reader's own matplotlibrc says."""
 
     @wraps(draw)
     def drawn(*args: P.args, **kwargs: P.kwargs) -> T:
-        with mpl.rc_context(STYLE):
+        with matplotlib.style.context(["default", dict(STYLE)]):
             return draw(*args, **kwargs)
 
     return drawn
@@ -100,18 +100,21 @@ def looks(runs: "Collection[Run]") -> dict[str, Look]:
     return {run.stem: LOOKS.get(run.recipe or "") or next(fallbacks) for run in runs}
 
 
+@styled
 def figure(height: float, rows: int = 1, columns: int = 1, **subplots: Any) -> tuple[Figure, Any]:
     """A figure of the report's width, `height` inches high, and its axes."""
     fig = Figure(figsize=(WIDTH, height), layout="constrained")
     return fig, fig.subplots(rows, columns, **subplots)
 
 
+@styled
 def add_scope(fig: Figure, text: str) -> Figure:
     """Name data set, preset and length of training in the figure's corner, so that it says so wherever it is pasted."""
     fig.suptitle(text, x=0.995, ha="right", fontsize=7, color="0.35")
     return fig
 
 
+@styled
 def as_labels(fig: Figure) -> Figure:
     """Show text of runs' files (`common.markup.as_text`) in a figure as it stands."""
     for ax in fig.axes:

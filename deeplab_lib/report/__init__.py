@@ -13,13 +13,13 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import matplotlib as mpl
 import matplotlib.pyplot as plt
+import matplotlib.style
 import pandas as pd
 from IPython.display import display
 
 from deeplab_lib.common.markup import as_html, as_markdown, as_plain, as_text
-from deeplab_lib.report.manuscript import FRONT_MATTER_MIME, as_list, bibtex
+from deeplab_lib.report.front import FRONT_MATTER_MIME, as_list, bibtex
 
 if TYPE_CHECKING:
     from pandas.io.formats.style import Styler
@@ -110,7 +110,7 @@ def figure(
     _check_label(label, "fig-")
     caption, alt = caption and as_markdown(caption), alt and as_plain(alt)
     bundle = {"text/plain": alt or caption or "figure"}
-    with mpl.rc_context({"svg.hashsalt": label or "figure", "svg.fonttype": "path"}):
+    with matplotlib.style.context(["default", {"svg.hashsalt": label or "figure", "svg.fonttype": "path"}]):
         if vector:
             bundle["image/svg+xml"] = _saved(fig, format="svg", metadata={"Date": None}).decode()
         png = _saved(fig, format="png", dpi=dpi, metadata={"Software": None})

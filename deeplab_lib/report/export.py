@@ -27,7 +27,9 @@ from traitlets.config import Application
 
 from deeplab_lib.common.files import write_atomic
 from deeplab_lib.common.types import PathLike
-from deeplab_lib.report.manuscript import Manuscript, bibtex
+from deeplab_lib.report.front import bibtex
+from deeplab_lib.report.manuscript import Manuscript
+from deeplab_lib.report.settled import Settler
 
 TEMPLATES = Path(__file__).parent / "templates"
 
@@ -92,7 +94,7 @@ def html(manuscript: Manuscript, folder: PathLike = ".", strict: bool = False) -
     font = base64.b64encode((TEMPLATES / "fonts/stix-two-math-subset.woff2").read_bytes()).decode()
     style = (TEMPLATES / "paper.css").read_text(encoding="utf-8").replace("$math-font$", font)
     with tempfile.TemporaryDirectory() as scratch:
-        return _pandoc("html", manuscript, folder, scratch, {"style": style}, strict).encode()
+        return _set("html", manuscript, folder, scratch, {"style": style}, strict).encode()
 
 
 def pdf(manuscript: Manuscript, folder: PathLike = ".", strict: bool = False) -> bytes:
@@ -101,7 +103,7 @@ def pdf(manuscript: Manuscript, folder: PathLike = ".", strict: bool = False) ->
     variables = {"pdf-date": f"year: {date.year}, month: {date.month}, day: {date.day}"} if date else {}
     with tempfile.TemporaryDirectory() as scratch:
         source = Path(scratch, "report.typ")
-        source.write_text(_pandoc("typst", manuscript, folder, scratch, variables, strict), encoding="utf-8")
+        source.write_text(_set("typst", manuscript, folder, scratch, variables, strict), encoding="utf-8")
         return _typeset(source, date, manuscript.name, strict)
 
 
@@ -207,7 +209,7 @@ OPTIONS = {
 }
 
 
-def _pandoc(
+def _set(
     language: Literal["html", "typst"],
     manuscript: Manuscript,
     folder: PathLike,
@@ -215,31 +217,47 @@ def _pandoc(
     variables: Mapping[str, str],
     strict: bool,
 ) -> str:
-    """Run pandoc over the manuscript in the folder `scratch`, which also receives its pictures."""
-    scratch = Path(scratch)
-    for name, content in manuscript.pictures.items():
-        (scratch / name).write_bytes(content)
+    """The manuscript in the typesetter's language; the folder `scratch` receives its pictures.
+
+    In three steps: pandoc reads it, `Settler` makes files of its pictures and takes out what would load, pandoc writes.
+    """
+    scratch, warnings = Path(scratch), list(manuscript.warnings)
     front = {key: value for key, value in manuscript.front.items() if value}
     if sources := front.pop("bibliography", None):
-        (scratch / "references.bib").write_text(bibtex(sources, folder), encoding="utf-8")
-        front["bibliography"] = "references.bib"
+        try:
+            (scratch / "references.bib").write_text(bibtex(sources, folder), encoding="utf-8")
+            front["bibliography"] = "references.bib"
+        except FileNotFoundError as error:
+            warnings.append(str(error))
     document = {"name": manuscript.name, "front": front, "blocks": manuscript.blocks}
     (scratch / "manuscript.json").write_text(json.dumps(document), encoding="utf-8")
+    read, messages = _pandoc(manuscript.name, scratch, "manuscript.json", "--from", str(TEMPLATES / "notebook.lua"),
+                             "--to=json")  # fmt: skip
+    settler = Settler(manuscript.pictures, Path(folder).resolve(), scratch, language)
+    (scratch / "document.json").write_text(json.dumps(settler.settle(json.loads(read))), encoding="utf-8")
     (scratch / "variables.json").write_text(json.dumps({"variables": variables}), encoding="utf-8")
     template, options = OPTIONS[language]
-    command = [
-        pypandoc.get_pandoc_path(), "manuscript.json", "--from", str(TEMPLATES / "notebook.lua"), *options,
+    written, more = _pandoc(
+        manuscript.name, scratch, "document.json", "--from=json", *options,
         "--standalone", "--wrap=none", "--template", str(TEMPLATES / template),
         "--citeproc", "--csl", str(TEMPLATES / "numeric.csl"), "--lua-filter", str(TEMPLATES / f"{language}.lua"),
         "--defaults=variables.json", f"--metadata=pagetitle={front.get('title') or manuscript.name}",
-        f"--resource-path=.{os.pathsep}{Path(folder).resolve()}",
-    ]  # fmt: skip
-    done = subprocess.run(command, cwd=scratch, capture_output=True, encoding="utf-8")
+    )  # fmt: skip
+    _tell(manuscript.name, warnings + messages + settler.warnings + more, strict)
+    for notice in manuscript.notices:
+        print(f"{manuscript.name}: {notice}", file=sys.stderr)
+    return written
+
+
+def _pandoc(name: str, scratch: Path, *arguments: str) -> tuple[str, list[str]]:
+    """What pandoc writes, and its messages. Raises ReportError."""
+    done = subprocess.run(
+        [pypandoc.get_pandoc_path(), *arguments], cwd=scratch, capture_output=True, encoding="utf-8", errors="replace"
+    )
     messages = [line.removeprefix("report: ") for line in done.stderr.splitlines() if line.strip()]
     if done.returncode:
-        raise ReportError(f"pandoc cannot set {manuscript.name}: {' '.join(messages)}")
-    _tell(manuscript.name, manuscript.warnings + messages, strict)
-    return done.stdout
+        raise ReportError(f"pandoc cannot set {name}: {' '.join(messages)}")
+    return done.stdout, messages
 
 
 def _tell(name: str, warnings: Sequence[str], strict: bool) -> None:

@@ -34,6 +34,7 @@ from deeplab_lib.config import Config
 from deeplab_lib.data.cityscapes import Cityscapes
 from deeplab_lib.losses import make_loss
 from deeplab_lib.models import efficiency
+from deeplab_lib.models.folding import folded
 from deeplab_lib.models.network import SegmentationNetwork
 from deeplab_lib.models.placement import to_device
 from deeplab_lib.models.registry import make_model
@@ -364,7 +365,7 @@ def check_speed(setting: Setting) -> Iterator[Check]:
         share = f"{100 * 3 * macs * size / seconds / rate:.0f} % of the matrix rate"
         yield Check(f"{name}: training step, batch {size}", size / seconds, "images/s", remark=share)
         yield Check(f"{name}: peak memory", devices.peak_memory_mb(device), "MB")
-        model = network(setting, device).eval()
+        model = folded(network(setting, device))
         with torch.inference_mode(), devices.autocast(device, amp):
             seconds = seconds_of(lambda: model.grid_logits(images), device, setting.budget)  # noqa: B023  called at once
         share = f"{100 * macs * size / seconds / rate:.0f} % of the matrix rate"

@@ -87,6 +87,8 @@ COSTS: dict[str, type] = {
     "model": str, "height": int, "width": int, "device": str, "device_name": str, "threads": int, "parameters": int,
     "macs": Real, "flops": Real, "output_stride": int, "latency_ms": dict, "other_cores": Real, "peak_memory_MB": Real,
     "note": str, "latency_ms.median": Real, "latency_ms.q1": Real, "latency_ms.q3": Real, "latency_ms.n": int,
+    "onnx_runtime": dict, "onnx_runtime.version": str, "onnx_runtime.latency_ms": dict,
+    "onnx_runtime.latency_ms.median": Real, "onnx_runtime.latency_ms.q1": Real, "onnx_runtime.latency_ms.q3": Real,
 }  # fmt: skip
 REQUIRED = ("model", "height", "width", "device", "device_name", "threads", "parameters", "macs", "flops")
 

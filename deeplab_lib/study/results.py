@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from deeplab_lib.common.errors import short_traceback
 from deeplab_lib.common.markup import as_plain, as_text
 from deeplab_lib.common.search import nearest, works
 from deeplab_lib.common.text import listing, slug
@@ -316,6 +317,7 @@ def read_runs(folder: Path | str) -> list[Run]:
     return read_folder(folder)[0]
 
 
+@short_traceback
 def read_folder(folder: Path | str, dataset: str | None = None) -> tuple[list[Run], list[str]]:
     """`(runs, left_out)`: the runs of a folder and its sub-folders in order, and a line for each that cannot be used.
 
@@ -426,6 +428,7 @@ def _with_weights(run: Run) -> Run:
     return replace(run, weights=words, variant="_".join(filter(None, [run.variant, words])))
 
 
+@short_traceback
 def load_runs(folder: Path | str) -> pd.DataFrame:
     """All runs of `folder` in one frame, a row per run and epoch.
 

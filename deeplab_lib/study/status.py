@@ -29,6 +29,8 @@ NAN = float("nan")
 
 def is_locked(path: PathLike) -> bool:
     """Whether a living process holds the lock of the run whose CSV is `path`."""
+    if sibling(path, ".softlock"):  # of a file system without locks
+        return True
     lock = sibling(path, ".lock")
     if lock is None:
         return False

@@ -10,6 +10,7 @@ import json
 import os
 import random
 import shutil
+import signal
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
@@ -443,5 +444,10 @@ def draw_scenes(
         for job in jobs:
             draw(*job)
         return
-    with ProcessPoolExecutor(workers) as pool:
-        list(pool.map(draw, *zip(*jobs, strict=True), chunksize=2))  # a list, so that an error is raised here
+    # The stop button reaches every process: only this one obeys, and the others end with it.
+    with ProcessPoolExecutor(workers, initializer=signal.signal, initargs=(signal.SIGINT, signal.SIG_IGN)) as pool:
+        try:
+            list(pool.map(draw, *zip(*jobs, strict=True), chunksize=2))  # a list, so that an error is raised here
+        except KeyboardInterrupt:
+            pool.shutdown(cancel_futures=True)
+            raise

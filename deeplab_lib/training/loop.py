@@ -34,6 +34,7 @@ def silent(event: Event, trainer: Trainer) -> None:
     """Show nothing."""
 
 
+@short_traceback
 def fit(config: Config, data: Data | None = None, callback: Callback = silent) -> RunFolder:
     """Train the run of `config`, or continue it, or find it finished; returns its files, its `summary` among them.
 

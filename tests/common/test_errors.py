@@ -3,9 +3,11 @@
 import errno
 import os
 import pickle
+import re
 import signal
 import threading
 
+import numpy as np
 import pytest
 import torch
 import traitlets.config
@@ -13,12 +15,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from IPython.core.interactiveshell import InteractiveShell
 
+from deeplab_lib.analysis.audit import read_logs
 from deeplab_lib.common import errors
 from deeplab_lib.common.errors import (
     SIGNALS,
     RunStopped,
     Stop,
     StopRequested,
+    interruptible,
     is_disk_trouble,
     is_out_of_memory,
     is_out_of_shared_memory,
@@ -26,6 +30,12 @@ from deeplab_lib.common.errors import (
     short_traceback,
 )
 from deeplab_lib.config import Config, from_notebook
+from deeplab_lib.data.convert import convert
+from deeplab_lib.data.dataset import prepare_data
+from deeplab_lib.lessons.teach import streets
+from deeplab_lib.models.weights import prepare_weights
+from deeplab_lib.study.results import load_runs, read_folder
+from deeplab_lib.training.loop import fit
 
 
 @pytest.mark.parametrize("number", SIGNALS)
@@ -192,6 +202,44 @@ def test_a_stopped_run_is_one_line_in_a_notebook(shown):
 def test_wrong_input_is_one_line_in_a_notebook(shown):
     said = shown("from_notebook({'loss': 'cee'})", from_notebook=from_notebook)
     assert said.startswith("ValueError: ") and "'cee'" in said and "\n" not in said
+
+
+@pytest.mark.parametrize(
+    ("statement", "said"),
+    [
+        ("prepare_data(Config(preset='smoke', data='nowhere'), None)", "nowhere"),
+        ("prepare_weights(Config(preset='smoke', pretrained='nowhere.pth'))", "nowhere.pth"),
+        ("fit(Config(preset='smoke', data='nowhere'))", "nowhere"),
+        ("load_runs('nowhere')", "nowhere: there is no such folder"),
+        ("read_folder('nowhere')", "nowhere: there is no such folder"),
+        ("read_logs('nowhere')", "no log of the study in nowhere"),
+        ("streets('trian')", "trian"),
+        ("convert('camvid', 'nowhere', 'out')", "nowhere"),
+    ],
+)
+def test_kind_7_where_data_weights_and_runs_are_prepared_an_error_is_one_line(
+    shown, statement, said, smoke_city, tmp_path, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    names = {"Config": Config, "prepare_data": prepare_data, "prepare_weights": prepare_weights, "fit": fit}
+    names |= {"load_runs": load_runs, "read_folder": read_folder, "read_logs": read_logs, "convert": convert}
+    names["streets"] = streets
+    monkeypatch.setenv("CITYSCAPES_DATASET", str(smoke_city))
+    (line,) = [line for line in shown(statement, **names).splitlines() if not line.startswith("drawing")]
+    assert said in line and re.match(r"(ValueError|FileNotFoundError|ResultsError): ", line)
+
+
+def test_kind_7_a_stop_while_something_is_prepared_is_one_line(shown):
+    @interruptible("the scenes were drawn: run the cell again")
+    def draw():
+        raise KeyboardInterrupt
+
+    assert shown("draw()", draw=draw) == "stopped while the scenes were drawn: run the cell again"
+
+
+def test_kind_7_a_librarys_error_keeps_its_traceback(shown):
+    said = shown("reshape()", reshape=short_traceback(lambda: np.zeros(3).reshape(2)))
+    assert said.splitlines()[-1].startswith("ValueError: cannot reshape") and "Traceback" in said
 
 
 def test_a_fault_of_the_kit_keeps_its_traceback(shown):

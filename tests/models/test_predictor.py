@@ -62,6 +62,7 @@ def test_nothing_else_makes_views_of_images():
     assert callers["Views"] == {"models/predictor.py"}
     assert callers["grid_logits"] == {
         "lessons/teach.py",  # trains
+        "models/folding.py",  # follows an image
         "models/network.py",  # a network's own forward()
         "study/gpu_check.py",
         "training/pace.py",

@@ -17,6 +17,7 @@ import nbformat
 import numpy as np
 import pandas as pd
 import pytest
+from bs4 import BeautifulSoup
 from nbconvert.exporters import get_exporter
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output, new_raw_cell
 from pypdf import PdfReader
@@ -27,7 +28,11 @@ import matplotlib.pyplot as plt
 from deeplab_lib import report
 from deeplab_lib.labels import CLASS_NAMES
 from deeplab_lib.report import export
-from deeplab_lib.report.manuscript import Manuscript, cell_options, jupyter_markdown, styled_table, terminal_text
+from deeplab_lib.report.directives import cell_options
+from deeplab_lib.report.manuscript import Manuscript, jupyter_markdown
+from deeplab_lib.report.static_html import static_html
+from deeplab_lib.report.terminal import terminal_text
+from deeplab_lib.report.widgets import STATE_MIME, WIDGET_MIME
 
 SCOPE = "toy city (synthetic), demo scale"
 BIBLIOGRAPHY = """
@@ -36,6 +41,12 @@ BIBLIOGRAPHY = """
 @inproceedings{berman2018, author={Berman, Maxim}, title={The {Lov{\\'a}sz}-{Softmax} Loss}, booktitle={CVPR},
   year={2018}}
 """
+
+TQDM = {
+    "row": {"model_name": "HBoxModel", "state": {"children": ["IPY_MODEL_bar", "IPY_MODEL_text"]}},
+    "bar": {"model_name": "FloatProgressModel", "state": {"value": 9, "max": 9}},
+    "text": {"model_name": "HTMLModel", "state": {"value": " 9/9 [00:02&lt;00:00]"}},
+}
 
 
 def shown(call, *args, **options):
@@ -103,9 +114,7 @@ $$\mathrm{IoU}_c = \frac{|P_c \cap G_c|}{|P_c \cup G_c|} \label{eq:iou}$$
     noise = [
         new_output("stream", name="stdout", text="\x1b[31mprinted\x1b[0m words\n10%\r100%\n"),
         new_output("stream", name="stderr", text="a stderr line\n"),
-        new_output(
-            "display_data", data={"application/vnd.jupyter.widget-view+json": {}, "text/plain": "a tqdm widget"}
-        ),
+        new_output("display_data", data={WIDGET_MIME: {"model_id": "row"}, "text/plain": "a tqdm widget"}),
         new_output("execute_result", data={"text/plain": "<Axes: title={'center': 'bare object'}>"}, execution_count=1),
         new_output("display_data", data={"text/markdown": "A *computed* conclusion about @fig-curves."}),
     ]
@@ -119,7 +128,8 @@ $$\mathrm{IoU}_c = \frac{|P_c \cap G_c|}{|P_c \cup G_c|} \label{eq:iou}$$
             new_code_cell("hidden_code = 1", outputs=curves + photos + table),
             new_code_cell("noise()", outputs=noise),
             new_markdown_cell("## Appendix: Provenance\nEverything."),
-        ]
+        ],
+        metadata={"widgets": {STATE_MIME: {"state": TQDM, "version_major": 2, "version_minor": 0}}},
     )
 
 
@@ -359,12 +369,19 @@ class TestHTML:
         assert re.search(r'<th[^>]* scope="row"[^>]*>CE \+ Dice</th>', text)
         assert not re.search(r"<th\b(?![^>]*scope)[^>]*>[^<]", text)
 
-    def test_a_table_that_scrolls_has_a_name(self, paper):
+    def test_a_table_that_scrolls_has_a_name_and_others_are_no_stop_of_the_keyboard(self, paper):
         text = (paper / "report.html").read_text(encoding="utf-8")
-        assert re.findall(r'<div class="scroll" tabindex="0" role="region" aria-label="([^"]*)"', text) == [
-            "Table 1",
-            "Table 2",
-        ]
+        named = re.findall(r'<div class="scroll" tabindex="0" role="region" aria-label="([^"]*)"', text)
+        assert named == ["Table 2"]
+
+    def test_pictures_and_tables_scroll_in_themselves(self, paper):
+        soup = BeautifulSoup((paper / "report.html").read_text(encoding="utf-8"), "html.parser")
+        assert all(element.find_parent(class_="scroll") for element in soup.select("figure img, figure table"))
+
+    def test_the_keyboard_can_skip_the_contents(self, paper):
+        soup = BeautifulSoup((paper / "report.html").read_text(encoding="utf-8"), "html.parser")
+        link = soup.select_one("body > a.skip")
+        assert link.find_next_siblings()[0].name in ("div", "header") and soup.select_one(f"main{link['href']}")
 
 
 class TestBothFormats:
@@ -487,15 +504,15 @@ class TestFormulas:
 
 class TestTables:
     def test_styler_rules_reach_the_cells(self):
-        html = styled_table(per_class_table().style.highlight_max(props="font-weight: bold").to_html())
+        html = static_html(per_class_table().style.highlight_max(props="font-weight: bold").to_html()).html
         assert "<style" not in html and html.count("font-weight: bold") == 21
 
     def test_the_index_name_joins_the_column_heads(self):
-        assert styled_table(per_class_table().to_html()).split("</thead>")[0].count("<tr") == 1
+        assert static_html(per_class_table().to_html()).html.split("</thead>")[0].count("<tr") == 1
 
     def test_rules_that_paper_cannot_show_are_dropped(self):
-        html = styled_table("<style>#t td:hover {color: red} #t td::before {color: red} #t td {color: blue}</style>"
-                            "<table id='t'><tr><td>1</td></tr></table>")  # fmt: skip
+        html = static_html("<style>#t td:hover {color: red} #t td::before {color: red} #t td {color: blue}</style>"
+                            "<table id='t'><tr><td>1</td></tr></table>").html  # fmt: skip
         assert "blue" in html and "red" not in html
 
     def test_names_of_networks_and_runs_are_set_as_code_in_text_and_table(self):
@@ -660,9 +677,10 @@ class TestAnyNotebook:
             server.terminate()
             server.wait(60)
 
-    def test_what_typst_refuses_is_quoted(self):
+    def test_what_typst_refuses_is_quoted(self, tmp_path):
+        (tmp_path / "report.typ").write_text("#nonsense")
         with pytest.raises(report.ReportError, match="unknown variable: nonsense in: #nonsense") as error:
-            pdf_of("```{=typst}\n#nonsense\n```")
+            export._typeset(tmp_path / "report.typ", None, "test", strict=True)
         assert "\n" not in str(error.value)
 
     def test_letters_that_no_font_has_cost_the_standard_not_the_paper(self, capsys):

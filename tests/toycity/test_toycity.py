@@ -4,6 +4,10 @@ import json
 import multiprocessing
 import os
 import random
+import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -357,3 +361,27 @@ def test_a_block_is_labelled_where_it_holds_one_class_alone():
     expected = np.full((64, 64), 7, np.uint8)
     expected[0:2, 0:2], expected[10:12, 20:22] = 0, 9
     assert np.array_equal(toycity.coarsened(labels), expected)
+
+
+STOPPED = """
+from deeplab_lib.common.errors import RunStopped
+from deeplab_lib.config import Config
+from deeplab_lib.data.dataset import prepare_data
+try:
+    prepare_data(Config(preset="demo", data=None), None)
+except RunStopped as stop:
+    print(stop, flush=True)
+"""
+
+
+@pytest.mark.skipif(os.name == "nt", reason="no process groups")
+def test_kind_7_a_stop_while_the_city_is_drawn_is_one_line_of_all_processes(tmp_path):
+    environment = os.environ | {"DEEPLAB_DATA": str(tmp_path)}
+    streams = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
+    process = subprocess.Popen([sys.executable, "-c", STOPPED], env=environment, start_new_session=True, **streams)
+    while not any(tmp_path.rglob("*_labelIds.png")) and process.poll() is None:
+        time.sleep(0.05)
+    os.killpg(process.pid, signal.SIGINT)
+    said, _ = process.communicate()
+    assert said.startswith("stopped while the data were prepared: run it again") and said.count("\n") == 1
+    assert not any(tmp_path.rglob("*.png"))

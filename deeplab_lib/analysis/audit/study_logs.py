@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 
 from deeplab_lib.analysis import published
+from deeplab_lib.common.errors import short_traceback
 from deeplab_lib.common.files import in_project
 from deeplab_lib.common.text import listing
 from deeplab_lib.study.foreign import CLASS_TRAIN, CLASS_VAL, ResultsError, read_table
@@ -128,6 +129,7 @@ def runs(numbers: Iterable[int]) -> str:
 # --- as given --------------------------------------------------------------------------------------------------------
 
 
+@short_traceback
 def read_logs(folder: str | Path | None) -> StudyLogs:
     """The logs in `folder`, known by their names without regard to case; None: nothing but what is stated.
 

@@ -14,7 +14,14 @@ local ELEMENT = { sub = pandoc.Subscript, sup = pandoc.Superscript, b = pandoc.S
   i = pandoc.Emph, em = pandoc.Emph, u = pandoc.Underline, s = pandoc.Strikeout, del = pandoc.Strikeout }
 local KIND = { fig = 'Figure', tbl = 'Table', eq = 'Equation', sec = 'Section' }
 
-local function warn(message) io.stderr:write('report: ' .. message .. '\n') end
+local cell_number -- of the cell that is being read
+
+local function warn(message)
+  io.stderr:write('report: ' .. (cell_number and 'cell ' .. cell_number .. ': ' or '') .. message .. '\n')
+end
+
+-- In a sandbox: nothing that is named in the text is fetched or opened.
+local function read(text, format) return pandoc.read(text, format, nil, {}) end
 
 -- No line ends between a number and its per cent sign, or beside a ×.
 local function unbroken(list)
@@ -25,9 +32,6 @@ local function unbroken(list)
   end
   return list
 end
-
-local function markdown(text) return pandoc.read(text, MARKDOWN).blocks:walk({ Inlines = unbroken }) end
-local function inlines(text) return pandoc.utils.blocks_to_inlines(markdown(text), { pandoc.Space() }) end
 
 -- A macro defined in one cell holds in all that follow, as it does on Jupyter's page.
 local macros = ''
@@ -79,14 +83,21 @@ local function html_inlines(list)
     elseif name == 'br' then
       stack[#stack].items:insert(pandoc.LineBreak())
     elseif name == 'img' then
-      stack[#stack].items:extend(pandoc.utils.blocks_to_inlines(pandoc.read(tag, HTML).blocks))
+      stack[#stack].items:extend(pandoc.utils.blocks_to_inlines(read(tag, HTML).blocks))
     elseif name == 'a' and tag:match('%sid="') then
       stack[#stack].items:insert(pandoc.Span({}, pandoc.Attr(tag:match('%sid="([^"]+)"'), { 'anchor' })))
-    elseif name and ELEMENT[name] and closing == '' then
-      table.insert(stack, { name = name, items = pandoc.List() })
+    elseif name and (ELEMENT[name] or name == 'a') and closing == '' then
+      table.insert(stack, { name = name, items = pandoc.List(), target = tag:match('%shref%s*=%s*["\']([^"\']+)') })
     elseif name and closing == '/' and stack[#stack].name == name then
       local top = table.remove(stack)
-      stack[#stack].items:insert(ELEMENT[name](top.items))
+      local items = pandoc.Inlines(top.items)
+      if top.target then
+        stack[#stack].items:insert(pandoc.Link(items:walk({ Link = function(link) return link.content end }), top.target))
+      elseif ELEMENT[name] then
+        stack[#stack].items:insert(ELEMENT[name](items))
+      else
+        stack[#stack].items:extend(items)
+      end
     end
   end
   while #stack > 1 do
@@ -96,6 +107,9 @@ local function html_inlines(list)
   return stack[1].items
 end
 
+local WRAPPER = { div = true, details = true, center = true, section = true, article = true, span = true, p = true }
+local html_blocks
+
 local RAW = {
   RawInline = function(raw) if raw.format == 'tex' then return tex_inline(raw.text) end end,
   RawBlock = function(raw)
@@ -103,9 +117,23 @@ local RAW = {
       local inline = tex_inline(raw.text)
       return inline.t and pandoc.Para({ inline }) or {}
     end
-    if raw.format == 'html' then return pandoc.read(raw.text, HTML).blocks end
+    if raw.format == 'html' then return html_blocks(raw.text) end
+    warn('a block of raw ' .. raw.format .. ' is left out')
+    return pandoc.Para({ pandoc.Emph({ pandoc.Str('[raw ' .. raw.format .. ' left out]') }) })
   end,
 }
+
+local function markdown(text)
+  return read(text, MARKDOWN).blocks:walk(RAW):walk({ Inlines = html_inlines }):walk({ Inlines = unbroken })
+end
+local function inlines(text) return pandoc.utils.blocks_to_inlines(markdown(text), { pandoc.Space() }) end
+
+-- As in Jupyter, what stands between empty lines within <div>, <details> or <center> is Markdown.
+function html_blocks(text)
+  local tag, inner, rest = text:match('^%s*<(%a+)[^>]*>(.*)</(%a+)>%s*$')
+  if tag and tag == rest and WRAPPER[tag:lower()] and inner:match('\n%s*\n') then return markdown(inner) end
+  return read(text, HTML).blocks
+end
 
 -- Figures, tables and equations under one roof ------------------------------------------------------------------
 
@@ -151,23 +179,38 @@ local FLOATS = {
   end,
 }
 
+-- Words as they stand: nothing in them is markup.
+local function plain(text)
+  local words = pandoc.List()
+  for word in text:gmatch('%S+') do
+    if #words > 0 then words:insert(pandoc.Space()) end
+    words:insert(pandoc.Str(word))
+  end
+  return pandoc.Inlines(words)
+end
+
 local function cell_blocks(cell)
   local caption, note = cell.caption and inlines(cell.caption), cell.note and inlines(cell.note)
   if cell.kind == 'markdown' then
-    return markdown(with_macros(cell.text)):walk(RAW):walk({ Inlines = html_inlines })
+    return markdown(with_macros(cell.text))
   elseif cell.kind == 'html' then
-    return pandoc.read(cell.text, HTML).blocks
+    return read(cell.text, HTML).blocks
   elseif cell.kind == 'figure' then
-    local attributes = { width = cell.width and string.format('%.3fin', cell.width) }
+    local attributes = { width = cell.width, height = cell.height }
     local image = pandoc.Image({}, cell.file, '', pandoc.Attr('', {}, attributes))
     local alt = cell.alt or (caption and pandoc.utils.stringify(caption)) or ''
     return { float('fig', cell.label, { pandoc.Plain({ image }) }, caption, note, { alt = alt }) }
   elseif cell.kind == 'table' then
-    local blocks = pandoc.read(cell.html, HTML).blocks
+    local blocks = read(cell.html, HTML).blocks
     local own = blocks:find_if(function(block) return block.t == 'Table' end)
     caption = caption or (own and caption_of(own))
     if own then own.caption = pandoc.Caption({}) end
     return { float('tbl', cell.label, blocks, caption, note) }
+  elseif cell.kind == 'missing' then
+    local blocks = pandoc.Blocks({ pandoc.Para({ pandoc.Emph(plain('[' .. cell.text .. ']')) }) })
+    if cell.stand_in then blocks:insert(pandoc.CodeBlock(cell.stand_in, pandoc.Attr('', { 'output' }))) end
+    if not cell.label and not caption then return blocks end
+    return { float('fig', cell.label, blocks, caption, note) }
   elseif cell.kind == 'code' then
     return { pandoc.CodeBlock(cell.text, pandoc.Attr('', { 'python', 'cell' })) }
   end
@@ -243,29 +286,21 @@ local function identifier(str)
   return name and name:match('%d') and { pandoc.Str(open), pandoc.Code(name), pandoc.Str(close) }
 end
 
--- Pictures ------------------------------------------------------------------------------------------------------
-
--- Every picture becomes a local file; one that cannot be had offline is replaced by its description.
-local function local_picture(image)
-  if image.src:match('^https?:') then
-    warn('a picture from the web is left out, the report loads nothing: ' .. image.src)
-    return pandoc.Link(#image.caption > 0 and image.caption or { pandoc.Str(image.src) }, image.src)
-  end
-  local found, _, content = pcall(pandoc.mediabag.fetch, image.src)
-  if not found or not content then
-    warn('picture not found: ' .. image.src)
-    return pandoc.Emph({ pandoc.Str('[picture not found: ' .. image.src .. ']') })
-  end
-  local name = image.src
-  if not name:match('^%x+%.%a+$') then
-    local suffix = image.src:match('^data:image/(%a+)') or image.src:match('%.(%w+)$') or 'png'
-    name = pandoc.utils.sha1(content) .. '.' .. suffix
-    local file = io.open(name, 'wb')
-    file:write(content)
-    file:close()
-  end
-  image.src = name
-  return image
+-- One cell or output as it stands in the document. What breaks its reader costs itself alone.
+local function settled_cell(cell)
+  cell_number = string.format('%d', cell.cell)
+  local well, blocks = pcall(function()
+    return gathered(pandoc.Blocks(cell_blocks(cell))):walk({
+      Image = function(image)
+        image.attributes.cell = cell_number
+        return image
+      end,
+      Math = tidy_formula, Table = regular_table,
+    }):walk({ Str = identifier })
+  end)
+  if well then return blocks end
+  warn('it cannot be read: ' .. tostring(blocks):gsub('%s+', ' '))
+  return { pandoc.CodeBlock(cell.text or cell.html or '', pandoc.Attr('', { 'output' })) }
 end
 
 -- Numbers and references ----------------------------------------------------------------------------------------
@@ -396,16 +431,6 @@ local function regular_levels(blocks)
   end })
 end
 
--- Words as they stand: nothing in them is markup.
-local function plain(text)
-  local words = pandoc.List()
-  for word in text:gmatch('%S+') do
-    if #words > 0 then words:insert(pandoc.Space()) end
-    words:insert(pandoc.Str(word))
-  end
-  return pandoc.Inlines(words)
-end
-
 local function metadata(front)
   local meta = {}
   for _, key in ipairs({ 'title', 'subtitle', 'scope', 'date' }) do
@@ -432,9 +457,8 @@ end
 function Reader(sources)
   local manuscript = pandoc.json.decode(tostring(sources), false)
   local meta, blocks = metadata(manuscript.front), pandoc.Blocks({})
-  for _, cell in ipairs(manuscript.blocks) do blocks:extend(cell_blocks(cell)) end
-  blocks = gathered(blocks):walk({ Image = local_picture, Math = tidy_formula, Table = regular_table })
-    :walk({ Str = identifier })
+  for _, cell in ipairs(manuscript.blocks) do blocks:extend(settled_cell(cell)) end
+  cell_number = nil
   take_title(blocks, meta)
   blocks = regular_levels(blocks)
   meta.title = meta.title or pandoc.MetaInlines({ pandoc.Str(manuscript.name) })

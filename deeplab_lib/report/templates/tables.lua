@@ -1,6 +1,6 @@
 -- What both writers and the reader ask of a table.
 
-local M = {}
+local M = { SAMPLE = 8 }
 
 local function is_number(text) return text == '' or text:match('^[–—−+-]?%s*[%d.,±–—−()%[%]%s%%×+-]*$') ~= nil end
 
@@ -33,11 +33,20 @@ local function longest_word(text)
   return longest
 end
 
--- Of each column: its longest entry and longest word in characters, and whether all entries are numbers. Heads count
--- for words alone, and cells that span columns for nothing.
+-- The cell among the few longest of a column, if it is one of them.
+local function keep_longest(longest, cell, length)
+  local place = #longest + 1
+  while place > 1 and longest[place - 1].length < length do place = place - 1 end
+  if place > M.SAMPLE then return end
+  table.insert(longest, place, { cell = cell, length = length })
+  longest[M.SAMPLE + 1] = nil
+end
+
+-- Of each column: its longest entry and longest word in characters, whether all entries are numbers, and its `SAMPLE`
+-- longest cells. Heads count for words alone, and cells that span columns for nothing.
 function M.columns(tbl)
   local columns, held = {}, {}
-  for index = 1, #tbl.colspecs do columns[index] = { length = 0, word = 0, numeric = true } end
+  for index = 1, #tbl.colspecs do columns[index] = { length = 0, word = 0, numeric = true, longest = {} } end
   local function take(rows, is_head)
     for _, row in ipairs(rows) do
       local index = 1
@@ -49,7 +58,9 @@ function M.columns(tbl)
         if column and cell.col_span == 1 then
           column.word = math.max(column.word, longest_word(text))
           if not is_head then
-            column.length = math.max(column.length, utf8.len(text) or #text)
+            local length = utf8.len(text) or #text
+            column.length = math.max(column.length, length)
+            keep_longest(column.longest, cell, length)
             column.numeric = column.numeric and is_number(text)
           end
         end

@@ -7,27 +7,24 @@ local PLAIN = pandoc.WriterOptions({ wrap_text = 'none' })
 
 local TABLES = {} -- filled below: the tables in whatever is written
 
--- Of blocks that are a few plain words, as most cells of tables are: these words, and whether they are a number, which
--- looks the same in Typst. Calls of the writer take half of the time.
-local function words(blocks)
-  local inlines = #blocks == 1 and blocks[1].t == 'Plain' and blocks[1].content
-  if not inlines or inlines:find_if(function(inline) return inline.t ~= 'Str' and inline.t ~= 'Space' end) then return nil end
-  local text = pandoc.utils.stringify(inlines)
-  return text, text:gsub('^−', ''):match('^%+?%d[%d.,]*$') and text:match('%d$')
-end
-
-local WRITTEN = {} -- {words: markup}
-
 local function typst(blocks)
-  local key, is_number = words(blocks)
-  if is_number then return key end
-  local markup = key and WRITTEN[key]
-  if not markup then
-    markup = pandoc.write(pandoc.Pandoc(pandoc.Blocks(blocks):walk(TABLES)), 'typst-citations', PLAIN):gsub('%s+$', '')
-    if key then WRITTEN[key] = markup end
-  end
-  return markup
+  return (pandoc.write(pandoc.Pandoc(pandoc.Blocks(blocks):walk(TABLES)), 'typst-citations', PLAIN):gsub('%s+$', ''))
 end
+
+-- The markup of each of many blocks, such as the cells of a table: one call of the writer for each would take most of
+-- the time.
+local SEPARATOR = '\u{f8ff}'
+
+local function typst_each(list)
+  local all, markups = pandoc.List(), {}
+  for _, blocks in ipairs(list) do
+    all:extend(blocks)
+    all:insert(pandoc.RawBlock('typst', SEPARATOR))
+  end
+  for markup in typst(all):gmatch('(.-)%s*' .. SEPARATOR .. '%s*') do table.insert(markups, markup) end
+  return markups
+end
+
 local function quoted(text) return '"' .. text:gsub('[\\"]', '\\%0'):gsub('%s+', ' ') .. '"' end
 local function label(id) return id ~= '' and ' <' .. id .. '>' or '' end
 local function raw(text) return pandoc.RawBlock('typst', text) end
@@ -109,8 +106,8 @@ local function style_of(cell)
 end
 
 -- One cell as a Typst dictionary; the template lays it out, since only Typst knows how wide things are.
-local function cell_markup(cell)
-  local style, content = style_of(cell), typst(cell.contents)
+local function cell_markup(cell, content)
+  local style = style_of(cell)
   local weight = style['font-weight']
   if weight and (weight:match('bold') or tonumber(weight) and tonumber(weight) >= 600) then
     content = '#strong[' .. content .. ']'
@@ -124,10 +121,17 @@ local function cell_markup(cell)
 end
 
 local function rows_markup(rows)
-  local lines = {}
+  local contents, lines = {}, {}
+  for _, row in ipairs(rows) do
+    for _, cell in ipairs(row.cells) do table.insert(contents, cell.contents) end
+  end
+  local markups, place = typst_each(contents), 0
   for _, row in ipairs(rows) do
     local cells = {}
-    for _, cell in ipairs(row.cells) do table.insert(cells, cell_markup(cell)) end
+    for _, cell in ipairs(row.cells) do
+      place = place + 1
+      table.insert(cells, cell_markup(cell, markups[place]))
+    end
     table.insert(lines, '(' .. table.concat(cells, ', ') .. ',)')
   end
   return '(' .. table.concat(lines, ',\n') .. (#lines > 0 and ',)' or ')')
@@ -148,6 +152,23 @@ local function prose_length(columns)
   return 12
 end
 
+-- Typst measures a table in up to 18 settings. A long one is measured by rows made of the longest cells of each column:
+-- measuring the whole would take a minute and gigabytes for some thousand rows.
+local LONG_TABLE = 40
+
+local function sample_markup(columns)
+  local rows = {}
+  for place = 1, tables.SAMPLE do
+    local cells = {}
+    for _, column in ipairs(columns) do
+      local cell = column.longest[place]
+      table.insert(cells, '(body: [' .. (cell and typst(cell.cell.contents) or '') .. '], colspan: 1, rowspan: 1)')
+    end
+    table.insert(rows, '(' .. table.concat(cells, ', ') .. ',)')
+  end
+  return '(' .. table.concat(rows, ',\n') .. ',)'
+end
+
 local function table_markup(tbl)
   local body, columns, widths, aligns = tables.body_rows(tbl), tables.columns(tbl), {}, {}
   local limit = prose_length(columns)
@@ -158,8 +179,9 @@ local function table_markup(tbl)
     local given = tbl.colspecs[index][1]
     aligns[index] = given == 'AlignRight' and 'right' or given == 'AlignCenter' and 'center' or 'left'
   end
+  local sample = #body > LONG_TABLE and ',\n sample: ' .. sample_markup(columns) or ''
   return '#paper-table(columns: (' .. table.concat(widths, ', ') .. ',), align: (' .. table.concat(aligns, ', ')
-    .. ',),\n header: ' .. rows_markup(tbl.head.rows) .. ',\n body: ' .. rows_markup(body) .. ')'
+    .. ',),\n header: ' .. rows_markup(tbl.head.rows) .. ',\n body: ' .. rows_markup(body) .. sample .. ')'
 end
 
 -- Width in points at 7 pt with turned heads.
@@ -238,6 +260,7 @@ local function float(div)
   if long then table.insert(options, 'long: true') end
   if div.attributes.place then table.insert(options, 'place: ' .. div.attributes.place) end
   local markup = '#float(' .. table.concat(options, ', ') .. ')[\n' .. typst(content) .. '\n]' .. label(div.identifier)
+  if long then markup = '#place.flush()\n' .. markup end
   return raw(wide and '#page(flipped: true)[\n' .. markup .. '\n]' or markup)
 end
 
@@ -261,11 +284,28 @@ local function text_before_figures(blocks)
   return out .. (waiting or {})
 end
 
+-- A float at the bottom of the page on which the next chapter begins would stand in that one: of the last floats before a
+-- heading of level 1 none goes to the bottom.
+local function last_floats_on_top(blocks)
+  local following = math.huge -- blocks of text up to the next chapter
+  for index = #blocks, 1, -1 do
+    local block = blocks[index]
+    if block.t == 'Header' then
+      following = block.level == 1 and 0 or following + 1
+    elseif block.t == 'Div' and block.classes[1] == 'float' then
+      if following < 4 then block.attributes.place = block.attributes.place or 'top' end
+    else
+      following = following + 1
+    end
+  end
+  return blocks
+end
+
 -- Everything else -----------------------------------------------------------------------------------------------
 
 local function header(element)
   local number = element.attributes.number
-  local flush = element.level == 1 and '#place.flush()\n' or ''
+  local flush = element.level <= 2 and '#place.flush()\n' or ''
   return raw(flush .. '#section(' .. element.level .. ', ' .. (number and quoted(number) or 'none') .. ')['
     .. typst({ pandoc.Plain(element.content) }) .. ']' .. label(element.identifier))
 end
@@ -286,6 +326,7 @@ local REST = {
   traverse = 'topdown',
   Div = function(div)
     if div.identifier == 'refs' then return bibliography(div), false end
+    if div.classes:includes('warning') then return raw('#warning[\n' .. typst(div.content) .. '\n]'), false end
     if div.classes[1] == 'float' then return float(div), false end
   end,
   Header = function(element) return header(element), false end,
@@ -314,6 +355,6 @@ function Pandoc(doc)
       doc.meta[key .. '-text'] = pandoc.MetaList(strings)
     end
   end
-  doc.blocks = text_before_figures(doc.blocks):walk({ Table = transposed_if_hopeless }):walk(FORMULAS):walk(REST):walk(TABLES)
+  doc.blocks = last_floats_on_top(text_before_figures(doc.blocks)):walk({ Table = transposed_if_hopeless }):walk(FORMULAS):walk(REST):walk(TABLES)
   return doc
 end
