@@ -231,7 +231,7 @@ def seeds(f: Findings, numbers: Numbers) -> str:
     )
 
 
-def _seed_counts(f):
+def _seed_counts(f: Findings) -> str:
     many = sorted({number for number in f.seeds.values() if number > 1})
     return f"{many[0]}" if len(many) == 1 else f"{many[0]} to {many[-1]}"
 

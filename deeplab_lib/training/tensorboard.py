@@ -112,7 +112,7 @@ def scalars(row: Mapping[str, Any]) -> Iterator[tuple[str, float]]:
     for column, value in row.items():
         tag = TAGS.get(column)
         if found := re.fullmatch(r"class_(\d+)_val", column):
-            tag = f"IoU_validation/{CLASS_NAMES[int(found[1])]}"
+            tag = f"validation_IoU/{CLASS_NAMES[int(found[1])]}"
         elif column.startswith("loss_"):
             tag = f"loss_terms/{column.removeprefix('loss_')}"
         if tag and not math.isnan(value):

@@ -560,6 +560,21 @@ def test_what_is_only_counted_has_no_latency_and_the_note_says_why():
     assert setup_text.efficiency_note(costs).endswith("not timed (counted only).")
 
 
+def test_what_onnx_runtime_takes_stands_below_what_pytorch_takes():
+    timed = {"median": 2.0, "q1": 1.5, "q3": 3.0, "n": 9}
+    row = {"model": "a", "height": 8, "width": 8, "parameters": 1, "macs": 1, "flops": 2, "peak_memory_MB": 1}
+    row |= {"device": "cpu", "device_name": "CPU", "threads": 1, "note": "warmed up", "latency_ms": timed}
+    there = {"version": "1.2.3", "latency_ms": timed | {"median": 1.75}, "other_cores": 0.0}
+    costs = pd.DataFrame([row | {"onnx_runtime": there}, row | {"model": "b", "onnx_runtime": None}])
+    table = tables.efficiency_table(costs)
+    assert list(table.index) == ["a, 8×8", "a, 8×8, ONNX Runtime", "b, 8×8"]
+    assert table.loc["a, 8×8, ONNX Runtime", ["latency", "q1", "q3"]].tolist() == [1.75, 1.5, 3]
+    assert table.loc["a, 8×8, ONNX Runtime", ["parameters", "GMACs", "memory"]].isna().all()
+    assert " ONNX Runtime 1.2.3: the same network as an ONNX file, on as many threads." in setup_text.efficiency_note(
+        costs
+    )
+
+
 def test_few_runs_are_said_to_decide_nothing(planted):
     """A single training of each says nothing of how much its curve varies."""
     details = conclusions.verdict_details(planted.findings.verdicts, planted.numbers)
