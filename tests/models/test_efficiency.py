@@ -5,6 +5,7 @@ import subprocess
 import sys
 import time
 import warnings
+from importlib.metadata import version
 from threading import Timer
 from types import SimpleNamespace
 
@@ -14,7 +15,7 @@ from fvcore.nn import FlopCountAnalysis
 from torch import nn
 
 from deeplab_lib.analysis.tables import efficiency_of, efficiency_table, read_efficiency
-from deeplab_lib.models import efficiency
+from deeplab_lib.models import efficiency, onnx_file
 from deeplab_lib.models.deeplabv2 import DeepLabV2, count_parameters
 from deeplab_lib.models.efficiency import (
     add_timings,
@@ -159,6 +160,7 @@ KEYS |= {
     "peak_memory_MB",
     "note",
     "other_cores",
+    "onnx_runtime",
 }
 
 
@@ -257,6 +259,24 @@ def test_a_measured_row_holds_every_figure():
     assert said[0].startswith("1/1 deeplabv2_micro 64x32: 0.01 GMACs, about ")
 
 
+def test_onnx_runtime_is_timed_like_pytorch_on_as_many_threads(monkeypatch):
+    pytest.importorskip("onnxruntime", reason="onnxruntime is not installed")
+    threads, session = [], onnx_file.session
+    monkeypatch.setattr(onnx_file, "session", lambda model, count: threads.append(count) or session(model, count))
+    (found,) = efficiency.measure(["deeplabv2_micro"], [(32, 64)], "cpu", budget=9, say=lambda text: None)
+    there = found["onnx_runtime"]
+    assert there["version"] == version("onnxruntime") and threads == [found["threads"]] == [torch.get_num_threads()]
+    assert there["latency_ms"]["n"] == found["latency_ms"]["n"] == 100
+    assert 0 < there["latency_ms"]["q1"] <= there["latency_ms"]["median"] <= there["latency_ms"]["q3"]
+    assert there["other_cores"] >= 0
+
+
+def test_without_onnx_runtime_there_is_no_row_of_it(monkeypatch):
+    monkeypatch.setattr(onnx_file, "find_spec", lambda name: None)
+    (found,) = efficiency.measure(["deeplabv2_micro"], [(32, 64)], "cpu", budget=0.1, say=lambda text: None)
+    assert found["onnx_runtime"] is None and found["latency_ms"]
+
+
 def test_an_unknown_network_is_refused_before_anything_is_measured():
     with pytest.raises(ValueError, match="no model 'resnet'"):
         list(efficiency.measure(["resnet"], [(32, 64)], "cpu", budget=0.1, say=lambda text: None))
@@ -264,6 +284,8 @@ def test_an_unknown_network_is_refused_before_anything_is_measured():
 
 @pytest.fixture
 def alone(monkeypatch):
+    """Nothing is measured but the networks of the runs, and those in PyTorch alone."""
+    monkeypatch.setattr(onnx_file, "find_spec", lambda name: None)
     monkeypatch.setattr(efficiency, "COMPARED", ())
     monkeypatch.setattr(efficiency, "BACKBONES", ())
 
