@@ -479,7 +479,7 @@ def segment_readable(
         try:
             yield segment(run, photograph)
         except ValueError as error:
-            say(f"left out: {error}")
+            say(printable(f"left out: {error}"))
 
 
 @short_traceback

@@ -227,7 +227,8 @@ def undecided(f: Findings) -> str:
     agree, against = ([v.claim.key for v in leaning if v.direction == sign] for sign in (1, -1))
     ways = [f"{way} {listing(keys)}" for way, keys in (("agree with", agree), ("disagree with", against)) if keys]
     if ways:
-        text += f"Of the other inconclusive claims, the estimates {' and '.join(ways)}; this is not evidence."
+        other = "other " if sides else ""
+        text += f"Of the {other}inconclusive claims, the estimates {' and '.join(ways)}; this is not evidence."
     return text.strip()
 
 
@@ -239,14 +240,17 @@ def outlook(f: Findings) -> str:
     if short := _keys(verdicts, lambda finding: finding.short):
         steps.append(f"{count(LONG_ENOUGH)} epochs or more (without which {listing(short)} cannot be decided)")
     if few := _keys(verdicts, lambda finding: finding.seeds):
-        needed = max(finding.seeds for verdict in verdicts for finding in verdict.deciding)
-        steps.append(f"{plural(needed, 'seed')} a configuration (without which {listing(few)} cannot be decided)")
+        seeds = _needed(verdicts, lambda finding: finding.seeds)
+        most = f"; up to {max(seeds)} decide all of them" if len(set(seeds)) > 1 else ""
+        steps.append(
+            f"{plural(min(seeds), 'seed')} a configuration (without which {listing(few)} cannot be decided{most})"
+        )
     elif min(f.seeds.values(), default=1) == 1:
         steps.append("several seeds a configuration")
     if few := _keys(verdicts, lambda finding: "images_any" in finding.figures):
-        open_parts = [part for v in verdicts if v.verdict == INCONCLUSIVE for part in v.decisive]
-        images = int(max(part.figures.get("images_any", 0) for part in open_parts))
-        steps.append(f"{images:,d} validation images (with which {listing(few)} would be decided)")
+        images = _needed(verdicts, lambda finding: int(finding.figures.get("images_any", 0)))
+        least = f"{min(images):,d} to " if len(set(images)) > 1 else ""
+        steps.append(f"{least}{max(images):,d} validation images (with which {listing(few)} would be decided)")
     if not f.controlled and f.schedules > 1:
         steps.append("a control with one schedule for all")
     if f.synthetic:
@@ -259,6 +263,12 @@ def outlook(f: Findings) -> str:
         return f"The conclusions would be strengthened by {steps[0]}."
     items = "\n".join(f"{i}. {upper(step)}." for i, step in enumerate(steps, 1))
     return f"In order of priority, the conclusions would be strengthened by:\n\n{items}"
+
+
+def _needed(verdicts: Iterable[Verdict], number: Callable[[Finding], int]) -> list[int]:
+    """For each claim left open that it depends on, the largest `number(finding)` of its deciding parts."""
+    most = [max(map(number, v.decisive), default=0) for v in verdicts if v.verdict == INCONCLUSIVE]
+    return [value for value in most if value]
 
 
 def _keys(verdicts: Iterable[Verdict], lacking: Callable[[Finding], object]) -> list[str]:
