@@ -31,11 +31,11 @@ class Change:
     freeze: tuple = ()
 
     @property
-    def progress(self):
+    def progress(self) -> float:
         """Share of the training after which the change acts, 0 to 1."""
         return (self.epoch - 1) / PLAN_EPOCHS
 
-    def first_step(self, total_steps):
+    def first_step(self, total_steps: int) -> int:
         """First optimiser step (0-based) under the change, for a training of `total_steps`."""
         return -(-(self.epoch - 1) * total_steps // PLAN_EPOCHS)
 
@@ -64,7 +64,7 @@ RECIPES = {
             "CE",
             "ce",
             lr=0.0001,
-            motivation="The baseline: plain cross-entropy, every pixel counted alike.",
+            motivation="The baseline: plain cross-entropy, all pixels have equal weight.",
         ),
         Recipe(
             "ce_tversky",
@@ -72,8 +72,8 @@ RECIPES = {
             "CE + Tversky",
             "0.7*ce + 0.3*tversky(alpha=0.3, beta=0.7)",
             lr=0.0001,
-            motivation="Cross-entropy carries the whole picture; Tversky, which punishes a missed pixel more than a "
-            "false one, speaks for the under-represented classes.",
+            motivation="Cross-entropy covers the whole image. Tversky penalises a missed pixel more than a false one, "
+            "which should help the rare classes.",
         ),
         Recipe(
             "ce_lovasz",
@@ -81,7 +81,7 @@ RECIPES = {
             "CE + Lovász",
             "0.5*ce + 0.5*lovasz",
             lr=0.0001,
-            motivation="Lovász-Softmax is a surrogate of IoU itself: half of the training aims straight at the metric.",
+            motivation="Lovász-Softmax is a surrogate of IoU: half of the loss aims directly at the measure.",
         ),
         Recipe(
             "ce_dice",
@@ -89,8 +89,8 @@ RECIPES = {
             "CE + Dice",
             "0.7*ce + 0.3*dice",
             lr=0.0001,
-            motivation="Dice scores the overlap of each class whatever its size, which should help small and irregular "
-            "objects.",
+            motivation="Dice measures the overlap of each class, whatever its size, which should help small and "
+            "irregular objects.",
         ),
         Recipe(
             "ce_lovasz_warmup",
@@ -104,8 +104,8 @@ RECIPES = {
                 Change(46, power=2.0, weights={"ce": 0.5, "lovasz": 0.5}, freeze=LATE_STAGES),
                 Change(48, power=1.2),
             ),
-            motivation="The same pair, warmed up to twice the rate of the first runs; from epoch 31 on the rate decays "
-            "faster, to settle and refine, and at the end the last two stages are frozen.",
+            motivation="The same pair, warmed up to twice the rate of the first runs. From epoch 31 on the rate decays "
+            "faster, and at the end the last two stages are frozen.",
         ),
         Recipe(
             "ce_focal",
@@ -115,8 +115,8 @@ RECIPES = {
             lr=0.0003,
             warmup_steps=500,
             changes=(Change(29, power=1.2), Change(44, power=1.0, freeze=LATE_STAGES)),
-            motivation="Focal turns the attention to hard and rare pixels, at the highest of the rates; a steeper "
-            "decay from epoch 29 on is meant to close the training well, with the last two stages frozen at the end.",
+            motivation="Focal gives more weight to hard and rare pixels, at the highest of the rates. The rate decays "
+            "faster from epoch 29 on, and the last two stages are frozen at the end.",
         ),
         Recipe(
             "ce_lovasz_dice",
@@ -125,7 +125,7 @@ RECIPES = {
             "0.5*ce + 0.25*lovasz + 0.25*dice",
             lr=0.0002,
             changes=(Change(31, power=1.1),),
-            motivation="Both overlap losses beside cross-entropy; a steeper decay is to consolidate class detail.",
+            motivation="Both overlap losses together with cross-entropy; a faster decay should refine class details.",
         ),
         Recipe(
             "ce_lovasz_focal",
@@ -133,7 +133,7 @@ RECIPES = {
             "CE + Lovász + Focal",
             "0.6*ce + 0.2*lovasz + 0.2*focal(gamma=2)",
             lr=0.0001,
-            motivation="A three-way mix: the whole picture, the metric and the hard pixels at once.",
+            motivation="Three terms at once: the whole image, the measure and the hard pixels.",
         ),
     )
 }
@@ -147,13 +147,13 @@ TEXT: dict[str, dict[str, Any]] = {
             Change(46, power=2.0, weights={"ce": 0.5, "lovasz": 0.5}, freeze=ALL_STAGES),
             Change(47, power=1.2),
         ),
-        "motivation": "The same pair at a lower, warmed-up rate that decays faster from epoch 29 on, to settle and "
-        "refine; at the end the residual stages are frozen and only the layers around them go on learning.",
+        "motivation": "The same pair at a lower, warmed-up rate that decays faster from epoch 29 on. At the end the "
+        "residual stages are frozen and only the layers around them are trained further.",
     },
     "ce_focal": {
         "changes": (Change(31, power=1.0), Change(44, freeze=ALL_STAGES)),
-        "motivation": "Focal turns the attention to hard and rare pixels; a slightly steeper decay over the last 20 "
-        "epochs is meant to close the training well.",
+        "motivation": "Focal gives more weight to hard and rare pixels; the rate decays slightly faster over the last "
+        "20 epochs.",
     },
     "ce_lovasz_dice": {"power": 1.1, "changes": ()},
 }

@@ -168,7 +168,7 @@ TABLES = {
             "verdict": ("more than half", ""),
         },
         "By mean IoU over the classes labelled in the image; a tie counts as half a win. The verdict is that on “more "
-        "than half”, with a margin of ten points.",
+        "than half”, with a margin of ten points. The intervals cover the choice of images, not of seeds.",
     ),
     "neighbours": Table(
         "Neighbours in the ranking: difference in mIoU (points), {intervals}",

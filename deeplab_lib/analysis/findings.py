@@ -68,7 +68,7 @@ class Findings:
     def of(cls, study: Study, evidence: Evidence) -> Self:
         """From one study and the evidence of its finished runs."""
         recipes, bootstrap = evidence.recipes, evidence.bootstrap
-        scratch, pretrained = starts(study.runs)
+        scratch, pretrained = starts(study.finished or study.runs)
         return cls(
             scope=scope(study),
             synthetic=study.scope.synthetic,

@@ -52,11 +52,13 @@ class Gallery:
         *args: Any,
         words: Mapping[str, str] | None = None,
         vector: bool = True,
+        lead: str = "",
         **kwargs: Any,
     ) -> None:
         """Display `draw(*args, **kwargs)` as `fig-<label>`; where it raises `Missing`, say so.
 
-        `words` fill the caption. What follows a `/` in the label tells figures with one caption apart.
+        `words` fill the caption; `lead` introduces the figure, in a paragraph above it, as `@this`. What follows a `/`
+        in the label distinguishes figures with one caption.
         """
         caption = FIGURES[label.partition("/")[0]].format(**self.words | dict(words or {}))
         if self.curves and label in CURVES:
@@ -67,6 +69,7 @@ class Gallery:
         except Missing as reason:
             self.leave_out(label, reason)
         else:
+            self.say(lead.replace("@this", f"@fig-{label}"))
             dpi = 150 if vector else 220  # photographs keep their pixels
             report.figure(figure, f"fig-{label}", caption, describe(figure).replace("\\$", "$"), vector=vector, dpi=dpi)
             self.shown.append(label)
@@ -78,11 +81,12 @@ class Gallery:
         note: str = "",
         titles: Mapping[str, str] | None = None,
         scope: str | None = None,
+        lead: str = "",
     ) -> None:
         """Display a frame as `tbl-<label>`, its numbers printed and registered; nothing when it holds nothing.
 
-        Rows are named by `titles`. Columns without any value are left out. `scope`: what the rows are about, where that
-        is not what all other results are about.
+        `lead` introduces the table, in a paragraph above it. Rows are named by `titles`. Columns without any value are
+        left out. `scope`: what the rows are about, where that is not what all other results are about.
         """
         spec = TABLES[label]
         if frame.empty:
@@ -99,6 +103,7 @@ class Gallery:
         frame = frame.rename(index=self.titles if titles is None else titles)
         if self.curves and "best_val_mIoU" in (spec.columns or ()):
             note = f"The best epoch is chosen, and its mIoU measured, on {self.curves}. {note}"
+        self.say(lead)
         report.table(frame, f"tbl-{label}", caption, f"{spec.note} {note}".strip() or None)
 
     def say(self, text: str, lead: str = "") -> None:
@@ -120,7 +125,7 @@ def warn(text: str) -> None:
     if text:
         style = "color:#8c1d18; background-color:#fdecea; padding:0.6em; text-align:left"
         note = f"<b>Note.</b> {as_html(html.escape(without_paths(text)))}"
-        box = f'<table><tbody><tr><td style="{style}">{note}</td></tr></tbody></table>'
+        box = f'<div class="warning" role="note" style="{style}">{note}</div>'
         display(HTML(box))
 
 

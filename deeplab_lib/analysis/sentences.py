@@ -18,8 +18,8 @@ from deeplab_lib.common.text import be, count, listing, plural, signed
 AGAINST_CE = {
     SUPPORTED: "{who} {be} significantly better than plain cross-entropy",
     CONTRADICTED: "{who} {be} significantly worse than plain cross-entropy",
-    EQUIVALENT: "{who} {make} no difference that matters",
-    INCONCLUSIVE: "{who} {be} inconclusive",
+    EQUIVALENT: "{who} {make} no difference from plain cross-entropy that matters",
+    INCONCLUSIVE: "the comparison of {who} with plain cross-entropy is inconclusive",
 }
 
 
@@ -95,7 +95,7 @@ def certainty(f: Findings, numbers: Numbers) -> str:
     text = f"Differences carry simultaneous 95 % bootstrap intervals over {over}"
     if not f.several_seeds:
         return f"{text}. Each configuration was trained with one seed, so variation between trainings is not covered."
-    return f"{text}; they include the variation between {_seed_counts(f)} seeds."
+    return f"{text}. They include the variation between trainings, from {_seed_counts(f)} seeds per configuration."
 
 
 def elsewhere(f: Findings, numbers: Numbers) -> str:
@@ -107,8 +107,8 @@ def elsewhere(f: Findings, numbers: Numbers) -> str:
     phrases = sorted_out(rows, AGAINST_CE, lambda name: with_estimate(f, numbers, rows.verdict[name].split()[0])(name))
     own = "this configuration" if len(rows) == 1 else "these configurations"
     return (
-        f"{'; '.join(phrases)}. But {own} also used another learning-rate schedule, so loss and schedule cannot be "
-        "separated."
+        f"{'. '.join(map(upper, phrases))}. But {own} also used another learning-rate schedule, so loss and schedule "
+        "cannot be separated."
     )
 
 
@@ -158,7 +158,7 @@ def differences(f: Findings, numbers: Numbers) -> str:
     named = lambda name: with_estimate(f, numbers, known.verdict[name].split()[0])(name)  # noqa: E731
     margin = numbers.put("reading.margin.mIoU", f.margins[MIOU], ".3g")
     phrases = sorted_out(known, AGAINST_CE, named)
-    return f"With a margin of {margin} points: {'; '.join(phrases)} (differences in points of mIoU)."
+    return f"Differences are in points of mIoU, with a margin of {margin} points. {'. '.join(map(upper, phrases))}."
 
 
 def confounding(f: Findings, numbers: Numbers) -> str:
@@ -231,7 +231,7 @@ def seeds(f: Findings, numbers: Numbers) -> str:
     )
 
 
-def _seed_counts(f):
+def _seed_counts(f: Findings) -> str:
     many = sorted({number for number in f.seeds.values() if number > 1})
     return f"{many[0]}" if len(many) == 1 else f"{many[0]} to {many[-1]}"
 
@@ -271,7 +271,7 @@ def boundaries(f: Findings, table: pd.DataFrame, versus: pd.DataFrame, numbers: 
     known = versus.dropna(subset=["low", "high"])
     return joined(
         f"The boundary F-score ranges from {span}.",
-        f"Compared with CE: {'; '.join(sorted_out(known, AGAINST_CE, f.title))}." if len(known) else "",
+        f"{'. '.join(map(upper, sorted_out(known, AGAINST_CE, f.title)))}." if len(known) else "",
         "All runs are scored on the same images. So the interval of a difference decides whether two runs differ, not "
         "the overlap of their own intervals.",
     )
@@ -286,18 +286,18 @@ def calibration(f: Findings, table: pd.DataFrame | None, numbers: Numbers) -> st
         )
     span = ends({f.titles[name]: value for name, value in table["ece"].items()}, numbers, "ece", ".2f", " points")
     over = table["overconfidence"]
-    sure, shy = (f.named(over.index[side]) for side in (over > 0, over < 0))
-    who = "All runs are" if len(sure) == len(table) > 1 else f"{listing(sure)} {be(sure)}"
+    above, below = (f.named(over.index[side]) for side in (over > 0, over < 0))
+    who = "All runs are" if len(above) == len(table) > 1 else f"{listing(above)} {be(above)}"
     text = f"The expected calibration error ranges from {span}. "
-    text += f"{who} overconfident: mean confidence exceeds accuracy. " if sure else ""
-    text += f"{listing(shy)} {be(shy)} underconfident. " if shy else ""
+    text += f"{who} overconfident: mean confidence exceeds accuracy. " if above else ""
+    text += f"{listing(below)} {be(below)} underconfident. " if below else ""
     judged = table[table["verdict"] != ""]
     if len(judged) and f.baseline:
-        ways = {SUPPORTED: "{who} {be} larger", CONTRADICTED: "{who} {be} smaller"} | {
-            verdict: AGAINST_CE[verdict] for verdict in (EQUIVALENT, INCONCLUSIVE)}  # fmt: skip
+        ways = {SUPPORTED: "larger", CONTRADICTED: "smaller", EQUIVALENT: EQUIVALENT, INCONCLUSIVE: INCONCLUSIVE}
+        ways = {verdict: f"{words} for {{who}}" for verdict, words in ways.items()}
         margin = numbers.put("reading.margin.ece", f.margins["ece"], ".3g")
         phrases = sorted_out(judged, ways, f.title)
-        text += f"Compared with the error of CE, with a margin of {margin} point: {'; '.join(phrases)}."
+        text += f"Compared with CE, with a margin of {margin} point, the error is {'; '.join(phrases)}."
     return text.strip()
 
 

@@ -5,6 +5,7 @@ Like `prose`, all of it is computed from the runs' records; numbers are register
 
 import re
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -43,11 +44,11 @@ def whose(study: Study) -> str:
     )
 
 
-def _agreed(runs, *path):
+def _agreed(runs: Sequence[Run], *path: str) -> Any:
     """The value at `path` in the runs' records when all that have one agree, else None."""
     values = []
     for run in runs:
-        value = run.record or {}
+        value: Any = run.recorded
         for key in path:
             value = value.get(key) if isinstance(value, dict) else None
         values += [value] * (value is not None)
@@ -244,6 +245,9 @@ def efficiency_note(efficiency: pd.DataFrame) -> str:
     others = efficiency["other_cores"].dropna() if "other_cores" in efficiency else ()
     if len(others) and max(others) > BUSY:
         text += " Some were measured while other programs ran, and may be too long."
+    in_onnx = [row for row in efficiency.get("onnx_runtime", ()) if isinstance(row, dict)]
+    if versions := sorted({row.get("version", "") for row in in_onnx}):
+        text += f" ONNX Runtime {listing(versions)}: the same network as an ONNX file, on as many threads."
     return text + (f" “–”: not timed ({'; '.join(reasons)})." if reasons else "")
 
 

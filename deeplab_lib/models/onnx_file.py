@@ -88,17 +88,23 @@ def onnx_bytes(
     any_size: for any number of images of any size; else for any number of that size.
     """
     free = {INPUT: SIZES[INPUT], output: OUTPUT_SIZES[output]} if any_size else {INPUT: {0: "n"}, output: {0: "n"}}
-    with (
-        tempfile.TemporaryDirectory() as folder,
-        deployed(network, normalization, output) as module,
-        warnings.catch_warnings(),
-        redirect_stdout(None),  # where a graph that fails would be printed whole
-    ):
+    with deployed(network, normalization, output) as module:
+        return traced(module, torch.zeros(1, *size, 3, dtype=torch.uint8), output, free)
+
+
+def traced(
+    module: nn.Module, images: Tensor, output: str, free: Mapping[str, Mapping[int, str]] | None = None
+) -> bytes:
+    """The ONNX model of `module(images)`, which must be in eval mode, traced at these `images`.
+
+    free: the names of the axes that may have any length, `{input or output: {axis: name}}`.
+    """
+    with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings(), redirect_stdout(None):  # graphs that fail
         warnings.simplefilter("ignore")
         # By tracing: the newer exporter takes half a minute for the smallest network, and one more package.
         torch.onnx.export(
             module,
-            (torch.zeros(1, *size, 3, dtype=torch.uint8),),
+            (images,),
             file := Path(folder, "model.onnx"),
             dynamo=False,
             input_names=[INPUT],

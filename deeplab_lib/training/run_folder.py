@@ -33,7 +33,7 @@ class RunFolder:
         return cls(Path(config.out_dir), config.stem)
 
     def path(self, ending: str) -> Path:
-        """`<folder>/<stem><ending>`; endings: those of `WRITTEN`, .lock, .holder and .ipynb."""
+        """`<folder>/<stem><ending>`; endings: those of `WRITTEN`, .lock, .softlock, .holder and .ipynb."""
         return self.folder / f"{self.stem}{ending}"
 
     @property
@@ -76,6 +76,10 @@ class RunFolder:
         """Where the last good state lies, as a clause."""
         known = self.checkpoint.exists()
         return f"the last good state is in {self.checkpoint}" if known else "nothing had been saved yet"
+
+    def changed(self) -> list[int]:
+        """When each of its files was last written, in nanoseconds of the file system's clock."""
+        return [path.stat().st_mtime_ns for path in map(self.path, WRITTEN) if path.exists()]
 
     # -- writing -------------------------------------------------------------------------------------------------------
 

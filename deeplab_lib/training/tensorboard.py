@@ -38,7 +38,7 @@ class TensorBoard:
     """A callback that writes scalars an epoch, the schedule a step, and a panel of predictions.
 
     What a killed run had written beyond its checkpoint, or had not written yet, is written again when it continues:
-    from the last step of its last whole epoch on, which TensorBoard is told to forget.
+    from the last step of its last whole epoch on, which TensorBoard then drops.
     """
 
     def __init__(self) -> None:
@@ -112,7 +112,7 @@ def scalars(row: Mapping[str, Any]) -> Iterator[tuple[str, float]]:
     for column, value in row.items():
         tag = TAGS.get(column)
         if found := re.fullmatch(r"class_(\d+)_val", column):
-            tag = f"IoU_validation/{CLASS_NAMES[int(found[1])]}"
+            tag = f"validation_IoU/{CLASS_NAMES[int(found[1])]}"
         elif column.startswith("loss_"):
             tag = f"loss_terms/{column.removeprefix('loss_')}"
         if tag and not math.isnan(value):

@@ -127,5 +127,5 @@ def test_files_without_counts_are_said_to_lack_them():
 def test_the_paragraph_names_who_believes_too_much(planted):
     table, _, findings = planted
     text = sentences.calibration(findings, table, Numbers())
-    assert "CE + Focal is larger" in text and "no difference that matters" in text
+    assert "larger for CE + Focal" in text and "no difference that matters" in text
     assert "CE + Focal" in text.split("overconfident")[0]

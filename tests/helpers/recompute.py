@@ -612,11 +612,13 @@ class Recomputed:
         assert self.order().index(pair[1]) == self.order().index(pair[0]) + 1
         return self.about(*self.pairs()[pair])[column]
 
-    @recomputes(r"efficiency\.(?P<model>\w+), (?P<width>\d+)×(?P<height>\d+)\.(?P<column>\w+)")
-    def _(self, model, width, height, column):
+    @recomputes(r"efficiency\.(?P<model>\w+), (?P<width>\d+)×(?P<height>\d+)(?P<onnx>, ONNX Runtime)?\.(?P<column>\w+)")
+    def _(self, model, width, height, onnx, column):
         place = [model, int(width), int(height)]
         row = next(row for row in self.costs if [row["model"], row["width"], row["height"]] == place)
-        latency = row["latency_ms"] or {}
+        latency = (row["onnx_runtime"] if onnx else row)["latency_ms"] or {}
+        if onnx and column not in ("latency", "q1", "q3"):
+            return None
         if column in ("q1", "q3") and latency.get("n") == 1:
             return None
         return {

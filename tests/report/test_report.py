@@ -17,6 +17,7 @@ import nbformat
 import numpy as np
 import pandas as pd
 import pytest
+from bs4 import BeautifulSoup
 from nbconvert.exporters import get_exporter
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output, new_raw_cell
 from pypdf import PdfReader
@@ -368,12 +369,19 @@ class TestHTML:
         assert re.search(r'<th[^>]* scope="row"[^>]*>CE \+ Dice</th>', text)
         assert not re.search(r"<th\b(?![^>]*scope)[^>]*>[^<]", text)
 
-    def test_a_table_that_scrolls_has_a_name(self, paper):
+    def test_a_table_that_scrolls_has_a_name_and_others_are_no_stop_of_the_keyboard(self, paper):
         text = (paper / "report.html").read_text(encoding="utf-8")
-        assert re.findall(r'<div class="scroll" tabindex="0" role="region" aria-label="([^"]*)"', text) == [
-            "Table 1",
-            "Table 2",
-        ]
+        named = re.findall(r'<div class="scroll" tabindex="0" role="region" aria-label="([^"]*)"', text)
+        assert named == ["Table 2"]
+
+    def test_pictures_and_tables_scroll_in_themselves(self, paper):
+        soup = BeautifulSoup((paper / "report.html").read_text(encoding="utf-8"), "html.parser")
+        assert all(element.find_parent(class_="scroll") for element in soup.select("figure img, figure table"))
+
+    def test_the_keyboard_can_skip_the_contents(self, paper):
+        soup = BeautifulSoup((paper / "report.html").read_text(encoding="utf-8"), "html.parser")
+        link = soup.select_one("body > a.skip")
+        assert link.find_next_siblings()[0].name in ("div", "header") and soup.select_one(f"main{link['href']}")
 
 
 class TestBothFormats:
@@ -586,7 +594,7 @@ class TestManuscript:
         assert manuscript.warnings == ["cell 1 failed: ValueError: too bad"]
 
 
-def fetched(address, seconds=60):
+def fetched(address, seconds=600):
     """What a Jupyter server (token: kit) has at an address, as soon as it listens."""
     end = time.monotonic() + seconds
     while True:

@@ -1,6 +1,8 @@
 """Checkpoints and the writing of files: whole or not there, checked when read, never a program."""
 
 import errno
+import fcntl
+import itertools
 import multiprocessing
 import os
 import signal
@@ -15,7 +17,9 @@ from hypothesis import strategies as st
 
 from deeplab_lib.common import files
 from deeplab_lib.common.files import write_atomic, write_text
+from deeplab_lib.study.status import is_locked
 from deeplab_lib.training import checkpoint
+from deeplab_lib.training import lock as lock_module
 from deeplab_lib.training.checkpoint import load, save
 from deeplab_lib.training.lock import run_lock
 from deeplab_lib.training.run_folder import RunFolder
@@ -297,6 +301,56 @@ def test_the_lock_of_a_dead_process_is_taken_over(run):
     with run_lock(run, patience=5, say=said.append):
         assert str(os.getpid()) in run.path(".holder").read_text()
     assert said == []
+
+
+@pytest.fixture
+def no_locks(monkeypatch):
+    """A file system without locks, and a clock on which every look at a lock takes ten minutes."""
+    monkeypatch.setattr(fcntl, "flock", lambda *given: (_ for _ in ()).throw(OSError(errno.ENOSYS, "no flock")))
+    clock = itertools.count(0, 600)
+    monkeypatch.setattr(lock_module, "POLL", 0)
+    monkeypatch.setattr(lock_module.time, "monotonic", lambda: float(next(clock)))
+
+
+def test_kind_7_without_locks_of_the_file_system_a_run_is_held_by_one_process_all_the_same(run, no_locks):
+    with run_lock(run):
+        assert run.path(".softlock").exists() and not run.path(".lock").exists()
+        with pytest.raises(TimeoutError, match="is still held by"):
+            run_lock(run, patience=0.01, say=str).__enter__()
+    assert not run.path(".softlock").exists()
+    with run_lock(run, patience=0.01):
+        pass
+
+
+def test_kind_7_a_run_killed_on_another_node_is_not_waited_for_for_ever(run, no_locks):
+    run.folder.mkdir(parents=True, exist_ok=True)
+    run.path(".softlock").write_text("4711\nnode7\n")
+    run.path(".holder").write_text("process 4711 on node7 since 2026-01-01 10:00")
+    with pytest.raises(TimeoutError, match=r"is held by process 4711 on node7 .* not changed for 30 min") as raised:
+        run_lock(run, say=str).__enter__()
+    assert str(raised.value).endswith(f"delete {run.path('.softlock')} and run this again")
+    assert "\n" not in str(raised.value) and is_locked(run.csv)
+    run.path(".softlock").unlink()
+    with run_lock(run, say=str):
+        pass
+
+
+def test_kind_7_a_run_that_still_writes_on_another_node_is_waited_for(run, no_locks, monkeypatch):
+    run.folder.mkdir(parents=True, exist_ok=True)
+    run.path(".softlock").write_text("4711\nnode7\n")
+    looks = itertools.count()
+
+    def work(seconds):
+        """The other node appends to its table with every look, and ends after ten: 100 minutes."""
+        number = next(looks)
+        run.csv.write_text("x" * number)
+        os.utime(run.csv, ns=(number, number))
+        if number == 10:
+            run.path(".softlock").unlink()
+
+    monkeypatch.setattr(lock_module.time, "sleep", work)
+    with run_lock(run, say=str):
+        assert next(looks) == 11
 
 
 def test_a_place_where_nothing_can_be_written_is_one_line(tmp_path):

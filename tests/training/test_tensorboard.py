@@ -45,7 +45,7 @@ def test_points_are_those_of_the_table_an_epoch_and_of_the_schedule_a_step(undis
     table = pd.read_csv(run.csv)
     ends = [STEPS * epoch - 1 for epoch in table["epoch"]]
     columns = {"loss/train": "train_loss", "loss/validation": "val_loss", "mIoU/validation": "val_mIoU"}
-    columns |= {"loss_terms/focal": "loss_focal", f"IoU_validation/{CLASS_NAMES[0]}": "class_0_val"}
+    columns |= {"loss_terms/focal": "loss_focal", f"validation_IoU/{CLASS_NAMES[0]}": "class_0_val"}
     for tag, column in columns.items():
         assert [step for step, _ in found[tag]] == ends
         assert np.allclose([value for _, value in found[tag]], table[column], rtol=1e-6)
@@ -64,7 +64,7 @@ def test_points_are_those_of_the_table_an_epoch_and_of_the_schedule_a_step(undis
 
 def test_a_class_without_iou_has_no_point():
     row = {"epoch": 1, "val_mIoU": 5.0, "class_0_val": float("nan"), "class_18_val": 7.0, "lr": 0.1}
-    assert dict(scalars(row)) == {"mIoU/validation": 5.0, "IoU_validation/bicycle": 7.0}
+    assert dict(scalars(row)) == {"mIoU/validation": 5.0, "validation_IoU/bicycle": 7.0}
 
 
 def test_the_run_is_to_the_bit_what_it_is_without(undisturbed, smoke):

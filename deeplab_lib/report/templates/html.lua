@@ -118,7 +118,8 @@ local function float(div)
     if block.t == 'Table' then
       wide = #block.colspecs > 12
       local name = 'Table' .. (number and ' ' .. number or '')
-      body:extend({ raw('<div class="scroll" tabindex="0" role="region" aria-label="' .. name .. '">'), block, raw('</div>') })
+      local stop = wide and ' tabindex="0" role="region" aria-label="' .. name .. '"' or '' -- others scroll on phones alone
+      body:extend({ raw('<div class="scroll"' .. stop .. '>'), block, raw('</div>') })
     elseif not (block.t == 'Div' and (block.classes[1] == 'caption' or block.classes[1] == 'note')) then
       body:insert(block)
     end
@@ -132,6 +133,7 @@ local function float(div)
   local id = div.identifier ~= '' and ' id="' .. div.identifier .. '"' or ''
   out:insert(raw('<figure class="' .. kind .. (wide and ' wide' or '') .. '"' .. id .. '>'))
   if kind == 'tbl' then out:extend(head) end
+  if kind == 'fig' then body = pandoc.Blocks({ raw('<div class="scroll">') }) .. body .. { raw('</div>') } end
   out:extend(body)
   if note then out:insert(pandoc.Div(note, pandoc.Attr('', { 'note' }))) end
   if kind ~= 'tbl' then out:extend(head) end

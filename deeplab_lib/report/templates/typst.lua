@@ -260,6 +260,7 @@ local function float(div)
   if long then table.insert(options, 'long: true') end
   if div.attributes.place then table.insert(options, 'place: ' .. div.attributes.place) end
   local markup = '#float(' .. table.concat(options, ', ') .. ')[\n' .. typst(content) .. '\n]' .. label(div.identifier)
+  if long then markup = '#place.flush()\n' .. markup end
   return raw(wide and '#page(flipped: true)[\n' .. markup .. '\n]' or markup)
 end
 
@@ -283,11 +284,28 @@ local function text_before_figures(blocks)
   return out .. (waiting or {})
 end
 
+-- A float at the bottom of the page on which the next chapter begins would stand in that one: of the last floats before a
+-- heading of level 1 none goes to the bottom.
+local function last_floats_on_top(blocks)
+  local following = math.huge -- blocks of text up to the next chapter
+  for index = #blocks, 1, -1 do
+    local block = blocks[index]
+    if block.t == 'Header' then
+      following = block.level == 1 and 0 or following + 1
+    elseif block.t == 'Div' and block.classes[1] == 'float' then
+      if following < 4 then block.attributes.place = block.attributes.place or 'top' end
+    else
+      following = following + 1
+    end
+  end
+  return blocks
+end
+
 -- Everything else -----------------------------------------------------------------------------------------------
 
 local function header(element)
   local number = element.attributes.number
-  local flush = element.level == 1 and '#place.flush()\n' or ''
+  local flush = element.level <= 2 and '#place.flush()\n' or ''
   return raw(flush .. '#section(' .. element.level .. ', ' .. (number and quoted(number) or 'none') .. ')['
     .. typst({ pandoc.Plain(element.content) }) .. ']' .. label(element.identifier))
 end
@@ -308,6 +326,7 @@ local REST = {
   traverse = 'topdown',
   Div = function(div)
     if div.identifier == 'refs' then return bibliography(div), false end
+    if div.classes:includes('warning') then return raw('#warning[\n' .. typst(div.content) .. '\n]'), false end
     if div.classes[1] == 'float' then return float(div), false end
   end,
   Header = function(element) return header(element), false end,
@@ -336,6 +355,6 @@ function Pandoc(doc)
       doc.meta[key .. '-text'] = pandoc.MetaList(strings)
     end
   end
-  doc.blocks = text_before_figures(doc.blocks):walk({ Table = transposed_if_hopeless }):walk(FORMULAS):walk(REST):walk(TABLES)
+  doc.blocks = last_floats_on_top(text_before_figures(doc.blocks)):walk({ Table = transposed_if_hopeless }):walk(FORMULAS):walk(REST):walk(TABLES)
   return doc
 end
