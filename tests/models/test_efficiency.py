@@ -3,15 +3,14 @@
 import json
 import subprocess
 import sys
-import time
 import warnings
 from importlib.metadata import version
-from threading import Timer
 from types import SimpleNamespace
 
 import pytest
 import torch
 from fvcore.nn import FlopCountAnalysis
+from helpers.clock import Clock
 from torch import nn
 
 from deeplab_lib.analysis.tables import efficiency_of, efficiency_table, read_efficiency
@@ -78,51 +77,56 @@ def test_counts_are_those_of_fvcore_on_a_real_pass(name):
 # -- latency -----------------------------------------------------------------------------------------------------
 
 
+@pytest.fixture
+def clock(monkeypatch):
+    """The clock of what is timed."""
+    clock = Clock()
+    monkeypatch.setattr(efficiency, "time", clock)
+    return clock
+
+
 class AsynchronousDevice:
-    """Starts a kernel and returns at once, as a GPU does."""
+    """Starts a kernel and returns at once, as a GPU does; a kernel waits for those before it."""
 
-    def __init__(self):
-        self.kernels = []
+    def __init__(self, clock):
+        self.clock, self.done = clock, 0.0
 
-    def launch(self, seconds=0.02):
-        kernel = Timer(seconds, lambda: None)
-        kernel.start()
-        self.kernels.append(kernel)
+    def launch(self, seconds=0.25):
+        self.done = max(self.done, self.clock.now) + seconds
 
     def synchronize(self):
-        for kernel in self.kernels:
-            kernel.join()
-        self.kernels.clear()
+        self.clock.now = max(self.done, self.clock.now)
 
 
-def test_the_timer_waits_for_the_device():
-    device = AsynchronousDevice()
-    hasty = time_runs(device.launch, lambda: None, most=5, seconds=9)
+def test_the_timer_waits_for_the_device(clock):
+    device = AsynchronousDevice(clock)
+    assert time_runs(device.launch, lambda: None, most=5, seconds=9) == [0] * 5, "this is what is to be avoided"
     device.synchronize()
-    assert min(hasty) < 0.01, "the fake device is not asynchronous: the test proves nothing"
-    assert min(time_runs(device.launch, device.synchronize, most=5, seconds=9)) >= 0.019
+    assert time_runs(device.launch, device.synchronize, most=5, seconds=9) == [0.25] * 5
 
 
-def test_work_left_over_from_before_is_not_timed():
-    device = AsynchronousDevice()
-    device.launch(seconds=0.3)
-    assert time_runs(lambda: None, device.synchronize, most=1, seconds=9)[0] < 0.15
+def test_work_left_over_from_before_is_not_timed(clock):
+    device = AsynchronousDevice(clock)
+    device.launch(seconds=4)
+    assert time_runs(lambda: None, device.synchronize, most=1, seconds=9) == [0]
 
 
-def test_ten_calls_warm_up_and_a_hundred_are_timed_when_fast():
+def test_ten_calls_warm_up_and_a_hundred_are_timed_when_fast(clock):
+    """The first calls are slow and count nowhere."""
     calls = []
-    found = latency_ms(lambda: calls.append(time.perf_counter()), lambda: None, budget=9)
-    assert len(calls) == 110 and found["n"] == 100
-    assert 0 <= found["q1"] <= found["median"] <= found["q3"] < 10
+    found = latency_ms(
+        lambda: calls.append(clock.sleep(0.03125 if len(calls) >= 10 else 0.0625)), lambda: None, budget=9
+    )
+    assert len(calls) == 110 and found == {"median": 31.25, "q1": 31.25, "q3": 31.25, "n": 100}
 
 
-def test_slow_calls_stay_within_the_budget_but_a_few_are_always_timed():
-    """On a machine that is busy meanwhile one pass alone could take any time."""
-    begun = time.perf_counter()
-    assert latency_ms(lambda: time.sleep(0.1), lambda: None, budget=0.01)["n"] == 4
-    found = latency_ms(lambda: time.sleep(0.02), lambda: None, budget=0.2)
-    assert 4 <= found["n"] <= 10 and found["median"] >= 20
-    assert time.perf_counter() - begun < 3
+def test_slow_calls_stay_within_the_budget_but_a_few_are_always_timed(clock):
+    """Passes of 1/32 s: two to warm up in a quarter of 1/4 s, eight in it. Of 1/8 s: four, whatever the budget."""
+    found = latency_ms(lambda: clock.sleep(0.03125), lambda: None, budget=0.25)
+    assert found == {"median": 31.25, "q1": 31.25, "q3": 31.25, "n": 8}
+    assert clock.now == 10 * 0.03125
+    assert latency_ms(lambda: clock.sleep(0.125), lambda: None, budget=0.01)["n"] == 4
+    assert clock.now == 10 * 0.03125 + 5 * 0.125
 
 
 def test_quartiles_by_hand():
@@ -219,16 +223,16 @@ def test_the_work_of_others_is_that_of_other_processes():
     assert other.cores > 0.1
 
 
-def test_a_cold_first_pass_does_not_say_how_fast_the_machine_is(monkeypatch):
+def test_a_cold_first_pass_does_not_say_how_fast_the_machine_is(clock, monkeypatch):
     """On a GPU it loads the kernels, which can take longer than all passes that follow."""
     forward, calls = torch.nn.Conv2d.forward, []
 
     def cold(layer, x):
-        calls.append(time.sleep(0 if calls else 1.2))
+        calls.append(clock.sleep(0.125 if calls else 1.25))
         return forward(layer, x)
 
     monkeypatch.setattr(torch.nn.Conv2d, "forward", cold)
-    assert 256 * 256 * 9 * 64 * 128 / efficiency.macs_per_second("cpu") < 1.2 and len(calls) >= 3
+    assert efficiency.macs_per_second("cpu") == 256 * 256 * 9 * 64 * 128 / 0.125 and len(calls) >= 3
 
 
 def test_a_network_is_not_timed_where_the_budget_would_not_hold_a_few_passes():
