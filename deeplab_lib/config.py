@@ -2,7 +2,7 @@
 
 import inspect
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
 from importlib.util import find_spec
 from pathlib import Path
@@ -279,7 +279,7 @@ class Config:
         short |= {name: f"{name}_" for name in ("schedule", "augment", "tta", "split")}
         return name + "".join(f"_{short.get(key, key)}{value}" for key, value in self._departures())
 
-    def _departures(self):
+    def _departures(self) -> Iterator[tuple[str, str]]:
         normal = {item.name: item.default for item in fields(self) if item.metadata["result"]}
         normal |= defaults(self.loss, self.schedule, self.follows, self.preset)
         for name, default in normal.items():
@@ -509,7 +509,7 @@ def check_together(config: Config) -> None:
 class EarlierConfig(Config):
     """The configuration of a run that version 0.1 began, before a run could follow anything but the study's text."""
 
-    def _departures(self):
+    def _departures(self) -> Iterator[tuple[str, str]]:
         return ((key, value) for key, value in super()._departures() if key != "follows")
 
 

@@ -95,7 +95,7 @@ def change(run: Run, base: Run) -> str:
     return "; ".join(parts) or "none: the study's CE"
 
 
-def _short(value):
+def _short(value: object) -> object:
     return f"{value:g}" if isinstance(value, float) else value
 
 

@@ -5,7 +5,7 @@ A method is a recipe (or a departure from one) with all its seeds. `Evidence.of(
 by the same rules.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import pairwise
@@ -67,7 +67,7 @@ class Method:
     runs: tuple[Run, ...] = field(default=(), repr=False)
 
 
-def _method(name, runs):
+def _method(name: str, runs: Sequence[Run]) -> Method:
     run = runs[0]
     record = run.record or {}
     losses = frozenset(term for _, term, _ in parse_expression(run.loss)) if run.loss else frozenset()
@@ -265,8 +265,9 @@ class Evidence:
         frame.index = pd.MultiIndex.from_tuples(contrasts) if paired else list(contrasts)
         return frame
 
-    def _measured(self, contrast):
-        return contrast.measure in CLASS_MEASURES or contrast.measure in self.bootstrap.measures
+    def _measured(self, contrast: Contrast) -> bool:
+        known = self.bootstrap.measures if self.bootstrap else {}
+        return contrast.measure in CLASS_MEASURES or contrast.measure in known
 
     # --- the tables of the report: every family of intervals holds at once ------------------------------------------
 
@@ -341,7 +342,7 @@ class Evidence:
         table.index = [name for name, _ in rows]
         return table
 
-    def _judged(self, rows, measure):
+    def _judged(self, rows: Mapping[tuple[str, str], Any], measure: str) -> pd.DataFrame:
         """`{(a, b): row of a - b}` as a frame, with the verdict on "a lies above b", and what it speaks of."""
         frame = _frame(rows)
         frame["verdict"] = [self.decided(row, measure) for row in rows.values()]
@@ -368,7 +369,7 @@ class Evidence:
         return self.interval(family)
 
 
-def _frame(rows):
+def _frame(rows: Mapping[Any, Any]) -> pd.DataFrame:
     """`{index: row}` as a frame, with the columns that are read of it where there is no row."""
     frame = (
         pd.DataFrame(list(rows.values()), list(rows)).infer_objects()
@@ -378,7 +379,7 @@ def _frame(rows):
     return frame.rename_axis(None)
 
 
-def _row(pairs, a, b):
+def _row(pairs: pd.DataFrame, a: str, b: str) -> pd.Series:
     """The row of a - b, whichever way round the pair is listed."""
     if (a, b) in pairs.index:
         return pairs.loc[(a, b)]
@@ -388,9 +389,9 @@ def _row(pairs, a, b):
     return turned
 
 
-def _values(found, rare):
+def _values(found: Iterable[Method], rare: Sequence[int]) -> dict[str, dict[str, float]]:
     """Values of all measures from the runs' final rows, averaged over seeds."""
-    values = {name: {} for name in (MIOU, RARE, BOUNDARY, LOG_LOSS, *CLASS_MEASURES)}
+    values: dict[str, dict[str, float]] = {name: {} for name in (MIOU, RARE, BOUNDARY, LOG_LOSS, *CLASS_MEASURES)}
     for method in found:
         values[LOG_LOSS][method.name] = float(np.mean([run.final("val_ce") for run in method.runs]))
         values[MIOU][method.name] = float(np.mean([run.final_val_mIoU for run in method.runs]))
@@ -399,7 +400,7 @@ def _values(found, rare):
     return values
 
 
-def _add_classes(values, name, classes, rare):
+def _add_classes(values: dict[str, dict[str, float]], name: str, classes: np.ndarray, rare: Sequence[int]) -> None:
     for c, value in enumerate(classes):
         values[f"class_{c}"][name] = float(value)
     chosen = classes[list(rare)]

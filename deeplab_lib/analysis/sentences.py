@@ -18,8 +18,8 @@ from deeplab_lib.common.text import be, count, listing, plural, signed
 AGAINST_CE = {
     SUPPORTED: "{who} {be} significantly better than plain cross-entropy",
     CONTRADICTED: "{who} {be} significantly worse than plain cross-entropy",
-    EQUIVALENT: "{who} {make} no difference that matters",
-    INCONCLUSIVE: "{who} {be} inconclusive",
+    EQUIVALENT: "{who} {make} no difference from plain cross-entropy that matters",
+    INCONCLUSIVE: "the comparison of {who} with plain cross-entropy is inconclusive",
 }
 
 
@@ -107,8 +107,8 @@ def elsewhere(f: Findings, numbers: Numbers) -> str:
     phrases = sorted_out(rows, AGAINST_CE, lambda name: with_estimate(f, numbers, rows.verdict[name].split()[0])(name))
     own = "this configuration" if len(rows) == 1 else "these configurations"
     return (
-        f"{'; '.join(phrases)}. But {own} also used another learning-rate schedule, so loss and schedule cannot be "
-        "separated."
+        f"{'. '.join(map(upper, phrases))}. But {own} also used another learning-rate schedule, so loss and schedule "
+        "cannot be separated."
     )
 
 
@@ -158,7 +158,7 @@ def differences(f: Findings, numbers: Numbers) -> str:
     named = lambda name: with_estimate(f, numbers, known.verdict[name].split()[0])(name)  # noqa: E731
     margin = numbers.put("reading.margin.mIoU", f.margins[MIOU], ".3g")
     phrases = sorted_out(known, AGAINST_CE, named)
-    return f"With a margin of {margin} points: {'; '.join(phrases)} (differences in points of mIoU)."
+    return f"Differences are in points of mIoU, with a margin of {margin} points. {'. '.join(map(upper, phrases))}."
 
 
 def confounding(f: Findings, numbers: Numbers) -> str:
@@ -231,7 +231,7 @@ def seeds(f: Findings, numbers: Numbers) -> str:
     )
 
 
-def _seed_counts(f):
+def _seed_counts(f: Findings) -> str:
     many = sorted({number for number in f.seeds.values() if number > 1})
     return f"{many[0]}" if len(many) == 1 else f"{many[0]} to {many[-1]}"
 
@@ -271,7 +271,7 @@ def boundaries(f: Findings, table: pd.DataFrame, versus: pd.DataFrame, numbers: 
     known = versus.dropna(subset=["low", "high"])
     return joined(
         f"The boundary F-score ranges from {span}.",
-        f"Compared with CE: {'; '.join(sorted_out(known, AGAINST_CE, f.title))}." if len(known) else "",
+        f"{'. '.join(map(upper, sorted_out(known, AGAINST_CE, f.title)))}." if len(known) else "",
         "All runs are scored on the same images. So the interval of a difference decides whether two runs differ, not "
         "the overlap of their own intervals.",
     )

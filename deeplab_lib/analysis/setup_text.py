@@ -5,6 +5,7 @@ Like `prose`, all of it is computed from the runs' records; numbers are register
 
 import re
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -43,11 +44,11 @@ def whose(study: Study) -> str:
     )
 
 
-def _agreed(runs, *path):
+def _agreed(runs: Sequence[Run], *path: str) -> Any:
     """The value at `path` in the runs' records when all that have one agree, else None."""
     values = []
     for run in runs:
-        value = run.record or {}
+        value: Any = run.recorded
         for key in path:
             value = value.get(key) if isinstance(value, dict) else None
         values += [value] * (value is not None)

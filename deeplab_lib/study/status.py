@@ -8,6 +8,7 @@ import sys
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import filelock
 import numpy as np
@@ -66,16 +67,16 @@ def status(folder: PathLike, planned: Sequence[str] = ()) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["run", "epoch", "epochs", "mIoU", "seconds_left", "state"])
 
 
-def _blank(stem):
+def _blank(stem: str) -> dict[str, Any]:
     blank = {"run": stem, "epoch": 0, "epochs": 0, "mIoU": NAN, "seconds_left": NAN, "state": "not started"}
     return blank | {"seconds_an_epoch": NAN, "since": 0.0}
 
 
-def _started(lock):
+def _started(lock: Path) -> dict[str, Any]:
     return _blank(lock.stem) | {"state": "running"}
 
 
-def _row(path):
+def _row(path: Path) -> dict[str, Any]:
     try:
         run = read_run(path)
     except ResultsError as error:

@@ -38,7 +38,7 @@ class TensorBoard:
     """A callback that writes scalars an epoch, the schedule a step, and a panel of predictions.
 
     What a killed run had written beyond its checkpoint, or had not written yet, is written again when it continues:
-    from the last step of its last whole epoch on, which TensorBoard is told to forget.
+    from the last step of its last whole epoch on, which TensorBoard then drops.
     """
 
     def __init__(self) -> None:

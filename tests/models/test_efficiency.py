@@ -1,5 +1,6 @@
 """Costs: the published counts to the digit, fvcore's own sums, a timer that waits, memory that is the allocator's."""
 
+import itertools
 import json
 import subprocess
 import sys
@@ -10,7 +11,6 @@ from types import SimpleNamespace
 import pytest
 import torch
 from fvcore.nn import FlopCountAnalysis
-from helpers.clock import Clock
 from torch import nn
 
 from deeplab_lib.analysis.tables import efficiency_of, efficiency_table, read_efficiency
@@ -77,56 +77,51 @@ def test_counts_are_those_of_fvcore_on_a_real_pass(name):
 # -- latency -----------------------------------------------------------------------------------------------------
 
 
-@pytest.fixture
-def clock(monkeypatch):
-    """The clock of what is timed."""
-    clock = Clock()
-    monkeypatch.setattr(efficiency, "time", clock)
-    return clock
-
-
 class AsynchronousDevice:
-    """Starts a kernel and returns at once, as a GPU does; a kernel waits for those before it."""
+    """Starts a kernel and returns at once, as a GPU does, on a clock of its own: no machine is too busy for it."""
 
-    def __init__(self, clock):
-        self.clock, self.done = clock, 0.0
+    def __init__(self, monkeypatch):
+        self.now, self.idle_at = 0.0, 0.0
+        monkeypatch.setattr(efficiency.time, "perf_counter", lambda: self.now)
 
-    def launch(self, seconds=0.25):
-        self.done = max(self.done, self.clock.now) + seconds
+    def launch(self, seconds=0.02):
+        self.now += 0.001
+        self.idle_at = max(self.now, self.idle_at) + seconds
 
     def synchronize(self):
-        self.clock.now = max(self.done, self.clock.now)
+        self.now = max(self.now, self.idle_at)
+
+    def compute(self, seconds):
+        """Work that the processor does itself."""
+        self.now += seconds
 
 
-def test_the_timer_waits_for_the_device(clock):
-    device = AsynchronousDevice(clock)
-    assert time_runs(device.launch, lambda: None, most=5, seconds=9) == [0] * 5, "this is what is to be avoided"
+def test_the_timer_waits_for_the_device(monkeypatch):
+    device = AsynchronousDevice(monkeypatch)
+    hasty = time_runs(device.launch, lambda: None, most=5, seconds=9)
     device.synchronize()
-    assert time_runs(device.launch, device.synchronize, most=5, seconds=9) == [0.25] * 5
+    assert hasty == pytest.approx(5 * [0.001]), "the fake device is not asynchronous: the test proves nothing"
+    assert time_runs(device.launch, device.synchronize, most=5, seconds=9) == pytest.approx(5 * [0.021])
 
 
-def test_work_left_over_from_before_is_not_timed(clock):
-    device = AsynchronousDevice(clock)
-    device.launch(seconds=4)
-    assert time_runs(lambda: None, device.synchronize, most=1, seconds=9) == [0]
+def test_work_left_over_from_before_is_not_timed(monkeypatch):
+    device = AsynchronousDevice(monkeypatch)
+    device.launch(seconds=0.3)
+    assert time_runs(lambda: device.compute(0.002), device.synchronize, most=1, seconds=9) == pytest.approx([0.002])
 
 
-def test_ten_calls_warm_up_and_a_hundred_are_timed_when_fast(clock):
-    """The first calls are slow and count nowhere."""
-    calls = []
-    found = latency_ms(
-        lambda: calls.append(clock.sleep(0.03125 if len(calls) >= 10 else 0.0625)), lambda: None, budget=9
-    )
-    assert len(calls) == 110 and found == {"median": 31.25, "q1": 31.25, "q3": 31.25, "n": 100}
+def test_ten_calls_warm_up_and_a_hundred_are_timed_when_fast(monkeypatch):
+    device, calls = AsynchronousDevice(monkeypatch), itertools.count()
+    found = latency_ms(lambda: device.compute(0.001 if next(calls) >= 10 else 0.008), device.synchronize, budget=9)
+    assert next(calls) == 110 and found == pytest.approx({"median": 1.0, "q1": 1.0, "q3": 1.0, "n": 100})
 
 
-def test_slow_calls_stay_within_the_budget_but_a_few_are_always_timed(clock):
-    """Passes of 1/32 s: two to warm up in a quarter of 1/4 s, eight in it. Of 1/8 s: four, whatever the budget."""
-    found = latency_ms(lambda: clock.sleep(0.03125), lambda: None, budget=0.25)
-    assert found == {"median": 31.25, "q1": 31.25, "q3": 31.25, "n": 8}
-    assert clock.now == 10 * 0.03125
-    assert latency_ms(lambda: clock.sleep(0.125), lambda: None, budget=0.01)["n"] == 4
-    assert clock.now == 10 * 0.03125 + 5 * 0.125
+def test_slow_calls_stay_within_the_budget_but_a_few_are_always_timed(monkeypatch):
+    device = AsynchronousDevice(monkeypatch)
+    assert latency_ms(lambda: device.compute(0.1), device.synchronize, budget=0.01)["n"] == 4
+    assert device.now == pytest.approx(0.5), "one more warms up"
+    found = latency_ms(lambda: device.compute(0.02), device.synchronize, budget=0.21)
+    assert found == pytest.approx({"median": 20.0, "q1": 20.0, "q3": 20.0, "n": 10})
 
 
 def test_quartiles_by_hand():
@@ -223,12 +218,12 @@ def test_the_work_of_others_is_that_of_other_processes():
     assert other.cores > 0.1
 
 
-def test_a_cold_first_pass_does_not_say_how_fast_the_machine_is(clock, monkeypatch):
+def test_a_cold_first_pass_does_not_say_how_fast_the_machine_is(monkeypatch):
     """On a GPU it loads the kernels, which can take longer than all passes that follow."""
-    forward, calls = torch.nn.Conv2d.forward, []
+    device, forward, calls = AsynchronousDevice(monkeypatch), torch.nn.Conv2d.forward, []
 
     def cold(layer, x):
-        calls.append(clock.sleep(0.125 if calls else 1.25))
+        calls.append(device.compute(0.125 if calls else 1.25))
         return forward(layer, x)
 
     monkeypatch.setattr(torch.nn.Conv2d, "forward", cold)
