@@ -90,7 +90,7 @@ def _png(image: Image.Image) -> bytes:
     elif image.mode not in ("1", "L", "LA", "P", "RGB", "RGBA"):
         image = image.convert("RGBA" if image.has_transparency_data else "RGB")
     buffer = io.BytesIO()
-    image.save(buffer, "PNG", **({"dpi": dpi} if dpi and all(dpi) else {}))
+    image.save(buffer, "PNG", **({"dpi": dpi} if dpi and min(dpi) > 10 else {}))
     return buffer.getvalue()
 
 
