@@ -19,6 +19,7 @@ from deeplab_lib.analysis.sentences import (
     joined,
     ranking,
     rate,
+    trusted,
     upper,
     without_baseline,
 )
@@ -37,6 +38,7 @@ def abstract(f: Findings, numbers: Numbers) -> str:
         alone(f, numbers),
         certainty(f, numbers),
         elsewhere(f, numbers),
+        trusted(f),
         rate(f, numbers),
         count_verdicts(f, _lettered) if len(f.seeds) > 1 else "",
         basis(f),
@@ -49,7 +51,7 @@ def abstract(f: Findings, numbers: Numbers) -> str:
 def conclusions(f: Findings, numbers: Numbers) -> str:
     """The conclusions, as Markdown paragraphs; the finding comes first."""
     paragraphs = [
-        joined(headline(f, numbers), certainty(f, numbers), elsewhere(f, numbers)),
+        joined(headline(f, numbers), certainty(f, numbers), elsewhere(f, numbers), trusted(f)),
         joined(ranking(f, numbers), alone(f, numbers), departures(f)),
         confounding(f, numbers) if len(f.versus) else without_baseline(f, numbers),
     ]
