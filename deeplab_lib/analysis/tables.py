@@ -239,7 +239,7 @@ def efficiency_table(efficiency: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame.from_dict(rows, orient="index", dtype=float)
 
 
-def _latency(row):
+def _latency(row: Mapping[str, Any]) -> dict[str, Any]:
     latency = timing(row)
     return {"latency": latency.get("median"), "q1": latency.get("q1"), "q3": latency.get("q3")}
 
