@@ -1,4 +1,4 @@
-"""Pictures of any format, told by their content, as files that paper and page can show."""
+"""Pictures of any format, recognised by their content, as files that paper and page can show."""
 
 import gzip
 import io
