@@ -289,8 +289,21 @@ def boundaries(f: Findings, table: pd.DataFrame, versus: pd.DataFrame, numbers: 
     )
 
 
-def calibration(f: Findings, table: pd.DataFrame | None, numbers: Numbers) -> str:
-    """How far the probabilities can be trusted: `table` is that of `calibration.calibration`, None without counts."""
+def trusted(f: Findings) -> str:
+    """Whose probabilities are significantly less or better calibrated than those of CE, at equal schedule."""
+    judged = f.trust[f.trust.index.isin(f.equal)] if f.trust is not None else pd.DataFrame({"verdict": []})
+    ways = {SUPPORTED: "larger", CONTRADICTED: "smaller"}
+    parts = [
+        f"that of {listing(map(f.title, rows.index))} is significantly {ways[verdict]}"
+        for verdict, rows in by_verdict(judged).items()
+        if verdict in ways
+    ]
+    return f"Compared with the calibration error of plain cross-entropy, {listing(parts)}." if parts else ""
+
+
+def calibration(f: Findings, numbers: Numbers) -> str:
+    """How far the probabilities can be trusted."""
+    table = f.trust
     if table is None:
         return (
             "The files of these runs hold no counts by confidence, so their probabilities cannot be judged; runs made "

@@ -228,8 +228,11 @@ def test_every_claim_is_counted_once(planted):
     ]
     assert sum(counted) == 9
     decided = [verdict for verdict in planted.findings.verdicts if verdict.verdict != INCONCLUSIVE]
-    assert decided and all(f"“{verdict.claim.text.rstrip('.')}”" in text for verdict in decided)
-    assert text.count("“") == len(decided)
+    assert decided and all(re.search(rf"[(;] ?{verdict.claim.key}( †)?[;)]", text) for verdict in decided)
+    lines = conclusions.decided(planted.findings).splitlines()
+    assert len(lines) == len(decided)
+    for verdict, line in zip(decided, lines, strict=True):
+        assert line.startswith(f"- ({verdict.claim.key}) {verdict.claim.text} *{verdict.verdict.capitalize()}.*")
     assert list(conclusions.verdict_table(planted.findings.verdicts).index) == [f"({key})" for key in "abcdefghi"]
 
 

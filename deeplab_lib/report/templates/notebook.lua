@@ -290,7 +290,10 @@ end
 local function settled_cell(cell)
   cell_number = string.format('%d', cell.cell)
   local well, blocks = pcall(function()
-    return gathered(pandoc.Blocks(cell_blocks(cell))):walk({
+    local blocks = pandoc.Blocks(cell_blocks(cell)):map(function(block)
+      return block.t == 'Plain' and pandoc.Para(block.content) or block -- or it would run on into the next cell
+    end)
+    return gathered(pandoc.Blocks(blocks)):walk({
       Image = function(image)
         image.attributes.cell = cell_number
         return image
@@ -342,7 +345,13 @@ local function number_headers(blocks, targets)
     if appendix then parts[1] = string.char(64 + letter) end
     header.attributes.number = table.concat(parts, '.')
     local id = explicit or header.identifier
-    header.identifier = id:match('^sec%-') and id or 'sec-' .. id
+    id = id:match('^sec%-') and id or 'sec-' .. id
+    local first, count = id, 1
+    while targets[id] do -- the same words head sections of several cells
+      count = count + 1
+      id = first .. '-' .. count
+    end
+    header.identifier = id
     targets[header.identifier] = { kind = appendix and 'Appendix' or 'Section', number = header.attributes.number }
     return header
   end })
@@ -354,8 +363,10 @@ local function number_floats(blocks, targets)
     counts[kind] = counts[kind] + 1
     element.attributes.number = tostring(counts[kind])
     local id = element.identifier
-    if id ~= '' and targets[id] then warn('the label ' .. id .. ' is used twice: give each its own') end
-    if id ~= '' then targets[id] = { kind = KIND[kind], number = tostring(counts[kind]) } end
+    if id ~= '' and targets[id] then
+      warn('the label ' .. id .. ' is used twice: give each its own')
+      element.identifier = ''
+    elseif id ~= '' then targets[id] = { kind = KIND[kind], number = tostring(counts[kind]) } end
     return element
   end
   return blocks:walk({
