@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, field, fields, replace
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal, get_args, get_type_hints
 
 import torch
 
@@ -314,14 +314,16 @@ class Config:
 
 
 PARAMETERS = {item.name: item for item in fields(Config)}
-# What completion and tooltips show: every parameter with its type and its default.
+# What completion and tooltips show: every parameter with its type and its default. Where that is None, a configuration
+# holds what the recipe, the preset or the machine says.
+TYPES = get_type_hints(Config)
 Config.__signature__ = inspect.Signature(  # type: ignore[attr-defined]
     [
         inspect.Parameter(
             name,
             inspect.Parameter.KEYWORD_ONLY if place else inspect.Parameter.POSITIONAL_OR_KEYWORD,
             default=item.default,
-            annotation=item.type,
+            annotation=TYPES[name] | None if item.default is None else TYPES[name],
         )
         for place, (name, item) in enumerate(PARAMETERS.items())
     ]

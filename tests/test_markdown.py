@@ -15,7 +15,7 @@ ROOT = Path(__file__).parents[1]
 NOTEBOOKS = sorted((ROOT / "notebooks").rglob("*.ipynb"))
 MATH = re.compile(r"\$\$.*?\$\$|\\begin\{(\w+\*?)\}.*?\\end\{\1\}|(?<!\\)\$[^$\n]+?\$", re.DOTALL)
 # What the report turns into numbers, names and citations.
-MANUSCRIPT = re.compile(r"\s*\{#[\w-]+\}|\[-?@[^\]]*\]|@(?:fig|tbl|eq|sec)-[\w-]*\w")
+MANUSCRIPT = re.compile(r"(?<=# )Appendix: |\s*\{#[\w-]+\}|\[-?@[^\]]*\]|@(?:fig|tbl|eq|sec)-[\w-]*\w")
 
 
 def words(page):

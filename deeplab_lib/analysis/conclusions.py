@@ -19,6 +19,7 @@ from deeplab_lib.analysis.sentences import (
     joined,
     ranking,
     rate,
+    trusted,
     upper,
     without_baseline,
 )
@@ -37,8 +38,9 @@ def abstract(f: Findings, numbers: Numbers) -> str:
         alone(f, numbers),
         certainty(f, numbers),
         elsewhere(f, numbers),
+        trusted(f),
         rate(f, numbers),
-        count_verdicts(f, _lettered) if len(f.seeds) > 1 else "",
+        count_verdicts(f) if len(f.seeds) > 1 else "",
         basis(f),
         departures(f),
         left_unfinished(f) if f.unfinished and f.finished else "",
@@ -49,12 +51,12 @@ def abstract(f: Findings, numbers: Numbers) -> str:
 def conclusions(f: Findings, numbers: Numbers) -> str:
     """The conclusions, as Markdown paragraphs; the finding comes first."""
     paragraphs = [
-        joined(headline(f, numbers), certainty(f, numbers), elsewhere(f, numbers)),
+        joined(headline(f, numbers), certainty(f, numbers), elsewhere(f, numbers), trusted(f)),
         joined(ranking(f, numbers), alone(f, numbers), departures(f)),
         confounding(f, numbers) if len(f.versus) else without_baseline(f, numbers),
     ]
     if len(f.seeds) > 1:
-        paragraphs += [count_verdicts(f, _with_parts), narrower(f), undecided(f)]
+        paragraphs += [count_verdicts(f), decided(f), narrower(f), undecided(f)]
         if f.baseline and not f.controlled and any(map(_mark, f.verdicts)):
             paragraphs.append(
                 "Training all eight losses on the schedule of the CE run (`-p schedule ce`) would separate loss and "
@@ -158,21 +160,21 @@ def _where(finding: Finding, lower: bool = False) -> str:
     return words if lower else upper(words)
 
 
-def _quoted(verdict: Verdict) -> str:
-    """A claim in quotes, with its mark."""
-    return f"“{verdict.claim.text.rstrip('.')}”{_mark(verdict)}"
-
-
-def _with_parts(verdict: Verdict) -> str:
-    """A claim in quotes, with its key and those of its parts that came out otherwise."""
-    other = [f.part for f in verdict.deciding if f.verdict == SUPPORTED and verdict.verdict == CONTRADICTED]
-    but = f", but supported: {listing(other)}" if other else ""
-    return f"{verdict.claim.key}, {_quoted(verdict)}{but}"
-
-
 def _lettered(verdict: Verdict) -> str:
     """A claim's key, with its mark."""
     return f"{verdict.claim.key}{_mark(verdict)}"
+
+
+def decided(f: Findings) -> str:
+    """The claims that are not inconclusive, a list item each, with those of their parts that came out otherwise."""
+    lines = []
+    for verdict in f.verdicts:
+        if verdict.verdict == INCONCLUSIVE:
+            continue
+        other = [x.part for x in verdict.deciding if x.verdict == SUPPORTED and verdict.verdict == CONTRADICTED]
+        but = f" Supported, however: {listing(other)}." if other else ""
+        lines.append(f"- ({verdict.claim.key}) {verdict.claim.text} *{upper(verdict.verdict)}.*{_mark(verdict)}{but}")
+    return "\n".join(lines)
 
 
 def _mark(verdict: Verdict) -> str:
@@ -180,15 +182,15 @@ def _mark(verdict: Verdict) -> str:
     return " †" if verdict.confounded and verdict.verdict != INCONCLUSIVE else ""
 
 
-def count_verdicts(f: Findings, quote: Callable[[Verdict], str] = _quoted) -> str:
-    """How many claims fared how; `quote(verdict)` says it of each that is decided."""
+def count_verdicts(f: Findings) -> str:
+    """How many claims fared how, with the keys of those that are decided."""
     words = {SUPPORTED: "{be} supported", CONTRADICTED: "{be} contradicted", INCONCLUSIVE: "{be} inconclusive"}
     words[EQUIVALENT] = "{show} no difference that matters"
     parts = []
     for name in (SUPPORTED, CONTRADICTED, EQUIVALENT, INCONCLUSIVE):
         found = [verdict for verdict in f.verdicts if verdict.verdict == name]
         if found:
-            quoted = f" ({'; '.join(map(quote, found))})" if name != INCONCLUSIVE else ""
+            quoted = f" ({'; '.join(map(_lettered, found))})" if name != INCONCLUSIVE else ""
             said = words[name].format(be=be(found), show="shows" if len(found) == 1 else "show")
             parts.append((found, said + quoted))
     judged = f"Judged on {count(f.judged)} of the eight configurations, " if f.judged < len(RECIPES) else ""

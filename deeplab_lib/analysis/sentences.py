@@ -125,7 +125,19 @@ def alone(f: Findings, numbers: Numbers) -> str:
 
 
 def ranking(f: Findings, numbers: Numbers) -> str:
-    """Which run has the highest mIoU, and which do not differ from it."""
+    """Which run has the highest mIoU, which do not differ from it, and which cannot be ranked."""
+    values = f.ranks.attrs.get("unranked", {})
+    if not values:
+        return _order(f, numbers)
+    shown = {name: numbers.put(f"reading.unranked.{name}", value, ".2f") for name, value in values.items()}
+    named = [f"{f.titles[name]} ({value} %)" for name, value in shown.items()]
+    whose, verb = ("its", "is") if len(named) == 1 else ("their", "are")
+    order, ranked = _order(f, numbers), "Of the runs with results for single images, "
+    order = f"{ranked}{order}" if order and max(values.values()) > f.ranks["value"].max() else order
+    return f"{order} {listing(named)} {verb} not ranked: {whose} files hold no results for single images.".strip()
+
+
+def _order(f: Findings, numbers: Numbers) -> str:
     table, titles = f.ranks, f.titles
     if len(table) < 2:
         return ""
@@ -277,8 +289,21 @@ def boundaries(f: Findings, table: pd.DataFrame, versus: pd.DataFrame, numbers: 
     )
 
 
-def calibration(f: Findings, table: pd.DataFrame | None, numbers: Numbers) -> str:
-    """How far the probabilities can be trusted: `table` is that of `calibration.calibration`, None without counts."""
+def trusted(f: Findings) -> str:
+    """Whose probabilities are significantly less or better calibrated than those of CE, at equal schedule."""
+    judged = f.trust[f.trust.index.isin(f.equal)] if f.trust is not None else pd.DataFrame({"verdict": []})
+    ways = {SUPPORTED: "larger", CONTRADICTED: "smaller"}
+    parts = [
+        f"that of {listing(map(f.title, rows.index))} is significantly {ways[verdict]}"
+        for verdict, rows in by_verdict(judged).items()
+        if verdict in ways
+    ]
+    return f"Compared with the calibration error of plain cross-entropy, {listing(parts)}." if parts else ""
+
+
+def calibration(f: Findings, numbers: Numbers) -> str:
+    """How far the probabilities can be trusted."""
+    table = f.trust
     if table is None:
         return (
             "The files of these runs hold no counts by confidence, so their probabilities cannot be judged; runs made "

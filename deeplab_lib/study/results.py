@@ -262,8 +262,8 @@ def read_run(path: PathLike) -> Run:
     recipe, rest, seed = parse_stem(name)
     stem, rest = as_text(name), as_text(rest)
     title, variant = (RECIPES[recipe].title, rest) if recipe else (rest, "")
-    if not recipe and not about and (told := title_by_name(name)):
-        title, lr = told, parse_name(name)[1]
+    if not recipe and not about and (words := title_by_name(name)):
+        title, lr = words, parse_name(name)[1]
         variant = f"lr {lr:g}" if lr else ""
     if about:
         recipe = about.get("recipe", recipe)
