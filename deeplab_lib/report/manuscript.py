@@ -33,11 +33,14 @@ HIDE_OUTPUT = {"remove-output", "remove_output", "hide-output", "hide_output"}
 # What a cell shows for the value of its last line when nobody meant it: where an object lies in memory, and the parts
 # of a drawing, such as <Axes: >, [<Line2D at 0x7f..>] or Text(0, 1, 'x').
 BARE_OBJECT = re.compile(
-    r"<[\w.]+ object>|<[^<>]* at 0x[0-9a-f]+>|<Axes\w*:?.*?>|<Figure size [^<>]*>"
+    r"<[\w.]+ object>|<[^<>]*(?:<[^<>]*>[^<>]*)* at 0x[0-9a-f]+>|<Axes\w*:?.*?>|<Figure size [^<>]*>"
     r"|<\w*Container object of \d+ artists>|<matplotlib\.[^<>]*>|Text\([^()]*\)|Figure\(\d+x\d+\)",
     re.DOTALL,
 )
 ROUND_BARE_OBJECTS = re.compile(r"(?:[\[\](){},\s\d.e+:-]|array|dtype=\w+|'[^']*'|nan|inf)*")
+FORMULA = re.compile(
+    r"\\begin\{(?:equation|align|alignat|gather|multline|eqnarray|displaymath|math|split|cases|array|[bpvV]?matrix)\*?\}"
+)
 LONG_STAND_IN = 12  # lines of the text that stands in for an output that cannot be set
 
 
@@ -334,7 +337,7 @@ def _by_richness(data: Mapping[str, Any]) -> Iterator[str]:
     """The forms of a bundle that may be set, best first; plain text is what is left when none can."""
     others = [mime for mime in data if mime.startswith("image/") and mime not in PICTURES]
     latex = _joined(data.get("text/latex")).lstrip()
-    formula = latex.startswith(("$", "\\[", "\\(")) or re.match(r"\\begin\{(?!tab|long|table|document|figure)", latex)
+    formula = latex.startswith(("$", "\\[", "\\(")) or FORMULA.match(latex)
     wanted = [*PICTURES, *others, "text/markdown", "text/latex" if formula else "", "text/html", WIDGET_MIME,
               "application/json"]  # fmt: skip
     yield from (mime for mime in wanted if mime in data and data[mime] not in ("", [], None))

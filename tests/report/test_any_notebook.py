@@ -341,6 +341,7 @@ class TestCells:
             ("(array([1., 2.]), array([0., 1.]), <BarContainer object of 2 artists>)", True),
             ("array([<Axes: >, <Axes: >], dtype=object)", True),
             ("<IPython.core.display.HTML object>", True),
+            ("<__main__.draw.<locals>.Plot object at 0x7f00>", True),
             ("array([1, 2])", False),
             ("<tf.Tensor: shape=(), numpy=3>", False),
             ("<xarray.Dataset>\nDimensions: ()", False),
