@@ -1,4 +1,4 @@
-"""Parameters of analysis.ipynb and predict.ipynb: what cannot be meant is refused in one line, before reading anything."""
+"""Parameters of analysis.ipynb and predict.ipynb: what cannot be meant is refused in one line, first of all."""
 
 from datetime import date
 
