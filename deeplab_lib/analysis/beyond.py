@@ -113,6 +113,6 @@ def introduction(table: pd.DataFrame) -> str:
     reading = "; ".join(f"{words.get(verdict, verdict)}: {names}" for verdict, names in found.items() if names)
     return (
         "# Beyond the study {#sec-beyond}\n\nSome runs use what the study did not: augmentation, averaged weights, "
-        "other losses or ways of testing. @tbl-beyond holds each against the study's cross-entropy run on the same "
+        "other losses or ways of testing. @tbl-beyond compares each with the study's cross-entropy run on the same "
         f"images. Of these changes, {reading}."
     )

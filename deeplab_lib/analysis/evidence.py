@@ -316,9 +316,16 @@ class Evidence:
         return pd.DataFrame(list(rows.values()), index, [*COLUMNS, *BASIS])
 
     def ranking(self) -> pd.DataFrame:
-        """The recipes by mIoU, ties shown as ties: value, low, high, best, worst, ties."""
+        """The recipes by mIoU, ties shown as ties: value, low, high, best, worst, ties.
+
+        One without an interval, where others have some, is no tie of all: it is not ranked; `attrs["unranked"]` holds
+        the values of these, `{method: percent}`.
+        """
         levels = self.levels()
-        table = ranking(levels.estimate.dropna().to_dict(), self.pairs())
+        values = levels.estimate.dropna()
+        judged = levels.low.notna() if levels.low.notna().any() else values.notna()
+        table = ranking(values[judged].to_dict(), self.pairs())
+        table.attrs["unranked"] = values[~judged].to_dict()
         table["low"], table["high"] = levels.low, levels.high
         table.attrs["no_intervals"] = self.no_intervals
         return table

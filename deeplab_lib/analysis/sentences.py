@@ -125,7 +125,19 @@ def alone(f: Findings, numbers: Numbers) -> str:
 
 
 def ranking(f: Findings, numbers: Numbers) -> str:
-    """Which run has the highest mIoU, and which do not differ from it."""
+    """Which run has the highest mIoU, which do not differ from it, and which cannot be ranked."""
+    values = f.ranks.attrs.get("unranked", {})
+    if not values:
+        return _order(f, numbers)
+    shown = {name: numbers.put(f"reading.unranked.{name}", value, ".2f") for name, value in values.items()}
+    named = [f"{f.titles[name]} ({value} %)" for name, value in shown.items()]
+    whose, verb = ("its", "is") if len(named) == 1 else ("their", "are")
+    order, ranked = _order(f, numbers), "Of the runs with results for single images, "
+    order = f"{ranked}{order}" if order and max(values.values()) > f.ranks["value"].max() else order
+    return f"{order} {listing(named)} {verb} not ranked: {whose} files hold no results for single images.".strip()
+
+
+def _order(f: Findings, numbers: Numbers) -> str:
     table, titles = f.ranks, f.titles
     if len(table) < 2:
         return ""

@@ -329,10 +329,10 @@ def configurations_note(runs: Sequence[Run]) -> str:
     notes = []
     if any(run.legacy for run in runs):
         notes.append(
-            "Runs without a record: weights by the run's name, rate, power and warm-up as the logged rates show them "
-            "(*inferred*: the round rate among those that are possible), and another loss where both losses jump in "
-            "one epoch while mIoU does not. †: the epoch, or the weights, by the study's text; the log holds the "
-            "number of parameters that are trained at the end, or the jump."
+            "Runs without a record: weights by the run's name; rate, power and warm-up as the logged rates show them "
+            "(*inferred*: the round rate among those that are possible). Another loss is assumed where both losses "
+            "jump in one epoch while mIoU does not. †: the epoch, or the weights, by the study's text; the log holds "
+            "the number of parameters that are trained at the end, or the jump."
         )
     if any(run.record is None and not run.legacy for run in runs):
         notes.append(

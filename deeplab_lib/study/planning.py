@@ -15,7 +15,7 @@ from deeplab_lib.common.files import jsonable, project_root, read_json
 from deeplab_lib.common.parameters import check_names, coerce
 from deeplab_lib.common.text import did_you_mean
 from deeplab_lib.common.types import PathLike
-from deeplab_lib.config import PARAMETERS, Config, as_begun
+from deeplab_lib.config import PARAMETERS, REMOVED, Config, as_begun
 from deeplab_lib.data.cityscapes import scan
 from deeplab_lib.models import weights
 from deeplab_lib.models.placement import to_device
@@ -68,7 +68,7 @@ def complete(settings: Mapping[str, Any]) -> dict[str, Any]:
 def _check_parameters(parameters: object) -> None:
     if not isinstance(parameters, dict):
         raise ValueError(f"parameters is {parameters!r}; it must name values: {{epochs: 20}}")
-    check_names(parameters, PARAMETERS)
+    check_names(parameters, PARAMETERS, REMOVED)
     for name in parameters:
         if name in TAKEN:
             raise ValueError(f"parameters sets {name}; use {TAKEN[name]} instead")

@@ -592,3 +592,24 @@ def test_a_point_that_does_not_decide_has_no_verdict_of_its_own(planted):
         r"\*(Supported|Contradicted|No difference that matters|Inconclusive)\.\*( \(For comparison, [^*]*\))?$"
     )
     assert points and all(ends.search(point) or "no run" in point for point in points)
+
+
+def test_kind_8_a_run_without_npz_is_not_ranked_and_not_called_tied(tmp_path):
+    write_runs(tmp_path, ("ce", "ce_dice", "ce_focal"), images=60)
+    (tmp_path / "DeepLabV2_cv07_di03.npz").unlink()
+    study = studies(read_runs(tmp_path))[0]
+    evidence = Evidence.of(study, resamples=300)
+    ranks = evidence.ranking()
+    assert "DeepLabV2_cv07_di03" not in ranks.index and len(ranks) == 2
+    (value,) = ranks.attrs["unranked"].values()
+    assert value == pytest.approx(study.runs[1].final_val_mIoU)
+    text = sentences.ranking(findings.Findings.of(study, evidence), Numbers())
+    assert text.endswith(f"CE + Dice ({value:.2f} %) is not ranked: its files hold no results for single images.")
+
+
+def test_kind_8_an_unranked_value_above_all_takes_no_first_place_from_the_others(planted):
+    table = planted.findings.ranks.copy()
+    table.attrs["unranked"] = {table.index[0]: 99.0, table.index[1]: 98.0}
+    text = sentences.ranking(replace(planted.findings, ranks=table), Numbers())
+    assert text.startswith("Of the runs with results for single images, ")
+    assert "(99.00 %)" in text and text.endswith("are not ranked: their files hold no results for single images.")

@@ -489,15 +489,15 @@ def test_a_first_step_that_overflows_in_fp16_leaves_no_momentum(smoke, monkeypat
     assert momenta and not any(momentum.any() for momentum in momenta)
 
 
-@pytest.mark.parametrize(("first", "then"), [("", "channels_last"), ("channels_last", "")])
+@pytest.mark.parametrize(("first", "then"), [(True, False), (False, True)])
 def test_momentum_lies_in_memory_as_its_weight_does_whatever_the_run_began_with(smoke, first, then):
-    interrupted(smoke(epochs=1, without=first), 3)
+    interrupted(smoke(epochs=1, fast=first), 3)
     strides = []
 
     def callback(event, run):
         strides.extend((p.stride(), state["momentum_buffer"].stride()) for p, state in run.optimizer.state.items())
 
-    fit(smoke(epochs=1, without=then), callback=callback)
+    fit(smoke(epochs=1, fast=then), callback=callback)
     assert strides and all(weight == momentum for weight, momentum in strides)
 
 
@@ -505,7 +505,7 @@ def test_what_is_left_off_stays_off_when_a_run_goes_on(smoke):
     interrupted(smoke(epochs=1), 3)
     fused = []
     fit(
-        smoke(epochs=1, without="fused"),
+        smoke(epochs=1, fast=False),
         callback=lambda event, run: fused.append(run.optimizer.param_groups[0]["fused"]),
     )
     assert not any(fused)
