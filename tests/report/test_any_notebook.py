@@ -450,6 +450,15 @@ class TestLongTables:
         assert [len(found) for found in samples] == [0, 1, 1]
         assert samples[1][0].count("colspan") == samples[2][0].count("colspan") == 8 * 3
 
+    def test_kind_5_a_table_within_a_table_is_not_measured_with_every_measurement_of_the_outer_one(self, tmp_path):
+        html = "<table><tr><td>a</td><td>" * 8 + "innermost" + "</td></tr></table>" * 8
+        cell = new_code_cell("", outputs=[new_output("display_data", {"text/html": html})])
+        manuscript = Manuscript(new_notebook(cells=[cell]))
+        source = export._set("typst", manuscript, ".", tmp_path, {}, False)
+        assert source.count("#paper-table(") == 8 and source.count("nested: true") == 7
+        reader = PdfReader(io.BytesIO(export.pdf(manuscript)))
+        assert "innermost" in reader.pages[0].extract_text()
+
     def test_kind_5_a_long_table_is_as_wide_as_its_widest_row_wherever_that_is(self):
         table = long_table(120)
         table.loc[77, "name"] = "the one long entry " * 3 + "ends"

@@ -5,7 +5,7 @@ local tables = dofile(pandoc.path.join({ pandoc.path.directory(PANDOC_SCRIPT_FIL
 
 local PLAIN = pandoc.WriterOptions({ wrap_text = 'none' })
 
-local TABLES = {} -- filled below: the tables in whatever is written
+local TABLES = { traverse = 'topdown' } -- filled below: the tables in whatever is written
 
 local function typst(blocks)
   return (pandoc.write(pandoc.Pandoc(pandoc.Blocks(blocks):walk(TABLES)), 'typst-citations', PLAIN):gsub('%s+$', ''))
@@ -120,12 +120,16 @@ local function cell_markup(cell, content)
   return '(' .. table.concat(fields, ', ') .. ')'
 end
 
+local nesting = 0 -- tables around what is being written
+
 local function rows_markup(rows)
   local contents, lines = {}, {}
   for _, row in ipairs(rows) do
     for _, cell in ipairs(row.cells) do table.insert(contents, cell.contents) end
   end
+  nesting = nesting + 1
   local markups, place = typst_each(contents), 0
+  nesting = nesting - 1
   for _, row in ipairs(rows) do
     local cells = {}
     for _, cell in ipairs(row.cells) do
@@ -181,7 +185,7 @@ local function table_markup(tbl)
   end
   local sample = #body > LONG_TABLE and ',\n sample: ' .. sample_markup(columns) or ''
   return '#paper-table(columns: (' .. table.concat(widths, ', ') .. ',), align: (' .. table.concat(aligns, ', ')
-    .. ',),\n header: ' .. rows_markup(tbl.head.rows) .. ',\n body: ' .. rows_markup(body) .. sample .. ')'
+    .. ',),\n header: ' .. rows_markup(tbl.head.rows) .. ',\n body: ' .. rows_markup(body) .. sample .. (nesting > 0 and ',\n nested: true' or '') .. ')'
 end
 
 -- Width in points at 7 pt with turned heads.
@@ -339,7 +343,7 @@ local REST = {
   end,
 }
 
-function TABLES.Table(tbl) return { raw(table_markup(tbl)) } end
+function TABLES.Table(tbl) return { raw(table_markup(tbl)) }, false end
 
 function Pandoc(doc)
   for key, value in pairs(doc.meta) do
