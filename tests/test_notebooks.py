@@ -245,7 +245,7 @@ def test_a_folder_is_meant_here_or_else_in_the_project(tmp_path, monkeypatch):
     monkeypatch.chdir(ROOT / "notebooks")
     monkeypatch.setenv("HOME", str(tmp_path))
     assert in_project("runs/mine") == ROOT / "runs" / "mine"
-    assert in_project("solutions") == Path("solutions")
+    assert in_project("references.bib") == Path("references.bib")
     assert in_project("~/mine") == tmp_path / "mine" == in_project(tmp_path / "mine")
 
 
