@@ -263,7 +263,7 @@ def test_a_notebook_writes_where_the_shell_would(tmp_path, monkeypatch):
 
 
 @pytest.mark.skipif(not (ROOT / ".git").exists() or not shutil.which("make"), reason="needs a git clone and make")
-def test_the_lessons_are_handed_out_without_their_solutions(tmp_path):
+def test_kind_10_the_lessons_are_handed_out_without_their_solutions(tmp_path):
     clone = tmp_path / "clone"
     subprocess.run(["git", "clone", "--quiet", str(ROOT), str(clone)], check=True)
     (clone / "notebooks/01_cityscapes.ipynb").write_text("edited")

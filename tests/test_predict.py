@@ -274,7 +274,7 @@ class TestLoadRun:
             assert (run.stem, run.size, run.normalization) == (stem.name, (40, 72), BGR_CAFFE)
             assert not run.model.training
 
-    def test_the_best_finished_run_on_the_latest_data_is_the_default(self, tmp_path, monkeypatch):
+    def test_kind_9_the_best_finished_run_on_the_latest_data_is_the_default(self, tmp_path, monkeypatch):
         """Not the latest of the runs, which may be its worst; not a better one on other data or at another scale."""
         monkeypatch.setattr(predict, "project_root", lambda: tmp_path)
         runs = [  # in the order in which they were made
