@@ -92,7 +92,7 @@ def place_of_a_cell(model):
     return float(seen @ away.float() / seen.sum())
 
 
-@pytest.mark.parametrize("name", SMALL)
+@pytest.mark.parametrize("name", [*SMALL, "test_nfnet"])
 def test_a_grid_moved_by_half_a_cell_is_found(name):
     """Labels are taken where cells look, whatever timm's padding makes of that; moved by half a cell they are not."""
     assert abs(place_of_a_cell(small(name))) < 2
