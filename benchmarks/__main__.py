@@ -3,17 +3,19 @@
 python -m benchmarks             (what `make bench` does: half an hour on two idle cores)
 python -m benchmarks --quick     (few repeats, no network: about a minute)
 python -m benchmarks --only losses data
+python -m benchmarks --against COMMIT --only network      (the same lines at another commit, in turn: against.json)
 """
 
 import argparse
 import os
+import sys
 from pathlib import Path
 
 import matplotlib
 import torch
 from matplotlib.figure import Figure
 
-from benchmarks import jobs, lines
+from benchmarks import against, jobs, lines
 from benchmarks.timing import reached
 from deeplab_lib.common import devices
 from deeplab_lib.common.files import write_json
@@ -65,15 +67,36 @@ def plot(results, path):
     figure.savefig(path, dpi=120)
 
 
+def measure_against(commit, arguments, turns):
+    """Print and write what this tree and `commit` take, measured in turn."""
+    found = []
+    try:
+        for line in against.compare(commit, arguments, turns):
+            if not found:
+                print(against.HEAD)
+            found.append(line)
+            print(against.row(line), flush=True)
+    except ValueError as error:
+        sys.exit(str(error))
+    about = {"commit": commit, "machine": devices.device_name("cpu"), "threads": torch.get_num_threads()}
+    RESULTS.mkdir(exist_ok=True)
+    write_json(RESULTS / "against.json", about | {"versions": record.versions(), "lines": found})
+    print(f"written: {RESULTS / 'against.json'}")
+
+
 def main(arguments=None):
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__.splitlines()[0])
     parser.add_argument("--quick", action="store_true", help=f"few repeats of {', '.join(QUICK)}: no network")
     parser.add_argument("--only", nargs="+", choices=GROUPS, help="groups to measure")
+    parser.add_argument("--against", metavar="COMMIT", help="measure this tree and that commit in turn")
+    parser.add_argument("--turns", type=int, default=5, help="how often each is measured (5)")
     args = parser.parse_args(arguments)
     groups = QUICK if args.quick else GROUPS
     only = args.only or list(groups)
     if slow := [name for name in only if name not in groups]:
         parser.error(f"--quick does not measure {', '.join(slow)}, only {', '.join(groups)}")
+    if args.against:
+        return measure_against(args.against, ["--only", *only] + ["--quick"] * args.quick, args.turns)
     load = os.getloadavg()[0] if hasattr(os, "getloadavg") else 0.0
     processor = devices.device_name("cpu")
     print(f"{processor}, {torch.get_num_threads()} threads, torch {torch.__version__}, load {load:.1f}")

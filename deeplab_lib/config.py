@@ -2,11 +2,12 @@
 
 import inspect
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
+from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal, get_args, get_type_hints
 
 import torch
 
@@ -79,7 +80,7 @@ device: auto, cpu, cuda, cuda:N or mps
 amp: mixed precision: auto, bf16, fp16 or off
 gpus: processes (devices) that share this run
 workers: loader processes
-without: choices to leave off: channels_last, fused, kept_memory, recomputed_norms, tf32, autotune, pinned
+fast: whatever is faster here and changes no more than rounding; False: plain PyTorch
 compile: torch.compile the network that trains
 deterministic: deterministic GPU kernels only
 checkpoint_minutes: longest time between two checkpoints
@@ -147,7 +148,7 @@ class Config:
     amp: Precision = parameter("auto", str, choices=get_args(Precision))
     gpus: int = parameter(1, int, low=1, high=64)
     workers: int = parameter(None, int, low=0, high=256)
-    without: str = parameter("", str)
+    fast: bool = parameter(True, bool)
     compile: bool = parameter(False, bool)
     deterministic: bool = parameter(False, bool)
     checkpoint_minutes: float = parameter(5.0, float, low=0, high=1e6)
@@ -155,7 +156,7 @@ class Config:
     resume: bool = parameter(True, bool)
 
     def __init__(self, loss: str | None = None, **given: Any) -> None:
-        asked = read_parameters({"loss": loss} | given, PARAMETERS)
+        asked = read_parameters(replace_removed({"loss": loss} | given), PARAMETERS)
         vars(self).update(resolve(asked))
         # What was asked for, before it was resolved: version 0.1 may have understood it otherwise.
         vars(self)["given"] = {name: value for name, value in asked.items() if value != PARAMETERS[name].default}
@@ -223,14 +224,9 @@ class Config:
         return (self.scale.val_each_epoch or self.scale.toycity["val"]) if self.toycity else None
 
     @property
-    def disabled(self) -> list[str]:
-        """The fast paths that `without` names."""
-        return disabled(self.without)
-
-    @property
     def fast_paths(self) -> tuple[str, ...]:
         """The fast paths in force, see `devices.FAST_PATHS`."""
-        return devices.fast_paths(self.device, self.deterministic, self.disabled)
+        return devices.fast_paths(self.device, self.deterministic) if self.fast else ()
 
     @property
     def expression(self) -> str:
@@ -279,7 +275,7 @@ class Config:
         short |= {name: f"{name}_" for name in ("schedule", "augment", "tta", "split")}
         return name + "".join(f"_{short.get(key, key)}{value}" for key, value in self._departures())
 
-    def _departures(self):
+    def _departures(self) -> Iterator[tuple[str, str]]:
         normal = {item.name: item.default for item in fields(self) if item.metadata["result"]}
         normal |= defaults(self.loss, self.schedule, self.follows, self.preset)
         for name, default in normal.items():
@@ -318,14 +314,16 @@ class Config:
 
 
 PARAMETERS = {item.name: item for item in fields(Config)}
-# What completion and tooltips show: every parameter with its type and its default.
+# What completion and tooltips show: every parameter with its type and its default. Where that is None, a configuration
+# holds what the recipe, the preset or the machine says.
+TYPES = get_type_hints(Config)
 Config.__signature__ = inspect.Signature(  # type: ignore[attr-defined]
     [
         inspect.Parameter(
             name,
             inspect.Parameter.KEYWORD_ONLY if place else inspect.Parameter.POSITIONAL_OR_KEYWORD,
             default=item.default,
-            annotation=item.type,
+            annotation=TYPES[name] | None if item.default is None else TYPES[name],
         )
         for place, (name, item) in enumerate(PARAMETERS.items())
     ]
@@ -337,7 +335,7 @@ def beyond_study() -> list:
     return [item for item in fields(Config) if item.metadata["plain"] is not None]
 
 
-def resolve(asked: dict) -> dict:
+def resolve(asked: dict[str, Any]) -> dict[str, Any]:
     """The value of every parameter: what is None in `asked` takes the recipe's, the preset's or the machine's."""
     value = dict(asked)
     value["loss"] = loss = canonical_loss(asked["loss"])
@@ -357,7 +355,6 @@ def resolve(asked: dict) -> dict:
         value["label_stride"] = 0  # what the grid sees anyway
 
     value["device"] = devices.check_device(asked["device"])
-    check_disabled(asked["without"])
     if value["gpus"] > 1:
         check_processes(value["gpus"], value["device"], value["bn"])
     value["amp"] = devices.check_amp(asked["amp"], value["device"])
@@ -368,7 +365,7 @@ def resolve(asked: dict) -> dict:
     return value
 
 
-def defaults(loss: str, schedule: str | None, follows: Follows, preset: str) -> dict:
+def defaults(loss: str, schedule: str | None, follows: Follows, preset: str) -> dict[str, Any]:
     """What recipe and preset say of the parameters that they set."""
     scale, recipe = preset_for(preset, follows), schedule_recipe(loss, schedule, follows)
     return {
@@ -429,19 +426,6 @@ def dataset_name(data: str, preset: str) -> str:
 
 
 # -- what does not go together -----------------------------------------------------------------------------------------
-
-
-def check_disabled(without: str) -> None:
-    """What is left off must be something that is chosen automatically."""
-    unknown = [name for name in disabled(without) if name not in devices.FAST_PATHS]
-    if unknown:
-        hint = did_you_mean(unknown[0], devices.FAST_PATHS)
-        raise ValueError(f"without names {unknown[0]!r}{hint}; valid: {', '.join(devices.FAST_PATHS)}")
-
-
-def disabled(without: str) -> list[str]:
-    """The names in `without`."""
-    return re.findall(r"[\w-]+", without.lower())
 
 
 def check_processes(gpus: int, device: str, bn: str) -> None:
@@ -506,10 +490,31 @@ def check_together(config: Config) -> None:
 # -- from a notebook, and from version 0.1 -----------------------------------------------------------------------------
 
 
+# What were parameters once and are still accepted: what does their work now, and its value where they are set.
+REMOVED = {"without": {"fast": False}}
+
+
+def replace_removed(given: Mapping[str, Any]) -> dict[str, Any]:
+    """`given` with what took the place of parameters that are none any more, of which a line tells."""
+    kept = {name: value for name, value in given.items() if name not in REMOVED}
+    for name in REMOVED.keys() & given.keys():
+        if given[name] and str(given[name]).lower() != "none":
+            kept = REMOVED[name] | kept
+            instead = ", ".join(f"{new}={value}" for new, value in REMOVED[name].items())
+            note_once(f"{name} is no parameter any more: {name}={given[name]!r} is taken as {instead}")
+    return kept
+
+
+@cache
+def note_once(text: str) -> None:
+    """Print a note, once a process."""
+    print(f"note: {text}")
+
+
 class EarlierConfig(Config):
     """The configuration of a run that version 0.1 began, before a run could follow anything but the study's text."""
 
-    def _departures(self):
+    def _departures(self) -> Iterator[tuple[str, str]]:
         return ((key, value) for key, value in super()._departures() if key != "follows")
 
 
@@ -536,5 +541,5 @@ def as_begun(config: Config, say: Say = print) -> Config:
 @short_traceback
 def from_notebook(namespace: Mapping[str, Any]) -> Config:
     """The `Config` of a notebook's parameters, given its `globals()`; a name that is none is refused."""
-    check_parameters(namespace, PARAMETERS)
-    return as_begun(Config(**{name: namespace[name] for name in PARAMETERS if name in namespace}))
+    check_parameters(namespace, PARAMETERS, REMOVED)
+    return as_begun(Config(**{name: namespace[name] for name in (*PARAMETERS, *REMOVED) if name in namespace}))

@@ -1,5 +1,6 @@
 """Confusion matrices, IoU as cityscapesScripts counts it, the boundary F-score, and calibration."""
 
+from collections.abc import Callable
 from typing import Self
 
 import numpy as np
@@ -136,10 +137,19 @@ def boundary_f(
 
 def _outline(maps: Tensor, valid: Tensor) -> Tensor:
     """Where `maps (N, H, W)` have a neighbour of another class, bool; neither void nor the image border is one."""
-    maps = maps.float()
-    highest = F.max_pool2d(maps.where(valid, -1), 3, 1, 1)
-    lowest = -F.max_pool2d(-maps.where(valid, 256), 3, 1, 1)
-    return valid & ((highest != maps) | (lowest != maps))
+    maps = maps.to(torch.uint8)  # a byte a pixel: a pool over floats takes ten times as long on a CPU
+    highest = _among_neighbours(torch.maximum, (maps + 1).where(valid, 0), outside=0)
+    lowest = _among_neighbours(torch.minimum, maps.where(valid, 255), outside=255)
+    return valid & ((highest != maps + 1) | (lowest != maps))
+
+
+def _among_neighbours(pick: Callable[[Tensor, Tensor], Tensor], maps: Tensor, outside: int) -> Tensor:
+    """`pick` of each pixel of `maps (N, H, W)` and its eight neighbours; `outside`: what lies beyond the border."""
+    for axis, around in ((1, (0, 0, 1, 1)), (2, (1, 1))):
+        padded = F.pad(maps, around, value=outside)
+        before, here, after = (padded.narrow(axis, start, maps.shape[axis]) for start in range(3))
+        maps = pick(pick(before, here), after)
+    return maps
 
 
 def _spread(maps: Tensor, outline: Tensor, radius: int) -> Tensor:

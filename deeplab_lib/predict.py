@@ -10,7 +10,7 @@ import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -32,7 +32,7 @@ from deeplab_lib.common.files import (
     write_atomic,
     write_text,
 )
-from deeplab_lib.common.parameters import check_parameters
+from deeplab_lib.common.parameters import check_parameters, check_texts
 from deeplab_lib.common.progress import Progress
 from deeplab_lib.common.search import Search, nearest, works
 from deeplab_lib.common.types import PathLike, Say, Size
@@ -104,6 +104,7 @@ class TrainedRun:
 def check_settings(namespace: Mapping[str, Any]) -> None:
     """Refuse a parameter that predict.ipynb does not have, and a number of photographs to show that is none."""
     check_parameters(namespace, PARAMETERS)
+    check_texts(namespace, (name for name in PARAMETERS if name != "shown"))
     shown = namespace.get("shown", 0)
     if not isinstance(shown, int) or shown < 0:
         raise ValueError(f"shown is {shown!r}; it must be a whole number, 0 or more")
@@ -140,8 +141,9 @@ def best_run(found: Sequence[Path]) -> tuple[Path, str]:
     scores = {}
     for path in found:
         record = _record(path)
-        if record and record.get("finished") is True and _kind(record) == kind and _final_miou(record) is not None:
-            scores[path] = _final_miou(record)
+        miou = _final_miou(record) if record and record.get("finished") is True and _kind(record) == kind else None
+        if miou is not None:
+            scores[path] = miou
     name, preset = kind
     data = f"the data set {name}" + (f", preset {preset}" if preset else "")
     if not scores:
@@ -152,7 +154,7 @@ def best_run(found: Sequence[Path]) -> tuple[Path, str]:
     return best, f"at {scores[best]:.2f} % validation mIoU the best of {len(scores)} finished runs on {data}"
 
 
-def _record(path):
+def _record(path: Path) -> dict[str, Any] | None:
     """The JSON of the run whose `.best.pt` is `path`; None where there is none that can be read."""
     try:
         return read_json(path.with_name(f"{path.name.removesuffix(ENDING)}.json"))
@@ -160,14 +162,14 @@ def _record(path):
         return None
 
 
-def _kind(state):
+def _kind(state: Mapping[str, Any]) -> tuple[str, str]:
     """Name of the data set and preset that a record or checkpoint says it was made with."""
     config = state.get("config")
     config = config if isinstance(config, dict) else {}
     return Path(str(config.get("data") or "")).name.lower(), str(config.get("preset") or "")
 
 
-def _final_miou(record):
+def _final_miou(record: Mapping[str, Any]) -> float | None:
     """Validation mIoU of the last epoch in percent; None where the record holds no number."""
     final = record.get("final")
     value = final.get("val_mIoU") if isinstance(final, dict) else None
@@ -278,7 +280,7 @@ def exported_name(pair: Pair) -> str:
     return pair.name.replace("/", "_") + EXPORTED
 
 
-def _move(part, out):
+def _move(part: Path, out: Path) -> None:
     """Move the files of `part` into `out` in place of those there; `out` itself, if a mount or in use, stays."""
     out.mkdir(exist_ok=True)
     for old in out.iterdir():
@@ -388,20 +390,20 @@ def find_photographs(
     return found
 
 
-def _is_photograph(path):
+def _is_photograph(path: Path) -> bool:
     """Whether a file is a picture that can be read, by its ending or, where that says nothing, by its content."""
     ending = path.suffix.lower()
     return ending in PHOTOGRAPHS or (ending not in OTHER_PICTURES and what_is(path) in READABLE)
 
 
-def _no_photograph(folder, files, say):
+def _no_photograph(folder: Path, files: Sequence[Path], say: Say) -> str:
     """One line: what the folder holds instead of photographs, and the sub-folder that has some."""
     search = Search("photograph", folder, f"files that end in {' '.join(PHOTOGRAPHS)}")
     for path in files:
         if path.is_file():
             search.reject(path.name, what_is(path))
     for inside in (path for path in files if path.is_dir()):
-        if works(lambda inside=inside: find_photographs(inside, say=lambda text: None)):
+        if works(partial(find_photographs, inside, say=lambda text: None)):
             return search.message(f"there are some in {inside}: give that folder")
     return search.message()
 
@@ -437,7 +439,7 @@ def _any_size() -> Iterator[None]:
         Image.MAX_IMAGE_PIXELS = before
 
 
-def _megapixels(image, path):
+def _megapixels(image: Image.Image, path: object) -> float:
     """Millions of pixels of a picture; ValueError for more than can be decoded."""
     megapixels = image.width * image.height / 1e6
     if megapixels > MOST_MEGAPIXELS:
@@ -478,7 +480,7 @@ def segment_readable(
         try:
             yield segment(run, photograph)
         except ValueError as error:
-            say(f"left out: {error}")
+            say(printable(f"left out: {error}"))
 
 
 @short_traceback
@@ -509,7 +511,7 @@ def segment_all(
     return table
 
 
-def _save_jpeg(path, pixels):
+def _save_jpeg(path: Path, pixels: np.ndarray) -> None:
     write_atomic(path, lambda temporary: Image.fromarray(pixels).save(temporary, "JPEG", quality=92))
 
 
@@ -556,7 +558,7 @@ def slider(segmentations: Iterable[Segmentation]) -> "ipywidgets.VBox":
         format="jpeg", layout={"max_width": "100%", "max_height": "480px", "align_self": "flex-start"}
     )
 
-    def draw(_=None):
+    def draw(_: object = None) -> None:
         buffer = io.BytesIO()
         Image.fromarray(by_name[photograph.value].side_by_side(cut.value)).save(buffer, "JPEG", quality=92)
         picture.value = buffer.getvalue()

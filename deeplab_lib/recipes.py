@@ -31,11 +31,11 @@ class Change:
     freeze: tuple = ()
 
     @property
-    def progress(self):
+    def progress(self) -> float:
         """Share of the training after which the change acts, 0 to 1."""
         return (self.epoch - 1) / PLAN_EPOCHS
 
-    def first_step(self, total_steps):
+    def first_step(self, total_steps: int) -> int:
         """First optimiser step (0-based) under the change, for a training of `total_steps`."""
         return -(-(self.epoch - 1) * total_steps // PLAN_EPOCHS)
 

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from deeplab_lib.common.devices import check_device
 from deeplab_lib.common.parameters import check_names, coerce
-from deeplab_lib.config import DESCRIPTIONS, PARAMETERS, Config, from_notebook
+from deeplab_lib.config import DESCRIPTIONS, PARAMETERS, Config, from_notebook, note_once
 from deeplab_lib.losses import canonical, make_loss
 from deeplab_lib.recipes import PRESETS, RECIPES
 
@@ -346,3 +346,25 @@ def test_off_and_no_which_yaml_reads_as_false_are_still_meant(name, value, meant
 def test_a_boolean_that_no_word_stands_for_is_refused(parameters):
     with pytest.raises(ValueError, match=r"is (True|False); it must be text"):
         Config(**parameters)
+
+
+def test_what_was_a_parameter_is_accepted_and_a_line_says_what_became_of_it(capsys):
+    note_once.cache_clear()
+    for _ in range(2):
+        assert Config(without="fused, tf32") == Config(fast=False)
+    told = "note: without is no parameter any more: without='fused, tf32' is taken as fast=False\n"
+    assert capsys.readouterr().out == told, "once a process"
+    for nothing in ("", None, "None"):
+        assert Config(without=nothing) == Config()
+    assert Config(without="fused", fast=True).fast, "what is asked for by its own name counts"
+    assert "without" not in Config(without="fused").given
+    assert capsys.readouterr().out.count("note") == 1
+
+
+def test_a_notebook_of_before_still_runs(capsys):
+    """Its cell of parameters names what is none any more; an error does not offer it."""
+    cell = "# Parameters\nloss = 'ce'\nwithout = 'fused'"
+    assert not from_notebook({"loss": "ce", "without": "fused", "In": [cell]}).fast
+    with pytest.raises(ValueError, match="no parameter 'withot'") as error:
+        from_notebook({"In": ["# Parameters\nwithot = 'fused'"]})
+    assert "without" not in str(error.value)

@@ -74,6 +74,16 @@ def test_code_that_belongs_in_the_library_is_there(path):
         assert not (isinstance(node, ast.Attribute) and ast.unparse(node) == "sys.path")
 
 
+@each_notebook
+def test_kind_7_a_formula_stays_whole_in_every_renderer(path):
+    """JupyterLab begins a list where a line begins with a plus: a code span or a formula must not be broken there."""
+    for cell in nbformat.read(path, as_version=4).cells:
+        if cell.cell_type == "markdown":
+            text = re.sub(r"(?s)```.*?```|\$\$.*?\$\$|\\begin\{equation\}.*?\\end\{equation\}", "", cell.source)
+            assert not [span for span in re.findall(r"`[^`]*`|\$[^$]*\$", text) if "\n" in span]
+            assert not re.search(r"(?m)^\+ ", text)
+
+
 @pytest.mark.parametrize("name", PARAMETERIZED)
 def test_the_parameters_cell_holds_literals_each_with_a_comment(name):
     tagged = [c for c in code_cells(ROOT / f"notebooks/{name}.ipynb") if "parameters" in c.metadata.get("tags", ())]
@@ -235,7 +245,7 @@ def test_a_folder_is_meant_here_or_else_in_the_project(tmp_path, monkeypatch):
     monkeypatch.chdir(ROOT / "notebooks")
     monkeypatch.setenv("HOME", str(tmp_path))
     assert in_project("runs/mine") == ROOT / "runs" / "mine"
-    assert in_project("solutions") == Path("solutions")
+    assert in_project("references.bib") == Path("references.bib")
     assert in_project("~/mine") == tmp_path / "mine" == in_project(tmp_path / "mine")
 
 
@@ -257,10 +267,16 @@ def test_the_lessons_are_handed_out_without_their_solutions(tmp_path):
     clone = tmp_path / "clone"
     subprocess.run(["git", "clone", "--quiet", str(ROOT), str(clone)], check=True)
     (clone / "notebooks/01_cityscapes.ipynb").write_text("edited")
-    subprocess.run(["make", "--directory", str(clone), "lessons"], check=True, capture_output=True)
+    answered = clone / "notebooks/02_deeplabv2.ipynb"
+    answered.write_text(answered.read_text().replace('"    # your code\\n",', '"    return 42\\n",'))
+    assert "return 42" in answered.read_text()
+    done = subprocess.run(["make", "--directory", str(clone), "lessons"], check=True, capture_output=True, text=True)
+    assert "notebooks/02_deeplabv2.ipynb: the answer to check_dilated is left out\n" in done.stdout
     with zipfile.ZipFile(clone / "build/lessons.zip") as packed:
         names = {name.removeprefix("deeplab-losses/") for name in packed.namelist()}
         assert packed.read("deeplab-losses/notebooks/01_cityscapes.ipynb") == b"edited"
+        unpacked = nbformat.reads(packed.read("deeplab-losses/notebooks/02_deeplabv2.ipynb").decode(), as_version=4)
+        assert [cell.source for cell in unpacked.cells] == [cell.source for cell in nbformat.read(LESSONS[1], 4).cells]
     assert {"README.md", "Makefile", "deeplab_lib/lessons/exercises.py", "notebooks/03_losses.ipynb"} <= names
     assert not [name for name in names if "solutions" in name or name == "tests/lessons/test_lessons.py"]
 

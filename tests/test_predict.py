@@ -490,6 +490,21 @@ class TestPhotographs:
         names = sorted(path.name for path in (tmp_path / "out").iterdir())
         assert names == ["a.png_overlay.jpg", "b.JPG_overlay.jpg", "c.jpeg_overlay.jpg", "shares.csv"]
 
+    @pytest.mark.skipif(os.name == "nt", reason="names of files are text there")
+    def test_kind_7_a_name_that_is_no_utf_8_costs_neither_table_nor_overlays(self, run, tmp_path):
+        folder = tmp_path / "photographs"
+        folder.mkdir()
+        for name in (b"a\xe9.png", b"a\xe8.png"):
+            Image.new("RGB", (64, 32)).save(os.path.join(os.fsencode(folder), name).decode(errors="surrogateescape"))
+        with open(os.path.join(os.fsencode(folder), b"\xff.png"), "w") as file:
+            file.write("not a picture")
+        said = []
+        table = segment_all(run, predict.find_photographs(folder), tmp_path / "out", said.append)
+        assert list(table.index) == ["a%E8.png", "a%E9.png"]
+        assert list(pd.read_csv(tmp_path / "out" / "shares.csv").photograph) == list(table.index)
+        assert (tmp_path / "out" / "a%E9.png_overlay.jpg").exists()
+        assert "%FF.png cannot be read" in said[0] and said[0].encode()
+
     def test_what_a_folder_holds_besides_is_passed_over_and_pictures_are_counted(self, tmp_path):
         for name in ("._b.jpg", "b.jpg", "IMG_1.HEIC", "IMG_2.heic", "notes.txt"):
             (tmp_path / name).touch()

@@ -43,7 +43,8 @@ def test_a_type_checker_reads_the_same_names_from_the_same_modules():
 def test_completion_shows_every_parameter_of_a_run_with_its_type():
     shown = inspect.signature(deeplab_lib.Config).parameters
     assert list(shown) == [item.name for item in dataclasses.fields(deeplab_lib.Config)]
-    assert shown["epochs"].annotation is int and "train" in typing.get_args(shown["bn"].annotation)
+    assert shown["epochs"].annotation == int | None and shown["seed"].annotation is int
+    assert "train" in typing.get_args(shown["bn"].annotation)
 
 
 def test_a_name_that_is_not_there_is_an_attribute_error():

@@ -95,7 +95,7 @@ def change(run: Run, base: Run) -> str:
     return "; ".join(parts) or "none: the study's CE"
 
 
-def _short(value):
+def _short(value: object) -> object:
     return f"{value:g}" if isinstance(value, float) else value
 
 
@@ -113,6 +113,6 @@ def introduction(table: pd.DataFrame) -> str:
     reading = "; ".join(f"{words.get(verdict, verdict)}: {names}" for verdict, names in found.items() if names)
     return (
         "# Beyond the study {#sec-beyond}\n\nSome runs use what the study did not: augmentation, averaged weights, "
-        "other losses or ways of testing. @tbl-beyond holds each against the study's cross-entropy run on the same "
+        "other losses or ways of testing. @tbl-beyond compares each with the study's cross-entropy run on the same "
         f"images. Of these changes, {reading}."
     )

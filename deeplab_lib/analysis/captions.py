@@ -204,8 +204,8 @@ TABLES = {
         "They take no part in the ranking.",
     ),
     "beyond": Table(
-        "Changes beyond the study against its CE run: difference in mIoU (points) with its simultaneous 95 % interval, "
-        "mean time of a run, and multiply-adds to test one image with all its views",
+        "Changes beyond the study compared with its CE run: difference in mIoU (points) with its simultaneous 95 % "
+        "interval, mean time of a run, and multiply-adds to test one image with all its views",
         {
             "change": ("change", ""),
             "seeds": ("seeds", ".0f"),

@@ -50,6 +50,7 @@ from deeplab_lib.analysis.verdicts import (
     EQUIVALENT,
     INCONCLUSIVE,
     SUPPORTED,
+    Settled,
     settles_any,
     settles_seen,
     together,
@@ -68,6 +69,9 @@ NAMES |= {LOG_LOSS: "cross-entropy on the validation images"}
 UNITS = {LOG_LOSS: "nats"}
 SAME, ALL = "same schedule", "all configurations"
 Parts = Callable[["Scope"], "list[ClaimTest]"]  # gives the tests of a claim
+
+
+Row = Mapping[str, Any]  # of a table of intervals
 
 
 @dataclass(frozen=True)
@@ -187,7 +191,7 @@ class Scope:
         runs = [run for method in self.members if method.name in names for run in method.runs]
         return [statistic(run.table) for run in runs]
 
-    def _names(self, wanted):
+    def _names(self, wanted: Callable[[Method], object]) -> tuple[str, ...]:
         return tuple(method.name for method in self.members if wanted(method))
 
 
@@ -219,6 +223,9 @@ class ClaimTest:
 
     def contrasts(self) -> dict[tuple, Contrast]:
         return {}
+
+    def judge(self, intervals: Mapping[tuple, Mapping[str, Any]], scope: Scope) -> Finding:
+        raise NotImplementedError
 
     def groups(self) -> list[list[tuple]] | None:
         """The `groups` of `Bootstrap.interval`, for a family of the test's own."""
@@ -344,7 +351,7 @@ class Everywhere(ClaimTest):
         return _with_power(found, None, margin, max(left.values(), key=_width, default=None))
 
 
-def _class_name(measure):
+def _class_name(measure: str) -> str:
     return CLASS_NAMES[int(measure.split("_")[1])]
 
 
@@ -421,12 +428,12 @@ class Architectures(ClaimTest):
         return _with_power(found, None, margin, max((rows[other] for other in cheaper), key=_width, default=None))
 
 
-def _width(row):
+def _width(row: Row) -> float:
     """How far the interval of a row reaches from its estimate; without an interval farther than any."""
     return math.inf if math.isnan(row["high"]) else row["high"] - row["estimate"]
 
 
-def _with_power(finding, row, margin, widest=None):
+def _with_power(finding: Finding, row: Row | None, margin: float, widest: Row | None = None) -> Finding:
     """An inconclusive finding with what would settle it; any other as it is.
 
     row: the difference that was seen, None where there is not one alone. widest: the row with the widest interval, on
@@ -455,7 +462,7 @@ def _with_power(finding, row, margin, widest=None):
     return replace(finding, text=text, figures=finding.figures | figures, open_reason=reason, seeds=seeds)
 
 
-def _take(settled, key, figures):
+def _take(settled: Settled, key: str, figures: dict[str, float]) -> str:
     """What it takes, in words with the names of the numbers, which go into `figures`."""
     if settled.both > 1:
         figures[f"times_{key}"] = settled.both
@@ -471,22 +478,22 @@ def _take(settled, key, figures):
     return " or ".join(parts)
 
 
-def _sign(value):
+def _sign(value: float) -> int:
     return int(value > 0) - int(value < 0)
 
 
-def _figures(row):
+def _figures(row: Row) -> dict[str, float]:
     figures = {"estimate": row["estimate"]}
     return figures | ({} if math.isnan(row["low"]) else {"low": row["low"], "high": row["high"]})
 
 
-def _bounds(row):
+def _bounds(row: Row) -> str:
     if math.isnan(row["low"]):
         return f"without an interval ({row['reason']})"
     return "interval [{low}, {high}]"
 
 
-def _format(name):
+def _format(name: str) -> Any:
     kind = name.split("_")[0]
     formats = {"with": ".2f", "without": ".2f", "a": ".3g", "b": ".3g", "margin": ".3g", "times": ".1f"}
     return signed if name in ("estimate", "low", "high") else formats.get(kind, ",d")
@@ -512,7 +519,7 @@ def convergence(table: pd.DataFrame) -> float:
     return float((np.argmax(values >= CONVERGED * values[-1]) + 1) / len(values)) if len(values) else math.nan
 
 
-def _finite(table, column):
+def _finite(table: pd.DataFrame, column: str) -> np.ndarray:
     values = table[column].to_numpy(float) if column in table else np.empty(0)
     return values[np.isfinite(values)]
 
@@ -621,13 +628,11 @@ def deeplab_is_efficient(scope: Scope) -> list[ClaimTest]:
     ]
 
 
-def _other_network(method, scope):
+def _other_network(method: Method, scope: Scope) -> bool:
     own = scope.evidence.baseline
-    return (
-        method.model
-        and method.model.split("_")[0] != (own.model or "").split("_")[0]
-        and method.model in method.variant
-    )
+    if not method.model or own is None:
+        return False
+    return method.model.split("_")[0] != (own.model or "").split("_")[0] and method.model in method.variant
 
 
 @claim(
@@ -680,19 +685,22 @@ def contrasts(evidence: Evidence, claims: Mapping[str, Claim] = CLAIMS) -> dict[
     return {key: contrast for test in tests if test.family == "main" for key, contrast in test.contrasts().items()}
 
 
-def _tests(evidence, claims):
+Tests = dict[tuple[str, str], list[ClaimTest]]
+
+
+def _tests(evidence: Evidence, claims: Mapping[str, Claim]) -> tuple[tuple[Scope, Scope], Tests]:
     """The two scopes, and the tests of each claim in each: `{(key of the claim, name of the scope): tests}`."""
     scopes = (Scope(SAME, tuple(evidence.same_schedule), evidence), Scope(ALL, tuple(evidence.recipes), evidence))
     return scopes, {(c.key, scope.name): c.parts(scope) for c in claims.values() for scope in scopes}
 
 
-def _possible(tests):
+def _possible(tests: Tests) -> list[ClaimTest]:
     return [test for parts in tests.values() for test in parts if test.possible]
 
 
-def _intervals(evidence, tests):
+def _intervals(evidence: Evidence, tests: Iterable[ClaimTest]) -> dict[Any, dict[tuple, dict[str, Any]]]:
     """`{family: {contrast: {"estimate", "low", "high", ...}}}`; in the main one, with what figures and tables show."""
-    families = {"main": ({}, None)}
+    families: dict[Any, tuple[dict[tuple, Contrast], list[list[tuple]] | None]] = {"main": ({}, None)}
     for test in tests:
         if test.family:
             contrasts, _ = families.setdefault(test.family, ({}, test.groups()))
@@ -707,11 +715,11 @@ def _intervals(evidence, tests):
     return found
 
 
-def _finding(test, scope, intervals):
+def _finding(test: ClaimTest, scope: Scope, intervals: Mapping[Any, dict[tuple, dict[str, Any]]]) -> Finding:
     """The test's finding in the scope; one without a scope when a group is empty there."""
     if not test.possible:
         return Finding(test.part, INCONCLUSIVE, text="no run to compare", open_reason="no run to compare")
-    finding = test.judge(intervals.get(test.family), scope)
+    finding = test.judge(intervals.get(test.family, {}), scope)
     if test.whole and len(scope.members) < len(RECIPES):
         figures = finding.figures | {"have": len(scope.members), "all": len(RECIPES)}
         state = "finished" if scope.name == ALL else "trained on this schedule"
@@ -723,7 +731,7 @@ def _finding(test, scope, intervals):
     return replace(finding, scope=scope.name, confounded=len(used) > 1, whole=test.whole, speaks_of=speaks_of)
 
 
-def _curve_intervals(evidence, contrasts):
+def _curve_intervals(evidence: Evidence, contrasts: Mapping[tuple, Contrast]) -> dict[tuple, dict[str, Any]]:
     """Intervals of the statistics of curves, from the variation between the seeds of all methods."""
     tables = {method.name: [run.table for run in method.runs] for method in evidence.methods}
     values = {

@@ -19,6 +19,7 @@ from deeplab_lib.analysis.sentences import (
     joined,
     ranking,
     rate,
+    trusted,
     upper,
     without_baseline,
 )
@@ -37,8 +38,9 @@ def abstract(f: Findings, numbers: Numbers) -> str:
         alone(f, numbers),
         certainty(f, numbers),
         elsewhere(f, numbers),
+        trusted(f),
         rate(f, numbers),
-        count_verdicts(f, _lettered) if len(f.seeds) > 1 else "",
+        count_verdicts(f) if len(f.seeds) > 1 else "",
         basis(f),
         departures(f),
         left_unfinished(f) if f.unfinished and f.finished else "",
@@ -49,12 +51,12 @@ def abstract(f: Findings, numbers: Numbers) -> str:
 def conclusions(f: Findings, numbers: Numbers) -> str:
     """The conclusions, as Markdown paragraphs; the finding comes first."""
     paragraphs = [
-        joined(headline(f, numbers), certainty(f, numbers), elsewhere(f, numbers)),
+        joined(headline(f, numbers), certainty(f, numbers), elsewhere(f, numbers), trusted(f)),
         joined(ranking(f, numbers), alone(f, numbers), departures(f)),
         confounding(f, numbers) if len(f.versus) else without_baseline(f, numbers),
     ]
     if len(f.seeds) > 1:
-        paragraphs += [count_verdicts(f, _with_parts), narrower(f), undecided(f)]
+        paragraphs += [count_verdicts(f), decided(f), narrower(f), undecided(f)]
         if f.baseline and not f.controlled and any(map(_mark, f.verdicts)):
             paragraphs.append(
                 "Training all eight losses on the schedule of the CE run (`-p schedule ce`) would separate loss and "
@@ -95,7 +97,7 @@ def verdict_table(
     Beside a verdict stands what it speaks of, and beside an inconclusive one what would settle it. The published
     figures stand with their differences, registered in `numbers` as `published-claims.<claim>.<part>`.
     """
-    ways = {verdict.claim.key: _way(verdict, numbers) for verdict in published}
+    ways = {verdict.claim.key: _way(verdict, numbers) for verdict in published} if numbers else {}
     rows = {
         f"({verdict.claim.key})": {
             "claim of the study": verdict.claim.text,
@@ -109,14 +111,14 @@ def verdict_table(
     return pd.DataFrame.from_dict(rows, orient="index")
 
 
-def _settled_by(verdict):
+def _settled_by(verdict: Verdict) -> str:
     """What would settle an inconclusive claim, or why it is open; a dash for any other."""
     if verdict.verdict != INCONCLUSIVE:
         return "–"
     return "; ".join(dict.fromkeys(finding.open_reason for finding in verdict.decisive if finding.open_reason)) or "–"
 
 
-def _way(verdict, numbers):
+def _way(verdict: Verdict, numbers: Numbers) -> str:
     """Which way the estimates of a verdict point, where there are no intervals to judge them by, and the estimates."""
     known = [(i, finding.figures.get("estimate")) for i, finding in enumerate(verdict.deciding) if finding.direction]
     if not known:
@@ -153,42 +155,42 @@ def _point(part: str, deciding: list[tuple[Finding, str]], others: list[tuple[Fi
     return text.strip() + "".join(f" (For comparison, {_where(f, lower=True)}: {said}.)" for f, said in beside)
 
 
-def _where(finding, lower=False):
+def _where(finding: Finding, lower: bool = False) -> str:
     words = f"{finding.scope}{', confounded' if finding.confounded else ''}"
     return words if lower else upper(words)
 
 
-def _quoted(verdict):
-    """A claim in quotes, with its mark."""
-    return f"“{verdict.claim.text.rstrip('.')}”{_mark(verdict)}"
-
-
-def _with_parts(verdict):
-    """A claim in quotes, with its key and those of its parts that came out otherwise."""
-    other = [f.part for f in verdict.deciding if f.verdict == SUPPORTED and verdict.verdict == CONTRADICTED]
-    but = f", but supported: {listing(other)}" if other else ""
-    return f"{verdict.claim.key}, {_quoted(verdict)}{but}"
-
-
-def _lettered(verdict):
+def _lettered(verdict: Verdict) -> str:
     """A claim's key, with its mark."""
     return f"{verdict.claim.key}{_mark(verdict)}"
 
 
-def _mark(verdict):
+def decided(f: Findings) -> str:
+    """The claims that are not inconclusive, a list item each, with those of their parts that came out otherwise."""
+    lines = []
+    for verdict in f.verdicts:
+        if verdict.verdict == INCONCLUSIVE:
+            continue
+        other = [x.part for x in verdict.deciding if x.verdict == SUPPORTED and verdict.verdict == CONTRADICTED]
+        but = f" Supported, however: {listing(other)}." if other else ""
+        lines.append(f"- ({verdict.claim.key}) {verdict.claim.text} *{upper(verdict.verdict)}.*{_mark(verdict)}{but}")
+    return "\n".join(lines)
+
+
+def _mark(verdict: Verdict) -> str:
     """A dagger for a verdict that was reached across schedules."""
     return " †" if verdict.confounded and verdict.verdict != INCONCLUSIVE else ""
 
 
-def count_verdicts(f: Findings, quote: Callable[[Verdict], str] = _quoted) -> str:
-    """How many claims fared how; `quote(verdict)` says it of each that is decided."""
+def count_verdicts(f: Findings) -> str:
+    """How many claims fared how, with the keys of those that are decided."""
     words = {SUPPORTED: "{be} supported", CONTRADICTED: "{be} contradicted", INCONCLUSIVE: "{be} inconclusive"}
     words[EQUIVALENT] = "{show} no difference that matters"
     parts = []
     for name in (SUPPORTED, CONTRADICTED, EQUIVALENT, INCONCLUSIVE):
         found = [verdict for verdict in f.verdicts if verdict.verdict == name]
         if found:
-            quoted = f" ({'; '.join(map(quote, found))})" if name != INCONCLUSIVE else ""
+            quoted = f" ({'; '.join(map(_lettered, found))})" if name != INCONCLUSIVE else ""
             said = words[name].format(be=be(found), show="shows" if len(found) == 1 else "show")
             parts.append((found, said + quoted))
     judged = f"Judged on {count(f.judged)} of the eight configurations, " if f.judged < len(RECIPES) else ""
@@ -227,7 +229,8 @@ def undecided(f: Findings) -> str:
     agree, against = ([v.claim.key for v in leaning if v.direction == sign] for sign in (1, -1))
     ways = [f"{way} {listing(keys)}" for way, keys in (("agree with", agree), ("disagree with", against)) if keys]
     if ways:
-        text += f"Of the other inconclusive claims, the estimates {' and '.join(ways)}; this is not evidence."
+        other = "other " if sides else ""
+        text += f"Of the {other}inconclusive claims, the estimates {' and '.join(ways)}; this is not evidence."
     return text.strip()
 
 
@@ -239,14 +242,17 @@ def outlook(f: Findings) -> str:
     if short := _keys(verdicts, lambda finding: finding.short):
         steps.append(f"{count(LONG_ENOUGH)} epochs or more (without which {listing(short)} cannot be decided)")
     if few := _keys(verdicts, lambda finding: finding.seeds):
-        needed = max(finding.seeds for verdict in verdicts for finding in verdict.deciding)
-        steps.append(f"{plural(needed, 'seed')} a configuration (without which {listing(few)} cannot be decided)")
+        seeds = _needed(verdicts, lambda finding: finding.seeds)
+        most = f"; up to {max(seeds)} decide all of them" if len(set(seeds)) > 1 else ""
+        steps.append(
+            f"{plural(min(seeds), 'seed')} a configuration (without which {listing(few)} cannot be decided{most})"
+        )
     elif min(f.seeds.values(), default=1) == 1:
         steps.append("several seeds a configuration")
     if few := _keys(verdicts, lambda finding: "images_any" in finding.figures):
-        open_parts = [part for v in verdicts if v.verdict == INCONCLUSIVE for part in v.decisive]
-        images = int(max(part.figures.get("images_any", 0) for part in open_parts))
-        steps.append(f"{images:,d} validation images (with which {listing(few)} would be decided)")
+        images = _needed(verdicts, lambda finding: int(finding.figures.get("images_any", 0)))
+        least = f"{min(images):,d} to " if len(set(images)) > 1 else ""
+        steps.append(f"{least}{max(images):,d} validation images (with which {listing(few)} would be decided)")
     if not f.controlled and f.schedules > 1:
         steps.append("a control with one schedule for all")
     if f.synthetic:
@@ -261,7 +267,13 @@ def outlook(f: Findings) -> str:
     return f"In order of priority, the conclusions would be strengthened by:\n\n{items}"
 
 
-def _keys(verdicts, lacking):
+def _needed(verdicts: Iterable[Verdict], number: Callable[[Finding], int]) -> list[int]:
+    """For each claim left open that it depends on, the largest `number(finding)` of its deciding parts."""
+    most = [max(map(number, v.decisive), default=0) for v in verdicts if v.verdict == INCONCLUSIVE]
+    return [value for value in most if value]
+
+
+def _keys(verdicts: Iterable[Verdict], lacking: Callable[[Finding], object]) -> list[str]:
     """The claims left open of which a deciding part is `lacking(finding)`."""
     return [v.claim.key for v in verdicts if v.verdict == INCONCLUSIVE and any(map(lacking, v.decisive))]
 

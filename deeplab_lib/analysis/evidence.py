@@ -5,7 +5,7 @@ A method is a recipe (or a departure from one) with all its seeds. `Evidence.of(
 by the same rules.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import pairwise
@@ -37,12 +37,15 @@ from deeplab_lib.analysis.statistics import (
     snap,
 )
 from deeplab_lib.analysis.verdicts import MARGIN, Margins, decide
+from deeplab_lib.common.errors import short_traceback
 from deeplab_lib.labels import CLASS_NAMES
 from deeplab_lib.losses import parse_expression
 from deeplab_lib.recipes import RECIPES
-from deeplab_lib.study.results import Run, Study, describe_schedule, methods, schedule
+from deeplab_lib.study.people import people
+from deeplab_lib.study.results import ResultsError, Run, Study, describe_schedule, methods, schedule
 
 NAN = float("nan")
+MOST_COMPARED = 40  # runs of several people: memory grows with their square, to about 3 GB
 RARE = "rare"
 RARE_SHARE = 1.0  # percent of the labelled validation pixels
 # Train ids of the classes of Cityscapes under 1 % of its labelled pixels (Cordts et al. 2016, figure 4), for tables
@@ -67,7 +70,7 @@ class Method:
     runs: tuple[Run, ...] = field(default=(), repr=False)
 
 
-def _method(name, runs):
+def _method(name: str, runs: Sequence[Run]) -> Method:
     run = runs[0]
     record = run.record or {}
     losses = frozenset(term for _, term, _ in parse_expression(run.loss)) if run.loss else frozenset()
@@ -75,6 +78,16 @@ def _method(name, runs):
     model, macs = run.config.get("model"), record.get("macs") or NAN
     plan, runs = schedule(run), tuple(runs)
     return Method(name, run.method_label, run.recipe, losses, plan, run.variant, model, parameters, macs, runs)
+
+
+def _refuse_a_crowd(study: Study, found: Sequence[Method]) -> None:
+    """Raise ResultsError where people's runs are so many that comparing all with all would take too much memory."""
+    if len(found) > MOST_COMPARED and any(run.named for run in study.runs):
+        raise ResultsError(
+            f"{len(found)} runs of {len(people(study.runs))} people are too many to compare all with all; up to "
+            f"{MOST_COMPARED} are: name a folder with fewer of them, such as that of one person, or look at them with "
+            "load_runs"
+        )
 
 
 def no_contrasts(evidence: "Evidence") -> dict[Any, Contrast]:
@@ -99,6 +112,7 @@ class Evidence:
     margins: Margins = field(default_factory=Margins)
 
     @classmethod
+    @short_traceback
     def of(
         cls,
         study: Study,
@@ -112,6 +126,7 @@ class Evidence:
         once. margin: the largest difference in mIoU that does not matter, in points.
         """
         found = [_method(name, members) for name, members in methods(study.finished).items()]
+        _refuse_a_crowd(study, found)
         with_images = [run for method in found for run in method.runs if all(r.arrays for r in method.runs)]
         if not with_images:
             margins = Margins(margin, len(CITYSCAPES_RARE))
@@ -265,8 +280,9 @@ class Evidence:
         frame.index = pd.MultiIndex.from_tuples(contrasts) if paired else list(contrasts)
         return frame
 
-    def _measured(self, contrast):
-        return contrast.measure in CLASS_MEASURES or contrast.measure in self.bootstrap.measures
+    def _measured(self, contrast: Contrast) -> bool:
+        known = self.bootstrap.measures if self.bootstrap else {}
+        return contrast.measure in CLASS_MEASURES or contrast.measure in known
 
     # --- the tables of the report: every family of intervals holds at once ------------------------------------------
 
@@ -315,9 +331,16 @@ class Evidence:
         return pd.DataFrame(list(rows.values()), index, [*COLUMNS, *BASIS])
 
     def ranking(self) -> pd.DataFrame:
-        """The recipes by mIoU, ties shown as ties: value, low, high, best, worst, ties."""
+        """The recipes by mIoU, ties shown as ties: value, low, high, best, worst, ties.
+
+        One without an interval, where others have some, is no tie of all: it is not ranked; `attrs["unranked"]` holds
+        the values of these, `{method: percent}`.
+        """
         levels = self.levels()
-        table = ranking(levels.estimate.dropna().to_dict(), self.pairs())
+        values = levels.estimate.dropna()
+        judged = levels.low.notna() if levels.low.notna().any() else values.notna()
+        table = ranking(values[judged].to_dict(), self.pairs())
+        table.attrs["unranked"] = values[~judged].to_dict()
         table["low"], table["high"] = levels.low, levels.high
         table.attrs["no_intervals"] = self.no_intervals
         return table
@@ -341,7 +364,7 @@ class Evidence:
         table.index = [name for name, _ in rows]
         return table
 
-    def _judged(self, rows, measure):
+    def _judged(self, rows: Mapping[tuple[str, str], Any], measure: str) -> pd.DataFrame:
         """`{(a, b): row of a - b}` as a frame, with the verdict on "a lies above b", and what it speaks of."""
         frame = _frame(rows)
         frame["verdict"] = [self.decided(row, measure) for row in rows.values()]
@@ -368,7 +391,7 @@ class Evidence:
         return self.interval(family)
 
 
-def _frame(rows):
+def _frame(rows: Mapping[Any, Any]) -> pd.DataFrame:
     """`{index: row}` as a frame, with the columns that are read of it where there is no row."""
     frame = (
         pd.DataFrame(list(rows.values()), list(rows)).infer_objects()
@@ -378,7 +401,7 @@ def _frame(rows):
     return frame.rename_axis(None)
 
 
-def _row(pairs, a, b):
+def _row(pairs: pd.DataFrame, a: str, b: str) -> pd.Series:
     """The row of a - b, whichever way round the pair is listed."""
     if (a, b) in pairs.index:
         return pairs.loc[(a, b)]
@@ -388,9 +411,9 @@ def _row(pairs, a, b):
     return turned
 
 
-def _values(found, rare):
+def _values(found: Iterable[Method], rare: Sequence[int]) -> dict[str, dict[str, float]]:
     """Values of all measures from the runs' final rows, averaged over seeds."""
-    values = {name: {} for name in (MIOU, RARE, BOUNDARY, LOG_LOSS, *CLASS_MEASURES)}
+    values: dict[str, dict[str, float]] = {name: {} for name in (MIOU, RARE, BOUNDARY, LOG_LOSS, *CLASS_MEASURES)}
     for method in found:
         values[LOG_LOSS][method.name] = float(np.mean([run.final("val_ce") for run in method.runs]))
         values[MIOU][method.name] = float(np.mean([run.final_val_mIoU for run in method.runs]))
@@ -399,7 +422,7 @@ def _values(found, rare):
     return values
 
 
-def _add_classes(values, name, classes, rare):
+def _add_classes(values: dict[str, dict[str, float]], name: str, classes: np.ndarray, rare: Sequence[int]) -> None:
     for c, value in enumerate(classes):
         values[f"class_{c}"][name] = float(value)
     chosen = classes[list(rare)]

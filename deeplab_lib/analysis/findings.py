@@ -7,6 +7,7 @@ from typing import Any, NamedTuple, Self
 import numpy as np
 import pandas as pd
 
+from deeplab_lib.analysis.calibration import calibration
 from deeplab_lib.analysis.claims import Verdict, judge
 from deeplab_lib.analysis.evidence import Evidence
 from deeplab_lib.analysis.statistics import MIOU, TIE, rank_correlation
@@ -31,10 +32,10 @@ class Findings:
     finished, unfinished, scratch, pretrained: labels of runs, the latter by where they started. losses: terms that the
     configurations combine. seeds: `{title: number}` of the configurations; seed_sd: `{title: points}` of those with
     several. titles: `{run or method: display name}`. baseline: the CE method, "" without one. ranks, versus: the frames
-    of `Evidence.ranking` and `from_baseline`, controls included. equal: the methods on the schedule of CE. schedules:
-    of the configurations. judged: how many recipes claims are judged on. models: how many networks were trained. rate:
-    None where the order of the runs is not that of their rates. images, resamples: of the bootstrap, 0 without one.
-    no_intervals: why there are none, "" where there are some.
+    of `Evidence.ranking` and `from_baseline`, controls included. trust: that of `calibration`, or None. equal: the
+    methods on the schedule of CE. schedules: of the configurations. judged: how many recipes claims are judged on.
+    models: how many networks were trained. rate: None where the order of the runs is not that of their rates. images,
+    resamples: of the bootstrap, 0 without one. no_intervals: why there are none, "" where there are some.
     """
 
     scope: str
@@ -50,6 +51,7 @@ class Findings:
     baseline: str
     ranks: pd.DataFrame
     versus: pd.DataFrame
+    trust: pd.DataFrame | None
     equal: tuple[str, ...]
     controlled: bool
     schedules: int
@@ -83,6 +85,7 @@ class Findings:
             baseline=evidence.baseline.name if evidence.baseline else "",
             ranks=evidence.ranking() if recipes else pd.DataFrame(),
             versus=evidence.from_baseline(controls=True),
+            trust=calibration(evidence, bootstrap.resamples) if bootstrap else None,
             equal=tuple(method.name for method in evidence.same_schedule),
             controlled=evidence.controlled,
             schedules=len({method.schedule for method in recipes}),

@@ -2,7 +2,7 @@
 
 import json
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from string import Formatter
 from typing import Any
 
@@ -90,19 +90,19 @@ class Numbers:
 class _Sentence(Formatter):
     """Registers every field that has a format; the format `signed` is `common.text.signed`."""
 
-    def __init__(self, numbers, prefix):
+    def __init__(self, numbers: Numbers, prefix: str) -> None:
         self.numbers, self.prefix = numbers, prefix
 
-    def get_field(self, field_name, args, kwargs):
+    def get_field(self, field_name: str, args: Sequence[Any], kwargs: Mapping[str, Any]) -> tuple[Any, str]:
         return (field_name, kwargs[field_name]), field_name
 
-    def format_field(self, value, format_spec):
+    def format_field(self, value: Any, format_spec: str) -> str:
         name, value = value
         form = signed if format_spec == "signed" else format_spec
         return self.numbers.put(f"{self.prefix}.{name}", value, form) if form else str(value)
 
 
-def _plain(value):
+def _plain(value: Any) -> int | float | None:
     """A JSON number (int, float) or None, from Python's or numpy's."""
     if value is None:
         return None

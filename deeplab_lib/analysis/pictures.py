@@ -1,9 +1,11 @@
 """Figures made of cells and pixels: the per-class heat map, confusion matrices, predictions beside the ground truth."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
+from matplotlib.axes import Axes
 from matplotlib.colors import LinearSegmentedColormap, TwoSlopeNorm
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
@@ -52,7 +54,14 @@ def heat_map(
     return fig
 
 
-def _cells(ax, table, titles, form, bold=None, **colors):
+def _cells(
+    ax: Axes,
+    table: pd.DataFrame,
+    titles: Mapping[str, str],
+    form: Callable[[float], str],
+    bold: pd.DataFrame | None = None,
+    **colors: Any,
+) -> None:
     values = table.to_numpy(dtype=float)
     image = ax.imshow(np.ma.masked_invalid(values), aspect="auto", **colors)
     for (row, column), value in np.ndenumerate(values):
@@ -60,18 +69,18 @@ def _cells(ax, table, titles, form, bold=None, **colors):
         red, green, blue, _ = image.cmap(image.norm(value)) if np.isfinite(value) else (1, 1, 1, 1)
         dark = 0.299 * red + 0.587 * green + 0.114 * blue < 0.5
         strong = bold is not None and bool(bold.loc[table.index[row], table.columns[column]])
-        style = {"color": "white" if dark else "black", "weight": "bold" if strong else "normal"}
+        style: dict[str, Any] = {"color": "white" if dark else "black", "weight": "bold" if strong else "normal"}
         ax.text(column, row, text, ha="center", va="center", fontsize=7, **style)
     ax.set_yticks(range(len(table)), [titles[run] for run in table.index])
     _bare(ax)
 
 
-def _points(value):
+def _points(value: float) -> str:
     """A difference as it fits into a cell, bold: without decimals from ten up."""
     return f"{value:+.0f}" if abs(value) >= 9.95 else f"{value:+.1f}"
 
 
-def _bare(ax):
+def _bare(ax: Axes) -> None:
     ax.grid(False)
     ax.tick_params(length=0)
     ax.spines[:].set_visible(False)
@@ -218,12 +227,12 @@ def differing_scenes(run: Run, base: Run, names: Sequence[str], titles: Mapping[
     return fig
 
 
-def _show(ax, picture, title):
+def _show(ax: Axes, picture: np.ndarray, title: str) -> None:
     ax.imshow(picture, aspect="auto")
     ax.set_title(title, fontsize=7, pad=2)
 
 
-def _scale(ax):
+def _scale(ax: Axes) -> None:
     """What the shades mean in which `shades` paints."""
     for x, width, picture in ((0.1, 0.5, SHADES(np.linspace(0, 1, 64)[None])), (0.75, 0.15, np.zeros((1, 1, 3)))):
         ax.imshow(picture, extent=(x, x + width, 0.6, 0.8), aspect="auto")

@@ -7,16 +7,20 @@ leave the figure out and say why. Figures made of cells and pixels are in `pictu
 
 from collections.abc import Mapping, Sequence
 from itertools import cycle
+from typing import Any
 
 import numpy as np
 import pandas as pd
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
+from numpy.typing import ArrayLike
 
 from deeplab_lib.analysis.tables import changes, efficiency_of, timing
-from deeplab_lib.plotting.style import FALLBACK_STYLES, figure, looks, styled
+from deeplab_lib.plotting.style import FALLBACK_STYLES, Look, figure, looks, styled
 from deeplab_lib.recipes import PLAN_EPOCHS, Change
+from deeplab_lib.study.log_schedule import LogSchedule
 from deeplab_lib.study.results import Run
 from deeplab_lib.training.schedule import PolyLR
 
@@ -31,7 +35,7 @@ class Missing(ValueError):
     """The runs lack what a figure is drawn from; the message names it."""
 
 
-def _each(runs, *columns):
+def _each(runs: Sequence[Run], *columns: str) -> list[tuple[Look, Run, pd.DataFrame]]:
     """[(look, run, table)] of the runs that hold finite values in every one of `columns`, of those epochs."""
     look = looks(runs)
     parts = []
@@ -50,22 +54,24 @@ def state(run: Run) -> str:
     return run.label if run.finished else f"{run.label} (epoch {run.epoch}{planned})"
 
 
-def _line(ax, look, x, y, **kwargs):
+def _line(
+    ax: Axes, look: Look, x: Sequence[float] | np.ndarray, y: Sequence[float] | np.ndarray, **kwargs: Any
+) -> Line2D:
     every = max(1, len(x) // 8)
     start = sum(map(ord, look.marker)) % every  # staggered, so that markers of equal curves do not hide each other
     style = {"color": look.color, "linestyle": look.dash, "marker": look.marker, "markevery": (start, every)}
     return ax.plot(x, y, **{**style, "markeredgecolor": "white", "markeredgewidth": 0.4, **kwargs})[0]
 
 
-def _epochs(ax, runs):
+def _epochs(ax: Axes, runs: Sequence[Run]) -> None:
     ax.set_xlabel("epochs trained")
     ax.set_xlim(0, max(run.epoch for run in runs) * 1.02)
     ax.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=6))
 
 
-def _mark(ax, run, line):
+def _mark(ax: Axes, run: Run, line: Line2D) -> bool:
     """An open diamond on the run's curve wherever its training changed; True if there is one."""
-    x, y = line.get_data()
+    x, y = (np.asarray(values) for values in line.get_data())
     places = [place for place, _ in changes(run) if place <= x[-1]]
     to_axis = ax.yaxis.get_transform()  # on the curve is where it is drawn: on a log axis not where the values meet
     heights = to_axis.inverted().transform(np.interp(places, x, to_axis.transform(y)))
@@ -73,7 +79,7 @@ def _mark(ax, run, line):
     return bool(places)
 
 
-def _key(ax, lines, values, form, title, marked):
+def _key(ax: Axes, lines: Sequence[Line2D], values: Sequence[float], form: str, title: str, marked: bool) -> None:
     """Legend right of the axes, in the order in which the curves end."""
     order = np.argsort([-value for value in values], kind="stable")
     handles = [lines[i] for i in order]
@@ -108,7 +114,7 @@ def rates(run: Run, points: int = 400) -> tuple[np.ndarray, np.ndarray]:
     return steps / an_epoch, np.array([schedule.lr(step) for step in steps])
 
 
-def _with_peak(epochs, values, log):
+def _with_peak(epochs: np.ndarray, values: np.ndarray, log: LogSchedule) -> tuple[np.ndarray, np.ndarray]:
     """Logged rates with the initial rate where the decay begins, if the log determines both."""
     if log.initial_lr is None or log.warmup_epochs is None:
         return epochs, values
@@ -177,7 +183,7 @@ def curve_grid(runs: Sequence[Run], train: str, validation: str, label: str, sha
     return fig
 
 
-def _annotate(ax, run):
+def _annotate(ax: Axes, run: Run) -> None:
     """Title of a panel; under it, lettered, the changes of that run, and a dotted line at each."""
     words = []
     for letter, (place, text) in zip("abcdef", changes(run), strict=False):
@@ -188,7 +194,14 @@ def _annotate(ax, run):
     ax.text(0, 1.02, "\n".join(words), transform=ax.transAxes, fontsize=7, va="bottom")
 
 
-def _bars(ax, names, values, colors, form, spans=None):
+def _bars(
+    ax: Axes,
+    names: Sequence[str] | pd.Series,
+    values: ArrayLike,
+    colors: Sequence[str] | pd.Series,
+    form: str,
+    spans: np.ndarray | None = None,
+) -> None:
     """Horizontal bars, first name on top, each with its value; `spans` (n, 2) are intervals drawn as whiskers."""
     values = np.asarray(values, dtype=float)
     places = np.arange(len(names))
@@ -285,13 +298,13 @@ def with_looks(table: pd.DataFrame, runs: Sequence[Run]) -> pd.DataFrame:
     return rows
 
 
-def _by_method(runs):
+def _by_method(runs: Sequence[Run]) -> tuple[dict[str, Look], dict[str, str]]:
     """`({method: Look}, {method: display name})`."""
     look = looks(runs)
     return {run.method: look[run.stem] for run in runs}, {run.method: run.method_label for run in runs}
 
 
-def _name_rows(ax, names, label):
+def _name_rows(ax: Axes, names: Sequence[str] | pd.Series, label: str) -> None:
     """One row a name, the first on top; `label` is what the x axis measures."""
     ax.set_yticks(range(len(names)), names)
     ax.set_ylim(len(names) - 0.4, -0.6)
@@ -313,7 +326,7 @@ def forest(table: pd.DataFrame, label: str) -> Figure:
     return fig
 
 
-def _spans(ax, table):
+def _spans(ax: Axes, table: pd.DataFrame) -> None:
     """Each row's estimate and interval about zero, and both as numbers on the right; nothing for a row without one."""
     ax.axvline(0, color="0.3", linewidth=0.8)
     for place, row in enumerate(table.to_dict("records")):
@@ -395,7 +408,9 @@ def accuracy_against_rate(runs: Sequence[Run]) -> Figure:
     look = looks(runs)
     marks = {"linestyle": "none", "markersize": 5, "markeredgewidth": 0}
     lines = [
-        _line(ax, look[run.stem], [run.initial_lr], [run.final_val_mIoU], **marks, label=state(run)) for run in known
+        _line(ax, look[run.stem], [rate], [run.final_val_mIoU], **marks, label=state(run))
+        for run in known
+        if (rate := run.initial_lr)
     ]
     ax.set_xscale("log")
     ax.set_xticks(sorted({run.initial_lr for run in known if run.initial_lr}))

@@ -26,7 +26,7 @@ from deeplab_lib.study.results import Run, schedule
 WIDE_GAP = 5  # points of mIoU between training and validation that are spoken of
 
 
-def _final(runs, column):
+def _final(runs: Sequence[Run], column: str) -> dict[str, float]:
     """{run label: final value of a column}, of the runs that have one."""
     return {run.label: value for run in runs if np.isfinite(value := run.final(column))}
 
@@ -67,7 +67,7 @@ def schedules(runs: Sequence[Run], numbers: Numbers) -> str:
     return joined(text, *(_changes(run, numbers) for run in runs))
 
 
-def _changes(run, numbers):
+def _changes(run: Run, numbers: Numbers) -> str:
     """Where the training of one run changes, in a sentence."""
     marks = changes(run, join=0)
     if not marks:
@@ -112,7 +112,7 @@ def losses(runs: Sequence[Run], numbers: Numbers) -> str:
     )
 
 
-def _other_losses(runs, numbers):
+def _other_losses(runs: Sequence[Run], numbers: Numbers) -> str:
     """Which runs went on with another loss, where the figures of the loss stop or start anew."""
     changed = [(run, epoch) for run in runs for epoch in run.loss_starts]
     if not changed:
@@ -265,7 +265,7 @@ def classes(iou: pd.DataFrame, f: Findings, decided: pd.DataFrame | None, number
     )  # fmt: skip
 
 
-def _sides(others, decided, f, numbers):
+def _sides(others: pd.DataFrame, decided: pd.DataFrame | None, f: Findings, numbers: Numbers) -> str:
     """How many of the differences from CE (method x class) are gains and losses, and how many are significant."""
     alike = [name for name in f.equal if name in others.index]
     parts = []

@@ -89,7 +89,7 @@ class InitialRow:
     warmup_steps: int
 
 
-def _published_runs():
+def _published_runs() -> dict[str, PublishedRun]:
     words = iter(_LAST_ROWS.split())
     last_rows = {int(number): tuple(float(next(words)) for _ in range(21)) for number in words}
     runs = {}
@@ -101,13 +101,13 @@ def _published_runs():
     return runs
 
 
-def _initial_table():
+def _initial_table() -> tuple[InitialRow, ...]:
     names = {run.number: run.name for run in RUNS.values()}
     rows = []
     for line in _INITIAL_TABLE.strip().splitlines():
-        number, losses, weights, lr, gamma, warmup = line.split()
-        weights = () if weights == "-" else tuple(float(weight) for weight in weights.split(","))
-        gamma = None if gamma == "-" else float(gamma)
+        number, losses, weighed, lr, focus, warmup = line.split()
+        weights = () if weighed == "-" else tuple(float(weight) for weight in weighed.split(","))
+        gamma = None if focus == "-" else float(focus)
         name = names[int(number)]
         rows.append(InitialRow(int(number), name, tuple(losses.split(",")), weights, float(lr), gamma, int(warmup)))
     return tuple(rows)

@@ -2,7 +2,7 @@
 
 import re
 import shlex
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import fields
 from pathlib import Path
 
@@ -86,10 +86,10 @@ def parameters(run: Run) -> dict[str, object] | None:
     return given if "loss" in given and all(map(_plain, given.values())) else None
 
 
-def _plain(value):
+def _plain(value: object) -> bool:
     """Whether a recorded value can stand in a command: no text that would end its line or its block."""
     return not isinstance(value, str) or re.fullmatch(r"[\w .,:=+*/()-]+", value) is not None
 
 
-def _block(lines):
+def _block(lines: Iterable[str]) -> str:
     return "```\n" + "\n".join(lines) + "\n```"

@@ -18,8 +18,8 @@ from deeplab_lib.common.text import be, count, listing, plural, signed
 AGAINST_CE = {
     SUPPORTED: "{who} {be} significantly better than plain cross-entropy",
     CONTRADICTED: "{who} {be} significantly worse than plain cross-entropy",
-    EQUIVALENT: "{who} {make} no difference that matters",
-    INCONCLUSIVE: "{who} {be} inconclusive",
+    EQUIVALENT: "{who} {make} no difference from plain cross-entropy that matters",
+    INCONCLUSIVE: "the comparison of {who} with plain cross-entropy is inconclusive",
 }
 
 
@@ -107,8 +107,8 @@ def elsewhere(f: Findings, numbers: Numbers) -> str:
     phrases = sorted_out(rows, AGAINST_CE, lambda name: with_estimate(f, numbers, rows.verdict[name].split()[0])(name))
     own = "this configuration" if len(rows) == 1 else "these configurations"
     return (
-        f"{'; '.join(phrases)}. But {own} also used another learning-rate schedule, so loss and schedule cannot be "
-        "separated."
+        f"{'. '.join(map(upper, phrases))}. But {own} also used another learning-rate schedule, so loss and schedule "
+        "cannot be separated."
     )
 
 
@@ -125,7 +125,19 @@ def alone(f: Findings, numbers: Numbers) -> str:
 
 
 def ranking(f: Findings, numbers: Numbers) -> str:
-    """Which run has the highest mIoU, and which do not differ from it."""
+    """Which run has the highest mIoU, which do not differ from it, and which cannot be ranked."""
+    values = f.ranks.attrs.get("unranked", {})
+    if not values:
+        return _order(f, numbers)
+    shown = {name: numbers.put(f"reading.unranked.{name}", value, ".2f") for name, value in values.items()}
+    named = [f"{f.titles[name]} ({value} %)" for name, value in shown.items()]
+    whose, verb = ("its", "is") if len(named) == 1 else ("their", "are")
+    order, ranked = _order(f, numbers), "Of the runs with results for single images, "
+    order = f"{ranked}{order}" if order and max(values.values()) > f.ranks["value"].max() else order
+    return f"{order} {listing(named)} {verb} not ranked: {whose} files hold no results for single images.".strip()
+
+
+def _order(f: Findings, numbers: Numbers) -> str:
     table, titles = f.ranks, f.titles
     if len(table) < 2:
         return ""
@@ -158,7 +170,7 @@ def differences(f: Findings, numbers: Numbers) -> str:
     named = lambda name: with_estimate(f, numbers, known.verdict[name].split()[0])(name)  # noqa: E731
     margin = numbers.put("reading.margin.mIoU", f.margins[MIOU], ".3g")
     phrases = sorted_out(known, AGAINST_CE, named)
-    return f"With a margin of {margin} points: {'; '.join(phrases)} (differences in points of mIoU)."
+    return f"Differences are in points of mIoU, with a margin of {margin} points. {'. '.join(map(upper, phrases))}."
 
 
 def confounding(f: Findings, numbers: Numbers) -> str:
@@ -231,7 +243,7 @@ def seeds(f: Findings, numbers: Numbers) -> str:
     )
 
 
-def _seed_counts(f):
+def _seed_counts(f: Findings) -> str:
     many = sorted({number for number in f.seeds.values() if number > 1})
     return f"{many[0]}" if len(many) == 1 else f"{many[0]} to {many[-1]}"
 
@@ -271,14 +283,27 @@ def boundaries(f: Findings, table: pd.DataFrame, versus: pd.DataFrame, numbers: 
     known = versus.dropna(subset=["low", "high"])
     return joined(
         f"The boundary F-score ranges from {span}.",
-        f"Compared with CE: {'; '.join(sorted_out(known, AGAINST_CE, f.title))}." if len(known) else "",
+        f"{'. '.join(map(upper, sorted_out(known, AGAINST_CE, f.title)))}." if len(known) else "",
         "All runs are scored on the same images. So the interval of a difference decides whether two runs differ, not "
         "the overlap of their own intervals.",
     )
 
 
-def calibration(f: Findings, table: pd.DataFrame | None, numbers: Numbers) -> str:
-    """How far the probabilities can be trusted: `table` is that of `calibration.calibration`, None without counts."""
+def trusted(f: Findings) -> str:
+    """Whose probabilities are significantly less or better calibrated than those of CE, at equal schedule."""
+    judged = f.trust[f.trust.index.isin(f.equal)] if f.trust is not None else pd.DataFrame({"verdict": []})
+    ways = {SUPPORTED: "larger", CONTRADICTED: "smaller"}
+    parts = [
+        f"that of {listing(map(f.title, rows.index))} is significantly {ways[verdict]}"
+        for verdict, rows in by_verdict(judged).items()
+        if verdict in ways
+    ]
+    return f"Compared with the calibration error of plain cross-entropy, {listing(parts)}." if parts else ""
+
+
+def calibration(f: Findings, numbers: Numbers) -> str:
+    """How far the probabilities can be trusted."""
+    table = f.trust
     if table is None:
         return (
             "The files of these runs hold no counts by confidence, so their probabilities cannot be judged; runs made "

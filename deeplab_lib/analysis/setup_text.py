@@ -5,6 +5,7 @@ Like `prose`, all of it is computed from the runs' records; numbers are register
 
 import re
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -43,11 +44,11 @@ def whose(study: Study) -> str:
     )
 
 
-def _agreed(runs, *path):
+def _agreed(runs: Sequence[Run], *path: str) -> Any:
     """The value at `path` in the runs' records when all that have one agree, else None."""
     values = []
     for run in runs:
-        value = run.record or {}
+        value: Any = run.recorded
         for key in path:
             value = value.get(key) if isinstance(value, dict) else None
         values += [value] * (value is not None)
@@ -328,10 +329,10 @@ def configurations_note(runs: Sequence[Run]) -> str:
     notes = []
     if any(run.legacy for run in runs):
         notes.append(
-            "Runs without a record: weights by the run's name, rate, power and warm-up as the logged rates show them "
-            "(*inferred*: the round rate among those that are possible), and another loss where both losses jump in "
-            "one epoch while mIoU does not. †: the epoch, or the weights, by the study's text; the log holds the "
-            "number of parameters that are trained at the end, or the jump."
+            "Runs without a record: weights by the run's name; rate, power and warm-up as the logged rates show them "
+            "(*inferred*: the round rate among those that are possible). Another loss is assumed where both losses "
+            "jump in one epoch while mIoU does not. †: the epoch, or the weights, by the study's text; the log holds "
+            "the number of parameters that are trained at the end, or the jump."
         )
     if any(run.record is None and not run.legacy for run in runs):
         notes.append(

@@ -206,7 +206,7 @@ class Bootstrap:
         centred = value - means
         return float((centred**2).sum() / self.degrees_of_freedom)
 
-    def _studentised(self, contrast):
+    def _studentised(self, contrast: Contrast) -> tuple[float, tuple[float, float], np.ndarray]:
         """Estimate, its variance from images and from seeds, and the resampled deviations in standard errors `(B,)`."""
         weights = np.array([contrast.weights.get(name, 0.0) for name in self.ratios.names])
         (value, covariance), (values, covariances) = self.value[contrast.measure], self.drawn[contrast.measure]
@@ -263,10 +263,10 @@ class Bootstrap:
             table[name] = row
         return as_frame(table)
 
-    def _fewest_seeds(self, contrast):
+    def _fewest_seeds(self, contrast: Contrast) -> int:
         return min(self.ratios.methods.count(name) for name, weight in contrast.weights.items() if weight)
 
-    def _unseen(self, contrast):
+    def _unseen(self, contrast: Contrast) -> str:
         """Why there can be no interval, "" where there can: too few images show what is measured, or none at all."""
         involved = [contrast.weights.get(method, 0.0) != 0 for method in self.ratios.methods]
         mask = self.measures[contrast.measure] > 0
@@ -280,7 +280,7 @@ class Bootstrap:
         return f"it takes {MIN_IMAGES} validation images, and {shown}"
 
 
-def _are(total):
+def _are(total: int) -> str:
     return "is one" if total == 1 else f"are {total}"
 
 
@@ -350,7 +350,7 @@ def significantly_above(pairs: pd.DataFrame, a: str, b: str) -> bool:
     return bool(pairs.low[a, b] > 0) if (a, b) in pairs.index else bool(pairs.high[b, a] < 0)
 
 
-def _ties(order, better):
+def _ties(order: Sequence[str], better: Iterable[tuple[str, str]]) -> list[list[str]]:
     """The largest groups in which no two methods are distinguished; pairs with unequal errors may leave gaps in them.
 
     Insert and absorb: Piepho, "An Algorithm for a Letter-Based Representation of All-Pairwise Comparisons", Journal of

@@ -24,7 +24,7 @@ from deeplab_lib.recipes import RECIPES, recipe_for
 from deeplab_lib.study.folders import run_folders
 from deeplab_lib.study.foreign import CLASS_VAL
 from deeplab_lib.study.hand_in import read_costs
-from deeplab_lib.study.log_schedule import loss_changes
+from deeplab_lib.study.log_schedule import LogSchedule, loss_changes
 from deeplab_lib.study.results import ResultsError, Run, methods, require_comparable
 
 NAN = float("nan")
@@ -94,7 +94,7 @@ def changes(run: Run, join: float = 0.03) -> list[tuple[float, str]]:
     return [(place, ", then ".join(words)) for place, words in places.items()]
 
 
-def _changes(run):
+def _changes(run: Run) -> list[tuple[float, str]]:
     """[(epochs trained before it, words)] as recorded; of a CSV alone, changes of its rates and jumps of its losses."""
     if run.record:
         recorded = run.record.get("changes", ())
@@ -102,7 +102,7 @@ def _changes(run):
             (change["at"] * run.epochs, plan_change(change.get("power"), change.get("weights"), change.get("freeze")))
             for change in recorded
         ]
-    found = {}
+    found: dict[int, list[str]] = {}
     if run.legacy:
         for epoch, power in run.log.powers[1:]:
             found.setdefault(epoch - 1, []).append(f"power {power:g}")
@@ -171,9 +171,9 @@ def results_table(runs: Sequence[Run], efficiency: pd.DataFrame | None = None) -
     return pd.DataFrame.from_dict(rows, orient="index")
 
 
-def _published(run):
+def _published(run: Run) -> dict[str, float]:
     """The study's figures for an unaltered recipe, NaN for any other run."""
-    printed = published.RUNS.get(run.recipe) if not run.variant else None
+    printed = published.RUNS.get(run.recipe or "") if not run.variant else None
     return {
         "published_val_mIoU": printed.val_mIoU if printed else NAN,
         "published_latency": printed.latency if printed else NAN,
@@ -239,7 +239,7 @@ def efficiency_table(efficiency: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame.from_dict(rows, orient="index", dtype=float)
 
 
-def _latency(row):
+def _latency(row: Mapping[str, Any]) -> dict[str, Any]:
     latency = timing(row)
     return {"latency": latency.get("median"), "q1": latency.get("q1"), "q3": latency.get("q3")}
 
@@ -252,7 +252,7 @@ def configurations(runs: Sequence[Run]) -> pd.DataFrame:
     return pd.DataFrame.from_dict({run.stem: _configuration(run) for run in runs}, orient="index")
 
 
-def _configuration(run):
+def _configuration(run: Run) -> dict[str, Any]:
     row = {"weights": weights(run.loss or "not recorded")}
     if run.legacy:
         places = dict.fromkeys(place for place, _ in sorted(_changes(run) + _from_the_text(run)))
@@ -269,7 +269,7 @@ def _configuration(run):
     return row | {"changes": "; ".join(changed) or ("–" if run.record else "not recorded")}
 
 
-def _logged_schedule(log):
+def _logged_schedule(log: LogSchedule) -> dict[str, Any]:
     """Rate, power and warm-up that a log shows, numbers where it determines them and words where it does not."""
     if log.kind == "absent":
         return dict.fromkeys(("lr", "power", "warmup_steps"), "not recorded")
@@ -283,10 +283,13 @@ def _logged_schedule(log):
     return {"lr": rate, "power": power, "warmup_steps": "none" if log.warmup_epochs == 0 else warmup}
 
 
-def _from_the_text(run):
+def _from_the_text(run: Run) -> list[tuple[float, str]]:
     """[(epochs trained before it, words)] of changes that the log shows and only the study's text names, with a †."""
-    printed, said = published.RUNS.get(run.recipe) if not run.variant else None, []
-    for change in RECIPES[run.recipe].changes if printed else ():
+    printed = published.RUNS.get(run.recipe or "") if not run.variant else None
+    if printed is None:
+        return []
+    said = []
+    for change in RECIPES[printed.recipe].changes:
         if change.weights and change.epoch in run.loss_starts:
             said.append((change.epoch - 1, f"{plan_change(weights=change.weights)} †"))
         if change.freeze and run.last_logged("val_params", "train_params") == printed.parameters:
@@ -299,8 +302,8 @@ def provenance_table(runs: Sequence[Run]) -> pd.DataFrame:
     return pd.DataFrame({run.stem: _provenance(run) for run in runs}).fillna("not recorded")
 
 
-def _provenance(run):
-    record, sessions = run.record, run.record.get("sessions", [])
+def _provenance(run: Run) -> dict[str, str]:
+    record, sessions = run.recorded, run.recorded.get("sessions", [])
     last = sessions[-1] if sessions else {}
     broken = [session for session in sessions if session.get("reason") != "finished"]
     fields = {f"configuration: {key}": _text(value) for key, value in sorted(run.config.items())}
@@ -321,7 +324,7 @@ def _provenance(run):
     return fields
 
 
-def _text(value):
+def _text(value: Any) -> str:
     if value is None:
         return "–"
     return ", ".join(map(_text, value)) if isinstance(value, list | tuple) else as_text(portable(as_plain(str(value))))
@@ -339,9 +342,9 @@ def provenance(runs: Sequence[Run]) -> tuple[pd.DataFrame, pd.DataFrame]:
     return _grouped(shared), fields[~alike].T
 
 
-def _grouped(fields):
+def _grouped(fields: Mapping[str, str]) -> pd.DataFrame:
     """Fields ("version: numpy") as one row a group ("version"), those without a value left out."""
-    groups = {}
+    groups: dict[str, list[str]] = {}
     for name, value in fields.items():
         group, _, field = name.rpartition(": ")
         if value not in ("–", ""):

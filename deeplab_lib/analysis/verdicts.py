@@ -13,6 +13,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+import pandas as pd
+
 from deeplab_lib.labels import NUM_CLASSES
 
 SUPPORTED, CONTRADICTED, INCONCLUSIVE = "supported", "contradicted", "inconclusive"
@@ -105,10 +107,11 @@ def settles_any(row: Mapping[str, Any], margin: float) -> Settled:
     return _settled(row, margin / (2 * row["quantile"]))
 
 
-def _settled(row, error):
+def _settled(row: Mapping[str, Any] | pd.Series, error: float) -> Settled:
     """Where the standard error is `error`: variances fall with the number of images, and with that of the seeds."""
     target, images, seeds = error**2, row["image_variance"], row["seed_variance"]
     more = row["images"] * images / (target - seeds) if target > seeds and images else math.inf
     again = row["seeds"] * seeds / (target - images) if target > images and seeds else math.inf
     both = (images + seeds) / target if math.isinf(more) and math.isinf(again) else 1.0
-    return Settled(*(value if math.isinf(value) else float(math.ceil(value)) for value in (more, again)), both)
+    images_more, seeds_more = (value if math.isinf(value) else float(math.ceil(value)) for value in (more, again))
+    return Settled(images_more, seeds_more, both)

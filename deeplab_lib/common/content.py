@@ -62,7 +62,7 @@ def article(kind: str) -> str:
     return f"{'an' if vowel else 'a'} {kind}"
 
 
-def _is_text(head):
+def _is_text(head: bytes) -> bool:
     try:
         head.decode("utf-8")
     except UnicodeDecodeError as error:

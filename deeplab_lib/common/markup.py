@@ -59,10 +59,10 @@ def as_label(text: str) -> str:
     return STAND_IN.sub(lambda match: "\\$" if _original(match) == "$" else _original(match), text)
 
 
-def _original(match):
+def _original(match: re.Match[str]) -> str:
     return chr(ord(match[0]) - FIRST)
 
 
-def _entity(match):
+def _entity(match: re.Match[str]) -> str:
     entity = f"&#{ord(_original(match))};"
     return f"<span>{entity}</span>" if _original(match) in "$\\" else entity

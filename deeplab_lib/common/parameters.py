@@ -12,11 +12,11 @@ from deeplab_lib.common.text import did_you_mean
 
 
 @short_traceback
-def check_parameters(namespace: Mapping[str, Any], valid: Collection[str]) -> None:
-    """Refuse, with a ValueError, a parameter that is none of `valid`; `namespace` is the notebook's `globals()`."""
+def check_parameters(namespace: Mapping[str, Any], valid: Collection[str], also: Collection[str] = ()) -> None:
+    """As `check_names`, of the parameters that a notebook sets; `namespace` is its `globals()`."""
     cells = [cell for cell in namespace.get("In", ()) if cell.lower().startswith("# parameters")]
     last = {cell.splitlines()[0]: cell for cell in cells}  # of the notebook's cell and papermill's, as run last
-    check_names([name for cell in last.values() for name in assigned(cell)], valid)
+    check_names([name for cell in last.values() for name in assigned(cell)], valid, also)
 
 
 # What other programs call these parameters.
@@ -40,13 +40,26 @@ OTHER_NAMES = {
 }
 
 
-def check_names(names: Iterable[str], valid: Collection[str]) -> None:
-    """Raise ValueError for the first of `names` that is none of `valid`; what it probably means is named."""
+def check_names(names: Iterable[str], valid: Collection[str], also: Collection[str] = ()) -> None:
+    """Raise ValueError for the first of `names` that is none of `valid`; what it probably means is named.
+
+    also: names that are accepted and not offered.
+    """
     for name in names:
-        if name not in valid:
+        if name not in valid and name not in also:
             ours = (known for known in valid if name.lower() in OTHER_NAMES.get(known, ()))
             hint = next((f", did you mean {known!r}?" for known in ours), did_you_mean(name, valid))
             raise ValueError(f"no parameter {name!r}{hint}; parameters: {', '.join(valid)}")
+
+
+def check_texts(namespace: Mapping[str, Any], names: Iterable[str]) -> None:
+    """Raise ValueError for the first of the parameters `names` that is neither text with a letter in it nor None."""
+    for name in names:
+        value = namespace.get(name)
+        if isinstance(value, str) and not value.strip():
+            raise ValueError(f"{name} is {value!r}, an empty text; name one, or leave the parameter out")
+        if value is not None and not isinstance(value, str | os.PathLike):
+            raise ValueError(f"{name} is {value!r}; it must be text (by papermill: -r {name} {value})")
 
 
 def assigned(source: str) -> Iterator[str]:

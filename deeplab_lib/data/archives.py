@@ -33,7 +33,7 @@ class Member:
         return self._parts[-1]
 
     @property
-    def _parts(self):
+    def _parts(self) -> list[str]:
         return self.member.replace("\\", "/").split("/")
 
     def open(self, mode: str = "rb") -> IO[bytes]:
@@ -130,7 +130,7 @@ def list_files(root: Path, folder: str) -> Sequence[Path | Member]:
     return [found[place] for place in sorted(found)]
 
 
-def _is_picture(name):
+def _is_picture(name: str) -> bool:
     # macOS puts a hidden "._name.png" beside every file on disks that are not its own
     return name.lower().endswith(ENDINGS) and not name.startswith(".")
 

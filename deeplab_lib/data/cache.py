@@ -26,8 +26,8 @@ from deeplab_lib.common.devices import cores
 from deeplab_lib.common.files import data_folder, sync, write_text
 from deeplab_lib.common.progress import Progress
 from deeplab_lib.common.types import PathLike, Say, Size
-from deeplab_lib.data.cityscapes import Cityscapes, Pair, fingerprint
-from deeplab_lib.data.label_files import FORMS
+from deeplab_lib.data.cityscapes import Pair, Resized, fingerprint
+from deeplab_lib.data.label_files import FORMS, Labels
 from deeplab_lib.data.normalization import RGB_IMAGENET, Normalization
 
 ROW = 257  # numbers an image in values.bin: pixels of each value, and the place of the file's form in `FORMS`
@@ -51,7 +51,7 @@ def cached(
     `digest` is the split's fingerprint and `pairs` its scenes, where they are known already.
     Raises `ValueError` when the disk is too small, a file is damaged, or the cache itself is.
     """
-    source = Cityscapes(root, split, size, normalization, pairs)
+    source = Resized(root, split, size, normalization, pairs)
     height, width = size
     digest = digest or fingerprint(root, source.pairs)
     name = f"{split}-{width}x{height}-{RULES}{digest[:14]}"
@@ -82,18 +82,18 @@ def space_needed(count: int, size: Size) -> int:
     return count * 4 * size[0] * size[1]
 
 
-class CachedCityscapes(Cityscapes):
+class CachedCityscapes(Resized):
     """A finished cache: `images` (N, H, W, 3) and `labels` (N, H, W), both read-only uint8, and the data set's tensors.
 
     Each image's checksum is compared when a process first reads it.
     """
 
-    def __init__(self, source: Cityscapes, folder: Path) -> None:
+    def __init__(self, source: Resized, folder: Path) -> None:
         self.pairs, self.size, self.normalization = source.pairs, source.size, source.normalization
         self.folder = Path(folder)
         self._open()
 
-    def _open(self):
+    def _open(self) -> None:
         n, (h, w) = len(self.pairs), self.size
         self.checked = np.zeros(n, dtype=bool)
         try:
@@ -112,7 +112,7 @@ class CachedCityscapes(Cityscapes):
             raise self._damaged(f"values of {len(rows)} labels, expected {len(self.pairs)}")
         return rows[:, :256].sum(0, dtype=np.int64), Counter(FORMS[form] for form in rows[:, 256])
 
-    def _damaged(self, reason):
+    def _damaged(self, reason: object) -> ValueError:
         return ValueError(f"the cache {self.folder} is damaged ({reason}): delete this folder, and it is made again")
 
     def raw(self, index: int) -> tuple[np.ndarray, np.ndarray]:
@@ -138,12 +138,12 @@ def checksum(image: np.ndarray, labels: np.ndarray) -> int:
     return zlib.crc32(labels.data, zlib.crc32(image.data))
 
 
-def _writable(path):
+def _writable(path: Path) -> bool:
     existing = next(place for place in (path, *path.parents) if place.exists())
     return os.access(existing, os.W_OK)
 
 
-def _fill_once(source, finished, digest, say):
+def _fill_once(source: Resized, finished: Path, digest: str, say: Say) -> None:
     """Fill the cache unless another process is at it: then wait for that one and use its result."""
     finished.parent.mkdir(parents=True, exist_ok=True)
     lock = FileLock(f"{finished}.lock")
@@ -159,7 +159,7 @@ def _fill_once(source, finished, digest, say):
         lock.release()
 
 
-def _fill(source, finished, digest, say):
+def _fill(source: Resized, finished: Path, digest: str, say: Say) -> None:
     part = finished.with_name(finished.name + ".part")
     part.mkdir(exist_ok=True)
     try:
@@ -181,7 +181,7 @@ def _fill(source, finished, digest, say):
         raise
 
 
-def _resume(part, source):
+def _resume(part: Path, source: Resized) -> int:
     """Start the three files, or cut them back to the images whose checksums hold; returns how many these are."""
     n, (h, w) = len(source.pairs), source.size
     shapes = {part / "images.npy": (n, h, w, 3), part / "labels.npy": (n, h, w)}
@@ -197,7 +197,7 @@ def _resume(part, source):
     return done
 
 
-def _confirmed(part, shapes):
+def _confirmed(part: Path, shapes: Mapping[Path, tuple[int, ...]]) -> int:
     """How many images, from the first, lie in the growing files as their checksums say."""
     try:
         images, labels = (_grown(path, shape) for path, shape in shapes.items())
@@ -209,14 +209,14 @@ def _confirmed(part, shapes):
     return next((i for i in range(known) if checksum(images[i], labels[i]) != sums[i]), known)
 
 
-def _header_bytes(path):
+def _header_bytes(path: Path) -> int:
     with path.open("rb") as stream:
         np.lib.format.read_magic(stream)
         np.lib.format.read_array_header_1_0(stream)
         return stream.tell()
 
 
-def _grown(path, shape):
+def _grown(path: Path, shape: tuple[int, ...]) -> np.ndarray:
     """The whole images that a growing file holds so far."""
     offset, item = _header_bytes(path), math.prod(shape[1:])
     count = (path.stat().st_size - offset) // item
@@ -225,7 +225,7 @@ def _grown(path, shape):
     return np.memmap(path, np.uint8, "r", offset, (count, *shape[1:]))
 
 
-def _check_space(part, source, done, say):
+def _check_space(part: Path, source: Resized, done: int, say: Say) -> None:
     left, (h, w) = len(source.pairs) - done, source.size
     needed, free = space_needed(left, source.size), shutil.disk_usage(part).free
     task = f"caching {left:,} images of {part.name.partition('-')[0]} at {w}x{h}"
@@ -236,11 +236,11 @@ def _check_space(part, source, done, say):
     say(f"{task}: {_amount(needed)} in {part.parent} ({_amount(free)} free{kept})")
 
 
-def _amount(count):
+def _amount(count: float) -> str:
     return f"{count / 1e9:,.1f} GB" if count >= 1e9 else f"{count / 1e6:,.1f} MB"
 
 
-def _append(part, source, done, say):
+def _append(part: Path, source: Resized, done: int, say: Say) -> None:
     """Decode, resize and append the images from number `done` on, in order."""
     n = len(source.pairs)
     with (
@@ -254,8 +254,8 @@ def _append(part, source, done, say):
         for start in range(done, n, CHUNK):
             indices = range(start, min(start + CHUNK, n))
             for image, label, read in list(pool.map(source.read, indices)):
-                images.write(image)
-                labels.write(label)
+                images.write(image.data)
+                labels.write(label.data)
                 values.write(_row(read).tobytes())
                 checksums.write(np.uint32(checksum(image, label)).tobytes())
             for stream in (images, labels, values, checksums):
@@ -263,7 +263,7 @@ def _append(part, source, done, say):
             progress.update(len(indices))
 
 
-def _row(labels):
+def _row(labels: Labels | None) -> np.ndarray:
     """What `values.bin` holds of a label file."""
     row = np.zeros(ROW, np.uint32)
     if labels is not None:

@@ -14,9 +14,10 @@ import zipfile
 import zlib
 from bisect import bisect_right
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from copy import copy
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -114,15 +115,15 @@ def scan(root: PathLike, split: str) -> list[Pair]:
     return _match(root, split)[0]
 
 
-def _match(root, split, ends=()):
+def _match(root: PathLike, split: str, ends: Sequence[int] = ()) -> tuple[list[Pair], list[Path | Member]]:
     """The pairs of one split, and the label files that no image belongs to; `ends`: of a toy city, see `describe`."""
     if split not in SPLITS:
         raise ValueError(f"unknown split {split!r}: one of {', '.join(SPLITS)}")
-    images = _named(_before(ends, list_files(root, f"leftImg8bit/{split}")), IMAGE_NAME)
+    images = _named(_before(ends, list_files(Path(root), f"leftImg8bit/{split}")), IMAGE_NAME)
     if not images:
         raise FileNotFoundError(_nothing_found(Path(root), split))
     kind = "gtCoarse" if split == "train_extra" else "gtFine"
-    files = _before(ends, list_files(root, f"{kind}/{split}"))
+    files = _before(ends, list_files(Path(root), f"{kind}/{split}"))
     for source in LABEL_SOURCES:
         if labels := _named(files, re.compile(rf"(.+)_{kind}_{source}\.png", re.IGNORECASE)):
             break
@@ -141,14 +142,18 @@ def _match(root, split, ends=()):
             raise FileNotFoundError(_no_label(root, split, kind, city, image, files, others))
         used.add(key)
         # An image is its folder and its name; alone, its name is enough.
-        pairs.append(Pair(f"{city}/{name}" if name in repeated else name, image, labels.get(key), city_of(image)))
+        pairs.append(
+            Pair(
+                f"{city}/{name}" if name in repeated else name, image, labels.get(key) if key else None, city_of(image)
+            )
+        )
     pairs = sorted(pairs, key=lambda pair: (bisect_right(ends, _number(pair)) if ends else 0, pair))
     return pairs, [file for key, file in labels.items() if key not in used]
 
 
-def _named(files, pattern):
+def _named(files: Iterable[Path | Member], pattern: re.Pattern[str]) -> dict[tuple[str, str], Path | Member]:
     """The files whose names fit, by folder and name, whichever way their letters are composed in Unicode."""
-    named = {}
+    named: dict[tuple[str, str], Path | Member] = {}
     for file in files:
         if match := pattern.fullmatch(unicodedata.normalize("NFC", file.name)):
             key = unicodedata.normalize("NFC", city_of(file)), match[1]
@@ -158,10 +163,19 @@ def _named(files, pattern):
     return named
 
 
-def _no_label(root, split, kind, city, image, files, used):
+def _no_label(
+    root: PathLike,
+    split: str,
+    kind: str,
+    city: str,
+    image: Path | Member,
+    files: Iterable[Path | Member],
+    used: set[str],
+) -> str:
     """One line for an image without a label: what is missing, what is nearest to it, what can be done."""
     source = "labelTrainIds" if any(file.name.lower().endswith("_labeltrainids.png") for file in files) else "labelIds"
-    wanted = f"{IMAGE_NAME.fullmatch(image.name)[1]}_{kind}_{source}.png"
+    name = IMAGE_NAME.sub(r"\1", image.name)
+    wanted = f"{name}_{kind}_{source}.png"
     expected = f"{kind}/{split}/{city}/{wanted}"
     near = nearest(wanted, set(list_all(root, f"{kind}/{split}")) - used)
     hint = f"; the nearest there is {near}" if near else ""
@@ -177,23 +191,23 @@ def list_all(root: PathLike, folder: str) -> list[str]:
     return [place.rpartition("/")[2] for path in archives for place, _ in inside(path, folder)]
 
 
-def _before(ends, files):
+def _before(ends: Sequence[int], files: Sequence[Path | Member]) -> Sequence[Path | Member]:
     """The files whose number lies below the last of `ends`, or all."""
     return [file for file in files if _number(file) < ends[-1]] if ends else files
 
 
-def _number(file):
+def _number(file: Path | Member | Pair) -> int:
     """The number that follows the city in a scene's name."""
     return int(file.name.split("_")[1])
 
 
-def _archive_beside(root, folder):
+def _archive_beside(root: PathLike, folder: str) -> str:
     """What to do about an incomplete `folder`, as a clause, if the archive that it was unpacked from is still there."""
     archives = find_archives(root, folder.partition("/")[0]) if (Path(root) / folder).is_dir() else []
     return f"; unpack {archives[0].name} again, or delete {folder}, and the archive itself is read" if archives else ""
 
 
-def _nothing_found(root, split):
+def _nothing_found(root: Path, split: str) -> str:
     """One line: what was looked for under `root`, what was turned away, and where it seems to be instead."""
     wanted = f"leftImg8bit/{split}"
     if not root.exists():
@@ -211,7 +225,7 @@ def _nothing_found(root, split):
     deeper = [path.parents[1] for step in ("*/", "*/*/") for path in sorted(root.glob(step + wanted))]
     above = [path for path in root.parents[:2] if (path / wanted).is_dir()]
     for home in (*deeper, *above):
-        if works(lambda home=home: scan(home, split)):
+        if works(partial(scan, home, split)):
             return search.message(f"found one at {home / wanted}: give {home}")
     return search.message(None if search.turned_away else f"found {listing(root)}")
 
@@ -236,7 +250,7 @@ def turned_away(root: Path, folder: str) -> Iterator[tuple[str, str]]:
         yield name, _reason(name)
 
 
-def _reason(name):
+def _reason(name: str) -> str:
     """Why a file below the images' folder is none of them."""
     if IMAGE_NAME.fullmatch(name):
         return "not in a folder of its city"
@@ -291,7 +305,7 @@ def look_at(pairs: Sequence[Pair]) -> list[Facts]:
         return list(pool.map(lambda number, pair: _facts(pair, number % step == 0), range(len(pairs)), pairs))
 
 
-def _facts(pair, closely):
+def _facts(pair: Pair, closely: bool) -> Facts:
     image, image_bytes = _head(pair.image, closely)
     if pair.label is None:
         return Facts(image, None, image_bytes, 0)
@@ -305,7 +319,7 @@ def _facts(pair, closely):
     return Facts(image, label, image_bytes, crc)
 
 
-def _head(file, closely):
+def _head(file: Path | Member, closely: bool) -> tuple[Size | None, int]:
     """Size in pixels, if it is looked at closely, and in bytes of an image file."""
     if isinstance(file, Member):
         return image_size(file) if closely else None, file.size
@@ -313,7 +327,7 @@ def _head(file, closely):
         return stream_size(stream, file), os.fstat(stream.fileno()).st_size
 
 
-def _check_sizes(pair, image, label):
+def _check_sizes(pair: Pair, image: Sequence[int], label: Sequence[int]) -> None:
     if image != label:
         sizes = f"{pair.image} is {image[1]}x{image[0]} and {pair.label} is {label[1]}x{label[0]}"
         raise ValueError(f"image and label differ in size (width x height): {sizes}")
@@ -333,7 +347,7 @@ def fingerprint(
     """
     digest = hashlib.sha256()
     if (drawn := _drawn_from(root, scenes)) is not None:
-        content = [drawn, *(pair.name for pair in pairs)]
+        content: list[object] = [drawn, *(pair.name for pair in pairs)]
     else:
         facts = facts or look_at(pairs)
         content = [
@@ -345,7 +359,7 @@ def fingerprint(
     return digest.hexdigest()
 
 
-def _drawn_from(root, scenes=None):
+def _drawn_from(root: PathLike, scenes: Mapping[str, Sequence[int]] | None = None) -> str | None:
     """The text of a toy city's parameters, as if it had but the first `scenes`; None for other data."""
     path = Path(root) / toycity.PARAMETERS_FILE
     if not path.is_file():
@@ -389,7 +403,7 @@ def describe(root: PathLike, train: str = "train", scenes: Mapping[str, Sequence
     )
 
 
-def _subset(counts, cities, train):
+def _subset(counts: Mapping[str, int], cities: set[str], train: str) -> str | None:
     if not cities <= CITIES:
         return f"not Cityscapes: {counts['train']:,} training and {counts['val']:,} validation images in its layout"
     whole = {"training": (counts["train"], SPLITS[train]), "validation": (counts["val"], SPLITS["val"])}
@@ -404,7 +418,7 @@ def resize_labels(labels: np.ndarray, size: Size) -> np.ndarray:
     return labels[rows[:, None], columns]
 
 
-class Cityscapes(torch.utils.data.Dataset):
+class Cityscapes(torch.utils.data.Dataset[tuple[Tensor, Tensor]]):
     """One split as tensors: image float `(3, H, W)`, labels int64 `(H, W)` with train ids and 255 for void.
 
     `size` = (height, width) of both, None for the files' own; `normalization` turns uint8 `(H, W, 3)` into the image.
@@ -454,3 +468,9 @@ class Cityscapes(torch.utils.data.Dataset):
     def full_labels(self, index: int) -> np.ndarray:
         """Train ids uint8 `(H, W)` at the label file's own size."""
         return read_label_file(self.pairs[index].label).train_ids  # type: ignore[arg-type]  # only test has none
+
+
+class Resized(Cityscapes):
+    """One split, all of it at one size."""
+
+    size: Size

@@ -12,6 +12,7 @@ import re
 import shutil
 import sys
 from collections import Counter
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -125,7 +126,7 @@ def _convert(kind: str, source: Path, out: Path, table: str | Path | None, say: 
     return out
 
 
-def _is_done(out, title):
+def _is_done(out: Path, title: str) -> bool:
     """Whether `out` holds this very conversion; ValueError if it holds anything else."""
     if not out.exists():
         return False
@@ -139,7 +140,7 @@ def _is_done(out, title):
     return False
 
 
-def _nothing_found(kind, about, source, files):
+def _nothing_found(kind: str, about: Kind, source: Path, files: Mapping[str, File]) -> str:
     """One line: what was looked for, and what the source seems to be."""
     looks_like = detect(source) if source.is_dir() else None
     if looks_like and looks_like != kind:
@@ -315,7 +316,7 @@ def place_image(file: File, image: Image.Image | None, target: Path) -> None:
 # -- what is said ----------------------------------------------------------------------------------------------------
 
 
-def _check_known(tally, kind, source):
+def _check_known(tally: Tally, kind: str, source: Path) -> None:
     """Refuse a source of which most is unknown: it is not what it is said to be."""
     if not tally.scenes["train"] or not tally.scenes["val"]:
         lines = "; ".join(left_out(None, tally)) or "none is labelled"

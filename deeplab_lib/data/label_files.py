@@ -64,14 +64,14 @@ def read_label_file(file: Path | Member) -> Labels:
     table = TRAIN_IDS if kind == "labelTrainIds" else TRAIN_ID_OF_ID
     values, form = _values(image, content[24], table, file)
     histogram = np.array(values.histogram(), np.int64)
-    for value in np.flatnonzero(histogram):
+    for value in map(int, np.flatnonzero(histogram)):
         if table[value] < 0:
             raise ValueError(_illegal(file, value, kind))
     # Pillow's own histogram and lookup: five times as fast as indexing a table with 2048x1024 pixels.
     return Labels(np.array(values.point((table % 256).tolist())), histogram, form)
 
 
-def _illegal(file, value, kind):
+def _illegal(file: object, value: int, kind: str) -> str:
     hint = ""
     if kind == "labelTrainIds" and value < 34:
         hint = "; if these are label ids, name them *_labelIds.png"
@@ -80,13 +80,14 @@ def _illegal(file, value, kind):
     return f"{file} holds the value {value}, which is no label ({LEGAL[kind]} are){hint}"
 
 
-def _values(image, depth, table, file):
+def _values(image: Image.Image, depth: int, table: np.ndarray, file: object) -> tuple[Image.Image, str]:
     """The numbers of a decoded label as a Pillow picture of mode L, and how they were found."""
     if image.mode == "1":  # what optimisers make of road and void alone; `point` would leave it two-valued
         return image.convert("L"), "grey, 1 bit"
     if image.mode == "L":
-        if depth in SUB_BYTE and max(image.getextrema()):
-            stored, shown = image.getextrema()[1] // SUB_BYTE[depth], image.getextrema()[1]
+        shown = int(np.asarray(image).max()) if depth in SUB_BYTE else 0
+        if shown:
+            stored = shown // SUB_BYTE[depth]
             raise ValueError(
                 f"{file} is a grey PNG of {depth} bits: a stored {stored} means {shown}, and which one is meant is not "
                 "certain; save it with 8 bits"
@@ -101,7 +102,7 @@ def _values(image, depth, table, file):
     return _from_channels(image, table, file)
 
 
-def _from_16_bits(values, table, file):
+def _from_16_bits(values: np.ndarray, table: np.ndarray, file: object) -> Image.Image:
     if values.max() > 255 and (values % 257 == 0).all() and (table[values // 257] >= 0).all():
         values = values // 257  # 8 bits stretched to 16
     values = np.where(values == 65535, 255, values)
@@ -112,54 +113,54 @@ def _from_16_bits(values, table, file):
     return Image.fromarray(values.astype(np.uint8))
 
 
-def _from_palette(image, table, file):
+def _from_palette(image: Image.Image, table: np.ndarray, file: object) -> tuple[Image.Image, str]:
     """A palette is read through its table: as grey values where these are labels, as Cityscapes' colours where not."""
     used = np.flatnonzero(image.histogram())
     palette = np.array(image.getpalette("RGB") or [], np.uint8).reshape(-1, 3)
     if used.max() >= len(palette):
         raise ValueError(f"{file} has a palette of {len(palette)} colours and uses number {used.max()}; {ADVICE}")
-    lookup, form = _meaning(palette[used], table)
+    lookup, form, strange = _meaning(palette[used], table)
     if lookup is None:
-        red, green, blue = palette[used[form]]
+        red, green, blue = palette[used[strange]]
         raise ValueError(
             f"{file} has a palette whose colours are neither grey values that are labels nor Cityscapes' colours "
-            f"(number {used[form]} is {red} {green} {blue}); {ADVICE}, or convert it: kind `table`"
+            f"(number {used[strange]} is {red} {green} {blue}); {ADVICE}, or convert it: kind `table`"
         )
     numbers = np.zeros(256, np.uint8)
     numbers[used] = lookup
     return Image.fromarray(numbers[np.asarray(image)]), f"palette, {form}"
 
 
-def _from_channels(image, table, file):
+def _from_channels(image: Image.Image, table: np.ndarray, file: object) -> tuple[Image.Image, str]:
     """Several channels: one number three times, or Cityscapes' colours; an opaque alpha channel says nothing."""
-    if "A" in image.getbands() and image.getchannel("A").getextrema()[0] < 255:
+    if "A" in image.getbands() and np.asarray(image.getchannel("A")).min() < 255:
         raise ValueError(f"{file} has transparent pixels, which are no labels: {ADVICE}")
     channels = np.asarray(image.convert("RGB"))
     red, green, blue = (channels[..., i].astype(np.uint32) for i in range(3))
     packed = red << 16 | green << 8 | blue
     colors, places = np.unique(packed, return_inverse=True)
     used = np.stack([colors >> 16, colors >> 8 & 255, colors & 255], 1)
-    lookup, form = _meaning(used, table)
+    lookup, form, strange = _meaning(used, table)
     if lookup is None:
-        share = 100 * np.mean(places == form)
-        color = " ".join(map(str, used[form]))
+        share = 100 * np.mean(places == strange)
+        color = " ".join(map(str, used[strange]))
         raise ValueError(f"{file} holds colours, not label ids ({color} in {share:.1f} % of its pixels): {ADVICE}")
     return Image.fromarray(lookup[places.reshape(packed.shape)]), f"three channels, {form}"
 
 
-def _meaning(colors, table):
-    """Values of the `colors` (N, 3) and how they were found; None and the number of one that has no meaning."""
+def _meaning(colors: np.ndarray, table: np.ndarray) -> tuple[np.ndarray | None, str, int]:
+    """Values of the `colors` (N, 3), how they were found, 0; or None, "" and the number of one that means nothing."""
     grey = (colors == colors[:, :1]).all(1)
     if grey.all() and (table[colors[:, 0]] >= 0).all():
-        return colors[:, 0].astype(np.uint8), "grey"
+        return colors[:, 0].astype(np.uint8), "grey", 0
     column = "train_id" if table is TRAIN_IDS else "id"
-    known = {}
+    known: dict[tuple, int] = {}
     for label in LABELS:
         known.setdefault(label.color, getattr(label, column) % 256)
     found = [known.get(tuple(int(part) for part in color)) for color in colors]
     if None in found:
-        return None, found.index(None)
-    return np.array(found, np.uint8), "Cityscapes' colours"
+        return None, "", found.index(None)
+    return np.array(found, np.uint8), "Cityscapes' colours", 0
 
 
 # -- a whole data set --------------------------------------------------------------------------------------------------
@@ -190,7 +191,7 @@ def judge(
     return Verdict(about, warning)
 
 
-def _refuse_train_ids(total, root):
+def _refuse_train_ids(total: np.ndarray, root: Path) -> None:
     present = set(np.flatnonzero(total).tolist())
     if present <= {*range(NUM_CLASSES), IGNORE_INDEX} and present - {0, IGNORE_INDEX}:
         as_ids, as_train_ids = shares(total, TRAIN_ID_OF_ID), shares(total, TRAIN_IDS)
@@ -201,10 +202,10 @@ def _refuse_train_ids(total, root):
         )
 
 
-def _refuse_own_numbers(total, root, command):
+def _refuse_own_numbers(total: np.ndarray, root: Path, command: Callable[[], str]) -> None:
     """Refuse numbers that a list of classes beside them counts otherwise than Cityscapes does."""
     names = numbered_names(root)
-    for value in np.flatnonzero(total):
+    for value in map(int, np.flatnonzero(total)):
         if value < len(names) and by_name(names[value], 0).label != NAME_OF_ID.get(value, "unlabeled"):
             own, theirs = names[value], NAME_OF_ID.get(value, "none")
             void = shares(total, TRAIN_ID_OF_ID)["void"]

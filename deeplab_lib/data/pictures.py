@@ -4,6 +4,7 @@ import io
 import struct
 import zipfile
 import zlib
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
@@ -42,7 +43,7 @@ def stream_size(stream: IO[bytes], file: Path | Member) -> Size:
     raise ValueError(not_a_picture(file, kind))
 
 
-def _jpeg_size(content, file):
+def _jpeg_size(content: bytes, file: object) -> Size:
     try:
         width, height = Image.open(io.BytesIO(content)).size
     except (OSError, SyntaxError, ValueError) as error:
@@ -68,7 +69,7 @@ def read_bytes(file: Path | Member, count: int = -1) -> bytes:
 
 
 @contextmanager
-def _archive_errors(file):
+def _archive_errors(file: object) -> Iterator[None]:
     """Turn what an archive cannot give into a `ValueError` that names the file."""
     try:
         yield

@@ -8,7 +8,7 @@ import os
 import re
 import stat
 import zipfile
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -80,7 +80,7 @@ def list_source(source: Path, most: int | None = None) -> dict[str, File]:
     return found
 
 
-def _members(path, prefix):
+def _members(path: Path, prefix: str) -> Iterator[tuple[str, Member]]:
     try:
         archive = zipfile.ZipFile(path)
     except zipfile.BadZipFile:
@@ -139,10 +139,12 @@ class Colors(Reader):
 
 
 @lru_cache(maxsize=2)
-def _color_lookup(table):
+def _color_lookup(table: Table) -> np.ndarray:
     lookup = np.full(1 << 24, UNKNOWN, np.uint8)
-    for number, (_, (red, green, blue), _, _) in enumerate(table.classes):
-        lookup[red << 16 | green << 8 | blue] = number
+    for number, one in enumerate(table.classes):
+        if isinstance(one.key, tuple):
+            red, green, blue = one.key
+            lookup[red << 16 | green << 8 | blue] = number
     return lookup
 
 
@@ -377,9 +379,10 @@ def find_scenes(kind: Kind, files: dict[str, File]) -> tuple[Reader, list[Scene]
     return Reader(LABEL_IDS), [], []
 
 
-def _matches(pattern, files):
+def _matches(pattern: str, files: Mapping[str, File]) -> dict[tuple[str | None, str | None, str], File]:
     """The files whose paths end as `pattern` says, by (split, city, name)."""
-    wanted, found = re.compile(rf"(?:^|/){pattern}$", re.IGNORECASE), {}
+    wanted = re.compile(rf"(?:^|/){pattern}$", re.IGNORECASE)
+    found: dict[tuple[str | None, str | None, str], File] = {}
     for path, file in files.items():
         if match := wanted.search(path):
             groups = match.groupdict()
@@ -409,7 +412,7 @@ def detect(source: Path) -> str | None:
     return None
 
 
-def _is_pair(scene, reader):
+def _is_pair(scene: Scene, reader: Reader) -> bool:
     """Whether the right half of an image has few pixels of other colours than Cityscapes'."""
     return (reader.read(right_half(read_png(scene.image))) == DOUBTFUL).mean() < 0.3
 
@@ -422,7 +425,7 @@ def right_half(image: Image.Image) -> Image.Image:
     return image.crop((image.width - image.width // 2, 0, image.width, image.height))
 
 
-def read_polygons(file: File) -> dict:
+def read_polygons(file: File) -> dict[str, Any]:
     """The object in a polygon file; ValueError with its name."""
     try:
         content = json.loads(read_bytes(file))

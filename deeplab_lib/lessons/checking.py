@@ -106,7 +106,7 @@ class Exercise:
         for made in chain.from_iterable(combinations(self.mistakes, count) for count in (1, 2, 3)):
             flags = dict.fromkeys(made, True)
             if all(same(given[name], self._solution(*case, **flags)) for name, case in self.cases.items()):
-                return "Not yet: " + " Besides, ".join(self.mistakes[one] for one in made)
+                return "Not yet: " + " Also, ".join(self.mistakes[one] for one in made)
         return None
 
     def _unnamed(self, answer: Callable[..., Any] | None, given: Mapping[str, Any], wrong: Sequence[str]) -> str:

@@ -6,12 +6,16 @@ and compared with the solution, then with every mistake and up to three of them 
 answer that matches nothing is answered with the first case on which it differs.
 """
 
+from collections.abc import Callable, Iterable, Sequence
 from functools import wraps
+from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 from torch.nn import functional as F
 
+from deeplab_lib.common.types import Size
 from deeplab_lib.labels import CATEGORIES, IGNORE_INDEX, LABELS
 from deeplab_lib.lessons.checking import Exercise
 from deeplab_lib.models.deeplabv2 import subsample_labels
@@ -20,8 +24,14 @@ from deeplab_lib.models.deeplabv2 import subsample_labels
 
 
 def _train_ids(
-    ids, wraps=False, overwrites=False, keeps_plate=False, void_is_road=False, shifts=False, categories=False
-):
+    ids: np.ndarray,
+    wraps: bool = False,
+    overwrites: bool = False,
+    keeps_plate: bool = False,
+    void_is_road: bool = False,
+    shifts: bool = False,
+    categories: bool = False,
+) -> np.ndarray:
     """Train ids of label ids `(H, W)`, void 255."""
     table = {label.id: label.train_id for label in LABELS}
     if shifts:
@@ -64,15 +74,15 @@ check_train_ids = Exercise(
 
 
 def _iou(
-    matrix,
-    absent_is_zero=False,
-    absent_is_full=False,
-    counts_twice=False,
-    only_recall=False,
-    only_precision=False,
-    only_labelled=False,
-    fraction=False,
-):
+    matrix: np.ndarray,
+    absent_is_zero: bool = False,
+    absent_is_full: bool = False,
+    counts_twice: bool = False,
+    only_recall: bool = False,
+    only_precision: bool = False,
+    only_labelled: bool = False,
+    fraction: bool = False,
+) -> np.ndarray:
     """IoU in percent of every class of a confusion matrix `(C, C)`, row = label, column = prediction."""
     matrix = np.asarray(matrix, dtype=float)
     hits, labelled, predicted = np.diag(matrix), matrix.sum(1), matrix.sum(0)
@@ -114,19 +124,19 @@ check_iou = Exercise(
 
 
 def _miou(
-    labels,
-    predictions,
-    num_classes,
-    per_image=False,
-    counts_void=False,
-    absent_is_zero=False,
-    nan_spoils=False,
-    only_labelled=False,
-    void_is_road=False,
-    void_is_last=False,
-    fraction=False,
-    overflows=False,
-):
+    labels: np.ndarray,
+    predictions: np.ndarray,
+    num_classes: int,
+    per_image: bool = False,
+    counts_void: bool = False,
+    absent_is_zero: bool = False,
+    nan_spoils: bool = False,
+    only_labelled: bool = False,
+    void_is_road: bool = False,
+    void_is_last: bool = False,
+    fraction: bool = False,
+    overflows: bool = False,
+) -> float:
     """mIoU in percent over all images: `labels` and `predictions` `(N, H, W)`, void 255."""
     if overflows:  # as far as their numbers go, labels * num_classes + predictions
         wrapped = np.asarray(labels * num_classes + predictions, dtype=int)
@@ -184,7 +194,14 @@ check_miou = Exercise(
 )
 
 
-def _subsample(labels, size, slices=False, centres=False, nearest=False, stretches=False):
+def _subsample(
+    labels: Tensor,
+    size: Size,
+    slices: bool = False,
+    centres: bool = False,
+    nearest: bool = False,
+    stretches: bool = False,
+) -> Tensor:
     """Labels `(H, W)` at the pixels on which the cells of a grid `(h, w)` sit: 0, 8, 16 ..., clamped to the border."""
     if slices:
         return labels[::8, ::8]
@@ -199,7 +216,7 @@ def _subsample(labels, size, slices=False, centres=False, nearest=False, stretch
     return subsample_labels(labels, size)
 
 
-def _numbered(height, width):
+def _numbered(height: int, width: int) -> Tensor:
     return torch.arange(height)[:, None] * 1000 + torch.arange(width)
 
 
@@ -226,7 +243,7 @@ check_subsample = Exercise(
 # Which convention made a value. Each returns the convention's number, counted from 1.
 
 
-def _nearest(values, value, from_zero, exchanges, conventions):
+def _nearest(values: Sequence[Any], value: Any, from_zero: bool, exchanges: bool, conventions: tuple[int, int]) -> int:
     """The number of the value nearest to `value`; `exchanges`: whether the two `conventions` are taken for another."""
     number = 1 + int(np.argmin(np.abs(np.array(values, dtype=float) - float(value))))
     if exchanges and number in conventions:
@@ -237,7 +254,7 @@ def _nearest(values, value, from_zero, exchanges, conventions):
 _FROM_ZERO = "you count the conventions from 0; the list begins at 1."
 
 
-def _mious(labels, predictions, num_classes, keeps_void=False):
+def _mious(labels: np.ndarray, predictions: np.ndarray, num_classes: int, keeps_void: bool = False) -> list[float]:
     """mIoU in percent by five conventions; see the lesson."""
     valid = labels != IGNORE_INDEX
     void = np.bincount(predictions[~valid], minlength=num_classes)
@@ -246,7 +263,7 @@ def _mious(labels, predictions, num_classes, keeps_void=False):
     matrix = np.vstack([matrix, void * keeps_void])
     hits, labelled, predicted = np.diag(matrix[:-1]), matrix[:-1].sum(1), matrix.sum(0)
 
-    def mean(predicted, absent=np.nan, counted=True):
+    def mean(predicted: np.ndarray, absent: float = np.nan, counted: bool = True) -> float:
         with np.errstate(invalid="ignore"):
             values = 100 * hits / (labelled + predicted - hits)
         return np.nanmean(np.where((labelled + predicted) == 0, absent, values)[counted | (labelled > 0)])
@@ -255,7 +272,15 @@ def _mious(labels, predictions, num_classes, keeps_void=False):
     return [*(mean(*rule) for rule in rules), mean(predicted + void * (not keeps_void))]
 
 
-def _which_miou(value, labels, predictions, num_classes, from_zero=False, exchanges=False, keeps_void=False):
+def _which_miou(
+    value: float,
+    labels: np.ndarray,
+    predictions: np.ndarray,
+    num_classes: int,
+    from_zero: bool = False,
+    exchanges: bool = False,
+    keeps_void: bool = False,
+) -> int:
     """Number of the convention by which `value` is the mIoU of `labels` and `predictions` `(H, W)`, void 255."""
     return _nearest(_mious(labels, predictions, num_classes, keeps_void), value, from_zero, exchanges, (2, 3))
 
@@ -281,7 +306,15 @@ check_which_miou = Exercise(
 # Lesson 2: the network.
 
 
-def _dilated(signal, kernel, dilation, flips=False, not_dilated=False, one_too_wide=False, pads=False):
+def _dilated(
+    signal: Tensor,
+    kernel: Tensor,
+    dilation: int,
+    flips: bool = False,
+    not_dilated: bool = False,
+    one_too_wide: bool = False,
+    pads: bool = False,
+) -> Tensor:
     """Convolution of a 1-D signal as networks compute it, unpadded: sum over k of kernel[k] signal[i + k dilation]."""
     gap = 1 if not_dilated else dilation + one_too_wide
     kernel = kernel.flip(0) if flips else kernel
@@ -311,7 +344,13 @@ check_dilated = Exercise(
 )
 
 
-def _receptive_field(layers, whole_kernel=False, no_stride=False, no_dilation=False, stride_first=False):
+def _receptive_field(
+    layers: Iterable[tuple[int, int, int]],
+    whole_kernel: bool = False,
+    no_stride: bool = False,
+    no_dilation: bool = False,
+    stride_first: bool = False,
+) -> int:
     """Receptive field in pixels of a stack of layers `(kernel, stride, dilation)`, from the input on."""
     field, jump = 1, 1
     for kernel, stride, dilation in layers:
@@ -344,18 +383,18 @@ check_receptive_field = Exercise(
 
 
 def _macs(
-    in_channels,
-    out_channels,
-    kernel,
-    stride,
-    height,
-    width,
-    counts_flops=False,
-    kernel_once=False,
-    one_input=False,
-    parameters=False,
-    no_stride=False,
-):
+    in_channels: int,
+    out_channels: int,
+    kernel: int,
+    stride: int,
+    height: int,
+    width: int,
+    counts_flops: bool = False,
+    kernel_once: bool = False,
+    one_input: bool = False,
+    parameters: bool = False,
+    no_stride: bool = False,
+) -> int:
     """Multiply-adds of a square convolution, padded so that only its stride changes the size of the input."""
     stride = 1 if no_stride else stride
     cells = 1 if parameters else -(-height // stride) * -(-width // stride)
@@ -383,7 +422,15 @@ check_macs = Exercise(
 )
 
 
-def _which_count(count, macs, normed, upsampled, from_zero=False, exchanges=False, rounds=False):
+def _which_count(
+    count: int,
+    macs: int,
+    normed: int,
+    upsampled: int,
+    from_zero: bool = False,
+    exchanges: bool = False,
+    rounds: bool = False,
+) -> int:
     """Number of the convention by which a tool counts `count` operations; see the lesson."""
     values = [
         2 * macs,
@@ -420,11 +467,11 @@ check_which_count = Exercise(
 # Lesson 3: losses and the schedule. A batch is `logits (N, C, h, w)` and `labels (N, h, w)`.
 
 
-def _image_by_image(loss):
+def _image_by_image(loss: Callable[..., Tensor]) -> Callable[..., Tensor]:
     """`loss` with one mistake more, `per_image`: the mean of the losses of the single images."""
 
     @wraps(loss)
-    def may_average(logits, labels, *options, per_image=False, **flags):
+    def may_average(logits: Tensor, labels: Tensor, *options: Any, per_image: bool = False, **flags: Any) -> Tensor:
         if not per_image:
             return loss(logits, labels, *options, **flags)
         pairs = zip(logits.split(1), labels.split(1), strict=True)
@@ -433,7 +480,9 @@ def _image_by_image(loss):
     return may_average
 
 
-def _flat(logits, labels, void_is_road=False, void_is_last=False):
+def _flat(
+    logits: Tensor, labels: Tensor, void_is_road: bool = False, void_is_last: bool = False
+) -> tuple[Tensor, Tensor, Tensor]:
     """Softmax `(C, P)`, one-hot labels `(C, P)` and which pixels are valid `(P,)`."""
     classes = logits.shape[1]
     p = logits.softmax(1).transpose(0, 1).reshape(classes, -1)
@@ -445,22 +494,22 @@ def _flat(logits, labels, void_is_road=False, void_is_last=False):
 
 @_image_by_image
 def _tversky(
-    logits,
-    labels,
-    alpha,
-    beta,
-    forgets_void=False,
-    void_is_road=False,
-    void_is_last=False,
-    void_is_missed=False,
-    all_classes=False,
-    absent_are_perfect=False,
-    smooths=0,
-    swapped=False,
-    squared=False,
-    index=False,
-    hard=False,
-):
+    logits: Tensor,
+    labels: Tensor,
+    alpha: float,
+    beta: float,
+    forgets_void: bool = False,
+    void_is_road: bool = False,
+    void_is_last: bool = False,
+    void_is_missed: bool = False,
+    all_classes: bool = False,
+    absent_are_perfect: bool = False,
+    smooths: float = 0,
+    swapped: bool = False,
+    squared: bool = False,
+    index: bool = False,
+    hard: bool = False,
+) -> Tensor:
     """Tversky loss; see `losses.TverskyLoss`. `smooths` is what is added above and below the fraction."""
     p, onehot, valid = _flat(logits, labels, void_is_road or (void_is_missed and not void_is_last), void_is_last)
     valid = labels.reshape(-1) != IGNORE_INDEX if void_is_missed else valid
@@ -476,25 +525,25 @@ def _tversky(
     return mean if index else 1 - mean
 
 
-def _dice(logits, labels, smooths=0, **flags):
+def _dice(logits: Tensor, labels: Tensor, smooths: float = 0, **flags: bool) -> Tensor:
     """Dice loss; see `losses.DiceLoss`. It has Tversky's fraction doubled above and below, so 1 there is 1/2 here."""
     return _tversky(logits, labels, 0.5, 0.5, smooths=smooths / 2, **flags)
 
 
 @_image_by_image
 def _focal(
-    logits,
-    labels,
-    gamma,
-    on_p=False,
-    on_log=False,
-    no_power=False,
-    of_mean=False,
-    forgets_void=False,
-    void_is_road=False,
-    void_is_last=False,
-    adds_up=False,
-):
+    logits: Tensor,
+    labels: Tensor,
+    gamma: float,
+    on_p: bool = False,
+    on_log: bool = False,
+    no_power: bool = False,
+    of_mean: bool = False,
+    forgets_void: bool = False,
+    void_is_road: bool = False,
+    void_is_last: bool = False,
+    adds_up: bool = False,
+) -> Tensor:
     """Focal loss; see `losses.FocalLoss`."""
     p, onehot, valid = _flat(logits, labels, void_is_road, void_is_last)
     p_true = (p * onehot).sum(0).where(valid, 1)
@@ -507,7 +556,15 @@ def _focal(
     return each.sum() / (1 if adds_up else count)
 
 
-def _lovasz(errors, foreground, unsorted=False, upwards=False, sorts_alone=False, no_growth=False, no_first=False):
+def _lovasz(
+    errors: Tensor,
+    foreground: Tensor,
+    unsorted: bool = False,
+    upwards: bool = False,
+    sorts_alone: bool = False,
+    no_growth: bool = False,
+    no_first: bool = False,
+) -> Tensor:
     """Lovasz extension of one class's Jaccard loss, of `errors (P,)` and `foreground (P,)` bool."""
     order = torch.arange(len(errors)) if unsorted else errors.argsort(descending=not upwards)
     truth = (foreground if sorts_alone else foreground[order]).float()
@@ -522,19 +579,19 @@ def _lovasz(errors, foreground, unsorted=False, upwards=False, sorts_alone=False
 
 
 def _median(
-    counts,
-    over_all_images=False,
-    means_of_shares=False,
-    upside_down=False,
-    mean=False,
-    no_median=False,
-    absent_in_median=False,
-    absent_is_zero=False,
-    absent_is_infinite=False,
-    absent_is_nan=False,
-    absent_spoils=False,
-    lower_median=False,
-):
+    counts: np.ndarray,
+    over_all_images: bool = False,
+    means_of_shares: bool = False,
+    upside_down: bool = False,
+    mean: bool = False,
+    no_median: bool = False,
+    absent_in_median: bool = False,
+    absent_is_zero: bool = False,
+    absent_is_infinite: bool = False,
+    absent_is_nan: bool = False,
+    absent_spoils: bool = False,
+    lower_median: bool = False,
+) -> np.ndarray:
     """Class weights `(C,)` by median frequency, of the pixels of each class in each image `(N, C)`."""
     counts = np.asarray(counts, dtype=float)
     shown = (counts > 0) | over_all_images
@@ -554,7 +611,16 @@ def _median(
     return weights
 
 
-def _poly(step, total_steps, base_lr, power, inside=False, around=False, no_power=False, rises=False):
+def _poly(
+    step: int,
+    total_steps: int,
+    base_lr: float,
+    power: float,
+    inside: bool = False,
+    around: bool = False,
+    no_power: bool = False,
+    rises: bool = False,
+) -> float:
     """Learning rate of the poly schedule at `step`."""
     done = step / total_steps
     if inside:
@@ -564,7 +630,7 @@ def _poly(step, total_steps, base_lr, power, inside=False, around=False, no_powe
     return base_lr * (done if rises else 1 - done) ** (1 if no_power else power)
 
 
-def _batch(classes, void=False, seed=0):
+def _batch(classes: int, void: bool = False, seed: int = 0) -> tuple[Tensor, Tensor]:
     """A batch of 2 images whose labels run over `classes` of 5, the last one in the second image only.
 
     With void, the second image has twice as much of it: a mean over images is then not the mean over pixels.
@@ -723,7 +789,7 @@ check_poly = Exercise(
 )
 
 
-def _dices(logits, labels, keeps_void=False):
+def _dices(logits: Tensor, labels: Tensor, keeps_void: bool = False) -> list[Tensor]:
     """Dice loss by five conventions; see the lesson."""
     p = logits.softmax(dim=1)
     g = (labels[:, None] == torch.arange(logits.shape[1]).view(1, -1, 1, 1)).float()
@@ -740,7 +806,14 @@ def _dices(logits, labels, keeps_void=False):
     ]
 
 
-def _which_dice(value, logits, labels, from_zero=False, exchanges=False, keeps_void=False):
+def _which_dice(
+    value: float,
+    logits: Tensor,
+    labels: Tensor,
+    from_zero: bool = False,
+    exchanges: bool = False,
+    keeps_void: bool = False,
+) -> int:
     """Number of the convention by which `value` is the Dice loss of `logits` and `labels`, void 255."""
     return _nearest(_dices(logits, labels, keeps_void), value, from_zero, exchanges, (2, 3))
 

@@ -11,7 +11,6 @@ from torch.nn import functional as F
 from deeplab_lib import toycity
 from deeplab_lib.common.errors import interruptible, short_traceback
 from deeplab_lib.common.files import data_folder
-from deeplab_lib.common.types import Size
 from deeplab_lib.data import cityscapes
 from deeplab_lib.data.pictures import read_png
 from deeplab_lib.labels import ID_OF_TRAIN_ID, IGNORE_INDEX, NUM_CLASSES
@@ -28,10 +27,9 @@ from deeplab_lib.training.schedule import PolyLR
 LESSON_SCENES, LESSON_SIZE = {"train": 96, "val": 24}, (128, 256)  # (H, W)
 
 
-class Streets(cityscapes.Cityscapes):
+class Streets(cityscapes.Resized):
     """Scenes for a lesson; `title` says where they come from, to stand on every figure."""
 
-    size: Size
     title: str
 
 

@@ -121,7 +121,15 @@ def kernels_of_any_kind() -> Iterator[None]:
         use_deterministic_algorithms(before[0], warn_only=before[1])
 
 
-def _convolve_shapes(x, weight, bias=None, stride=1, padding=0, dilation=1, groups=1):
+def _convolve_shapes(
+    x: torch.Tensor,
+    weight: torch.Tensor,
+    bias: torch.Tensor | None = None,
+    stride: Any = 1,
+    padding: Any = 0,
+    dilation: Any = 1,
+    groups: int = 1,
+) -> torch.Tensor:
     return ShapeOnlyConvolution.apply(x, weight, _pair(stride), _pair(padding), _pair(dilation))
 
 
@@ -289,7 +297,7 @@ class OtherWork:
         self.cores = max(0.0, busy - own) / max(wall, 1e-9)
 
     @staticmethod
-    def _counted():
+    def _counted() -> tuple[float, float, float]:
         """Seconds: of the clock, of all processors at work, of this process."""
         every, own = psutil.cpu_times(), psutil.Process().cpu_times()
         busy = sum(every) - every.idle - getattr(every, "iowait", 0.0) - getattr(every, "guest", 0.0)
@@ -347,7 +355,7 @@ def trained_networks(folder: PathLike, preset: str) -> list[tuple[str, Size, dic
     return _trained(folder) or [(scale.model, (scale.image_height, scale.image_width), {})]
 
 
-def _trained(folder):
+def _trained(folder: PathLike) -> list[tuple[str, Size, dict[str, Any]]]:
     found = {}
     for path in sorted(Path(folder).glob("*.json")):
         run = read_json(path)

@@ -10,7 +10,7 @@ from collections import Counter
 from typing import Any, NamedTuple
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_weights
 from torch.overrides import TorchFunctionMode
 
@@ -76,12 +76,12 @@ def foldable(model: SegmentationNetwork) -> list[Pair]:
     pairs: list[Pair] = []
     uses = Uses()
 
-    def leave_convolution(module, inputs, output):
+    def leave_convolution(module: nn.Module, inputs: Any, output: Tensor) -> None:
         passed[names[module]] += 1
         outputs[id(output)] = output, names[module]
         uses.counted[id(output)] = 0  # those of an earlier tensor in its place
 
-    def enter_norm(module, inputs):
+    def enter_norm(module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
         passed[names[module]] += 1
         if id(inputs[0]) in outputs:
             pairs.append(Pair(outputs[id(inputs[0])][1], names[module]))

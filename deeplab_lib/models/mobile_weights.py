@@ -6,7 +6,7 @@ Sandler et al., "MobileNetV2", CVPR 2018; Tan and Le, "EfficientNet", ICML 2019;
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
 from torch import Tensor
@@ -30,7 +30,7 @@ V2_OUTSIDE = {"features.0.0": "conv_stem", "features.0.1": "bn1", "features.18.0
 LITE_OUTSIDE = {"_conv_stem": "conv_stem", "_bn0": "bn1", "_conv_head": "conv_head", "_bn1": "bn2"}
 
 
-def recognize(keys) -> MobileNetwork | None:
+def recognize(keys: Iterable[str]) -> MobileNetwork | None:
     """The network whose names `keys` are, None for any other."""
     keys = set(keys)
     if any(key.startswith("features.17.conv.") for key in keys) and "features.18.0.weight" in keys:

@@ -338,7 +338,7 @@ def reachable(patience: float = 3) -> bool:
     server = urlsplit(os.environ.get("HF_ENDPOINT", "https://huggingface.co"))
     answered = threading.Event()
 
-    def ask():
+    def ask() -> None:
         with contextlib.suppress(OSError), socket.create_connection((server.hostname, server.port or 443), patience):
             answered.set()
 

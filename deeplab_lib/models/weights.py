@@ -12,12 +12,12 @@ import re
 import socket
 import types
 import zipfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from fnmatch import fnmatch
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -79,7 +79,7 @@ TORCHVISION = {
 }
 MULTIARRAY = importlib.import_module("numpy._core.multiarray" if np.__version__ >= "2" else "numpy.core.multiarray")
 # What people's checkpoints hold beside tensors, and what cannot do harm: numbers, arrays, arguments, paths.
-HARMLESS = [
+HARMLESS: list[Any] = [
     *(np.dtype, np.ndarray, argparse.Namespace, types.SimpleNamespace, pathlib.PurePosixPath, pathlib.PosixPath),
     *(type(np.dtype(kind)) for kind in "?bBhHiIlLqQefdg"),
     *(
@@ -193,12 +193,19 @@ def fitting(model: nn.Module, path: Path, minimum: float = 0.99) -> tuple[dict[s
     return fits, report
 
 
-def _check_layout(path, kind, network):
+def _check_layout(path: Path, kind: Format, network: str) -> None:
     if kind.stride_in != "3x3":
         raise ValueError(f"{path} ({kind.name}) has its stride in the 1x1 convolutions; {network} needs it in the 3x3")
 
 
-def _check_match(path, kind, backbone, missing, unexpected, minimum):
+def _check_match(
+    path: Path,
+    kind: Format,
+    backbone: Collection[str],
+    missing: Sequence[str],
+    unexpected: Sequence[str],
+    minimum: float,
+) -> None:
     """Refuse a file that leaves too much of the backbone unfilled, or that comes from another one."""
     matched = len(backbone) - len(missing)
     if matched < minimum * len(backbone):
@@ -279,7 +286,7 @@ def named_tensors(payload: object) -> dict[str, torch.Tensor]:
     return {re.sub(r"^(module\.|_orig_mod\.)+", "", str(key)): torch.as_tensor(value) for key, value in arrays.items()}
 
 
-def _is_array(value):
+def _is_array(value: object) -> bool:
     return torch.is_tensor(value) or (isinstance(value, np.ndarray) and value.dtype.kind == "f" and value.ndim > 0)
 
 
@@ -290,7 +297,7 @@ def is_random(tensors: Mapping[str, torch.Tensor]) -> bool:
     return bool(means) and all((value == 0).all() for value in means) and all((value == 1).all() for value in variances)
 
 
-def _saw_unit_inputs(tensors):
+def _saw_unit_inputs(tensors: Mapping[str, Tensor]) -> bool:
     """Whether a ResNet was trained on images of variance about 1, as torchvision's are, or, as Caffe's, about 60 * 60.
 
     Both have the same names. The variance of conv1's outputs, which bn1 keeps, is that of the images times the squared
@@ -302,7 +309,7 @@ def _saw_unit_inputs(tensors):
     return (variance.double() / filters.double().flatten(1).square().sum(1)).median().item() < 60
 
 
-def _timm_format(path, name):
+def _timm_format(path: PathLike, name: str) -> Format:
     """The `Format` of a file of timm's for its network `name`."""
     mean, std = timm_backbones.preprocessing(name, path)
     for known in NORMALIZATIONS.values():
@@ -311,13 +318,13 @@ def _timm_format(path, name):
     raise ValueError(f"{path} wants images of mean {mean} and deviation {std}, which no preprocessing here gives")
 
 
-def _rename(key, renames):
+def _rename(key: str, renames: Iterable[tuple[str, str]]) -> str:
     for pattern, name in renames:
         key = re.sub(pattern, name, key)
     return key
 
 
-def _known():
+def _known() -> str:
     return ", ".join(kind.name for kind in FORMATS)
 
 
@@ -327,27 +334,27 @@ def sha256(path: str | Path) -> str:
     return _read(path, _stamp(path))[1]
 
 
-def _load(path):
+def _load(path: Path) -> Any:
     """Whatever `torch.save` put into the file; FileNotFoundError or ValueError in one line."""
     if not path.is_file():
         raise FileNotFoundError(f"no weights file at {path}")
     return _read(path, _stamp(path))[0]
 
 
-def _stamp(path):
+def _stamp(path: Path) -> tuple[int, int, int]:
     """What changes when a file does."""
     about = path.stat()
     return about.st_size, about.st_mtime_ns, about.st_ino
 
 
 @lru_cache(maxsize=1)
-def _read(path, stamp):
+def _read(path: Path, stamp: tuple[int, int, int]) -> tuple[Any, str]:
     """`(content, SHA-256)` of a file, which a run asks for several times and which takes long: read once."""
     data = path.read_bytes()
     return _parse(path, data), hashlib.sha256(data).hexdigest()
 
 
-def _parse(path, data):
+def _parse(path: Path, data: bytes) -> Any:
     kind = kind_of(data[:ENOUGH])
     if kind == "safetensors file":
         return _parse_safetensors(path, data)
@@ -376,7 +383,7 @@ def _parse(path, data):
         raise ValueError(f"{size} is cut short or no PyTorch file; download it again") from None
 
 
-def _other_archive(stream):
+def _other_archive(stream: IO[bytes]) -> str | None:
     """What a zip archive is that PyTorch's weights reader cannot open, with the way; None for one it can."""
     try:
         with zipfile.ZipFile(stream) as archive:
@@ -396,7 +403,7 @@ def _other_archive(stream):
     return None
 
 
-def _is_plain_pickle(stream):
+def _is_plain_pickle(stream: IO[bytes]) -> bool:
     """Whether the file is one whole pickle, read without running it; PyTorch's old format holds several."""
     try:
         for _ in pickletools.genops(stream):
@@ -406,7 +413,7 @@ def _is_plain_pickle(stream):
         return False
 
 
-def _parse_safetensors(path, data):
+def _parse_safetensors(path: Path, data: bytes) -> dict[str, Tensor]:
     try:
         from safetensors.torch import load  # comes with timm
     except ImportError:
@@ -417,7 +424,7 @@ def _parse_safetensors(path, data):
         raise ValueError(f"{path} is cut short or no safetensors file ({error}); download it again") from None
 
 
-def find_pretrained(*search_dirs, model: str = "deeplabv2_resnet101") -> Path | None:
+def find_pretrained(*search_dirs: PathLike, model: str = "deeplabv2_resnet101") -> Path | None:
     """First weights file that suits the architecture `model`, or None.
 
     Looks into `search_dirs`, `$DEEPLAB_PRETRAINED` (a folder, or a file unless its name is of another network's
@@ -443,7 +450,7 @@ def find_pretrained(*search_dirs, model: str = "deeplabv2_resnet101") -> Path | 
     return None
 
 
-def _file_names(model):
+def _file_names(model: str) -> list[str]:
     """Patterns of the names that weights files of the architecture `model` have, the preferred one first."""
     if model.startswith(TIMM):
         return [model.removeprefix(TIMM) + ending for ending in (".*safetensors", ".*bin", ".*pth")]
@@ -454,13 +461,13 @@ def _file_names(model):
     return [*course, cached_file(backbone).name, f"{backbone}-*.pth"]
 
 
-def _may_suit(name, patterns):
+def _may_suit(name: str, patterns: Sequence[str]) -> bool:
     """Whether a file of this name may hold what `patterns` are of: unless it is the name of another network's."""
     known = [COURSE_FILES, *(f"{backbone}-*.pth" for backbone in TORCHVISION)]
     return any(fnmatch(name, p) for p in patterns) or not any(fnmatch(name, p) for p in known)
 
 
-def resolve(pretrained: str | PathLike, model: str = "deeplabv2_resnet101", *search_dirs) -> Pretrained:
+def resolve(pretrained: str | PathLike, model: str = "deeplabv2_resnet101", *search_dirs: PathLike) -> Pretrained:
     """The `Pretrained` meant by "none"/False, "auto"/True, "torchvision" or a path, for the architecture `model`.
 
     Needs no network in memory, so that preprocessing and stride layout can be shown before anything is built. "auto"
@@ -520,11 +527,11 @@ def prepare_weights(config: "Config", wish: str | None = None) -> Pretrained:
     return found
 
 
-def _scratch_layout(model):
+def _scratch_layout(model: str) -> StrideIn:
     return "3x3" if model in RESNETS or model.startswith(TIMM) or not model.startswith("deeplabv2") else "1x1"
 
 
-def _existing(text):
+def _existing(text: str) -> Path:
     """The file meant by a path that may be relative to the current folder or to the project."""
     if (path := in_project(text)).is_file():
         return path
@@ -538,7 +545,7 @@ def _existing(text):
     raise FileNotFoundError(f"pretrained is {text!r}: {hint}; use auto, none, torchvision or a path")
 
 
-def _from_file(path, model):
+def _from_file(path: Path, model: str) -> Pretrained:
     kind = read_weights(path, model)[1]
     if _scratch_layout(model) == "3x3":
         _check_layout(path, kind, model)
@@ -560,7 +567,7 @@ def cached_file(backbone: str) -> Path:
     return hub_folder() / _torchvision_weights(backbone).url.rpartition("/")[2]
 
 
-def _torchvision_weights(backbone):
+def _torchvision_weights(backbone: str) -> Any:
     from torchvision.models import get_weight  # not at the top: it takes as long to import as torch itself
 
     return get_weight(TORCHVISION[backbone])

@@ -5,11 +5,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
+from IPython.display import HTML, Markdown
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
 from deeplab_lib.common.devices import FAST_PATHS
+from deeplab_lib.common.markup import as_markdown, as_text
 from deeplab_lib.common.text import plan_change
 from deeplab_lib.config import DESCRIPTIONS, Config
 from deeplab_lib.data import augment
@@ -30,6 +32,20 @@ def configuration(config: Config) -> pd.DataFrame:
     rows = [(item.name, str(getattr(config, item.name)), DESCRIPTIONS[item.name]) for item in fields(config)]
     rows += [("", name, f"chosen by itself: {FAST_PATHS[name][1]}") for name in config.fast_paths]
     return pd.DataFrame(rows, columns=["parameter", "value", "meaning"]).set_index("parameter")
+
+
+def about(config: Config) -> Markdown:
+    """What is trained, why, and where its files go; an own loss is shown as it is written, asterisks included."""
+    title = as_markdown(as_text(config.title))
+    what = f"**{title}**: `{config.expression}`\n\n{as_markdown(as_text(config.about))}"
+    return Markdown(f"{what}\n\nThe run's files: `{config.out_dir}/{config.stem}.*`")
+
+
+def whole(table: pd.DataFrame) -> HTML:
+    """A table of which no cell is cut and no row left out, and whose text is text: `$x$` in it is no formula."""
+    shown = {"display.max_colwidth": None, "display.max_rows": None, "display.html.use_mathjax": False}
+    with pd.option_context(*(part for item in shown.items() for part in item)):
+        return HTML(table.to_html())
 
 
 @styled

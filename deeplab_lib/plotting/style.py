@@ -25,37 +25,35 @@ WIDTH = 6.3  # inches: the text width of an A4 page, so that 9 pt here are 9 pt 
 for _file in sorted((Path(__file__).parent / "fonts").glob("*.otf")):
     font_manager.fontManager.addfont(_file)
 
-STYLE = matplotlib.RcParams(
-    {
-        "font.family": ["Latin Modern Roman", "DejaVu Sans"],
-        "mathtext.fontset": "cm",
-        "font.size": 9,
-        "axes.titlesize": 9,
-        "axes.labelsize": 9,
-        "xtick.labelsize": 8,
-        "ytick.labelsize": 8,
-        "legend.fontsize": 8,
-        "legend.frameon": False,
-        "legend.handlelength": 3.4,
-        "axes.spines.top": False,
-        "axes.spines.right": False,
-        "axes.linewidth": 0.6,
-        "axes.grid": True,
-        "axes.axisbelow": True,
-        "grid.color": "0.9",
-        "grid.linewidth": 0.5,
-        "xtick.major.width": 0.6,
-        "ytick.major.width": 0.6,
-        "lines.linewidth": 1.3,
-        "lines.markersize": 3.6,
-        "figure.dpi": 150,
-        "savefig.dpi": 150,
-        "svg.hashsalt": "deeplab-losses",  # the same runs give the same bytes
-        "image.interpolation": "nearest",
-        "figure.autolayout": False,
-        "figure.constrained_layout.use": False,
-    }
-)
+STYLE: dict[str, Any] = {
+    "font.family": ["Latin Modern Roman", "DejaVu Sans"],
+    "mathtext.fontset": "cm",
+    "font.size": 9,
+    "axes.titlesize": 9,
+    "axes.labelsize": 9,
+    "xtick.labelsize": 8,
+    "ytick.labelsize": 8,
+    "legend.fontsize": 8,
+    "legend.frameon": False,
+    "legend.handlelength": 3.4,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.linewidth": 0.6,
+    "axes.grid": True,
+    "axes.axisbelow": True,
+    "grid.color": "0.9",
+    "grid.linewidth": 0.5,
+    "xtick.major.width": 0.6,
+    "ytick.major.width": 0.6,
+    "lines.linewidth": 1.3,
+    "lines.markersize": 3.6,
+    "figure.dpi": 150,
+    "savefig.dpi": 150,
+    "svg.hashsalt": "deeplab-losses",  # the same runs give the same bytes
+    "image.interpolation": "nearest",
+    "figure.autolayout": False,
+    "figure.constrained_layout.use": False,
+}
 
 
 class Look(NamedTuple):
@@ -88,7 +86,7 @@ def styled(draw: Callable[P, T]) -> Callable[P, T]:
 
     @wraps(draw)
     def drawn(*args: P.args, **kwargs: P.kwargs) -> T:
-        with matplotlib.style.context(["default", dict(STYLE)]):
+        with matplotlib.style.context(["default", STYLE]):
             return draw(*args, **kwargs)
 
     return drawn

@@ -33,11 +33,14 @@ HIDE_OUTPUT = {"remove-output", "remove_output", "hide-output", "hide_output"}
 # What a cell shows for the value of its last line when nobody meant it: where an object lies in memory, and the parts
 # of a drawing, such as <Axes: >, [<Line2D at 0x7f..>] or Text(0, 1, 'x').
 BARE_OBJECT = re.compile(
-    r"<[\w.]+(?: object)?(?: at 0x[0-9a-f]+)?>|<[^<>]* at 0x[0-9a-f]+>|<Axes\w*:?.*?>|<Figure size [^<>]*>"
+    r"<[\w.]+ object>|<[^<>]*(?:<[^<>]*>[^<>]*)* at 0x[0-9a-f]+>|<Axes\w*:?.*?>|<Figure size [^<>]*>"
     r"|<\w*Container object of \d+ artists>|<matplotlib\.[^<>]*>|Text\([^()]*\)|Figure\(\d+x\d+\)",
     re.DOTALL,
 )
 ROUND_BARE_OBJECTS = re.compile(r"(?:[\[\](){},\s\d.e+:-]|array|dtype=\w+|'[^']*'|nan|inf)*")
+FORMULA = re.compile(
+    r"\\begin\{(?:equation|align|alignat|gather|multline|eqnarray|displaymath|math|split|cases|array|[bpvV]?matrix)\*?\}"
+)
 LONG_STAND_IN = 12  # lines of the text that stands in for an output that cannot be set
 
 
@@ -54,10 +57,10 @@ class Manuscript:
         self.pictures: dict[str, Picture] = {}
         self.warnings: list[str] = []
         self._messages: list[int] = []  # cells with text on stderr
-        self._widgets = WidgetStates(notebook.get("metadata", {}))
-        self.front = front_matter_of(notebook.get("metadata", {}))
+        self._widgets = WidgetStates(notebook.get("metadata") or {})
+        self.front = front_matter_of(notebook.get("metadata") or {})
         readers = {"markdown": self._markdown, "raw": self._raw, "code": self._code}
-        for self._number, cell in enumerate(notebook.get("cells", []), 1):
+        for self._number, cell in enumerate(notebook.get("cells") or [], 1):
             readers.get(cell.get("cell_type"), self._unknown)(cell)
         self.front = normal_front(self.front)
 
@@ -94,7 +97,7 @@ class Manuscript:
 
     def _raw(self, cell: "NotebookNode") -> None:
         """YAML between two `---` is front matter, as in Quarto; other raw cells are what their format says, or text."""
-        text, metadata = _joined(cell.get("source")), cell.get("metadata", {})
+        text, metadata = _joined(cell.get("source")), (cell.get("metadata") or {})
         if not HIDE_CELL.isdisjoint(_tags(cell)):
             return
         if match := re.fullmatch(r"---[ \t]*\n(.*?)^(?:---|\.\.\.)\s*", text.strip() + "\n", re.DOTALL | re.MULTILINE):
@@ -175,14 +178,14 @@ class Manuscript:
             return self._update_front(data[FRONT_MATTER_MIME])
         if isinstance(metadata.get("report"), dict) and metadata["report"].get("skip"):
             return None
-        refused = []
+        refused: list[str] = []
         for mime in _by_richness(data):
-            if problem := self._set_form(mime, data, metadata, options):
-                refused.append(problem)
-            else:
+            problem = self._set_form(mime, data, metadata, options)
+            if problem is None:
                 for problem in refused:
                     self._warn(problem)
                 return None
+            refused += [problem] if problem else []
         text = terminal_text(_joined(data.get("text/plain")))
         meant = bool(text.strip()) and not is_bare_object(text)
         unknown = [mime for mime in data if not mime.startswith(("text/", "image/"))]
@@ -190,7 +193,8 @@ class Manuscript:
             if meant or (self.show_code and text.strip() and len(data) == 1):
                 self._add("output", text=text)
             return None
-        what = "; ".join(refused) or f"{', '.join(unknown)}, which is neither picture nor text"
+        unnamed = [mime for mime in unknown if not any(problem.startswith(mime) for problem in refused)]
+        what = "; ".join([*unnamed, *refused])
         lines = text.splitlines() if meant else []
         stand_in = "\n".join(lines[:LONG_STAND_IN] + ["…"] * (len(lines) > LONG_STAND_IN))
         return self._left_out(what, options, stand_in)
@@ -198,7 +202,7 @@ class Manuscript:
     def _set_form(
         self, mime: str, data: Mapping[str, Any], metadata: Mapping[str, Any], options: dict[str, Any]
     ) -> str | None:
-        """Set one form of an output; if it cannot be set, say why."""
+        """Set one form of an output; if it cannot be set, say why, or "" where there is nothing to be seen."""
         own = _own(metadata)
         if mime.startswith("image/"):
             try:
@@ -225,9 +229,11 @@ class Manuscript:
         static = static_html(text)
         if static.asks and plain and not is_bare_object(plain):
             self._add("output", text=terminal_text(plain))
-        elif not static.shows and static.left_out and set(static.left_out) == {"script"}:
-            return "text/html: all that it shows is drawn by a script"
-        elif static.shows or static.left_out:
+        elif not static.shows and not static.left_out:
+            return ""
+        elif not static.shows and all(what.startswith("script") for what in static.left_out):
+            return "text/html, drawn by a " + ", ".join(dict.fromkeys(static.left_out))
+        else:
             self._warn_left_out(static.left_out)
             if "<table" in static.html:
                 self._add("table", html=static.html, **(self._taken(options, "tbl") | own))
@@ -331,7 +337,7 @@ def _by_richness(data: Mapping[str, Any]) -> Iterator[str]:
     """The forms of a bundle that may be set, best first; plain text is what is left when none can."""
     others = [mime for mime in data if mime.startswith("image/") and mime not in PICTURES]
     latex = _joined(data.get("text/latex")).lstrip()
-    formula = latex.startswith(("$", "\\[", "\\(")) or re.match(r"\\begin\{(?!tab|long|table|document|figure)", latex)
+    formula = latex.startswith(("$", "\\[", "\\(")) or FORMULA.match(latex)
     wanted = [*PICTURES, *others, "text/markdown", "text/latex" if formula else "", "text/html", WIDGET_MIME,
               "application/json"]  # fmt: skip
     yield from (mime for mime in wanted if mime in data and data[mime] not in ("", [], None))
@@ -397,7 +403,7 @@ def _own(metadata: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _tags(cell: "NotebookNode") -> set[str]:
-    tags = cell.get("metadata", {}).get("tags") or []
+    tags = (cell.get("metadata") or {}).get("tags") or []
     return {str(tag) for tag in tags} if isinstance(tags, list) else {str(tags)}
 
 

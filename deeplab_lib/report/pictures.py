@@ -1,4 +1,4 @@
-"""Pictures of any format, told by their content, as files that paper and page can show."""
+"""Pictures of any format, recognised by their content, as files that paper and page can show."""
 
 import gzip
 import io
@@ -90,7 +90,7 @@ def _png(image: Image.Image) -> bytes:
     elif image.mode not in ("1", "L", "LA", "P", "RGB", "RGBA"):
         image = image.convert("RGBA" if image.has_transparency_data else "RGB")
     buffer = io.BytesIO()
-    image.save(buffer, "PNG", **({"dpi": dpi} if dpi and all(dpi) else {}))
+    image.save(buffer, "PNG", **({"dpi": dpi} if dpi and min(dpi) > 10 else {}))
     return buffer.getvalue()
 
 

@@ -77,7 +77,7 @@ class Settler:
 
     def _remarks(self, picture: Picture) -> tuple[str, ...]:
         """Of a moving picture, the page loses nothing."""
-        moves = self.medium == "html" and picture.moving is not picture.still
+        moves = self.medium == "html" and picture.moving != picture.still
         return () if moves else picture.remarks
 
     def _found(self, source: str, cell: str) -> Picture:
@@ -94,12 +94,12 @@ class Settler:
         path = re.sub(r"^file:(?://(?:localhost)?(?=/))?", "", source)
         names = dict.fromkeys([path, unquote(path), unquote(re.sub(r"[?#].*", "", path))])
         for name in (*names, *(name.replace("\\", "/") for name in names)):
-            file = self.folder / name
             try:
-                if file.is_file():
-                    return read_picture(file.read_bytes())
-            except (OSError, ValueError) as error:
+                content = (self.folder / name).read_bytes() if (self.folder / name).is_file() else None
+            except (OSError, ValueError) as error:  # no right to read it, or a name that no file can have
                 raise PictureError(f"picture not readable ({type(error).__name__})") from error
+            if content is not None:
+                return read_picture(content)
         raise PictureError("picture not found")
 
 

@@ -56,7 +56,7 @@ def _with_tables(folder: Path, depth: int) -> Iterator[Path]:
         yield from _with_tables(place, depth - 1)
 
 
-def _inside(folder):
+def _inside(folder: Path) -> Iterator[Path]:
     try:
         with os.scandir(folder) as entries:
             for entry in entries:

@@ -8,9 +8,10 @@ is no run's table at all is a `NoRunTable`.
 import csv
 import io
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -83,7 +84,7 @@ def read_table(path: Path | str) -> Table:
 # --- cells -----------------------------------------------------------------------------------------------------------
 
 
-def _read_cells(path, notes):
+def _read_cells(path: Path, notes: list[str]) -> tuple[list[str], list[list[str]], list[int]]:
     """`(header, rows, line of each row)` as text; blank lines are skipped."""
     text, skipped = _decode(path, notes), 0
     separator = _separator(text)
@@ -107,7 +108,7 @@ def _read_cells(path, notes):
     return header, rows, [line for _, line in found]
 
 
-def _decode(path, notes):
+def _decode(path: Path, notes: list[str]) -> str:
     """The file's text. UTF-8 with or without a byte-order mark, UTF-16, else the encoding of Western Windows."""
     size = path.stat().st_size
     if size > MAX_BYTES:
@@ -126,13 +127,13 @@ def _decode(path, notes):
     raise NoRunTable(f"{path}: not a comma-separated table in UTF-8; repair it")
 
 
-def _separator(text):
+def _separator(text: str) -> str:
     """The separator that cuts the header into most columns; a comma when none cuts it."""
-    header = re.search(r"[^\r\n]{1,100000}|$", text)[0]
+    header = found[0] if (found := re.search(r"[^\r\n]{1,100000}", text)) else ""
     return max(",;\t", key=lambda separator: len(next(csv.reader([header], delimiter=separator), [])))
 
 
-def _full_rows(path, header, rows, lines):
+def _full_rows(path: Path, header: list[str], rows: list[list[str]], lines: list[int]) -> list[list[str]]:
     """The rows with empty cells where they were cut short; raises ResultsError for one that is too long."""
     for row, line in zip(rows, lines, strict=True):
         if any(row[len(header) :]):
@@ -142,7 +143,7 @@ def _full_rows(path, header, rows, lines):
     return [(row + [""] * len(header))[: len(header)] for row in rows]
 
 
-def _with_points(rows, separator, notes):
+def _with_points(rows: list[list[str]], separator: str, notes: list[str]) -> list[list[str]]:
     """The cells with decimal commas as points: where commas separate nothing, or no number in the file has a point."""
     comma = re.compile(r"[+-]?\d+,\d+([eE][+-]?\d+)?")
     cells = [cell for row in rows for cell in row]
@@ -171,9 +172,9 @@ def canonical(name: str) -> str | None:
     return next((KNOWN[form] for form in forms if form in KNOWN), None)
 
 
-def _sources(path, header):
+def _sources(path: Path, header: list[str]) -> dict[str, list[str]]:
     """`{our name: [columns of the file that hold it, best first]}`; raises NoRunTable where a needed one is missing."""
-    sources = {}
+    sources: dict[str, list[str]] = {}
     for column in header:
         if (name := canonical(column)) is not None:
             sources.setdefault(name, []).append(column)
@@ -200,10 +201,17 @@ def _sources(path, header):
 # --- numbers ---------------------------------------------------------------------------------------------------------
 
 
-def _numbers(path, header, rows, lines, sources, notes):
+def _numbers(
+    path: Path,
+    header: list[str],
+    rows: list[list[str]],
+    lines: list[int],
+    sources: dict[str, list[str]],
+    notes: list[str],
+) -> pd.DataFrame:
     """The cells as numbers, under the file's names; lists as columns `list/class_<c>_<split>`, words left out."""
     ours = {column: name for name, columns in sources.items() for column in columns}
-    table = {}
+    table: dict[str, Any] = {}
     for position, column in enumerate(header):
         cells, name = [row[position] for row in rows], ours.get(column)
         if column == "Name":
@@ -218,12 +226,16 @@ def _numbers(path, header, rows, lines, sources, notes):
             if words and name is not None and name not in TIMES:
                 where = f"column {column}, row {lines[words[0]]}: {cells[words[0]]!r}"
                 raise ResultsError(f"{path}: {where} is not a number; correct it")
-            if name is not None or not rows or not (words or np.isnan(numbers).all()):
+            if (
+                name is not None
+                or not rows
+                or not (words or all(number is None or np.isnan(number) for number in numbers))
+            ):
                 table[column] = np.array([np.nan if number is None else number for number in numbers], dtype=float)
     return pd.DataFrame(table, index=range(len(rows)))
 
 
-def _number(cell):
+def _number(cell: str) -> float | None:
     """The number in a cell, NaN for none, None for a word."""
     if cell.lower() in EMPTY:
         return np.nan
@@ -233,7 +245,9 @@ def _number(cell):
         return None
 
 
-def _lists(column, cells, sources, name, notes):
+def _lists(
+    column: str, cells: list[str], sources: dict[str, list[str]], name: str, notes: list[str]
+) -> dict[str, np.ndarray]:
     """The columns of a column of lists `[72.9, 42.6, ...]`, 19 values each in the classes' order."""
     split = name.partition("_")[0]
     values = np.full((len(cells), NUM_CLASSES), np.nan)
@@ -251,7 +265,9 @@ def _lists(column, cells, sources, name, notes):
     return {f"list/{ours}": values[:, c] for c, ours in enumerate(names)}
 
 
-def _scaled(path, values, sources, lines, notes):
+def _scaled(
+    path: Path, values: pd.DataFrame, sources: dict[str, list[str]], lines: list[int], notes: list[str]
+) -> pd.DataFrame:
     """The numbers with shares of 1 as percentages; raises ResultsError for what is no percentage from 0 to 100."""
     names = [*PERCENTAGES, "train_mIoU_final", "val_mIoU_final"]
     columns = [column for name in names for column in sources.get(name, ())]
@@ -267,7 +283,7 @@ def _scaled(path, values, sources, lines, notes):
 # --- epochs ----------------------------------------------------------------------------------------------------------
 
 
-def _with_epochs(path, values, sources, notes):
+def _with_epochs(path: Path, values: pd.DataFrame, sources: dict[str, list[str]], notes: list[str]) -> pd.DataFrame:
     """The rows that say something, each with its epoch, counted from 1."""
     ours = [column for name, columns in sources.items() if name not in (*TIMES, "epoch") for column in columns]
     ours = [column for column in ours if column in values and column not in LISTS]
@@ -287,7 +303,7 @@ def _with_epochs(path, values, sources, notes):
     return values
 
 
-def _epochs_by_step(values):
+def _epochs_by_step(values: pd.DataFrame) -> pd.DataFrame:
     """Rows that name a step and no epoch get that of the next row in steps that names one; others stay as they are."""
     step = next((column for column in STEPS if column in values), None)
     lacking = values["epoch"].isna()
@@ -300,7 +316,7 @@ def _epochs_by_step(values):
     return values[~(lacking & values["epoch"].isna() & values[step].notna())].copy()
 
 
-def _counted_from_one(values, sources, notes):
+def _counted_from_one(values: pd.DataFrame, sources: dict[str, list[str]], notes: list[str]) -> pd.DataFrame:
     """Epochs 0, 1, ... as 1, 2, ...; a row 0 without training, where the others have it, was before the first epoch."""
     training = [column for name in ("train_loss", "train_mIoU") for column in sources.get(name, ())]
     trained = values[training].notna().any(axis=1).groupby(values["epoch"]).any()
@@ -311,7 +327,9 @@ def _counted_from_one(values, sources, notes):
     return values.assign(epoch=values["epoch"] + 1)
 
 
-def _one_row_an_epoch(path, values, sources, notes):
+def _one_row_an_epoch(
+    path: Path, values: pd.DataFrame, sources: dict[str, list[str]], notes: list[str]
+) -> pd.DataFrame:
     """The rows of each epoch joined, epochs in order; where two rows disagree, the later counts."""
     _refuse_many_runs(path, values)
     if _newest_first(values["epoch"].to_numpy()):
@@ -336,7 +354,7 @@ def _one_row_an_epoch(path, values, sources, notes):
     return frame
 
 
-def _refuse_many_runs(path, values):
+def _refuse_many_runs(path: Path, values: pd.DataFrame) -> None:
     """Raise NoRunTable for a list of runs, one a row, as Weights & Biases exports it of a project."""
     shared = values["epoch"].duplicated(keep=False)
     if "Name" in values and shared.sum() > len(values) / 2 and values["Name"].nunique() == len(values):
@@ -344,7 +362,7 @@ def _refuse_many_runs(path, values):
         raise NoRunTable(f"{path}: its rows are runs ({names}, ...), not epochs of one; export the history of a run")
 
 
-def _newest_first(epochs):
+def _newest_first(epochs: np.ndarray) -> bool:
     """Whether the epochs fall more often than they rise from row to row."""
     return bool((np.diff(epochs) < 0).sum() > (np.diff(epochs) > 0).sum())
 
@@ -363,9 +381,10 @@ def ranges(epochs: Iterable[int]) -> str:
 # --- our names -------------------------------------------------------------------------------------------------------
 
 
-def _under_our_names(frame, sources, notes):
+def _under_our_names(frame: pd.DataFrame, sources: dict[str, list[str]], notes: list[str]) -> pd.DataFrame:
     """The columns under our names: each filled from its further columns where it is empty, by `*_final` last of all."""
-    table, filled = {"epoch": frame["epoch"]}, {}
+    table: dict[str, pd.Series] = {"epoch": frame["epoch"]}
+    filled: dict[str, dict[str, pd.Series]] = {}
     for name in KNOWN.values():
         columns = [*sources.get(name, ()), *sources.get(f"{name}_final", ())]
         if name in ("epoch", *LISTS) or not columns:
@@ -387,14 +406,14 @@ def _under_our_names(frame, sources, notes):
     return pd.DataFrame(table | {column: frame[column] for column in frame if column not in taken | {"epoch"}})
 
 
-def _origin(column):
+def _origin(column: str) -> str:
     """Where a value came from that the plain column lacks, in words; "" for another spelling of its name."""
     if column.startswith("list/"):
         return f"{column.rpartition('_')[2]}_mIoU_per_class"
     return "*_final" if canonical(column) in FINALS else ""
 
 
-def _filled_note(origin, parts):
+def _filled_note(origin: str, parts: Mapping[str, pd.Series]) -> str:
     """A note on values that stood in another column; "" where none did, or only under another spelling."""
     parts = {name: epochs for name, epochs in parts.items() if len(epochs)}
     epochs = {epoch for values in parts.values() for epoch in values}

@@ -7,9 +7,10 @@ Nothing in them is executed: JSON is parsed, arrays are read without pickles. Wh
 import json
 import math
 import zipfile
+from collections.abc import Mapping
 from numbers import Real
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 
@@ -70,7 +71,7 @@ def read_record(path: Path | str) -> dict[str, Any]:
             _refuse(path, name, value, KINDS[kind])
         if isinstance(value, Real) and not math.isfinite(value):
             _refuse(path, name, value, "a finite number")
-        if name in POSITIVE and value <= 0:
+        if name in POSITIVE and isinstance(value, Real) and float(value) <= 0:
             _refuse(path, name, value, "more than 0")
         if name in CHOICES and value not in CHOICES[name]:
             _refuse(path, name, value, f"one of {', '.join(sorted(CHOICES[name]))}")
@@ -115,12 +116,12 @@ def read_costs(path: Path | str) -> list[dict[str, Any]]:
     return found
 
 
-def _refuse_cost(path, number, name, value, wanted):
+def _refuse_cost(path: Path | str, number: int, name: str, value: object, wanted: str) -> NoReturn:
     shown = as_plain(as_text(value))[:60]
     raise ResultsError(f"{path}: row {number}: {name} is {shown!r}, it must be {wanted}; remove it and measure again")
 
 
-def _with_losses(record, path):
+def _with_losses(record: dict[str, Any], path: Path | str) -> dict[str, Any]:
     """The record, whose losses are expressions or, in the configuration, names of recipes; anything else is refused."""
     for name, holder in (("loss", record), ("config.loss", record["config"])):
         loss = holder.get("loss")
@@ -133,14 +134,14 @@ def _with_losses(record, path):
     return record
 
 
-def _at(record, name):
+def _at(record: Any, name: str) -> Any:
     """The value under "config.seed", None where there is none."""
     for key in name.split("."):
         record = record.get(key) if isinstance(record, dict) else None
     return record
 
 
-def _refuse(path, name, value, wanted):
+def _refuse(path: Path | str, name: str, value: object, wanted: str) -> NoReturn:
     shown = as_plain(as_text(value))
     shown = shown if len(shown) <= 60 else f"{shown[:60]}…"
     raise ResultsError(f"{path}: {name} is {shown!r}, it must be {wanted}; hand in the file as the run wrote it")
@@ -168,7 +169,7 @@ def read_arrays(path: Path | str, without: tuple[str, ...] = ()) -> dict[str, np
     return arrays
 
 
-def _check_arrays(path, arrays):
+def _check_arrays(path: Path | str, arrays: Mapping[str, np.ndarray]) -> None:
     if missing := {"names", "confusion"} - arrays.keys():
         raise ResultsError(f"{path}: no array {sorted(missing)[0]}; hand in the file as the run wrote it")
     images, classes = len(np.atleast_1d(arrays["names"])), (NUM_CLASSES, NUM_CLASSES)

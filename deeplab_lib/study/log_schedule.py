@@ -8,9 +8,11 @@ inside epoch 1 leaves a range of rates.
 """
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from itertools import pairwise
-from typing import Literal
+from typing import Literal, Self
 
 import numpy as np
 import pandas as pd
@@ -108,6 +110,9 @@ def loss_changes(frame: pd.DataFrame) -> list[LossChange]:
 # --- poly ------------------------------------------------------------------------------------------------------------
 
 
+RateAndSpan = tuple[float, float]  # the rate that decays, and over how many epochs
+
+
 @dataclass(frozen=True)
 class _Stretch:
     """Places `first` to `last` of the epochs, whose rates prove one power; level = log(r / S^power)."""
@@ -132,7 +137,7 @@ class _Decay:
     stretches: list[_Stretch]
 
     @classmethod
-    def toward(cls, end, epochs, logs, logged_zero):
+    def toward(cls, end: float, epochs: np.ndarray, logs: np.ndarray, logged_zero: bool) -> Self | None:
         """The decay toward `end`; None where less than most of the epochs lie in stretches of one power."""
         if end <= epochs[-1]:
             return None
@@ -141,19 +146,19 @@ class _Decay:
         return decay if decay.covered >= 0.6 * len(epochs) else None
 
     @property
-    def covered(self):
+    def covered(self) -> int:
         """How many epochs lie in a stretch."""
         return sum(stretch.last - stretch.first + 1 for stretch in self.stretches)
 
     @property
-    def misfit(self):
+    def misfit(self) -> float:
         """How far the rates lie from the stretches' powers, at most, as a logarithm."""
         return max(
             np.abs(self.logs[s.first : s.last + 1] - s.level - s.power * self.left[s.first : s.last + 1]).max()
             for s in self.stretches
         )
 
-    def schedule(self, pairs):
+    def schedule(self, pairs: tuple[tuple[int, float], ...]) -> LogSchedule:
         """The `LogSchedule` of this decay, whose epochs and rates are `pairs`."""
         found = self._from_two_powers() or self._from_warmup_line()
         possible, inferred = None, False
@@ -165,7 +170,7 @@ class _Decay:
             warmup = 0.0
         return LogSchedule("poly", self._powers(rate, span), rate, possible, inferred, warmup, pairs)
 
-    def _from_two_powers(self):
+    def _from_two_powers(self) -> RateAndSpan | None:
         """`(r, S)` from the two longest stretches of different powers, None when there is one power alone."""
         first, *others = sorted(self.stretches, key=lambda stretch: stretch.first - stretch.last)
         other = next((stretch for stretch in others if abs(stretch.power - first.power) > 0.02), None)
@@ -179,7 +184,7 @@ class _Decay:
             return None
         return _round(math.exp(first.level) * span**first.power), span
 
-    def _from_warmup_line(self):
+    def _from_warmup_line(self) -> RateAndSpan | None:
         """`(r, S)` where a linear warm-up is seen in at least two epochs: its line meets the decay."""
         first, whole = self.stretches[0], self.stretches[0].first
         rates = np.exp(self.logs[:whole])
@@ -187,13 +192,13 @@ class _Decay:
             return None
         slope = rates[1] - rates[0]
 
-        def gap(warmup):
+        def gap(warmup: float) -> float:
             return rates[0] + slope * (warmup - 1) - math.exp(first.level) * (self.total - warmup) ** first.power
 
         warmup = _root(gap, whole, whole + 1)
         return None if warmup is None else (_round(rates[0] + slope * (warmup - 1)), self.total - warmup)
 
-    def _from_one_power(self):
+    def _from_one_power(self) -> tuple[RateAndSpan | None, tuple[float, float] | None, bool]:
         """`((r, S) or None, range of r, whether r is inferred)`: all that one power says."""
         first, whole = self.stretches[0], self.stretches[0].first
         if whole and not (np.diff(self.logs[: whole + 1]) > 0).all():
@@ -206,7 +211,7 @@ class _Decay:
             return None, (low, high), False
         return (rate, (rate / math.exp(first.level)) ** (1 / first.power)), (low, high), True
 
-    def _powers(self, rate, span):
+    def _powers(self, rate: float | None, span: float | None) -> tuple[tuple[int, float], ...]:
         """`((first epoch, power), ...)`: proven ones, between them what rate and span or two neighbours say."""
         powers = np.full(len(self.epochs), np.nan)
         for stretch in self.stretches:
@@ -214,7 +219,7 @@ class _Decay:
         for place in np.flatnonzero(np.isnan(powers)):
             if place < self.stretches[0].first:
                 continue
-            if rate is not None and abs(self.left[place] - math.log(span)) > 0.01:
+            if rate is not None and span is not None and abs(self.left[place] - math.log(span)) > 0.01:
                 powers[place] = (self.logs[place] - math.log(rate)) / (self.left[place] - math.log(span))
             elif np.isnan(powers[place - 1 : place + 2]).any():
                 powers[place] = _pair_powers(self.left, self.logs)[
@@ -227,12 +232,12 @@ class _Decay:
         return tuple((epoch, _round(float(power))) for epoch, power in path)
 
 
-def _pair_powers(left, logs):
+def _pair_powers(left: np.ndarray, logs: np.ndarray) -> np.ndarray:
     """The power of each two neighbouring epochs, if they share one: (n - 1,)."""
     return np.diff(logs) / np.diff(left)
 
 
-def _proven(left, logs):
+def _proven(left: np.ndarray, logs: np.ndarray) -> list[_Stretch]:
     """The stretches of at least `LONG` epochs in which all neighbours give one power."""
     powers, tolerance = _pair_powers(left, logs), 2 * PRECISION / np.abs(np.diff(left))
     alike = np.abs(np.diff(powers)) <= tolerance[1:] + tolerance[:-1]
@@ -248,22 +253,24 @@ def _proven(left, logs):
     return found
 
 
-def _solved_ends(epochs, logs):
+def _solved_ends(epochs: np.ndarray, logs: np.ndarray) -> list[float]:
     """Epochs at which the rate would be zero, from three neighbouring epochs of one power each."""
     found = []
     for place in np.unique(np.linspace(0, len(epochs) - 3, 20, dtype=int)):
-        (a, b, c), (x, y, z) = epochs[place : place + 3], logs[place : place + 3]
-
-        def gap(end, a=a, b=b, c=c, x=x, y=y, z=z):
-            return (y - x) * math.log((end - c) / (end - b)) - (z - y) * math.log((end - b) / (end - a))
-
-        end = _root(gap, epochs[-1] + 1e-9, 10 * epochs[-1])
+        bend = partial(_bend, epochs=epochs[place : place + 3], logs=logs[place : place + 3])
+        end = _root(bend, epochs[-1] + 1e-9, 10 * epochs[-1])
         if end is not None:
             found.append(round(end) if abs(end - round(end)) < 1e-3 else end)
     return sorted(set(found))
 
 
-def _first_step(end, logs, logged_zero):
+def _bend(end: float, epochs: np.ndarray, logs: np.ndarray) -> float:
+    """0 where the rates of three `epochs`, as logarithms, are of one power and reach zero at `end`."""
+    (a, b, c), (x, y, z) = epochs, logs
+    return (y - x) * math.log((end - c) / (end - b)) - (z - y) * math.log((end - b) / (end - a))
+
+
+def _first_step(end: float, logs: np.ndarray, logged_zero: bool) -> float:
     """Where on the axis of epochs the first step stands: 0 for rates logged at an epoch's end, 1 at its start."""
     if logged_zero:
         return 0.0
@@ -272,7 +279,7 @@ def _first_step(end, logs, logged_zero):
     return 1.0 if _is_round(math.exp(logs[0])) else 0.0
 
 
-def _root(function, low, high):
+def _root(function: Callable[[float], float], low: float, high: float) -> float | None:
     """A zero of a function between `low` and `high` by bisection, None where it has one sign at both."""
     sign = function(low) > 0
     if (function(high) > 0) == sign:
@@ -286,18 +293,18 @@ def _root(function, low, high):
 # --- round numbers ---------------------------------------------------------------------------------------------------
 
 
-def _round(value):
+def _round(value: float) -> float:
     """The number of three digits that a log means, the value itself where none is near."""
     short = float(f"{value:.2e}")
     return short if math.isclose(short, value, rel_tol=3 * PRECISION) else value
 
 
-def _is_round(value):
+def _is_round(value: float) -> bool:
     """Whether a rate has two digits at most, as people choose them."""
     return math.isclose(float(f"{value:.1e}"), value, rel_tol=PRECISION)
 
 
-def _roundest(low, high):
+def _roundest(low: float, high: float) -> float | None:
     """The only number with one digit in the range, or else with two; None where there is none or more than one."""
     for digits in (0, 1):
         step = 10.0 ** (math.floor(math.log10(high)) - digits)

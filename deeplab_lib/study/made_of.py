@@ -1,6 +1,6 @@
 """What a report was made of, on record beside it: whether it is made again follows from that, and not from dates."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from deeplab_lib.common.files import file_sha256, in_project, jsonable, portable, read_json, write_json
@@ -54,7 +54,7 @@ def changes(report: Path | str, now: dict) -> str:
     return "; ".join([*said, *([f"changed: {listing(others)}"] if others else [])])
 
 
-def _named(files):
+def _named(files: Iterable[str]) -> str:
     """The runs that files belong to, the first few by name."""
     stems = list(dict.fromkeys(Path(name).with_suffix("").as_posix() for name in files))
     rest = len(stems) - NAMED

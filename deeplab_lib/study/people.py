@@ -5,6 +5,8 @@ one study, as of a team that shared the work. Where two hold the same run, every
 people are never seeds of one configuration: equal seeds repeat a training and do not vary it.
 """
 
+from __future__ import annotations
+
 import hashlib
 import re
 from collections.abc import Iterable, Sequence
@@ -48,7 +50,7 @@ def whose(folder: Path, root: Path, dataset: str) -> str:
     return "/".join(parts)
 
 
-def sort_out(runs: Sequence["Run"], root: Path) -> tuple[list["Run"], list[str]]:
+def sort_out(runs: Sequence[Run], root: Path) -> tuple[list[Run], list[str]]:
     """`(runs, left_out)`: each run once, with whose it is; a line for each copy, and for files that claim one run.
 
     Raises ValueError where files of the folder `root` itself claim one run: it is the reader's own to settle.
@@ -58,26 +60,27 @@ def sort_out(runs: Sequence["Run"], root: Path) -> tuple[list["Run"], list[str]]
     return _told_apart(_short(runs)), copies + claims
 
 
-def _with_person(run, root):
+def _with_person(run: Run, root: Path) -> Run:
     person = whose(run.path.parent, root, plain_dataset(run))
     added = run_name(run.path.stem, (run.record or run.started or {}).get("stem"))[1]
     return replace(run, person=as_text("/".join(filter(None, [person, added]))))
 
 
-def plain_dataset(run: "Run") -> str:
+def plain_dataset(run: Run) -> str:
     """The name of the folder in which the kit puts runs on the run's data, "" where it is not recorded."""
     data = run.config.get("data")
     return Path(as_plain(str(data))).name if data else as_plain(run.dataset.get("name") or "")
 
 
-def table_name(run: "Run", root: Path) -> str:
+def table_name(run: Run, root: Path) -> str:
     """The run's CSV as a path below `root`, as text."""
     return as_text(run.path.relative_to(root).as_posix())
 
 
-def _without_copies(runs, root):
+def _without_copies(runs: Sequence[Run], root: Path) -> tuple[list[Run], list[str]]:
     """The runs but those whose table is, value by value, that of another; the one that is named as recorded stays."""
-    kept, lines = {}, []
+    kept: dict[Path | str, Run] = {}
+    lines = []
     for run in sorted(runs, key=_standing):
         first = kept.setdefault(_content(run), run)
         if first is not run:
@@ -91,18 +94,18 @@ def _without_copies(runs, root):
     return [run for run in runs if id(run) in staying], lines
 
 
-def _standing(run):
+def _standing(run: Run) -> tuple[bool, bool, bool, bool, int, str]:
     """What makes one of two equal runs the original: its record, its name and folder as recorded, its place."""
     trained_here = Path(as_plain(str(run.config.get("out_dir")))).name == run.path.parent.name
     name = not _as_recorded(run), not trained_here, len(run.path.parts), str(run.path)
     return not run.record, not run.finished, *name
 
 
-def _as_recorded(run):
+def _as_recorded(run: Run) -> bool:
     return plain_stem(run.path.stem) == plain_stem(as_plain(run.stem))
 
 
-def _content(run):
+def _content(run: Run) -> Path | str:
     """A digest of a run's table, with its times: no two trainings take equal ones. Without a row it equals none."""
     if not len(run.table):
         return run.path
@@ -110,9 +113,11 @@ def _content(run):
     return hashlib.sha256(np.ascontiguousarray(values).tobytes() + str(list(run.table)).encode()).hexdigest()
 
 
-def _without_claims(runs, root):
+def _without_claims(runs: Sequence[Run], root: Path) -> tuple[list[Run], list[str]]:
     """The runs but those of one person that claim to be one run and differ, unless one alone is named as recorded."""
-    groups, lines, kept = {}, [], []
+    groups: dict[tuple[str, ...], list[Run]] = {}
+    kept: list[Run] = []
+    lines = []
     for run in runs:
         groups.setdefault((run.person, plain_dataset(run), plain_stem(run.stem)), []).append(run)
     for group in groups.values():
@@ -132,14 +137,14 @@ def plain_stem(stem: str) -> str:
     return stem.lower().replace("warnup", "warmup").replace("deeplabv2_cv07", "deeplabv2_ce07")
 
 
-def _short(runs):
+def _short(runs: list[Run]) -> list[Run]:
     """The runs with people called by the first folder alone where that tells them apart."""
     people = {run.person for run in runs}
     first = {person: person.partition("/")[0] for person in people}
     return [replace(run, person=first[run.person]) for run in runs] if len({*first.values()}) == len(people) else runs
 
 
-def _told_apart(runs):
+def _told_apart(runs: list[Run]) -> list[Run]:
     """The runs, named with whose they are if two people hold the same one."""
     holders: dict[str, set[str]] = {}
     for run in runs:
@@ -149,7 +154,7 @@ def _told_apart(runs):
     return [replace(run, named=True, stem=f"{run.person}/{run.stem}") if run.person else run for run in runs]
 
 
-def people(runs: Iterable["Run"]) -> dict[str, list["Run"]]:
+def people(runs: Iterable[Run]) -> dict[str, list[Run]]:
     """`{person: [runs]}` in the order of `runs`; the reader's own under ""."""
     groups: dict = {}
     for run in runs:

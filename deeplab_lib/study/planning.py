@@ -15,7 +15,7 @@ from deeplab_lib.common.files import jsonable, project_root, read_json
 from deeplab_lib.common.parameters import check_names, coerce
 from deeplab_lib.common.text import did_you_mean
 from deeplab_lib.common.types import PathLike
-from deeplab_lib.config import PARAMETERS, Config, as_begun
+from deeplab_lib.config import PARAMETERS, REMOVED, Config, as_begun
 from deeplab_lib.data.cityscapes import scan
 from deeplab_lib.models import weights
 from deeplab_lib.models.placement import to_device
@@ -65,10 +65,10 @@ def complete(settings: Mapping[str, Any]) -> dict[str, Any]:
     return settings
 
 
-def _check_parameters(parameters):
+def _check_parameters(parameters: object) -> None:
     if not isinstance(parameters, dict):
         raise ValueError(f"parameters is {parameters!r}; it must name values: {{epochs: 20}}")
-    check_names(parameters, PARAMETERS)
+    check_names(parameters, PARAMETERS, REMOVED)
     for name in parameters:
         if name in TAKEN:
             raise ValueError(f"parameters sets {name}; use {TAKEN[name]} instead")
@@ -249,9 +249,10 @@ def expected(runs: Mapping[str, Mapping[str, Any]], folder: PathLike, at_once: i
     return max(longest, total / at_once)
 
 
-def _seconds(config, threads):
+def _seconds(config: Config, threads: int) -> float:
     if config.toycity:
-        train, val = config.scale.toycity[config.split] // config.epochs_per_pass, config.val_each_epoch
+        counts = config.scale.toycity
+        train, val = counts[config.split] // config.epochs_per_pass, config.val_each_epoch or counts["val"]
     else:
         train, val = (len(scan(config.data, split)) for split in (config.split, "val"))
     model = to_device(make_model(config.model, output_stride=config.output_stride), config.device, config.fast_paths)

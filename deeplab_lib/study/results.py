@@ -248,7 +248,7 @@ def parse_stem(stem: str) -> tuple[str | None, str, int]:
 # --- reading ---------------------------------------------------------------------------------------------------------
 
 
-def _record_beside(path, ending):
+def _record_beside(path: Path, ending: str) -> dict[str, Any] | None:
     found = sibling(path, ending)
     return read_record(found) if found else None
 
@@ -262,8 +262,8 @@ def read_run(path: PathLike) -> Run:
     recipe, rest, seed = parse_stem(name)
     stem, rest = as_text(name), as_text(rest)
     title, variant = (RECIPES[recipe].title, rest) if recipe else (rest, "")
-    if not recipe and not about and (told := title_by_name(name)):
-        title, lr = told, parse_name(name)[1]
+    if not recipe and not about and (words := title_by_name(name)):
+        title, lr = words, parse_name(name)[1]
         variant = f"lr {lr:g}" if lr else ""
     if about:
         recipe = about.get("recipe", recipe)
@@ -284,7 +284,7 @@ def read_run(path: PathLike) -> Run:
     return run
 
 
-def _notes(run):
+def _notes(run: Run) -> list[str]:
     """What a reader must know about how the final values were found."""
     notes = []
     if not len(run.table):
@@ -345,17 +345,17 @@ def read_folder(folder: Path | str, dataset: str | None = None) -> tuple[list[Ru
         raise ResultsError(f"{folder}: {as_plain(str(error))}") from None
     runs, others = _on_the_same_images(_tell_weights(runs), folder)
     order = {key: number for number, key in enumerate(RECIPES)}
-    runs.sort(key=lambda run: (order.get(run.recipe, len(order)), run.variant, run.seed, run.person, run.stem))
+    runs.sort(key=lambda run: (order.get(run.recipe or "", len(order)), run.variant, run.seed, run.person, run.stem))
     return runs, left_out + more + others
 
 
-def _check(run):
+def _check(run: Run) -> None:
     """Raise ResultsError where the files of a finished run do not fit together."""
     if run.finished and run.record:
         check_agreement(run.path, run.final_val_mIoU, run.epoch, run.record, sibling(run.path, ".npz"))
 
 
-def _wrong_costs(place):
+def _wrong_costs(place: Path) -> ResultsError | None:
     """What is wrong with the costs in somebody's folder, None where nothing is."""
     try:
         if (path := place / "efficiency.json").exists():
@@ -365,7 +365,7 @@ def _wrong_costs(place):
     return None
 
 
-def _no_runs(folder, left_out):
+def _no_runs(folder: Path, left_out: Sequence[str]) -> str:
     """One line for a folder without a run: what it holds instead, and the sub-folder that has runs."""
     if not folder.is_dir():
         near = nearest(folder.name, [path.name for path in folder.parent.glob("*/")])
@@ -378,16 +378,18 @@ def _no_runs(folder, left_out):
     return f"{folder}: no run's CSV here; {advice}{reasons}"
 
 
-def _is_run(path):
+def _is_run(path: Path) -> bool:
     return works(lambda: read_run(path))
 
 
-def _on_the_same_images(runs, folder):
+def _on_the_same_images(runs: Sequence[Run], folder: Path) -> tuple[list[Run], list[str]]:
     """`(runs, lines)`: without those whose images are called otherwise than most others' on the same data.
 
     Runs are compared image by image.
     """
-    groups, lines, kept = {}, [], []
+    groups: dict[Scope, dict[tuple | None, list[Run]]] = {}
+    kept: list[Run] = []
+    lines: list[str] = []
     for run in runs:
         images = tuple(run.arrays["names"]) if run.finished and run.arrays else None
         groups.setdefault(Scope.of(run), {}).setdefault(images, []).append(run)
@@ -403,25 +405,26 @@ def _on_the_same_images(runs, folder):
     return kept, lines
 
 
-def _tell_weights(runs):
+def _tell_weights(runs: Sequence[Run]) -> list[Run]:
     """The runs, of which those say so that started from other weights than most of their kind, unknown to their stems.
 
     Where a file or the network is missing, `auto` trains from scratch or from another file: that is a difference like
     a learning rate's, and no recipe as it is.
     """
 
-    def kind(run):
+    def kind(run: Run) -> tuple[Scope, Any, str]:
         return Scope.of(run), run.config.get("model"), run.variant.partition("pretrained")[2]
 
-    found = {}
+    found: dict[tuple, Counter[str]] = {}
     for run in runs:
         found.setdefault(kind(run), Counter()).update(filter(None, [run.found_weights]))
     usual = {name: [weights for weights, _ in counts.most_common(1)] for name, counts in found.items()}
     return [_with_weights(run) if run.found_weights not in (None, *usual[kind(run)]) else run for run in runs]
 
 
-def _with_weights(run):
-    words = f"weights {run.found_weights if ' ' in run.found_weights else run.found_weights[:8]}"
+def _with_weights(run: Run) -> Run:
+    found = run.found_weights or ""
+    words = f"weights {found if ' ' in found else found[:8]}"
     return replace(run, weights=words, variant="_".join(filter(None, [run.variant, words])))
 
 
@@ -552,7 +555,7 @@ def studies(runs: Sequence[Run]) -> list[Study]:
     return [*found, *([Study(Scope.of(stages[0]), stages)] if stages else [])]
 
 
-def _study(scope, runs):
+def _study(scope: Scope, runs: Sequence[Run]) -> Study:
     """A Study of the runs, with what all of its recipes depart in; () when one departs in nothing."""
     parts = [run.variant.split("_") for run in runs if run.recipe and not run.stage]
     least = min(parts, key=len, default=[])
@@ -560,7 +563,7 @@ def _study(scope, runs):
     return Study(scope, [_without(common, run) for run in runs], common)
 
 
-def _without(common, run):
+def _without(common: tuple[str, ...], run: Run) -> Run:
     """The run with `common` left out of its variant."""
     rest = "_".join(part for part in run.variant.split("_") if part not in common)
     return replace(run, variant=rest) if common else run

@@ -24,7 +24,7 @@ def save(path: PathLike, state: object, keep: PathLike | None = None) -> None:
     data = buffer.getbuffer()
     seal = SEAL + hashlib.sha256(data).hexdigest().encode()
 
-    def write(temporary):
+    def write(temporary: Path) -> None:
         with open(temporary, "wb") as file:
             file.write(data)
             file.write(seal)

@@ -24,6 +24,7 @@ import uuid
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from types import FrameType
 from typing import TYPE_CHECKING, Any, NoReturn, ParamSpec, TypeVar
 
 import torch
@@ -301,7 +302,7 @@ def launcher_contained(exception: type[SignalException]) -> Iterator[None]:
     It replaces signal handlers, logs every ending as an error, and may leave processes behind if stopped repeatedly.
     """
 
-    def hand_over(number, frame):
+    def hand_over(number: int, frame: FrameType | None) -> NoReturn:
         for other in numbers - {signal.SIGINT}:
             signal.signal(other, signal.SIG_IGN)  # schedulers repeat themselves, and a third one would end all at once
         raise exception(f"got signal {number}", sigval=signal.Signals(number))

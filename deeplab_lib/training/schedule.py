@@ -5,6 +5,7 @@ Nothing here has state: a resumed run asks for step t and gets what the undistur
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Any
 
 from deeplab_lib.recipes import Change, Follows
 
@@ -83,8 +84,8 @@ class PolyLR:
         """Names of the parts frozen at `step`; what was frozen once stays so."""
         return tuple(dict.fromkeys(name for change in self._past(step) for name in change.freeze))
 
-    def _past(self, step):
+    def _past(self, step: float) -> list[Change]:
         return [change for change in self.changes if change.first_step(self.total_steps) <= step]
 
-    def _last(self, setting, step):
+    def _last(self, setting: str, step: float) -> Any:
         return [getattr(c, setting) for c in self._past(step) if getattr(c, setting) is not None][-1]

@@ -451,7 +451,10 @@ def test_a_study_without_contradictions_gets_none(monkeypatch):
     ]
     miou, rows, rates, best, latency = [finding.filled(Numbers())[1] for finding in told]
     assert "It lies 0.00 to 0.00 points below the results table's" in miou
-    assert rows.startswith("0 rows fit another run's name better than their own") and "0 rows are impossible" in rows
+    assert (
+        rows.startswith("0 rows fit another run's name better than their own")
+        and "Impossible in themselves: 0 rows" in rows
+    )
     assert rates == "the rates agree"
     assert "The order of the values agrees with the statement" in best
     assert "differ by a factor of 1.00" in latency

@@ -1,5 +1,7 @@
 """Calibration error with its intervals: by hand, on planted overconfidence, and on equal networks."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -121,11 +123,23 @@ def test_files_without_counts_are_said_to_lack_them():
     del study.runs[1].arrays["calibration_hits"]
     evidence = Evidence.of(study, 20)
     assert calibration(evidence) is None and reliability(evidence) == {}
-    assert "hold no counts by confidence" in sentences.calibration(Findings.of(study, evidence), None, Numbers())
+    assert "hold no counts by confidence" in sentences.calibration(Findings.of(study, evidence), Numbers())
 
 
 def test_the_paragraph_names_who_believes_too_much(planted):
-    table, _, findings = planted
-    text = sentences.calibration(findings, table, Numbers())
+    _, _, findings = planted
+    text = sentences.calibration(findings, Numbers())
     assert "larger for CE + Focal" in text and "no difference that matters" in text
     assert "CE + Focal" in text.split("overconfident")[0]
+
+
+def test_what_is_concluded_is_said_of_one_schedule_and_only_where_it_is_decided(planted):
+    """Focal, found overconfident, had another schedule; Dice, on that of CE, makes no difference that matters."""
+    _, evidence, findings = planted
+    assert sentences.trusted(findings) == ""
+    trust = findings.trust.copy()
+    dice = next(method.name for method in evidence.recipes if method.recipe == "ce_dice")
+    trust.loc[dice, "verdict"] = SUPPORTED
+    said = sentences.trusted(replace(findings, trust=trust))
+    assert said.endswith("calibration error of plain cross-entropy, that of CE + Dice is significantly larger.")
+    assert sentences.trusted(replace(findings, trust=None)) == ""

@@ -16,6 +16,7 @@ from deeplab_lib.analysis.findings import Findings
 from deeplab_lib.analysis.gallery import Gallery, drawn_runs
 from deeplab_lib.analysis.numbers import Numbers
 from deeplab_lib.analysis.tables import final_table
+from deeplab_lib.analysis.verdicts import EQUIVALENT
 from deeplab_lib.common.text import count
 from deeplab_lib.labels import CLASS_NAMES
 from deeplab_lib.recipes import RECIPES
@@ -136,6 +137,49 @@ def test_only_configurations_with_several_seeds_are_said_to_have_them(tmp_path):
     assert "one schedule for all" not in text, "they share one"
 
 
+@pytest.fixture(scope="module")
+def controlled(tmp_path_factory):
+    """CE, one loss on its schedule, one with another schedule and its control; both losses far better."""
+    folder = tmp_path_factory.mktemp("controlled")
+    far = {"images": 40, "preset": "smoke", "noise": 0.1}
+    write_runs(folder, recipes=("ce", "ce_dice", "ce_focal"), effects={"ce_dice": 9, "ce_focal": 9}, **far)
+    write_runs(folder, recipes=("ce_focal",), schedule="ce", effects={"ce_focal": 9}, **far)
+    return Report(folder)
+
+
+def test_the_finding_comes_first_and_is_that_at_equal_schedule(controlled, planted, old):
+    """Losses that are better at equal schedule, the control among them; else the largest gain that is excluded."""
+    text = controlled.text(conclusions.abstract)
+    first = text.partition(" plain cross-entropy in mIoU.")[0]
+    assert first.startswith("At equal schedule, CE + Dice (+") and " and CE + Focal, schedule of CE (+" in first
+    assert first.endswith("beat") and text.index("At equal schedule") < text.index("loss configurations")
+    assert planted.text(conclusions.abstract).startswith("At equal schedule, none of four losses ")
+    assert not sentences.headline(old.findings, Numbers()), "without intervals nothing is decided"
+    assert "trained with one seed, so variation between trainings is not covered" in text
+
+
+def test_what_is_excluded_follows_the_largest_upper_bound(planted):
+    versus = planted.findings.versus.copy()
+    equal = versus.index.isin(planted.findings.equal)
+    versus.loc[equal, ["low", "high", "verdict"]] = [-1.0, 1.5, EQUIVALENT]
+    small = replace(planted.findings, versus=versus)
+    assert "beats plain cross-entropy by more than 2 points" in sentences.headline(small, Numbers())
+    versus.loc[versus.index[0], ["high", "verdict"]] = [3.25, INCONCLUSIVE]
+    text = sentences.headline(small, Numbers())
+    assert "significantly better than plain cross-entropy" in text and "Gains of up to 3.2 points cannot" in text
+    assert sentences.headline(replace(small, controlled=True), Numbers()).startswith("At equal schedule, no loss is")
+
+
+def test_the_outlook_says_how_many_seeds_decide_a_claim_and_how_many_all(planted):
+    def open_at(verdict, seeds):
+        left = replace(verdict.deciding[0], verdict=INCONCLUSIVE, seeds=seeds)
+        return replace(verdict, deciding=(left,), verdict=INCONCLUSIVE)
+
+    few, many = map(open_at, planted.findings.verdicts, (4, 20))
+    text = conclusions.outlook(replace(planted.findings, verdicts=(few, many)))
+    assert "Four seeds a configuration (without which a and b cannot be decided; up to 20 decide all of them)" in text
+
+
 def test_the_control_is_all_losses_on_one_schedule(tmp_path):
     write_runs(tmp_path, recipes=("ce", "ce_focal", "ce_lovasz_dice"), images=8, preset="smoke")
     for key, controlled in (("ce_focal", False), ("ce_lovasz_dice", True)):
@@ -184,8 +228,11 @@ def test_every_claim_is_counted_once(planted):
     ]
     assert sum(counted) == 9
     decided = [verdict for verdict in planted.findings.verdicts if verdict.verdict != INCONCLUSIVE]
-    assert decided and all(f"“{verdict.claim.text.rstrip('.')}”" in text for verdict in decided)
-    assert text.count("“") == len(decided)
+    assert decided and all(re.search(rf"[(;] ?{verdict.claim.key}( †)?[;)]", text) for verdict in decided)
+    lines = conclusions.decided(planted.findings).splitlines()
+    assert len(lines) == len(decided)
+    for verdict, line in zip(decided, lines, strict=True):
+        assert line.startswith(f"- ({verdict.claim.key}) {verdict.claim.text} *{verdict.verdict.capitalize()}.*")
     assert list(conclusions.verdict_table(planted.findings.verdicts).index) == [f"({key})" for key in "abcdefghi"]
 
 
@@ -221,9 +268,9 @@ def test_boundary_scores_are_not_compared_by_overlap(planted):
     table, differences = planted.evidence.levels("boundary_f"), planted.evidence.from_baseline("boundary_f")
     text = sentences.boundaries(planted.findings, table, differences, Numbers())
     assert "the interval of a difference decides whether two runs differ" in text
-    assert "Compared with CE: " in text
+    assert "plain cross-entropy" in text
     unknown = differences.assign(low=float("nan"))
-    assert "Compared with" not in sentences.boundaries(planted.findings, table, unknown, Numbers())
+    assert "plain cross-entropy" not in sentences.boundaries(planted.findings, table, unknown, Numbers())
 
 
 def test_one_boundary_score_spans_no_range(planted):
@@ -545,3 +592,24 @@ def test_a_point_that_does_not_decide_has_no_verdict_of_its_own(planted):
         r"\*(Supported|Contradicted|No difference that matters|Inconclusive)\.\*( \(For comparison, [^*]*\))?$"
     )
     assert points and all(ends.search(point) or "no run" in point for point in points)
+
+
+def test_kind_8_a_run_without_npz_is_not_ranked_and_not_called_tied(tmp_path):
+    write_runs(tmp_path, ("ce", "ce_dice", "ce_focal"), images=60)
+    (tmp_path / "DeepLabV2_cv07_di03.npz").unlink()
+    study = studies(read_runs(tmp_path))[0]
+    evidence = Evidence.of(study, resamples=300)
+    ranks = evidence.ranking()
+    assert "DeepLabV2_cv07_di03" not in ranks.index and len(ranks) == 2
+    (value,) = ranks.attrs["unranked"].values()
+    assert value == pytest.approx(study.runs[1].final_val_mIoU)
+    text = sentences.ranking(findings.Findings.of(study, evidence), Numbers())
+    assert text.endswith(f"CE + Dice ({value:.2f} %) is not ranked: its files hold no results for single images.")
+
+
+def test_kind_8_an_unranked_value_above_all_takes_no_first_place_from_the_others(planted):
+    table = planted.findings.ranks.copy()
+    table.attrs["unranked"] = {table.index[0]: 99.0, table.index[1]: 98.0}
+    text = sentences.ranking(replace(planted.findings, ranks=table), Numbers())
+    assert text.startswith("Of the runs with results for single images, ")
+    assert "(99.00 %)" in text and text.endswith("are not ranked: their files hold no results for single images.")

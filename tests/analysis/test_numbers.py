@@ -6,7 +6,7 @@ from pathlib import Path
 
 import papermill
 import pytest
-from helpers import synthetic_runs
+from helpers import readability, synthetic_runs
 from helpers.recompute import NUMBER, Page, Recomputed, lacking, plain
 from pypdf import PdfReader
 
@@ -117,6 +117,11 @@ def test_tables_print_no_other_number(made, numbers, page):
         others[label] = [value for value in values if re.fullmatch(NUMBER, value) and value not in known]
     assert len(others) == 21 and sum(map(len, page.tables.values())) > 1000
     assert not {label: values for label, values in others.items() if values}
+
+
+def test_the_report_is_written_in_short_sentences_and_plain_words(made):
+    parts = readability.page((made / "report.html").read_text(encoding="utf-8"))
+    assert not readability.too_long(parts) and not readability.unclear(parts)
 
 
 def test_conclusions_print_no_other_number(numbers, page):

@@ -213,7 +213,7 @@ def test_wrong_input_is_one_line_in_a_notebook(shown):
         ("load_runs('nowhere')", "nowhere: there is no such folder"),
         ("read_folder('nowhere')", "nowhere: there is no such folder"),
         ("read_logs('nowhere')", "no log of the study in nowhere"),
-        ("streets('trian')", "trian"),
+        ("streets('tests')", "tests"),
         ("convert('camvid', 'nowhere', 'out')", "nowhere"),
     ],
 )

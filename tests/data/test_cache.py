@@ -229,7 +229,7 @@ class TestInterrupted:
         said = []
         dataset = cached(city, "train", SIZE, folder=folder, say=said.append)
         assert len(said) == 1 and said[0].endswith("waiting for it")
-        assert other.communicate(timeout=60)[0].endswith(f"done {dataset.folder}\n") and other.returncode == 0
+        assert other.communicate(timeout=600)[0].endswith(f"done {dataset.folder}\n") and other.returncode == 0
         assert list(folder.glob("*.part")) == []
 
 

@@ -1,12 +1,11 @@
 """Costs: the published counts to the digit, fvcore's own sums, a timer that waits, memory that is the allocator's."""
 
+import itertools
 import json
 import subprocess
 import sys
-import time
 import warnings
 from importlib.metadata import version
-from threading import Timer
 from types import SimpleNamespace
 
 import pytest
@@ -79,50 +78,50 @@ def test_counts_are_those_of_fvcore_on_a_real_pass(name):
 
 
 class AsynchronousDevice:
-    """Starts a kernel and returns at once, as a GPU does."""
+    """Starts a kernel and returns at once, as a GPU does, on a clock of its own: no machine is too busy for it."""
 
-    def __init__(self):
-        self.kernels = []
+    def __init__(self, monkeypatch):
+        self.now, self.idle_at = 0.0, 0.0
+        monkeypatch.setattr(efficiency.time, "perf_counter", lambda: self.now)
 
     def launch(self, seconds=0.02):
-        kernel = Timer(seconds, lambda: None)
-        kernel.start()
-        self.kernels.append(kernel)
+        self.now += 0.001
+        self.idle_at = max(self.now, self.idle_at) + seconds
 
     def synchronize(self):
-        for kernel in self.kernels:
-            kernel.join()
-        self.kernels.clear()
+        self.now = max(self.now, self.idle_at)
+
+    def compute(self, seconds):
+        """Work that the processor does itself."""
+        self.now += seconds
 
 
-def test_the_timer_waits_for_the_device():
-    device = AsynchronousDevice()
+def test_the_timer_waits_for_the_device(monkeypatch):
+    device = AsynchronousDevice(monkeypatch)
     hasty = time_runs(device.launch, lambda: None, most=5, seconds=9)
     device.synchronize()
-    assert min(hasty) < 0.01, "the fake device is not asynchronous: the test proves nothing"
-    assert min(time_runs(device.launch, device.synchronize, most=5, seconds=9)) >= 0.019
+    assert hasty == pytest.approx(5 * [0.001]), "the fake device is not asynchronous: the test proves nothing"
+    assert time_runs(device.launch, device.synchronize, most=5, seconds=9) == pytest.approx(5 * [0.021])
 
 
-def test_work_left_over_from_before_is_not_timed():
-    device = AsynchronousDevice()
+def test_work_left_over_from_before_is_not_timed(monkeypatch):
+    device = AsynchronousDevice(monkeypatch)
     device.launch(seconds=0.3)
-    assert time_runs(lambda: None, device.synchronize, most=1, seconds=9)[0] < 0.15
+    assert time_runs(lambda: device.compute(0.002), device.synchronize, most=1, seconds=9) == pytest.approx([0.002])
 
 
-def test_ten_calls_warm_up_and_a_hundred_are_timed_when_fast():
-    calls = []
-    found = latency_ms(lambda: calls.append(time.perf_counter()), lambda: None, budget=9)
-    assert len(calls) == 110 and found["n"] == 100
-    assert 0 <= found["q1"] <= found["median"] <= found["q3"] < 10
+def test_ten_calls_warm_up_and_a_hundred_are_timed_when_fast(monkeypatch):
+    device, calls = AsynchronousDevice(monkeypatch), itertools.count()
+    found = latency_ms(lambda: device.compute(0.001 if next(calls) >= 10 else 0.008), device.synchronize, budget=9)
+    assert next(calls) == 110 and found == pytest.approx({"median": 1.0, "q1": 1.0, "q3": 1.0, "n": 100})
 
 
-def test_slow_calls_stay_within_the_budget_but_a_few_are_always_timed():
-    """On a machine that is busy meanwhile one pass alone could take any time."""
-    begun = time.perf_counter()
-    assert latency_ms(lambda: time.sleep(0.1), lambda: None, budget=0.01)["n"] == 4
-    found = latency_ms(lambda: time.sleep(0.02), lambda: None, budget=0.2)
-    assert 4 <= found["n"] <= 10 and found["median"] >= 20
-    assert time.perf_counter() - begun < 3
+def test_slow_calls_stay_within_the_budget_but_a_few_are_always_timed(monkeypatch):
+    device = AsynchronousDevice(monkeypatch)
+    assert latency_ms(lambda: device.compute(0.1), device.synchronize, budget=0.01)["n"] == 4
+    assert device.now == pytest.approx(0.5), "one more warms up"
+    found = latency_ms(lambda: device.compute(0.02), device.synchronize, budget=0.21)
+    assert found == pytest.approx({"median": 20.0, "q1": 20.0, "q3": 20.0, "n": 10})
 
 
 def test_quartiles_by_hand():
@@ -221,14 +220,14 @@ def test_the_work_of_others_is_that_of_other_processes():
 
 def test_a_cold_first_pass_does_not_say_how_fast_the_machine_is(monkeypatch):
     """On a GPU it loads the kernels, which can take longer than all passes that follow."""
-    forward, calls = torch.nn.Conv2d.forward, []
+    device, forward, calls = AsynchronousDevice(monkeypatch), torch.nn.Conv2d.forward, []
 
     def cold(layer, x):
-        calls.append(time.sleep(0 if calls else 1.2))
+        calls.append(device.compute(0.125 if calls else 1.25))
         return forward(layer, x)
 
     monkeypatch.setattr(torch.nn.Conv2d, "forward", cold)
-    assert 256 * 256 * 9 * 64 * 128 / efficiency.macs_per_second("cpu") < 1.2 and len(calls) >= 3
+    assert efficiency.macs_per_second("cpu") == 256 * 256 * 9 * 64 * 128 / 0.125 and len(calls) >= 3
 
 
 def test_a_network_is_not_timed_where_the_budget_would_not_hold_a_few_passes():

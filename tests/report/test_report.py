@@ -594,7 +594,7 @@ class TestManuscript:
         assert manuscript.warnings == ["cell 1 failed: ValueError: too bad"]
 
 
-def fetched(address, seconds=60):
+def fetched(address, seconds=600):
     """What a Jupyter server (token: kit) has at an address, as soon as it listens."""
     end = time.monotonic() + seconds
     while True:

@@ -324,7 +324,7 @@ def test_two_processes_at_once_write_one_city(tmp_path):
     writers = [context.Process(target=_write_and_report, args=(str(tmp_path / "city"), queue)) for _ in range(2)]
     for writer in writers:
         writer.start()
-    reports = [queue.get(timeout=60) for _ in writers]
+    reports = [queue.get(timeout=600) for _ in writers]
     for writer in writers:
         writer.join()
     assert [count for _, count in reports] == [9, 9]

@@ -30,6 +30,7 @@ from deeplab_lib.study import planning
 from deeplab_lib.training import pace
 from deeplab_lib.training.loop import fit
 
+HANG = 600  # seconds until a process that does not end is given up
 EIGHT = list(planning.RECIPES)
 # prctl's PR_CAPBSET_DROP, and the capability that makes root write anywhere
 DROP_CAPABILITY, IGNORE_PERMISSIONS = 24, 1
@@ -325,19 +326,50 @@ time.sleep(60)
 """
 
 
-@pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGUSR1, "minutes", "slurm"])
-def test_a_stop_reaches_the_notebook_which_saves(tmp_path, monkeypatch, how):
-    if how == "slurm":
-        monkeypatch.setenv("SLURM_JOB_END_TIME", f"{time.time() + 12:.0f}")
-    process = executing(tmp_path, SAVES, *(["--minutes", "0.2"] if how == "minutes" else []))
+@pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGUSR1])
+def test_a_stop_reaches_the_notebook_which_saves(tmp_path, how):
+    process = executing(tmp_path, SAVES)
     lines = iter(process.stdout.readline, "")
     assert "[name] working on 7\n" in lines  # before it a kernel may complain of a port that another one took
-    if isinstance(how, signal.Signals):
-        process.send_signal(how)
-    shown = process.communicate(timeout=30)[0]
+    process.send_signal(how)
+    shown = process.communicate(timeout=HANG)[0]
     assert "[name] saved" in shown
     assert process.returncode == 1
     assert [line for line in shown.splitlines() if not line.startswith("[name] ")] == []
+
+
+@pytest.mark.parametrize(
+    ("slurm", "minutes", "granted"),
+    [(None, 10, 480), (600, 1e9, 480), (600, 20, 480), (60, 9, 30), (None, 1e9, 6e10 - 120)],
+)
+def test_two_minutes_of_the_time_granted_or_half_of_it_are_kept_for_saving(monkeypatch, slurm, minutes, granted):
+    module, ends = execute_module(), []
+    monkeypatch.setattr(module, "time", SimpleNamespace(monotonic=lambda: 1000.0, time=lambda: 5e8))
+    monkeypatch.setattr(module, "Stop", lambda: None)
+    monkeypatch.setattr(module, "supervise", lambda work, stop, end: ends.append(end))
+    monkeypatch.delenv("SLURM_JOB_END_TIME", raising=False)
+    if slurm:
+        monkeypatch.setenv("SLURM_JOB_END_TIME", f"{5e8 + slurm:.0f}")
+    monkeypatch.setattr(sys, "argv", ["execute.py", "name", "cell.ipynb", "out.ipynb", "{}", "--minutes", str(minutes)])
+    module.main()
+    assert ends == [1000 + granted]
+
+
+def test_at_the_end_of_the_time_granted_the_notebook_is_asked_to_save_once(monkeypatch, capsys):
+    module, asked, times = execute_module(), threading.Event(), []
+    monkeypatch.setattr(module, "time", SimpleNamespace(monotonic=lambda: 100.0))
+    monkeypatch.setattr(module, "execute", lambda *work: asked.wait() and "stopped")
+
+    class Stop:
+        requested = False
+
+        def __call__(self):
+            self.requested = True
+            times.append("stop")
+            asked.set()
+
+    assert module.supervise((), Stop(), end=99.0) == "stopped" and times == ["stop"]
+    assert capsys.readouterr().out == "the time granted is nearly over: saving\n"
 
 
 def test_the_end_of_an_earlier_slurm_job_is_none(monkeypatch):
@@ -376,7 +408,7 @@ def test_under_nohup_a_hang_up_stops_nothing(tmp_path, monkeypatch):
     while "working" not in line:
         line = process.stdout.readline()
     process.send_signal(signal.SIGHUP)
-    assert "[name] to the end" in process.communicate(timeout=30)[0] and process.returncode == 0
+    assert "[name] to the end" in process.communicate(timeout=HANG)[0] and process.returncode == 0
 
 
 def test_a_kernel_sees_its_lane_alone_and_a_killed_one_is_told(tmp_path):
@@ -385,7 +417,7 @@ def test_a_kernel_sees_its_lane_alone_and_a_killed_one_is_told(tmp_path):
         "time.sleep(1)  # what was printed travels before the kernel dies\nos.kill(os.getpid(), signal.SIGKILL)"
     )
     process = executing(tmp_path, source, "--gpu-slots", "test-c")
-    shown = process.communicate(timeout=60)[0]
+    shown = process.communicate(timeout=HANG)[0]
     assert shown.startswith("[name] test-c\n[name] not finished: ")
     assert "out of memory" in shown
     assert str(tmp_path / "out.ipynb") in shown
@@ -557,7 +589,7 @@ def test_two_users_train_at_once_from_a_city_and_a_cache_that_they_may_only_read
         for user in ("anna", "ben")
     ]
     for user in users:
-        shown = user.communicate(timeout=120)[0]
+        shown = user.communicate(timeout=HANG)[0]
         assert user.returncode == 0, shown
     for path in (shared, *shared.rglob("*")):
         path.chmod(0o755)

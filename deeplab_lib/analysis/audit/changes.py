@@ -1,7 +1,7 @@
 """What changes during the runs: layers that are frozen, losses that are changed."""
 
 from deeplab_lib.analysis import published
-from deeplab_lib.analysis.audit.finding import NETWORK, AuditFinding
+from deeplab_lib.analysis.audit.finding import NETWORK, AuditFinding, Figures, Said
 from deeplab_lib.analysis.audit.network import freezing_table
 from deeplab_lib.analysis.audit.study_logs import Jump, StudyLogs
 from deeplab_lib.common.text import listing
@@ -42,7 +42,8 @@ def trainable_parameters(logs: StudyLogs) -> AuditFinding:
 def loss_change(logs: StudyLogs) -> AuditFinding:
     """Run 8, which by all texts changes nothing during training."""
     changes = logs.value(8, "jumps")
-    found, figures = "no epoch in which the losses jump and mIoU does not", {}
+    figures: Figures = {}
+    found = "no epoch in which the losses jump and mIoU does not"
     if changes:
         found, figures = _jump(changes[0])
         found += ". The loss itself was changed there; to what is not recorded"
@@ -63,7 +64,8 @@ def loss_weights(logs: StudyLogs) -> AuditFinding:
     change = next(change for change in RECIPES["ce_lovasz_warmup"].changes if change.weights)
     weights = "/".join(f"{weight:g}" for weight in change.weights.values())
     jump = next((jump for jump in logs.value(5, "jumps") if jump.epoch == change.epoch), None)
-    found, figures = "the losses do not jump at this epoch: not confirmed", {}
+    figures: Figures = {}
+    found = "the losses do not jump at this epoch: not confirmed"
     if jump:
         found, figures = _jump(jump)
         found += ". This confirms that the loss was changed at this epoch"
@@ -78,9 +80,9 @@ def loss_weights(logs: StudyLogs) -> AuditFinding:
     )
 
 
-def _jump(change: Jump):
+def _jump(change: Jump) -> Said:
     """A jump of the losses in words, as a template and its figures."""
-    figures = {"before": (change.epoch - 1, "d"), "epoch": (change.epoch, "d")}
+    figures: Figures = {"before": (change.epoch - 1, "d"), "epoch": (change.epoch, "d")}
     for name in ("train_loss", "val_loss", "val_mIoU"):
         for moment, value in zip(("before", "after"), getattr(change, name), strict=True):
             figures[f"{name}_{moment}"] = (value, ".2f" if name == "val_mIoU" else ".4f")

@@ -11,6 +11,8 @@ TABLES = "computed from the printed tables"
 CODE = "read in the study's code"
 
 Figure = tuple[Any, str | Callable[[Any], str]]
+Figures = dict[str, Figure]
+Said = tuple[str, Figures]  # a template, and the figures that fill it
 
 
 @dataclass(frozen=True)

@@ -66,6 +66,6 @@ def study_macs(efficiency: pd.DataFrame | None = None) -> int:
 
 
 @cache
-def _counted_macs():
+def _counted_macs() -> int:
     """Counting takes two seconds."""
     return count_macs(full_network(), SIZE)

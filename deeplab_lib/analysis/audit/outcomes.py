@@ -1,11 +1,12 @@
 """Final mIoU and latency: the study's tables against its logs."""
 
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import pairwise
 
 import numpy as np
 
 from deeplab_lib.analysis import published
-from deeplab_lib.analysis.audit.finding import TABLES, AuditFinding
+from deeplab_lib.analysis.audit.finding import TABLES, AuditFinding, Figures, Said
 from deeplab_lib.analysis.audit.printed import means_table
 from deeplab_lib.analysis.audit.schedules import same_path
 from deeplab_lib.analysis.audit.study_logs import UNREPORTED, UNREPORTED_LOSS, WARMUP_STEPS, StudyLogs, runs
@@ -44,12 +45,12 @@ def two_columns_of_miou(logs: StudyLogs) -> AuditFinding:
     )
 
 
-def _epoch_1(logs, empty):
+def _epoch_1(logs: StudyLogs, empty: Sequence[int]) -> Said:
     """Whether the last rows are those of epoch 1 in the logs."""
     gaps = [logs.value(number, "epoch_1_gap") for number in NUMBERS]
     counts = [logs.value(number, "epoch_1_values") for number in NUMBERS]
     gap, count = max(gap for gap in gaps if gap is not None), sum(count for count in counts if count is not None)
-    figures = {"epoch_1_gap": (gap, ".5f"), "epoch_1_values": (count, "d")}
+    figures: Figures = {"epoch_1_gap": (gap, ".5f"), "epoch_1_values": (count, "d")}
     if gap > 0.001:
         return "The last rows are not epoch 1 of the logs: they differ by up to {epoch_1_gap} points", figures
     text = (
@@ -94,22 +95,22 @@ def order_by_rate(logs: StudyLogs) -> AuditFinding:
     )
 
 
-def _distinct(rates):
+def _distinct(rates: Iterable[float]) -> list[float]:
     """The rates that differ by more than a thousandth, from low to high."""
-    distinct = []
+    distinct: list[float] = []
     for rate in sorted(rates):
         if not distinct or not np.isclose(rate, distinct[-1], rtol=1e-3):
             distinct.append(rate)
     return distinct
 
 
-def _named(members):
+def _named(members: Sequence[int]) -> str:
     """`runs 5 and 7`; with the name of the run that no table shows."""
     unreported = f", by its name {UNREPORTED_LOSS}, which is in no table of the study" if UNREPORTED in members else ""
     return runs(members) + unreported
 
 
-def _same_schedule(logs, finals):
+def _same_schedule(logs: StudyLogs, finals: Mapping[int, float]) -> Said:
     """The runs that share run 1's schedule: the spread of their final mIoU beside the movement of each near its end."""
     schedules = logs.values("powers", NUMBERS)
     rates = logs.values("initial_lr", NUMBERS)
@@ -120,7 +121,7 @@ def _same_schedule(logs, finals):
     values = [finals[n] for n in alike]
     ranges = [logs.value(n, "late_range") for n in alike]
     deviations = [logs.value(n, "late_deviation") for n in alike]
-    figures = {
+    figures: Figures = {
         "spread": (max(values) - min(values), ".2f"),
         "moved_low": (min(ranges), ".2f"),
         "moved_high": (max(ranges), ".2f"),

@@ -90,7 +90,8 @@ def shifted_rows() -> AuditFinding:
     table = matched_rows()
     shifted = table[table.fits_run != table.index]
     odd = table.remarks[table.remarks != "–"]
-    pairs = listing(f"row {row} is that of run {run}" for row, run in shifted.fits_run.items())
+    s, are = ("", "is that") if len(shifted) == 1 else ("s", "are those")
+    pairs = f"row{s} {listing(map(str, shifted.index))} {are} of run{s} {listing(map(str, shifted.fits_run))}"
     figures = {
         "shifted": (len(shifted), "d"),
         "rows": (len(table), "d"),
@@ -102,8 +103,8 @@ def shifted_rows() -> AuditFinding:
         "{rows} rows of name, loss, weights and learning rate",
         "{shifted} rows fit another run's name better than their own"
         + (f": {pairs}" if len(shifted) else "")
-        + ". {odd} rows are impossible in themselves"
-        + (f": {listing(f'row {row} has {text}' for row, text in odd.items())}" if len(odd) else ""),
+        + ". Impossible in themselves: {odd} rows"
+        + (f", since {listing(f'row {row} has {text}' for row, text in odd.items())}" if len(odd) else ""),
         "follows the names, and what the text says of each run",
         TABLES,
         figures,

@@ -1,11 +1,13 @@
 """Rates, powers and steps: the study's texts against its logs."""
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from deeplab_lib.analysis import published
-from deeplab_lib.analysis.audit.finding import TABLES, AuditFinding
+from deeplab_lib.analysis.audit.finding import TABLES, AuditFinding, Figures, Said
 from deeplab_lib.analysis.audit.printed import matched_rows
-from deeplab_lib.analysis.audit.study_logs import WARMUP_START, WARMUP_STEPS, StudyLogs, runs
+from deeplab_lib.analysis.audit.study_logs import WARMUP_START, WARMUP_STEPS, Powers, StudyLogs, runs
 from deeplab_lib.common.text import listing
 from deeplab_lib.recipes import recipe_for
 
@@ -42,12 +44,12 @@ def learning_rates(logs: StudyLogs) -> AuditFinding:
     )
 
 
-def _logged_rates(logs, numbers):
+def _logged_rates(logs: StudyLogs, numbers: Sequence[int]) -> Said:
     """With which rate the runs begin, how it is seen in the first of them, and the figures for both."""
     first, *others = numbers
     initial, after, epochs = (logs.value(first, name) for name in ("initial_lr", "first_lr", "epochs"))
     power = logs.value(first, "powers")[0][1]
-    figures = {"logged": (initial, "g"), "after": (after, ".9f")}
+    figures: Figures = {"logged": (initial, "g"), "after": (after, ".9f")}
     text = f"the log of run {first} holds a rate of {{after}} after epoch 1"
     if _close(after, initial * (1 - 1 / epochs) ** power):
         text += f", which is {{logged}} × (1 − 1/{epochs})^{{power}}"
@@ -58,7 +60,7 @@ def _logged_rates(logs, numbers):
     return text + (f", and {runs(others)} begin{'s' * (len(others) == 1)} at the same rate" if alike else ""), figures
 
 
-def _close(one, other):
+def _close(one: float, other: float) -> bool:
     return bool(np.isclose(one, other, rtol=1e-4))
 
 
@@ -101,7 +103,7 @@ def power_of_run_7(logs: StudyLogs) -> AuditFinding:
     )
 
 
-def _powers_in_text(number):
+def _powers_in_text(number: int) -> Powers:
     """(first epoch, power) as the text of the study gives them."""
     recipe = recipe_for(KEYS[number], "text")
     changes = [(change.epoch, change.power) for change in recipe.changes if change.power is not None]
@@ -113,12 +115,12 @@ def same_path(one: tuple, other: tuple) -> bool:
     return len(one) == len(other) and bool(np.allclose(one, other, rtol=1e-3))
 
 
-def _first_change(path):
+def _first_change(path: Powers) -> tuple[int, float] | None:
     """Epoch and power of the first change, None where nothing changes."""
     return (path[1][0], round(path[1][1], 3)) if len(path) > 1 else None
 
 
-def _path(path, name, figures):
+def _path(path: Powers, name: str, figures: Figures) -> str:
     """Powers with their epochs as a template: `0.9, 1.0 from epoch 31, 2.0 from 46`; adds to `figures`."""
     words = [f"{{{name}_power0}}"]
     figures[f"{name}_power0"] = (path[0][1], _power)
@@ -128,7 +130,7 @@ def _path(path, name, figures):
     return ", ".join(words)
 
 
-def _power(value):
+def _power(value: float) -> str:
     """A power with one decimal, or as many as it has."""
     return f"{value:.1f}" if abs(value - round(value, 1)) < 1e-3 else f"{value:.3g}"
 
@@ -161,7 +163,7 @@ def steps_per_epoch(logs: StudyLogs) -> AuditFinding:
     )
 
 
-def _steps(logs, number):
+def _steps(logs: StudyLogs, number: int) -> float:
     """Steps an epoch: of a linear warm-up that outlasts epoch 1, else of the poly rule after it, solved for them."""
     warmup, initial = WARMUP_STEPS[number], logs.value(number, "initial_lr")
     first, epochs = logs.value(number, "first_lr"), logs.value(number, "epochs")

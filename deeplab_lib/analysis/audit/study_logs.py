@@ -31,6 +31,8 @@ WARMUP_START = 1e-6
 EPOCHS = 50
 LATE = 10  # epochs at the end whose movement is measured
 
+Powers = tuple[tuple[int, float], ...]  # (first epoch, power)
+
 
 @dataclass(frozen=True)
 class Jump:
@@ -54,7 +56,7 @@ class LoggedRun:
 
     initial_lr: float | None = None
     first_lr: float | None = None
-    powers: tuple[tuple[int, float], ...] | None = None
+    powers: Powers | None = None
     first: tuple[float, float] | None = None
     last: tuple[float, float] | None = None
     late_range: float | None = None
@@ -185,28 +187,28 @@ def summed_up(number: int, frame: pd.DataFrame) -> LoggedRun:
 _LAST_ROW = ["train_mIoU", "val_mIoU", *CLASS_VAL]
 
 
-def _printed(number):
+def _printed(number: int) -> np.ndarray:
     """The printed last row of a run, as `_LAST_ROW`; NaN for the run that no table shows."""
     run = next((run for run in published.RUNS.values() if run.number == number), None)
     return np.array([run.last_train_mIoU, run.last_val_mIoU, *run.class_val] if run else [np.nan] * len(_LAST_ROW))
 
 
-def _known(value):
+def _known(value: float | None) -> float | None:
     return float(value) if value is not None and np.isfinite(value) else None
 
 
-def _pair(row, name):
+def _pair(row: pd.Series, name: str) -> tuple[float, float] | None:
     """`(training, validation)` of a measure in a row of the frame, None unless both are there."""
-    values = tuple(_known(row.get(f"{split}_{name}")) for split in ("train", "val"))
-    return None if None in values else values
+    train, val = (_known(row.get(f"{split}_{name}")) for split in ("train", "val"))
+    return None if train is None or val is None else (train, val)
 
 
-def _parameters(row):
+def _parameters(row: pd.Series) -> int | None:
     count = _known(row.get("val_params", row.get("train_params")))
     return None if count is None else int(count)
 
 
-def _jumps(frame):
+def _jumps(frame: pd.DataFrame) -> tuple[Jump, ...] | None:
     """The epochs in which the losses jump and mIoU does not, with what the log holds before and after."""
     columns = ["train_loss", "val_loss", "val_mIoU"]
     if frame[columns].isna().all().any():
@@ -247,19 +249,19 @@ _MEASURED = """
 9 16.4203 25.5983 70.0928 56.0043 0.6041 0.1917 287.21 285.80 0
 """
 
-_JUMPS = {
+_JUMPS: dict[int, tuple[Jump, ...]] = {
     5: (Jump(46, (0.2368, 0.2792), (0.3344, 0.3765), (53.98467, 53.90485)),),
     8: (Jump(46, (0.2415, 0.4566), (0.3214, 0.6329), (50.58932, 50.62095)),),
 }
 PRINTED_TO = 0.00005  # half of the last decimal of the printed last rows
 
 
-def _stated():
+def _stated() -> dict[int, LoggedRun]:
     measured = {int(line.split()[0]): line.split()[1:] for line in _MEASURED.strip().splitlines()}
     logs = {}
     for line in _SCHEDULES.strip().splitlines():
-        number, initial_lr, first_lr, path, parameters = line.split()
-        number = int(number)
+        name, initial_lr, first_lr, path, parameters = line.split()
+        number = int(name)
         *values, same = measured[number]
         first, first_val, last, last_val, spread, deviation, latency, val_latency = map(float, values)
         powers = tuple((int(epoch), float(power)) for epoch, power in (part.split(":") for part in path.split(",")))

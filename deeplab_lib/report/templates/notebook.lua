@@ -71,6 +71,10 @@ local function tex_inline(text)
   return {}
 end
 
+local function anchor(tag)
+  return tag:match('%sid%s*=%s*["\']([^"\']+)') or tag:match('%sname%s*=%s*["\']([^"\']+)')
+end
+
 -- Pairs of inline tags, such as <sub>..</sub>, become elements; other inline HTML is dropped, its text stays.
 local function html_inlines(list)
   local stack = { { items = pandoc.List() } }
@@ -84,8 +88,8 @@ local function html_inlines(list)
       stack[#stack].items:insert(pandoc.LineBreak())
     elseif name == 'img' then
       stack[#stack].items:extend(pandoc.utils.blocks_to_inlines(read(tag, HTML).blocks))
-    elseif name == 'a' and tag:match('%sid="') then
-      stack[#stack].items:insert(pandoc.Span({}, pandoc.Attr(tag:match('%sid="([^"]+)"'), { 'anchor' })))
+    elseif name == 'a' and anchor(tag) then
+      stack[#stack].items:insert(pandoc.Span({}, pandoc.Attr(anchor(tag), { 'anchor' })))
     elseif name and (ELEMENT[name] or name == 'a') and closing == '' then
       table.insert(stack, { name = name, items = pandoc.List(), target = tag:match('%shref%s*=%s*["\']([^"\']+)') })
     elseif name and closing == '/' and stack[#stack].name == name then
@@ -290,10 +294,17 @@ end
 local function settled_cell(cell)
   cell_number = string.format('%d', cell.cell)
   local well, blocks = pcall(function()
-    return gathered(pandoc.Blocks(cell_blocks(cell))):walk({
+    local blocks = pandoc.Blocks(cell_blocks(cell)):map(function(block)
+      return block.t == 'Plain' and pandoc.Para(block.content) or block -- or it would run on into the next cell
+    end)
+    return gathered(pandoc.Blocks(blocks)):walk({
       Image = function(image)
         image.attributes.cell = cell_number
         return image
+      end,
+      Link = function(link)
+        link.attributes.cell = cell_number
+        return link
       end,
       Math = tidy_formula, Table = regular_table,
     }):walk({ Str = identifier })
@@ -320,15 +331,17 @@ local function drop_appendix_word(header)
   return #header.content > 0
 end
 
-local function number_headers(blocks, targets)
+local function number_headers(blocks, targets, aliases)
   local counts, letter, appendix = { 0, 0, 0, 0, 0, 0 }, 0, false
   return blocks:walk({ Header = function(header)
     local explicit
+    local words = pandoc.utils.stringify(header.content):gsub('%s', '-') -- Jupyter's name of a heading
     header.content = header.content:walk({ Span = function(span)
       if span.classes:includes('anchor') then explicit = span.identifier return {} end
     end })
     if is_unnumbered(header) then
       header.classes = { 'unnumbered' }
+      aliases[words] = aliases[words] or header.identifier
       return header
     end
     if header.level == 1 then
@@ -342,7 +355,14 @@ local function number_headers(blocks, targets)
     if appendix then parts[1] = string.char(64 + letter) end
     header.attributes.number = table.concat(parts, '.')
     local id = explicit or header.identifier
-    header.identifier = id:match('^sec%-') and id or 'sec-' .. id
+    id = id:match('^sec%-') and id or 'sec-' .. id
+    local first, count = id, 1
+    while targets[id] do -- the same words head sections of several cells
+      count = count + 1
+      id = first .. '-' .. count
+    end
+    for _, name in ipairs({ words, header.identifier, explicit or '' }) do aliases[name] = aliases[name] or id end
+    header.identifier = id
     targets[header.identifier] = { kind = appendix and 'Appendix' or 'Section', number = header.attributes.number }
     return header
   end })
@@ -354,8 +374,10 @@ local function number_floats(blocks, targets)
     counts[kind] = counts[kind] + 1
     element.attributes.number = tostring(counts[kind])
     local id = element.identifier
-    if id ~= '' and targets[id] then warn('the label ' .. id .. ' is used twice: give each its own') end
-    if id ~= '' then targets[id] = { kind = KIND[kind], number = tostring(counts[kind]) } end
+    if id ~= '' and targets[id] then
+      warn('the label ' .. id .. ' is used twice: give each its own')
+      element.identifier = ''
+    elseif id ~= '' then targets[id] = { kind = KIND[kind], number = tostring(counts[kind]) } end
     return element
   end
   return blocks:walk({
@@ -404,6 +426,36 @@ local function resolve(blocks, targets, known)
       out:insert(pandoc.Cite(#out > 0 and { pandoc.Str('?') } or cite.content, others))
     end
     return out
+  end })
+end
+
+-- An identifier stands once and on what both writers can label; a link within the document leads to one that is there.
+local function linked(blocks, aliases)
+  local ids, lost = {}, {}
+  local function once(element)
+    if ids[element.identifier] then element.identifier = '' end
+    if element.identifier ~= '' then ids[element.identifier] = true end
+    return element
+  end
+  local function none(element)
+    element.identifier = ''
+    return element
+  end
+  blocks = blocks:walk({ traverse = 'topdown', Header = once, Div = once, Span = once, Code = none, CodeBlock = none,
+    Link = none, Image = none, Table = none })
+  return blocks:walk({ Link = function(link)
+    local id = link.target:match('^#(.*)')
+    if not id or ids[id] or id:match('^ref%-') then return nil end
+    local name = id:gsub('%%(%x%x)', function(hex) return string.char(tonumber(hex, 16)) end)
+    local found = aliases[name] or aliases[name:lower()] or ids['sec-' .. name] and 'sec-' .. name
+    if found then
+      link.target = '#' .. found
+      return link
+    end
+    cell_number = link.attributes.cell
+    if not lost[id] and id ~= '' and id ~= 'top' then warn('a link leads to #' .. id .. ', which is nowhere') end
+    lost[id], cell_number = true, nil
+    return link.content
   end })
 end
 
@@ -462,9 +514,9 @@ function Reader(sources)
   take_title(blocks, meta)
   blocks = regular_levels(blocks)
   meta.title = meta.title or pandoc.MetaInlines({ pandoc.Str(manuscript.name) })
-  local targets, known = {}, bibliography_keys(blocks, meta)
-  blocks = number_floats(number_headers(blocks, targets), targets)
-  blocks = resolve(blocks, targets, known)
+  local targets, aliases, known = {}, {}, bibliography_keys(blocks, meta)
+  blocks = number_floats(number_headers(blocks, targets, aliases), targets)
+  blocks = linked(resolve(blocks, targets, known), aliases)
   if meta.abstract then
     meta.abstract = pandoc.MetaBlocks(resolve(pandoc.Blocks(meta.abstract), targets, known))
   end

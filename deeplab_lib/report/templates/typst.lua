@@ -80,7 +80,7 @@ local FORMULAS = {
     if span.classes[1] == 'equation' then
       return formula(span.content[1], span.attributes.number, span.identifier), false
     end
-    if span.classes[1] == 'anchor' then return {}, false end
+    if span.classes[1] == 'anchor' then return pandoc.RawInline('typst', '#metadata("")' .. label(span.identifier)), false end
   end,
   Math = function(math) return formula(math) end,
 }

@@ -1,0 +1,45 @@
+"""The kit that is handed out: exercises without answers, whatever a lecturer has typed into them."""
+
+import json
+
+import pytest
+
+from deeplab_lib.lessons.hand_out import clean, unanswered
+
+BLANK = "def my_iou(matrix):\n    # your code\n    ...\n\n\nexercises.check_iou(my_iou)"
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        BLANK,
+        "def my_iou(matrix):\n    return matrix.diagonal()\n\n\nexercises.check_iou(my_iou)",
+        "def my_iou(matrix):\n    # the diagonal\n    x = 1\n    ...\n    return x\n\n\nexercises.check_iou(my_iou)",
+        "import numpy as np\n\ndef helper(m):\n    return m\n\ndef my_iou(matrix): return helper(matrix)\n"
+        "my_iou(np.eye(2))\nexercises.check_iou(my_iou)",
+        'def my_iou(matrix):\n    """TP / (TP + FP + FN)"""\n    ...\n\n\nexercises.check_iou(my_iou)',
+    ],
+    ids=["blank", "answer", "answer around the dots", "answer in a function of its own", "answer in a docstring"],
+)
+def test_kind_10_an_exercise_is_handed_out_without_its_answer(source):
+    assert unanswered(source) == BLANK
+
+
+def test_what_is_no_exercise_is_handed_out_as_it_is():
+    for source in ("x = 1", "%matplotlib inline\nfrom deeplab_lib.lessons import exercises"):
+        assert unanswered(source) == source
+
+
+def test_kind_10_outputs_of_an_exercise_are_not_handed_out_and_other_cells_are_untouched():
+    exercise = {"cell_type": "code", "source": [BLANK.replace("...", "return 1")], "outputs": [1], "execution_count": 3}
+    other = {"cell_type": "code", "source": "1 + 1", "outputs": [2], "execution_count": 4}
+    content, answers = clean("notebooks/01_x.ipynb", json.dumps({"cells": [exercise, other]}).encode())
+    first, second = json.loads(content)["cells"]
+    assert "".join(first["source"]) == BLANK and not first["outputs"] and second == other
+    assert answers == ["check_iou"]
+
+
+def test_an_exercise_that_is_no_python_stops_the_packing_and_is_named():
+    cell = {"cell_type": "code", "source": "def my_iou(:\nexercises.check_iou(my_iou)"}
+    with pytest.raises(SystemExit, match=r"notebooks/01_x\.ipynb: the exercise of check_iou is no Python"):
+        clean("notebooks/01_x.ipynb", json.dumps({"cells": [cell]}).encode())
