@@ -335,7 +335,7 @@ def beyond_study() -> list:
     return [item for item in fields(Config) if item.metadata["plain"] is not None]
 
 
-def resolve(asked: dict) -> dict:
+def resolve(asked: dict[str, Any]) -> dict[str, Any]:
     """The value of every parameter: what is None in `asked` takes the recipe's, the preset's or the machine's."""
     value = dict(asked)
     value["loss"] = loss = canonical_loss(asked["loss"])
@@ -365,7 +365,7 @@ def resolve(asked: dict) -> dict:
     return value
 
 
-def defaults(loss: str, schedule: str | None, follows: Follows, preset: str) -> dict:
+def defaults(loss: str, schedule: str | None, follows: Follows, preset: str) -> dict[str, Any]:
     """What recipe and preset say of the parameters that they set."""
     scale, recipe = preset_for(preset, follows), schedule_recipe(loss, schedule, follows)
     return {

@@ -32,7 +32,7 @@ from deeplab_lib.common.files import (
     write_atomic,
     write_text,
 )
-from deeplab_lib.common.parameters import check_parameters
+from deeplab_lib.common.parameters import check_parameters, check_texts
 from deeplab_lib.common.progress import Progress
 from deeplab_lib.common.search import Search, nearest, works
 from deeplab_lib.common.types import PathLike, Say, Size
@@ -104,6 +104,7 @@ class TrainedRun:
 def check_settings(namespace: Mapping[str, Any]) -> None:
     """Refuse a parameter that predict.ipynb does not have, and a number of photographs to show that is none."""
     check_parameters(namespace, PARAMETERS)
+    check_texts(namespace, (name for name in PARAMETERS if name != "shown"))
     shown = namespace.get("shown", 0)
     if not isinstance(shown, int) or shown < 0:
         raise ValueError(f"shown is {shown!r}; it must be a whole number, 0 or more")

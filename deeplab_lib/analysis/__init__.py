@@ -5,5 +5,6 @@ from deeplab_lib.analysis.evidence import Evidence
 from deeplab_lib.analysis.findings import Findings
 from deeplab_lib.analysis.gallery import Gallery, drawn_runs, newest, warn
 from deeplab_lib.analysis.numbers import Numbers
+from deeplab_lib.analysis.settings import check_settings
 
-__all__ = ["Evidence", "Findings", "Gallery", "Numbers", "against_ce", "drawn_runs", "newest", "warn"]
+__all__ = ["Evidence", "Findings", "Gallery", "Numbers", "against_ce", "check_settings", "drawn_runs", "newest", "warn"]

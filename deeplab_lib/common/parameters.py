@@ -52,6 +52,16 @@ def check_names(names: Iterable[str], valid: Collection[str], also: Collection[s
             raise ValueError(f"no parameter {name!r}{hint}; parameters: {', '.join(valid)}")
 
 
+def check_texts(namespace: Mapping[str, Any], names: Iterable[str]) -> None:
+    """Raise ValueError for the first of the parameters `names` that is neither text with a letter in it nor None."""
+    for name in names:
+        value = namespace.get(name)
+        if isinstance(value, str) and not value.strip():
+            raise ValueError(f"{name} is {value!r}, an empty text; name one, or leave the parameter out")
+        if value is not None and not isinstance(value, str | os.PathLike):
+            raise ValueError(f"{name} is {value!r}; it must be text (by papermill: -r {name} {value})")
+
+
 def assigned(source: str) -> Iterator[str]:
     """Names that a cell of plain assignments sets."""
     for node in ast.parse(source).body:

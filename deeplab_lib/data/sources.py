@@ -425,7 +425,7 @@ def right_half(image: Image.Image) -> Image.Image:
     return image.crop((image.width - image.width // 2, 0, image.width, image.height))
 
 
-def read_polygons(file: File) -> dict:
+def read_polygons(file: File) -> dict[str, Any]:
     """The object in a polygon file; ValueError with its name."""
     try:
         content = json.loads(read_bytes(file))

@@ -157,7 +157,7 @@ def _saved(fig: plt.Figure, **options: Any) -> bytes:
     return buffer.getvalue()
 
 
-def _metadata(options: dict) -> dict:
+def _metadata(options: dict[str, Any]) -> dict[str, Any]:
     return {"report": {key: value for key, value in options.items() if value is not None}}
 
 

@@ -234,7 +234,11 @@ def _set(
     read, messages = _pandoc(manuscript.name, scratch, "manuscript.json", "--from", str(TEMPLATES / "notebook.lua"),
                              "--to=json")  # fmt: skip
     settler = Settler(manuscript.pictures, Path(folder).resolve(), scratch, language)
-    (scratch / "document.json").write_text(json.dumps(settler.settle(json.loads(read))), encoding="utf-8")
+    try:
+        document = settler.settle(json.loads(read))
+    except RecursionError as error:
+        raise ReportError(f"{manuscript.name}: lists, quotes or elements of HTML are nested too deeply") from error
+    (scratch / "document.json").write_text(json.dumps(document), encoding="utf-8")
     (scratch / "variables.json").write_text(json.dumps({"variables": variables}), encoding="utf-8")
     template, options = OPTIONS[language]
     written, more = _pandoc(

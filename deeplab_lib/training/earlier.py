@@ -1,6 +1,7 @@
 """Runs that version 0.1 began: what their records do not say, and where they lie."""
 
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -18,7 +19,7 @@ def began_earlier(folder: str | Path, stem: str) -> bool:
     return bool(identity) and (UNSAID | identity)["follows"] == "text"
 
 
-def stored_identity(path: Path) -> dict:
+def stored_identity(path: Path) -> dict[str, Any]:
     """What decides the numbers of the run whose files begin with `path`, as far as they tell; `{}` where none does.
 
     Version 0.1 wrote no configuration when a run started: there the checkpoint says.

@@ -19,7 +19,7 @@ from deeplab_lib.training.trainer import Trainer
 
 
 @contextmanager
-def explain_errors(trainer: Trainer, save: Callable) -> Iterator[None]:
+def explain_errors(trainer: Trainer, save: Callable[..., object]) -> Iterator[None]:
     """Turn what ends a run early into one `RunStopped` that says what to do; a stop that was asked for saves first."""
     state, folder = trainer.state, trainer.folder
     where = lambda: f"epoch {state.epoch}, step {state.step_in_epoch}"  # noqa: E731

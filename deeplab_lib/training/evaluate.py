@@ -21,6 +21,11 @@ if TYPE_CHECKING:
     from deeplab_lib.data.dataset import Data
     from deeplab_lib.training.trainer import Trainer
 
+# Numbers of the images, images (N, 3, H, W) and labels (N, H, W); what the loss is computed on; what else is measured.
+Batch = tuple[Sequence[int], torch.Tensor, torch.Tensor]
+Targets = Callable[[Views, torch.Tensor], tuple[torch.Tensor, torch.Tensor]]
+Measure = Callable[[Sequence[int], Views, torch.Tensor, torch.Tensor], dict[str, torch.Tensor]]
+
 KEPT_PREDICTIONS = 64
 CALIBRATION = ("calibration_count", "calibration_confidence", "calibration_hits", "log_loss")
 
@@ -35,23 +40,23 @@ class Evaluation:
     """
 
     confusion: np.ndarray
-    losses: dict
+    losses: dict[str, float]
     first: Evaluation | None = None
     native: np.ndarray | None = None
     boundary: np.ndarray | None = None
     predictions: np.ndarray | None = None
-    kept: list = field(default_factory=list)
-    calibration: dict = field(default_factory=dict)
+    kept: list[int] = field(default_factory=list)
+    calibration: dict[str, np.ndarray] = field(default_factory=dict)
 
 
 @torch.inference_mode()
 def evaluate(
     see: Callable[[torch.Tensor], Views],
-    batches: Iterable[tuple],
+    batches: Iterable[Batch],
     loss: WeightedLoss | None = None,
-    targets: Callable | None = None,
+    targets: Targets | None = None,
     together: int | None = None,
-    measures: Iterable[Callable] = (),
+    measures: Iterable[Measure] = (),
     done: Callable[[], object] = lambda: None,
 ) -> list[dict[str, torch.Tensor]]:
     """What `see` makes of `batches` of `(numbers, images (N, 3, H, W), labels (N, H, W))`, a dict of tensors each.

@@ -18,7 +18,7 @@ class LossTerms(NamedTuple):
     values: devices.Copy
     epoch: int
     step: int
-    numbers: list[int]
+    numbers: Sequence[int]
 
 
 class FiniteCheck:
@@ -35,7 +35,7 @@ class FiniteCheck:
         self.names, self.delayed, self.pairs, self.folder = names, delayed, pairs, folder
         self.pending: list[LossTerms] = []
 
-    def check(self, terms: torch.Tensor, epoch: int, step: int, numbers: list[int]) -> None:
+    def check(self, terms: torch.Tensor, epoch: int, step: int, numbers: Sequence[int]) -> None:
         """Check `terms` of `step` of `epoch`, or remember them and check those of the step before."""
         self.pending.append(LossTerms(devices.Copy(terms), epoch, step, numbers))
         while len(self.pending) > self.delayed:

@@ -227,7 +227,7 @@ def finish(trainer: Trainer) -> None:
     trainer.callback("finish")
 
 
-def identify(config: Config, data: Data, pretrained: Pretrained) -> dict:
+def identify(config: Config, data: Data, pretrained: Pretrained) -> dict[str, Any]:
     """All that decides a run's numbers; two sessions of one run must agree in it."""
     source = weights.sha256(pretrained.path) if pretrained.path else "from scratch"
     # Weights are identified by their content, not by where they lie.
@@ -237,7 +237,7 @@ def identify(config: Config, data: Data, pretrained: Pretrained) -> dict:
 
 
 @short_traceback
-def refuse_changes(folder: RunFolder, old: dict, new: dict) -> None:
+def refuse_changes(folder: RunFolder, old: dict[str, Any], new: dict[str, Any]) -> None:
     """Raise ValueError, naming each difference, when a run on disk is not the one asked for."""
     if changed := record.differences(UNSAID | old, new):
         raise ValueError(

@@ -6,7 +6,7 @@ import glob
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -67,7 +67,7 @@ class RunFolder:
         return self.path(".best.pt")
 
     @property
-    def summary(self) -> dict | None:
+    def summary(self) -> dict[str, Any] | None:
         """What its JSON holds; None before the run is complete."""
         return read_json(self.json)
 
@@ -83,15 +83,15 @@ class RunFolder:
 
     # -- writing -------------------------------------------------------------------------------------------------------
 
-    def start(self, about: dict) -> None:
+    def start(self, about: dict[str, Any]) -> None:
         """Write what is known when a run starts."""
         write_json(self.config, about)
 
-    def save(self, state: dict) -> None:
+    def save(self, state: dict[str, Any]) -> None:
         """Write a checkpoint; the one before is kept as `.previous.pt`."""
         checkpoint.save(self.checkpoint, state, keep=self.path(".previous.pt"))
 
-    def save_best(self, state: dict) -> None:
+    def save_best(self, state: dict[str, Any]) -> None:
         """Write the best weights so far."""
         checkpoint.save(self.best, state)
 
@@ -100,11 +100,11 @@ class RunFolder:
         if history:
             record.write_csv(self.csv, history)
 
-    def write_images(self, content: dict) -> None:
+    def write_images(self, content: dict[str, Any]) -> None:
         """Write the per-image results of the last epoch, for the analysis."""
         write_npz(self.npz, **content)
 
-    def finish(self, summary: dict) -> None:
+    def finish(self, summary: dict[str, Any]) -> None:
         """Write the summary, last and once."""
         write_json(self.json, summary)
 

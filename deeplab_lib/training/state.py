@@ -38,7 +38,7 @@ class State:
     terms: number of loss terms. steps_per_epoch: optimiser steps of an epoch. device: where losses are summed.
     """
 
-    def __init__(self, parts: dict, terms: int, steps_per_epoch: int, device: torch.device) -> None:
+    def __init__(self, parts: dict[str, Any], terms: int, steps_per_epoch: int, device: torch.device) -> None:
         self.parts, self.terms, self.steps_per_epoch, self.device = parts, terms, steps_per_epoch, device
         self.history: list[dict[str, Any]] = []
         self.sessions: list[dict[str, Any]] = []
@@ -67,7 +67,7 @@ class State:
         """Optimiser steps taken since the run began."""
         return (self.epoch - 1) * self.steps_per_epoch + self.step_in_epoch
 
-    def as_dict(self) -> dict:
+    def as_dict(self) -> dict[str, Any]:
         """The state as tensors and plain values."""
         kept = {name: getattr(self, name) for name in ("history", "sessions", "warnings", "best")}
         kept |= {name: part.state_dict() for name, part in self.parts.items()}
@@ -75,7 +75,7 @@ class State:
         position |= {"tally": self.loss_sums.cpu(), "confusion": self.confusion.counts.cpu()}
         return kept | {"position": position | {"training_seconds": self.training_seconds}}
 
-    def load(self, stored: dict) -> None:
+    def load(self, stored: dict[str, Any]) -> None:
         """Stand where `stored`, an `as_dict()`, stood; warnings of both are kept."""
         for name, part in self.parts.items():
             if stored[name]:  # a scaler that was not in use leaves nothing

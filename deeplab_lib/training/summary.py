@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from deeplab_lib.training.trainer import Trainer
 
 
-def epoch_row(trainer: Trainer, evaluation: Evaluation) -> dict:
+def epoch_row(trainer: Trainer, evaluation: Evaluation) -> dict[str, Any]:
     """The epoch as a row of the CSV, columns in their fixed order.
 
     Losses and means are of the images that are evaluated after every epoch. What ends in `_final`, and the classes
@@ -53,7 +53,7 @@ def epoch_row(trainer: Trainer, evaluation: Evaluation) -> dict:
     return row | {f"{name}_final": value if done else math.nan for name, value in finals.items()}
 
 
-def means_of(evaluation: Evaluation, loss: WeightedLoss) -> dict:
+def means_of(evaluation: Evaluation, loss: WeightedLoss) -> dict[str, Any]:
     """The weighted loss and means of an evaluation."""
     counts, losses = counts_of(evaluation), evaluation.losses
     means = {"val_mIoU": counts.miou(), "val_pixel_accuracy": counts.pixel_accuracy()}
@@ -65,13 +65,13 @@ def counts_of(evaluation: Evaluation) -> ConfusionMatrix:
     return ConfusionMatrix(matrix=torch.from_numpy(evaluation.confusion.sum(0)))
 
 
-def best_state(trainer: Trainer) -> dict:
+def best_state(trainer: Trainer) -> dict[str, Any]:
     """What `.best.pt` holds: the weights, and what is needed to use them."""
     about = {"config": trainer.config.as_dict(), "best": trainer.state.best, "weights": trainer.pretrained.as_dict()}
     return {"model": trainer.eval_model.state_dict(), **about}
 
 
-def image_results(trainer: Trainer, evaluation: Evaluation) -> dict:
+def image_results(trainer: Trainer, evaluation: Evaluation) -> dict[str, Any]:
     """What the NPZ holds: the per-image results of the last epoch."""
     names = np.array([pair.name for pair in trainer.data.val.pairs])
     content = {"names": names, "confusion": evaluation.confusion, "boundary_f": evaluation.boundary}
@@ -80,7 +80,7 @@ def image_results(trainer: Trainer, evaluation: Evaluation) -> dict:
     return content if evaluation.native is None else content | {"confusion_native": evaluation.native}
 
 
-def describe(trainer: Trainer) -> dict:
+def describe(trainer: Trainer) -> dict[str, Any]:
     """What is known of a run when it starts; `runs/README.md` explains the keys."""
     config, recipe = trainer.config, trainer.config.schedule_recipe
     resolved = {
@@ -103,7 +103,7 @@ def describe(trainer: Trainer) -> dict:
     }
 
 
-def summarize(trainer: Trainer) -> dict:
+def summarize(trainer: Trainer) -> dict[str, Any]:
     """The run's summary, for its JSON; `runs/README.md` explains the keys."""
     config, state = trainer.config, trainer.state
     scratch = {"source": "none (from scratch)", "matched": 0}

@@ -1,7 +1,7 @@
 """What a run is made of: everything that is built once, before the first step."""
 
 from collections.abc import Callable, Iterator
-from typing import Literal, NamedTuple, Protocol
+from typing import Any, Literal, NamedTuple, Protocol
 
 import numpy as np
 import torch
@@ -24,6 +24,7 @@ from deeplab_lib.models.weights import Pretrained
 from deeplab_lib.training import distributed
 from deeplab_lib.training.distributed import first_only
 from deeplab_lib.training.ema import Average, NoAverage
+from deeplab_lib.training.evaluate import Batch
 from deeplab_lib.training.finite import FiniteCheck
 from deeplab_lib.training.optimizer import HEAD_FACTOR, make_optimizer
 from deeplab_lib.training.run_folder import RunFolder
@@ -64,7 +65,7 @@ class Trainer:
         folder: RunFolder,
         data: Data,
         pretrained: Pretrained,
-        identity: dict,
+        identity: dict[str, Any],
         callback: Callback,
         stop: Stop,
     ) -> None:
@@ -110,7 +111,7 @@ class Trainer:
 
     # -- batches -------------------------------------------------------------------------------------------------------
 
-    def training_batches(self, epoch: int, done: int) -> Iterator[tuple]:
+    def training_batches(self, epoch: int, done: int) -> Iterator[Batch]:
         """`(numbers, images, labels)` of the batches of `epoch` but the first `done`; images: this process's share."""
         batches = self.numbers_of(epoch)[done:]
         share = lambda numbers: distributed.share(numbers, self.config.accumulate)  # noqa: E731
@@ -133,8 +134,11 @@ class Trainer:
         return [list(range(at, min(at + size, end))) for start, end in parts for at in range(start, end, size)]
 
     def load(
-        self, dataset: torch.utils.data.Dataset, batches: list[list[int]], share: Callable = list
-    ) -> Iterator[tuple]:
+        self,
+        dataset: torch.utils.data.Dataset,
+        batches: list[list[int]],
+        share: Callable[[list[int]], list[int]] = list,
+    ) -> Iterator[Batch]:
         """Yield `(numbers, images, labels)` per batch of image numbers, on the device; images of `share(numbers)`."""
         sampler, pinned = [share(numbers) for numbers in batches], "pinned" in self.fast_paths
         loader = torch.utils.data.DataLoader(
@@ -208,6 +212,9 @@ def first_warnings(trainer: Trainer) -> list[str]:
         kept_out(trainer.model, trainer.config.amp),
     )
     found = [text for text in noted if text]
+    frozen = dict.fromkeys(name for change in schedule.changes for name in change.freeze)
+    if missing := [name for name in frozen if not trainer.model.parts[name]]:  # a stem without normalisation, say
+        found.append(f"{trainer.config.model} has no {', '.join(missing)}: to freeze that changes nothing")
     if schedule.warmup_steps >= schedule.total_steps:
         steps = f"{schedule.warmup_steps} steps, the whole training {schedule.total_steps}"
         found.append(f"the warm-up takes {steps}: the initial learning rate is never reached")
