@@ -207,7 +207,7 @@ def test_did_you_mean():
      ("num_workers", "workers"), ("backbone", "model"), ("criterion", "loss"), ("random_state", "seed"),
      ("output_dir", "out_dir")],
 )  # fmt: skip
-def test_what_other_programs_call_a_parameter_is_understood(name, meant):
+def test_kind_9_what_other_programs_call_a_parameter_is_understood(name, meant):
     with pytest.raises(ValueError, match=f"no parameter '{name}', did you mean '{meant}'\\?"):
         check_names([name], PARAMETERS)
 

@@ -245,7 +245,7 @@ def test_a_folder_is_meant_here_or_else_in_the_project(tmp_path, monkeypatch):
     monkeypatch.chdir(ROOT / "notebooks")
     monkeypatch.setenv("HOME", str(tmp_path))
     assert in_project("runs/mine") == ROOT / "runs" / "mine"
-    assert in_project("solutions") == Path("solutions")
+    assert in_project("references.bib") == Path("references.bib")
     assert in_project("~/mine") == tmp_path / "mine" == in_project(tmp_path / "mine")
 
 
@@ -263,7 +263,7 @@ def test_a_notebook_writes_where_the_shell_would(tmp_path, monkeypatch):
 
 
 @pytest.mark.skipif(not (ROOT / ".git").exists() or not shutil.which("make"), reason="needs a git clone and make")
-def test_the_lessons_are_handed_out_without_their_solutions(tmp_path):
+def test_kind_10_the_lessons_are_handed_out_without_their_solutions(tmp_path):
     clone = tmp_path / "clone"
     subprocess.run(["git", "clone", "--quiet", str(ROOT), str(clone)], check=True)
     (clone / "notebooks/01_cityscapes.ipynb").write_text("edited")

@@ -37,12 +37,15 @@ from deeplab_lib.analysis.statistics import (
     snap,
 )
 from deeplab_lib.analysis.verdicts import MARGIN, Margins, decide
+from deeplab_lib.common.errors import short_traceback
 from deeplab_lib.labels import CLASS_NAMES
 from deeplab_lib.losses import parse_expression
 from deeplab_lib.recipes import RECIPES
-from deeplab_lib.study.results import Run, Study, describe_schedule, methods, schedule
+from deeplab_lib.study.people import people
+from deeplab_lib.study.results import ResultsError, Run, Study, describe_schedule, methods, schedule
 
 NAN = float("nan")
+MOST_COMPARED = 40  # runs of several people: memory grows with their square, to about 3 GB
 RARE = "rare"
 RARE_SHARE = 1.0  # percent of the labelled validation pixels
 # Train ids of the classes of Cityscapes under 1 % of its labelled pixels (Cordts et al. 2016, figure 4), for tables
@@ -77,6 +80,16 @@ def _method(name: str, runs: Sequence[Run]) -> Method:
     return Method(name, run.method_label, run.recipe, losses, plan, run.variant, model, parameters, macs, runs)
 
 
+def _refuse_a_crowd(study: Study, found: Sequence[Method]) -> None:
+    """Raise ResultsError where people's runs are so many that comparing all with all would take too much memory."""
+    if len(found) > MOST_COMPARED and any(run.named for run in study.runs):
+        raise ResultsError(
+            f"{len(found)} runs of {len(people(study.runs))} people are too many to compare all with all; up to "
+            f"{MOST_COMPARED} are: name a folder with fewer of them, such as that of one person, or look at them with "
+            "load_runs"
+        )
+
+
 def no_contrasts(evidence: "Evidence") -> dict[Any, Contrast]:
     """What holds beside the shown contrasts where no claims are judged: none."""
     return {}
@@ -99,6 +112,7 @@ class Evidence:
     margins: Margins = field(default_factory=Margins)
 
     @classmethod
+    @short_traceback
     def of(
         cls,
         study: Study,
@@ -112,6 +126,7 @@ class Evidence:
         once. margin: the largest difference in mIoU that does not matter, in points.
         """
         found = [_method(name, members) for name, members in methods(study.finished).items()]
+        _refuse_a_crowd(study, found)
         with_images = [run for method in found for run in method.runs if all(r.arrays for r in method.runs)]
         if not with_images:
             margins = Margins(margin, len(CITYSCAPES_RARE))

@@ -57,7 +57,7 @@ def headline(f: Findings, numbers: Numbers) -> str:
         return ""
     found = by_verdict(rows)
     named = lambda name: with_estimate(f, numbers, rows.verdict[name].split()[0])(name)  # noqa: E731
-    within = {"margin": f.margins[MIOU], "most": rows.high.max()}
+    within = {"margin": f.margins[MIOU], "high": rows.high.max()}
     better, worse = found.get(SUPPORTED), found.get(CONTRADICTED)
     rest = rows[rows.verdict != SUPPORTED]
     if better is not None:
@@ -77,7 +77,7 @@ def headline(f: Findings, numbers: Numbers) -> str:
             better_than = "is significantly better" if len(rows) > 1 else "significantly better"
             text = (
                 f"At equal schedule, {who} {better_than} than plain cross-entropy in mIoU. "
-                "Gains of up to {most:.1f} points cannot be excluded. "
+                "Gains of up to {high:.1f} points cannot be excluded. "
             )
         text = numbers.say("reading.headline", text, **within)
     if worse is not None:

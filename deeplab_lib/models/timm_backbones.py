@@ -140,12 +140,14 @@ def backbone(name: str, output_stride: int = 8) -> Backbone:
 def shift_of(name: str, output_stride: int = 8) -> int:
     """By how many pixels the cells of timm's network `name` look further right and down than `border` assumes.
 
-    Measured twice, see `centre`. Raises ValueError in one line where that is more than a cell, or where the two differ
-    by more than half a cell: then labels and features cannot meet.
+    Measured twice, see `centre`. Raises ValueError in one line where that is more than a cell back or two on, or where
+    the two differ by more than half a cell: then labels and features cannot meet. Three shortcuts that each pool 2x2
+    make a cell and a quarter.
     """
     shifts = [centre(name, output_stride, draw) for draw in (0, 1)]
     shift = sum(shifts) / len(shifts)
-    if not (abs(shift) <= output_stride and abs(shifts[0] - shifts[1]) <= output_stride / 2):
+    within = -output_stride <= shift <= 2 * output_stride
+    if not (within and abs(shifts[0] - shifts[1]) <= output_stride / 2):
         places = " and ".join(f"{shift:.0f}" for shift in shifts)
         raise refusal(name, output_stride, f"measured twice, its cells look {places} pixels beside their place")
     return round(shift + 0.25)  # patches have their centre half a pixel before the pixel named
@@ -182,6 +184,10 @@ def even(network: nn.Module, draw: int) -> nn.Module:
         for kernel in (parameter for parameter in network.parameters() if parameter.ndim == 4):
             channels = 2**0.5 * torch.randn(*kernel.shape[:2], 1, 1, generator=generator)
             kernel.copy_((channels / (kernel[0, 0].numel() * kernel.shape[1] ** 0.5)).expand_as(kernel))
+        # Where kernels are standardised, as in NFNets, a constant one would let each block outgrow the one before.
+        for layer in network.modules():
+            if isinstance(gain := getattr(layer, "gain", None), nn.Parameter):
+                gain.fill_(layer.weight[0, 0].numel() ** -0.5)
     return network
 
 

@@ -112,6 +112,12 @@ def plan() -> tuple[Path, list[str]]:
     return project_root() / planning.configured(next(iter(runs.values()))).out_dir, list(runs)
 
 
+def _with_runs(folder: Path) -> list[Path]:
+    """The folder, or those of the people collected in it that hold runs, where it holds none itself."""
+    inside = run_folders(folder)[0][1:] if not csv_files(folder) else []
+    return inside or [folder]
+
+
 def main(folders: Sequence[PathLike]) -> None:
     """Print the status of each folder; without one, of the planned runs and of every other folder in `runs/`."""
     try:
@@ -125,6 +131,7 @@ def main(folders: Sequence[PathLike]) -> None:
     for folder in named:
         if not folder.is_dir():
             sys.exit(f"{folder} is no folder of runs")
+    named = [place for folder in named for place in _with_runs(folder)]
     for folder in named or dict.fromkeys([planned, *others]):
         print(f"{folder}:")
         print(as_plain("\n".join(render(status(folder, stems if folder.resolve() == planned.resolve() else ())))))

@@ -43,14 +43,15 @@ class TensorBoard:
 
     def __init__(self) -> None:
         self.writer: Any = None
+        self.failed = False
 
     def __call__(self, event: "Event", trainer: "Trainer") -> None:
-        if event != "start" and self.writer is None:
+        if self.failed or (event != "start" and self.writer is None):
             return
         try:
             getattr(self, f"_{event}", lambda trainer: None)(trainer)
         except Exception as error:  # of any kind: no curve is worth a training
-            self.writer, reason = None, (str(error).splitlines() or [""])[0]
+            self.failed, reason = True, (str(error).splitlines() or [""])[0]
             print(f"note: TensorBoard's files end here ({type(error).__name__}: {reason}); the training goes on")
 
     def _start(self, trainer: "Trainer") -> None:

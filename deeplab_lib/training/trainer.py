@@ -212,6 +212,9 @@ def first_warnings(trainer: Trainer) -> list[str]:
         kept_out(trainer.model, trainer.config.amp),
     )
     found = [text for text in noted if text]
+    frozen = dict.fromkeys(name for change in schedule.changes for name in change.freeze)
+    if missing := [name for name in frozen if not trainer.model.parts[name]]:  # a stem without normalisation, say
+        found.append(f"{trainer.config.model} has no {', '.join(missing)}: to freeze that changes nothing")
     if schedule.warmup_steps >= schedule.total_steps:
         steps = f"{schedule.warmup_steps} steps, the whole training {schedule.total_steps}"
         found.append(f"the warm-up takes {steps}: the initial learning rate is never reached")

@@ -53,7 +53,7 @@ def test_verdicts_are_about_more_than_half(won, verdict):
     assert by_image.wins(evidence_of([5] * 400, hits)).verdict.iloc[0] == verdict
 
 
-def test_equal_runs_tie_on_every_image():
+def test_kind_4_equal_runs_tie_on_every_image():
     table = by_image.wins(evidence_of([5] * 300, [5] * 300))
     assert table.estimate.iloc[0] == 50 and table.verdict.iloc[0] == EQUIVALENT
 

@@ -236,7 +236,7 @@ def test_who_is_best_is_told_by_intervals_of_its_own():
     assert leader.worst > 1
 
 
-def test_the_best_of_a_part_is_no_finding_about_all():
+def test_kind_4_the_best_of_a_part_is_no_finding_about_all():
     """Among runs 1 to 4 the leader is named with its interval; the best of all eight is not told from them."""
     verdicts = judge(evidence(effects={"ce_dice": 6}), without_h())
     found = finding(verdicts, "a", "best", SAME)
@@ -470,3 +470,16 @@ def test_boundary_levels_are_the_means_of_the_images():
     levels = Evidence.of(study, 60).levels(BOUNDARY)
     for run in study.runs:
         assert levels.estimate[run.stem] == pytest.approx(run.arrays["boundary_f"].mean())
+
+
+def test_kind_4_of_eight_identical_runs_none_is_said_to_be_better_or_worse():
+    study = synthetic_runs.study_in_memory(np.random.default_rng(0), noise=0.0)
+    for run in study.runs:
+        run.arrays = study.runs[0].arrays
+        run.table = study.runs[0].table
+        run.final_class_val = study.runs[0].final_class_val
+    evidence = Evidence.of(study, resamples=200, claim_contrasts=claims.contrasts)
+    found = {verdict.claim.key: verdict.verdict for verdict in judge(evidence)}
+    assert CONTRADICTED not in found.values()
+    assert [key for key, verdict in found.items() if verdict == SUPPORTED] == ["h"], "Lovász gives up no class"
+    assert set(evidence.ranking().ties) == {"a"}

@@ -326,12 +326,12 @@ def test_classes_are_averaged_over_seeds(seeded):
     assert seeded.evidence.class_values(["DeepLabV2_ce"]).loc["DeepLabV2_ce"].to_numpy() == pytest.approx(expected)
 
 
-def test_a_table_of_single_runs_says_so_where_there_are_several_seeds(seeded, planted):
+def test_kind_4_a_table_of_single_runs_says_so_where_there_are_several_seeds(seeded, planted):
     assert "Means" in sentences.over_seeds(seeded.findings)
     assert sentences.over_seeds(planted.findings) == ""
 
 
-def test_a_table_of_several_seeds_holds_means_and_deviation(seeded):
+def test_kind_4_a_table_of_several_seeds_holds_means_and_deviation(seeded):
     """Table and ranking show one number: the mean over seeds, with its deviation and how many there are."""
     table = tables.results_table(seeded.study.runs)
     values = [run.final_val_mIoU for run in seeded.study.runs if run.recipe == "ce"]
@@ -341,7 +341,7 @@ def test_a_table_of_several_seeds_holds_means_and_deviation(seeded):
     assert final_table(seeded.study.runs).val_mIoU["DeepLabV2_ce"] == pytest.approx(row.val_mIoU)
 
 
-def test_what_several_seeds_say_is_said_of_the_losses(seeded, planted):
+def test_kind_4_what_several_seeds_say_is_said_of_the_losses(seeded, planted):
     assert set(seeded.findings.versus.speaks_of) == {"the losses"}
     assert set(planted.findings.versus.speaks_of) == {"these networks"}
     text = sentences.seeds(seeded.findings, Numbers())
@@ -354,7 +354,7 @@ def from_scratch(runs):
     return conclusions.from_scratch(*findings.starts(runs))
 
 
-def test_origins_that_differ_are_distinguished(planted):
+def test_kind_4_origins_that_differ_are_distinguished(planted):
     first, *others = planted.study.runs
     pretrained = replace(first, record=first.record | {"weights": {"source": "ImageNet"}})
     text = from_scratch([pretrained, *others])
@@ -367,12 +367,12 @@ def test_origins_that_differ_are_distinguished(planted):
     ("cores", "words"),
     [(0.1, "measured alone."), (1.4, "while other programs kept up to 1.4 cores busy"), (np.nan, "is not recorded")],
 )
-def test_a_latency_says_whether_it_was_taken_alone(cores, words):
+def test_kind_4_a_latency_says_whether_it_was_taken_alone(cores, words):
     table = pd.DataFrame({"latency_ms": [11.0], "device": ["CPU"], "other_cores": [cores]})
     assert words in setup_text.latency_note(table)
 
 
-def test_three_images_have_no_intervals_and_the_reason_is_not_a_missing_file(tmp_path):
+def test_kind_4_three_images_have_no_intervals_and_the_reason_is_not_a_missing_file(tmp_path):
     write_runs(tmp_path, recipes=("ce", "ce_dice"), images=3, preset="smoke")
     report = Report(tmp_path)
     assert report.evidence.no_intervals == "there are 3 validation images, and intervals take 5 at least"
@@ -383,7 +383,7 @@ def test_three_images_have_no_intervals_and_the_reason_is_not_a_missing_file(tmp
     assert "3 validation images" in conclusions.limitations(report.findings)
 
 
-def test_runs_that_end_alike_share_the_first_place(planted):
+def test_kind_4_runs_that_end_alike_share_the_first_place(planted):
     table = pd.DataFrame(
         {"value": [50.0, 50.0, 40.0], "low": 1.0, "high": 2.0, "best": 1, "worst": 3, "ties": "a"}, list("ABC")
     )

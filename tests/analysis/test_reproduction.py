@@ -75,7 +75,7 @@ def test_the_usual_study_is_made_by_make_report(tmp_path, monkeypatch):
     assert not reproduction.usual_study(runs, tmp_path)
 
 
-def test_numbers_of_other_runs_have_a_folder_of_their_own(tmp_path):
+def test_kind_9_numbers_of_other_runs_have_a_folder_of_their_own(tmp_path):
     usual = reproduction.report_folder(Config().out_dir)
     assert usual.name == "report"
     assert reproduction.report_folder(tmp_path / "mine") == usual / "mine"

@@ -16,7 +16,7 @@ runs = folder / "runs"
 turn = len(runs.read_text()) if runs.exists() else 0
 runs.write_text("x" * (turn + 1))
 seconds = (SECONDS)[turn]
-side = {"median": seconds}
+side = {"median": seconds, "cpu": 2 * seconds}
 lines = [
     {"name": "a step", "unit": "s", "ratio": 9, "ours": side, "plain": {"median": 100}},
     {"name": "memory", "unit": "% of plain", "value": 50, "peak_MB": {"ours": 10 * seconds, "plain": 1}},
@@ -57,8 +57,11 @@ def state(project):
 def test_ratios_are_of_runs_beside_each_other_and_nothing_is_left_behind(project):
     """2/1, 3/2 and 8/2: quartiles 1.75, 2 and 3. The order turns round, so that neither side is always the warm one."""
     before, told = state(project), []
-    found = {line["name"]: line for line in against.compare("HEAD", ["--only", "data"], 3, project, told.append)}
-    assert list(found) == ["a step", "memory", "the job", "--only data"], "a share is no quantity to be saved"
+    lines = list(against.compare("HEAD", ["--only", "data"], 3, project, told.append))
+    names = ["a step", "a step", "memory", "the job", "--only data"]
+    assert [line["name"] for line in lines] == names, "a share is no quantity to be saved"
+    assert [line["unit"] for line in lines] == ["s", "CPU s", "MB", "s", "s"] and lines[1]["commit"] == [4, 6, 16]
+    found = {line["name"]: line for line in reversed(lines)}
     for name in ("a step", "memory", "the job"):
         assert found[name]["ratio"] == {"q1": 1.75, "median": 2, "q3": 3, "n": 3}
     assert found["memory"]["this tree"] == [10, 20, 20] and found["a step"]["commit"] == [2, 3, 8]

@@ -23,7 +23,7 @@ def root(tmp_path, monkeypatch):
         ("0.5*ce + 0.5*focal", "0.5*ce + 0.5*focal"),
     ],
 )
-def test_a_path_says_nothing_of_the_folders_of_its_author(root, path, shown):
+def test_kind_9_a_path_says_nothing_of_the_folders_of_its_author(root, path, shown):
     assert portable(path.format(root=root)) == shown
 
 
@@ -39,5 +39,5 @@ def test_a_path_says_nothing_of_the_folders_of_its_author(root, path, shown):
         ("<b>no</b> path", "<b>no</b> path"),
     ],
 )
-def test_paths_in_a_sentence_are_shortened_and_nothing_else(root, text, shown):
+def test_kind_9_paths_in_a_sentence_are_shortened_and_nothing_else(root, text, shown):
     assert without_paths(text.format(root=root)) == shown

@@ -758,13 +758,13 @@ class Recomputed:
         assert method == self.order()[0]
         return self.level(method)
 
-    @recomputes(r"reading\.headline\.(?P<what>margin|most|images)")
+    @recomputes(r"reading\.headline\.(?P<what>margin|high|images)")
     def _(self, what):
         """At equal schedule: the margin, the largest gain over CE that the intervals leave open, the images."""
         equal = [m for m in [*self.runs_alike(), *self.control] if m != self.ce]
         estimate, low, high = max((self.pairs()[m, self.ce] for m in equal), key=lambda row: row[2])
         images = len(self.arrays[self.ce]["names"])
-        return {"margin": 2, "images": images, "most": self.about(estimate, low, high)["high"]}[what]
+        return {"margin": 2, "images": images, "high": self.about(estimate, low, high)["high"]}[what]
 
     @recomputes(r"reading\.margin\.(?P<measure>mIoU|ece)")
     def _(self, measure):

@@ -643,7 +643,7 @@ def test_an_unanswered_exercise_says_so_and_stops_nothing(capsys):
     assert capsys.readouterr().out == f"{checking.UNANSWERED}\n" * 4
 
 
-def test_code_without_return_is_not_taken_for_unanswered():
+def test_kind_9_code_without_return_is_not_taken_for_unanswered():
     def my_dice(logits, labels):
         loss = losses.DiceLoss()(logits, labels)  # noqa: F841
 
@@ -662,7 +662,7 @@ def test_code_without_return_is_not_taken_for_unanswered():
         assert re.fullmatch(r"Not yet: on .* returns nothing; is `return` missing\?", check.judge(answer))
 
 
-def test_no_warning_of_numpy_spoils_a_right_answer(recwarn):
+def test_kind_9_no_warning_of_numpy_spoils_a_right_answer(recwarn):
     def my_iou(matrix):
         matrix = np.asarray(matrix, float)
         hits = np.diag(matrix)

@@ -22,6 +22,7 @@ from deeplab_lib.models.placement import bfloat16_loses_gradients, is_dilated_de
 from deeplab_lib.models.registry import make_model
 from deeplab_lib.models.timm_backbones import TIMM, average_instead, backbone, border, even, shift_of
 from deeplab_lib.predict import load_run
+from deeplab_lib.training.loop import fit
 from deeplab_lib.training.optimizer import make_optimizer
 
 timm = pytest.importorskip("timm", reason="timm is not installed")
@@ -92,7 +93,7 @@ def place_of_a_cell(model):
     return float(seen @ away.float() / seen.sum())
 
 
-@pytest.mark.parametrize("name", SMALL)
+@pytest.mark.parametrize("name", [*SMALL, "test_nfnet"])
 def test_a_grid_moved_by_half_a_cell_is_found(name):
     """Labels are taken where cells look, whatever timm's padding makes of that; moved by half a cell they are not."""
     assert abs(place_of_a_cell(small(name))) < 2
@@ -354,3 +355,9 @@ def test_a_run_cut_short_ends_as_an_undisturbed_one_and_can_be_loaded(smoke, tmp
     assert run.normalization == normalization.RGB_HALF
     report = weights.load_pretrained(small(), path.with_suffix(".best.pt"))
     assert report.matched == report.total and report.format == "this kit's DeepLabV2"
+
+
+def test_a_part_that_a_backbone_has_none_of_is_named_where_the_schedule_freezes_it(smoke):
+    """NFNets normalise nothing."""
+    run = fit(smoke(loss="ce_focal", follows="text", epochs=1, model=TIMM + "test_nfnet", lr=0.001))
+    assert run.summary["warnings"] == [f"{TIMM}test_nfnet has no bn1: to freeze that changes nothing"]

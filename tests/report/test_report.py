@@ -189,7 +189,7 @@ def paper(tmp_path_factory):
     return folder
 
 
-def test_a_draft_looks_like_one(tmp_path):
+def test_kind_9_a_draft_looks_like_one(tmp_path):
     """In its title, at the top of every page, and by the names of its files."""
     front = shown(report.front_matter, "Eight losses", scope="toy city", draft=True)
     pages = "\n\n".join("Words. " * 600 for _ in range(3))

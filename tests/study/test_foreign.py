@@ -279,7 +279,7 @@ def test_epochs_as_floats_words_for_nothing_and_an_index_column(tmp_path):
 # --- shares of 1 -----------------------------------------------------------------------------------------------------
 
 
-def test_shares_of_one_become_percentages(tmp_path):
+def test_kind_3_shares_of_one_become_percentages(tmp_path):
     frame = ours()
     shares = frame.copy()
     percentages = ["train_mIoU", "val_mIoU", *CLASS_TRAIN, *CLASS_VAL]

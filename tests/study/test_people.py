@@ -8,8 +8,10 @@ import pandas as pd
 import pytest
 from helpers import synthetic_runs
 
+from deeplab_lib.analysis import evidence as evidence_module
 from deeplab_lib.analysis.evidence import Evidence
 from deeplab_lib.common.markup import as_plain
+from deeplab_lib.study import status
 from deeplab_lib.study.folders import run_folders
 from deeplab_lib.study.made_of import changes, made_of, write_record
 from deeplab_lib.study.people import run_name, whose
@@ -115,6 +117,22 @@ def test_kind_3_each_persons_seeds_are_that_persons(tmp_path):
         f"anna/{NAME}": [0, 1], f"ben/{NAME}": [0, 1],
     }  # fmt: skip
     assert read(tmp_path)[0] == ["CE (anna)", "CE (ben)", "CE (anna), seed 1", "CE (ben), seed 1"]
+
+
+def test_a_class_too_large_to_compare_all_with_all_is_refused_in_a_line(tmp_path, monkeypatch):
+    for number, student in enumerate(("anna", "ben")):
+        hand_in(tmp_path / student, ("ce", "ce_dice"), number)
+    (study,) = studies(read_folder(tmp_path)[0])
+    monkeypatch.setattr(evidence_module, "MOST_COMPARED", 3)
+    with pytest.raises(ResultsError, match=r"^4 runs of 2 people are too many to compare all with all; up to 3 are"):
+        Evidence.of(study)
+    assert len(load_runs(tmp_path)) == 4 * 4
+
+
+def test_the_status_of_a_student_is_that_of_the_folders_below(tmp_path, capsys):
+    hand_in(tmp_path / "anna" / "toycity", ("ce",))
+    status.main([tmp_path / "anna"])
+    assert [line.split()[0] for line in capsys.readouterr().out.splitlines()][2:] == [NAME]
 
 
 def test_kind_8_runs_collected_under_prefixes_are_told_apart_by_them(tmp_path):

@@ -51,7 +51,7 @@ def planned(folder, *arguments, **config):
 # -- the plan ------------------------------------------------------------------------------------------------------
 
 
-def test_of_a_finished_study_nothing_is_made_whatever_the_dates_and_the_report_is_named(study):
+def test_kind_10_of_a_finished_study_nothing_is_made_whatever_the_dates_and_the_report_is_named(study):
     for path in (study / "runs").iterdir():
         os.utime(path)
     jobs, shown = planned(study)
@@ -69,14 +69,14 @@ def test_of_a_finished_study_nothing_is_made_whatever_the_dates_and_the_report_i
     ],
     ids=["seeds and control", "recipes and losses", "models"],
 )
-def test_a_larger_plan_leads_to_the_missing_runs_and_a_new_report(study, config, runs):
+def test_kind_10_a_larger_plan_leads_to_the_missing_runs_and_a_new_report(study, config, runs):
     jobs, shown = planned(study, **config)
     assert jobs == {"train": runs, "costs": 1, "report": 1}
     states = re.findall(r"^ce.*  (finished|not started)$", shown, re.MULTILINE)
     assert "Nothing to be done" not in shown and states[:2] == ["finished"] * 2 and "not started" in states
 
 
-def test_an_edited_configuration_file_counts_as_the_command_line_does(study):
+def test_kind_10_an_edited_configuration_file_counts_as_the_command_line_does(study):
     settings = study / "mine.yaml"
     settings.write_text("seeds: [0, 1]\n")
     assert planned(study, "--configfile", str(settings))[0] == {"train": 2, "costs": 1, "report": 1}
@@ -86,7 +86,7 @@ def test_an_edited_configuration_file_counts_as_the_command_line_does(study):
 
 
 @pytest.mark.parametrize("config", [{}, {"seeds": "[0,1]"}], ids=["not planned", "planned"])
-def test_runs_copied_in_with_an_old_date_lead_to_a_new_report_alone(study, tmp_path_factory, config):
+def test_kind_10_runs_copied_in_with_an_old_date_lead_to_a_new_report_alone(study, tmp_path_factory, config):
     elsewhere = finished(tmp_path_factory.mktemp("elsewhere"), seeds=(1,))
     for path in (elsewhere / "runs").glob("DeepLab*"):
         shutil.copy2(path, study / "runs")
@@ -95,7 +95,7 @@ def test_runs_copied_in_with_an_old_date_lead_to_a_new_report_alone(study, tmp_p
     assert "the report is made again; new: DeepLabV2_ce05_f05_warnup_lr_0.0003_seed1 and DeepLabV2_ce_seed1" in shown
 
 
-def test_costs_are_measured_again_for_a_network_that_they_lack(study):
+def test_kind_10_costs_are_measured_again_for_a_network_that_they_lack(study):
     (study / "runs" / "efficiency.json").write_text(json.dumps({"rows": [NETWORK | {"height": 64}]}))
     write_record(study / "report", made_of(NOTEBOOK, {"runs": str(study / "runs")}))
     backdate(study)
