@@ -186,8 +186,9 @@ def even(network: nn.Module, draw: int) -> nn.Module:
             kernel.copy_((channels / (kernel[0, 0].numel() * kernel.shape[1] ** 0.5)).expand_as(kernel))
         # Where kernels are standardised, as in NFNets, a constant one would let each block outgrow the one before.
         for layer in network.modules():
-            if isinstance(gain := getattr(layer, "gain", None), nn.Parameter):
-                gain.fill_(layer.weight[0, 0].numel() ** -0.5)
+            gain, weight = getattr(layer, "gain", None), getattr(layer, "weight", None)
+            if isinstance(gain, nn.Parameter) and isinstance(weight, nn.Parameter):
+                gain.fill_(weight[0, 0].numel() ** -0.5)
     return network
 
 
