@@ -31,8 +31,8 @@ def again(runs: Sequence[Run], folder: str | Path) -> str:
     lines = {run.label: command(run, shown) for run in runs}
     unknown = [label for label, line in lines.items() if line is None]
     known = [line for line in lines.values() if line]
-    if not unknown and usual_study(runs, folder):
-        return "`make report` makes all of it: the data, the runs, the analysis and this document."
+    if not unknown and (target := usual_target(runs, folder)):
+        return f"`make {target}` makes all of it: the data, the runs, the analysis and this document."
     if not known:
         return ""
     parts = ["The runs, from the folder of the kit:\n\n" + _block(known)]
@@ -49,12 +49,20 @@ def again(runs: Sequence[Run], folder: str | Path) -> str:
     )
 
 
-def usual_study(runs: Sequence[Run], folder: str | Path) -> bool:
-    """Whether `runs` are what `make report` makes without settings: the eight recipes, on the toy city, once each."""
-    own = {(run.recipe, run.seed, run.variant, run.person) for run in runs}
+def usual_target(runs: Sequence[Run], folder: str | Path) -> str:
+    """The target of make whose runs these are, all of them and no other, "" where they are others.
+
+    `report`: the eight recipes on the toy city, once each. `study`: three seeds, and the control.
+    """
     usual = Path(Config().out_dir)
     plain = {run.config.get("preset") for run in runs} == {"demo"} and Path(folder).resolve() == usual.resolve()
-    return plain and usual.name == "toycity" and own == {(key, 0, "", "") for key in RECIPES}
+    if not plain or usual.name != "toycity":
+        return ""
+    own = {(run.person, run.stem) for run in runs}
+    report = {("", Config(loss=key).stem) for key in RECIPES}
+    study = {("", Config(loss=key, seed=seed, schedule=schedule).stem) for key in RECIPES for seed in range(3)
+             for schedule in (None, "ce")}  # fmt: skip
+    return "report" if own == report else "study" if own == study else ""
 
 
 def command(run: Run, folder: str) -> str | None:

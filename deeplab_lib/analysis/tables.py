@@ -247,9 +247,16 @@ def _latency(row: Mapping[str, Any]) -> dict[str, Any]:
 def configurations(runs: Sequence[Run]) -> pd.DataFrame:
     """The schedule that each run was trained with: weights, lr, power, warmup_steps, changes.
 
-    Of a CSV alone, what its rates show, as text; of a run that is not finished, what its recipe says.
+    Of a CSV alone, what its rates show, as text; of a run that is not finished, what its recipe says. The seeds of one
+    method share the row of its seed 0 where they agree.
     """
-    return pd.DataFrame.from_dict({run.stem: _configuration(run) for run in runs}, orient="index")
+    rows: dict[str, dict[str, Any]] = {}
+    for seeds in methods(runs).values():
+        each = {run.stem: _configuration(run) for run in seeds}
+        first = each[seeds[0].stem]
+        alike = seeds[0].seed == 0 and all(row == first for row in each.values())
+        rows |= {seeds[0].stem: first} if alike else each
+    return pd.DataFrame.from_dict(rows, orient="index")
 
 
 def _configuration(run: Run) -> dict[str, Any]:

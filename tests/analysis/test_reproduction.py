@@ -2,7 +2,8 @@
 
 import json
 import shlex
-from dataclasses import fields
+from dataclasses import fields, replace
+from functools import partial
 
 import pytest
 from helpers import synthetic_runs
@@ -66,13 +67,22 @@ def test_a_record_that_no_command_can_follow_is_named(tmp_path, changes):
     assert reproduction.again([run], tmp_path) == ""
 
 
-def test_the_usual_study_is_made_by_make_report(tmp_path, monkeypatch):
-    monkeypatch.setattr(reproduction, "Config", lambda: Config(out_dir=str(tmp_path / "toycity")))
+def test_the_usual_studies_are_made_by_make_report_and_make_study(tmp_path, monkeypatch):
+    monkeypatch.setattr(reproduction, "Config", partial(Config, out_dir=str(tmp_path / "toycity")))
     synthetic_runs.write_runs(tmp_path / "toycity", images=4, epochs=PRESETS["demo"].epochs)
     runs = read_runs(tmp_path / "toycity")
-    assert reproduction.usual_study(runs, tmp_path / "toycity")
-    assert not reproduction.usual_study(runs[:-1], tmp_path / "toycity")
-    assert not reproduction.usual_study(runs, tmp_path)
+    assert reproduction.usual_target(runs, tmp_path / "toycity") == "report"
+    assert reproduction.usual_target(runs[:-1], tmp_path / "toycity") == ""
+    assert reproduction.usual_target(runs, tmp_path) == ""
+    controls = ("ce_lovasz_warmup", "ce_focal", "ce_lovasz_dice")
+    study = [replace(run, stem=Config(loss=run.recipe, seed=seed).stem) for run in runs for seed in range(3)]
+    assert reproduction.usual_target(study, tmp_path / "toycity") == ""
+    study += [
+        replace(run, stem=Config(loss=run.recipe, seed=seed, schedule="ce").stem)
+        for run in runs for seed in range(3) if run.recipe in controls
+    ]  # fmt: skip
+    assert len(study) == 33
+    assert reproduction.usual_target(study, tmp_path / "toycity") == "study"
 
 
 def test_kind_9_numbers_of_other_runs_have_a_folder_of_their_own(tmp_path):

@@ -565,6 +565,17 @@ def test_configurations_tell_changes(eight):
     assert table.changes["DeepLabV2_ce"] == "–"
 
 
+def test_seeds_of_one_schedule_share_a_row_and_a_seed_that_departs_has_its_own(tmp_path):
+    synthetic_runs.write_runs(tmp_path, ["ce", "ce_dice"], seeds=(0, 1), images=4, epochs=2)
+    runs = read_runs(tmp_path)
+    assert list(tables.configurations(runs).index) == ["DeepLabV2_ce", "DeepLabV2_cv07_di03"]
+    changed = next(run for run in runs if run.stem == "DeepLabV2_ce_seed1")
+    changed.record["config"]["lr"] = 0.5
+    table = tables.configurations(runs)
+    assert list(table.index) == ["DeepLabV2_ce", "DeepLabV2_ce_seed1", "DeepLabV2_cv07_di03"]
+    assert table.lr["DeepLabV2_ce_seed1"] == 0.5
+
+
 # --- printed numbers -------------------------------------------------------------------------------------------------
 
 
