@@ -45,6 +45,7 @@ class Live:
         for warning in state.warnings:
             print(f"note: {warning}")
         self.started, self.first_step, self.beat_at = time.monotonic(), state.step, time.monotonic()
+        self.drawing = 0.0
         self.bar, self.figure, self.samples = (place() for _ in range(3))
         if state.history:
             self._draw(trainer)

@@ -6,6 +6,7 @@ optimiser step in all of it, so that a run which continues replaces exactly what
 
 import math
 import re
+import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -58,7 +59,7 @@ class TensorBoard:
         from torch.utils.tensorboard import SummaryWriter  # not at the top: an extra, and asked for
 
         folder, state = log_folder(trainer.config), trainer.state
-        begun = any(folder.glob("events.out.tfevents.*"))
+        begun = wait_for_a_later_name(folder)
         first = last_step(len(state.history), trainer) if begun and state.history else 0
         self.writer = SummaryWriter(folder, purge_step=first)
         if not first:
@@ -101,6 +102,17 @@ class TensorBoard:
 def log_folder(config: "Config") -> Path:
     """Where a run writes."""
     return Path(config.out_dir) / FOLDER / config.stem
+
+
+def wait_for_a_later_name(folder: Path) -> bool:
+    """Whether there are event files already; if so, returns in a later second than the last of them was begun in.
+
+    TensorBoard reads a folder's files in the order of their names, which hold that second and then the process.
+    """
+    seconds = [int(path.name.split(".")[3]) for path in folder.glob("events.out.tfevents.*")]
+    if seconds:
+        time.sleep(min(1.0, max(0.0, max(seconds) + 1 - time.time())))
+    return bool(seconds)
 
 
 def last_step(epoch: int, trainer: "Trainer") -> int:

@@ -4,6 +4,7 @@ import multiprocessing
 import signal
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -15,7 +16,7 @@ from deeplab_lib.common.errors import RunStopped
 from deeplab_lib.config import Config
 from deeplab_lib.labels import CLASS_NAMES, colorize
 from deeplab_lib.training.loop import fit
-from deeplab_lib.training.tensorboard import TensorBoard, log_folder, panel, scalars
+from deeplab_lib.training.tensorboard import TensorBoard, log_folder, panel, scalars, wait_for_a_later_name
 
 pytest.importorskip("tensorboard", reason="tensorboard is not installed")
 STEPS = 10  # an epoch at smoke scale
@@ -88,6 +89,22 @@ def test_a_stopped_run_continues_its_curves(undisturbed, smoke, step):
     (found, panels), (expected, ends) = curves(config), undisturbed[2]
     assert found == expected
     assert sorted({*panels}) == panels and panels[-3:] == ends[-3:]
+
+
+def test_a_file_begun_in_the_same_second_is_waited_for(tmp_path, monkeypatch):
+    """Names of one second are ordered by process, and a file read too early would purge what came after it."""
+    slept = []
+    monkeypatch.setattr(
+        "deeplab_lib.training.tensorboard.time", SimpleNamespace(time=lambda: 100.25, sleep=slept.append)
+    )
+    assert not wait_for_a_later_name(tmp_path) and not slept
+    (tmp_path / "events.out.tfevents.0000000099.host.7.0").touch()
+    assert wait_for_a_later_name(tmp_path)
+    (tmp_path / "events.out.tfevents.0000000100.host.9.0").touch()
+    assert wait_for_a_later_name(tmp_path)
+    (tmp_path / "events.out.tfevents.0000009999.host.9.0").touch()  # a clock that was set back: not for ever
+    assert wait_for_a_later_name(tmp_path)
+    assert slept == [0.0, 0.75, 1.0]
 
 
 @pytest.mark.parametrize("aim", [("step", 2 * STEPS + 4), ("epoch", 2)], ids=str)
