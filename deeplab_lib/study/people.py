@@ -114,12 +114,20 @@ def _content(run: Run) -> Path | str:
 
 
 def _without_claims(runs: Sequence[Run], root: Path) -> tuple[list[Run], list[str]]:
-    """The runs but those of one person that claim to be one run and differ, unless one alone is named as recorded."""
+    """The runs but those of one person that claim to be one run and differ, unless one alone is named as recorded.
+
+    A table without a record does not say on what data it was made: it claims the run that has its name.
+    """
     groups: dict[tuple[str, ...], list[Run]] = {}
     kept: list[Run] = []
     lines = []
+    recorded: dict[tuple[str, ...], str] = {}
     for run in runs:
-        groups.setdefault((run.person, plain_dataset(run), plain_stem(run.stem)), []).append(run)
+        if dataset := plain_dataset(run):
+            recorded.setdefault((run.person, plain_stem(run.stem)), dataset)
+    for run in runs:
+        name = run.person, plain_stem(run.stem)
+        groups.setdefault((*name, plain_dataset(run) or recorded.get(name, "")), []).append(run)
     for group in groups.values():
         named = [run for run in group if _as_recorded(run)]
         if len(group) > 1:

@@ -240,6 +240,14 @@ def test_kind_3_of_two_versions_of_one_run_the_one_of_its_name_is_used(tmp_path)
     assert left_out == [f"{NAME} (1).csv and {NAME}.csv claim to be one run and differ: only {NAME}.csv is used"]
 
 
+def test_kind_3_a_table_without_a_record_claims_the_run_of_its_name(tmp_path):
+    hand_in(tmp_path, ("ce", "ce_dice"))
+    rows = pd.read_csv(tmp_path / "DeepLabV2_cv07_di03.csv").assign(Runtime=1.0)
+    rows.to_csv(tmp_path / "DeepLabV2_ce07_di03.csv", index=False)
+    with pytest.raises(ResultsError, match=r"DeepLabV2_ce07_di03\.csv and DeepLabV2_cv07_di03\.csv are the same run"):
+        read(tmp_path)
+
+
 def test_kind_8_files_of_a_student_that_claim_one_run_cost_only_themselves(tmp_path):
     hand_in(tmp_path / "anna", ("ce", "ce_dice"), 1)
     hand_in(tmp_path / "ben", ("ce_dice", "ce_focal"), 2)
