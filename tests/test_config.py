@@ -144,8 +144,6 @@ def test_text_is_read_as_meant(name, text, meant):
         ("resume", 2, "resume is 2; it must be true or false"),
         ("resume", 1.0, "resume is 1.0; it must be true or false"),
         ("loss", 5, "loss is 5; it must be text"),
-        *((name, blank, f"{name} is {blank!r}, an empty text; name one, or leave the parameter out")
-          for name in ("loss", "data", "preset", "model", "out_dir", "schedule") for blank in ("", "  ")),
         ("loss", "ce_focl", "no loss 'ce_focl', did you mean 'ce_focal'?; recipes: ce, ce_tversky"),
         ("loss", "jaccard", "ours_two_stage; terms: ce, focal, tversky, dice, lovasz, focal_tversky"),
         ("loss", "0.5*ce + 0.5*lovas", "no term 'lovas', did you mean 'lovasz'?"),
@@ -166,6 +164,13 @@ def test_text_is_read_as_meant(name, text, meant):
 )  # fmt: skip
 def test_what_cannot_be_meant_is_refused_in_one_line(name, value, complaint):
     assert complaint in refusal(**({"preset": "smoke"} | {name: value}))
+
+
+@pytest.mark.parametrize("blank", ["", "  "])
+@pytest.mark.parametrize("name", ["loss", "data", "preset", "model", "out_dir", "schedule"])
+def test_kind_7_an_empty_text_is_refused_and_not_taken_for_the_default(name, blank):
+    expected = f"{name} is {blank!r}, an empty text; name one, or leave the parameter out"
+    assert expected in refusal(**({"preset": "smoke"} | {name: blank}))
 
 
 @pytest.mark.parametrize("name", RANGED)

@@ -53,6 +53,11 @@ def old(tmp_path_factory):
     return Report(folder)
 
 
+def test_kind_9_the_number_of_resamples_is_stated(planted, old):
+    assert planted.text(sentences.resamples) == "Every interval rests on 300 resamples."
+    assert old.text(sentences.resamples) == "", "without results for single images there are none"
+
+
 def test_a_planted_winner_and_loser_are_named(planted):
     for say in (conclusions.abstract, conclusions.conclusions):
         text = planted.text(say)

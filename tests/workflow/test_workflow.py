@@ -527,6 +527,12 @@ def test_a_failed_run_stops_no_other_and_is_told_at_the_end(half_failed, undistu
     assert "RuleException" not in shown
 
 
+def test_kind_10_a_study_in_a_folder_of_its_own_is_told_of_its_own_draft(half_failed):
+    folder, (_, shown) = half_failed
+    (hint,) = (line for line in shown.splitlines() if "reports on what is there" in line)
+    assert f"runs={folder}/runs" in hint and f"report={folder}/report" in hint
+
+
 def test_a_draft_names_what_is_unfinished_with_its_epoch(half_failed):
     folder, _ = half_failed
     code, shown = call(folder, "draft", recipes="[ce,ce_focal]", parameters="{epochs: 12}")
