@@ -2,14 +2,15 @@
 
 import re
 import shlex
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import fields
 from pathlib import Path
+from typing import Any
 
 from deeplab_lib.common.files import ELSEWHERE, portable, project_root
 from deeplab_lib.common.text import listing
 from deeplab_lib.config import Config
-from deeplab_lib.recipes import RECIPES
+from deeplab_lib.study import planning
 from deeplab_lib.study.results import Run
 
 PLACE = "path/to/"  # stands for where the reader keeps data or weights
@@ -56,13 +57,16 @@ def usual_target(runs: Sequence[Run], folder: str | Path) -> str:
     """
     usual = Path(Config().out_dir)
     plain = {run.config.get("preset") for run in runs} == {"demo"} and Path(folder).resolve() == usual.resolve()
-    if not plain or usual.name != "toycity":
+    if not plain or usual.name != "toycity" or any(run.person for run in runs):
         return ""
-    own = {(run.person, run.stem) for run in runs}
-    report = {("", Config(loss=key).stem) for key in RECIPES}
-    study = {("", Config(loss=key, seed=seed, schedule=schedule).stem) for key in RECIPES for seed in range(3)
-             for schedule in (None, "ce")}  # fmt: skip
-    return "report" if own == report else "study" if own == study else ""
+    own = {run.stem for run in runs}
+    targets: dict[str, dict[str, Any]] = {"report": {}, "study": {"seeds": [0, 1, 2], "control": True}}
+    return next((name for name, settings in targets.items() if own == planned(settings)), "")
+
+
+def planned(settings: Mapping[str, Any]) -> set[str]:
+    """The stems of the runs that the workflow makes with these settings."""
+    return set(planning.plan(planning.complete(settings), here=False))
 
 
 def command(run: Run, folder: str) -> str | None:

@@ -42,9 +42,15 @@ def sorted_out(table: pd.DataFrame, words: Mapping[str, str], named: Callable[[s
     return phrases
 
 
-def with_estimate(f: Findings, numbers: Numbers, key: str) -> Callable[[str], str]:
-    """Names a method with its difference from CE, registered under `reading.<key>.<method>`."""
-    return lambda name: f"{f.titles[name]} ({numbers.put(f'reading.{key}.{name}', f.versus.estimate[name], signed)})"
+def with_estimate(f: Findings, numbers: Numbers) -> Callable[[str], str]:
+    """Names a method with its difference from CE, registered under `reading.<first word of the verdict>.<method>`."""
+
+    def named(name: str) -> str:
+        row = f.versus.loc[name]
+        estimate = numbers.put(f"reading.{row['verdict'].split()[0]}.{name}", row["estimate"], signed)
+        return f"{f.titles[name]} ({estimate})"
+
+    return named
 
 
 # --- the finding: what comes first -----------------------------------------------------------------------------------
@@ -56,7 +62,7 @@ def headline(f: Findings, numbers: Numbers) -> str:
     if rows.empty:
         return ""
     found = by_verdict(rows)
-    named = lambda name: with_estimate(f, numbers, rows.verdict[name].split()[0])(name)  # noqa: E731
+    named = with_estimate(f, numbers)
     within = {"margin": f.margins[MIOU], "high": rows.high.max()}
     better, worse = found.get(SUPPORTED), found.get(CONTRADICTED)
     rest = rows[rows.verdict != SUPPORTED]
@@ -104,7 +110,7 @@ def elsewhere(f: Findings, numbers: Numbers) -> str:
     rows = rows[rows.verdict.isin([SUPPORTED, CONTRADICTED])] if len(rows) else rows
     if rows.empty:
         return ""
-    phrases = sorted_out(rows, AGAINST_CE, lambda name: with_estimate(f, numbers, rows.verdict[name].split()[0])(name))
+    phrases = sorted_out(rows, AGAINST_CE, with_estimate(f, numbers))
     own = "this configuration" if len(rows) == 1 else "these configurations"
     return (
         f"{'. '.join(map(upper, phrases))}. But {own} also used another learning-rate schedule, so loss and schedule "
@@ -167,9 +173,8 @@ def differences(f: Findings, numbers: Numbers) -> str:
     if known.empty:
         why = f.no_intervals or listing(dict.fromkeys(f.versus["reason"]))
         return f"These differences have no intervals ({why}), so none of them is judged."
-    named = lambda name: with_estimate(f, numbers, known.verdict[name].split()[0])(name)  # noqa: E731
     margin = numbers.put("reading.margin.mIoU", f.margins[MIOU], ".3g")
-    phrases = sorted_out(known, AGAINST_CE, named)
+    phrases = sorted_out(known, AGAINST_CE, with_estimate(f, numbers))
     return f"Differences are in points of mIoU, with a margin of {margin} points. {'. '.join(map(upper, phrases))}."
 
 

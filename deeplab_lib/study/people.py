@@ -121,10 +121,7 @@ def _without_claims(runs: Sequence[Run], root: Path) -> tuple[list[Run], list[st
     groups: dict[tuple[str, ...], list[Run]] = {}
     kept: list[Run] = []
     lines = []
-    recorded: dict[tuple[str, ...], str] = {}
-    for run in runs:
-        if dataset := plain_dataset(run):
-            recorded.setdefault((run.person, plain_stem(run.stem)), dataset)
+    recorded = {(run.person, plain_stem(run.stem)): data for run in runs if (data := plain_dataset(run))}
     for run in runs:
         name = run.person, plain_stem(run.stem)
         groups.setdefault((*name, plain_dataset(run) or recorded.get(name, "")), []).append(run)
