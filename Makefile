@@ -58,7 +58,7 @@ bench: .venv/ready  ## speed and memory against plain baselines
 	@$(BIN)/python -m benchmarks
 
 lessons:  ## build/lessons.zip: the kit to hand out, without the solutions' notebooks and typed answers
-	@$(PYTHON) deeplab_lib/lessons/hand_out.py
+	@$(PYTHON) -m deeplab_lib.lessons.hand_out
 
 clean:  ## generated files, but not runs/, report/ and data/
 	@rm -rf .snakemake .pytest_cache .ruff_cache .mypy_cache .import_linter_cache build *.egg-info
