@@ -266,19 +266,14 @@ class Evidence:
         single = any(contrast.measure in CLASS_MEASURES for contrast in contrasts.values())
         covered = set(self.bootstrap.ratios.names) if self.bootstrap else set()
         known = {name: c for name, c in contrasts.items() if set(c.weights) <= covered and self._measured(c)}
-        found, bootstrap = {}, self.class_bootstrap if single and known else self.bootstrap
-        if known and bootstrap:
-            table = bootstrap.interval(known, confidence, groups)
-            found = dict(zip(known, table.to_dict("records"), strict=True))
+        bootstrap = self.class_bootstrap if single and known else self.bootstrap
+        found = _records(bootstrap.interval(known, confidence, groups), known) if known and bootstrap else {}
         absent = "not every run's files hold results for single images" if self.bootstrap else self.no_intervals
         rows = {name: found.get(name) or {"reason": absent} for name in contrasts}
         for name, row in rows.items():
             if not np.isfinite(row.get("estimate", NAN)):
                 row["estimate"] = self.estimate(contrasts[name])
-        frame = as_frame(dict(enumerate(rows.values())))
-        paired = all(isinstance(name, tuple) for name in contrasts) and contrasts
-        frame.index = pd.MultiIndex.from_tuples(contrasts) if paired else list(contrasts)
-        return frame
+        return as_frame(rows)
 
     def _measured(self, contrast: Contrast) -> bool:
         known = self.bootstrap.measures if self.bootstrap else {}
@@ -313,11 +308,8 @@ class Evidence:
         confidence: float = CONFIDENCE,
         groups: Sequence[Sequence[Any]] | None = None,
     ) -> dict[Any, dict[str, Any]]:
-        """`interval` as `{key: row}`, whatever the keys are; `groups` are lists of them."""
-        keys = list(contrasts)
-        numbered = groups and [[keys.index(key) for key in group] for group in groups]
-        table = self.interval(dict(enumerate(contrasts.values())), confidence, numbered)
-        return dict(zip(keys, table.to_dict("records"), strict=True))
+        """`interval` as `{key: row}`."""
+        return _records(self.interval(contrasts, confidence, groups), contrasts)
 
     @cached_property
     def claim_intervals(self) -> dict[Any, dict[str, Any]]:
@@ -389,6 +381,11 @@ class Evidence:
             for other in others
         }
         return self.interval(family)
+
+
+def _records(table: pd.DataFrame, names: Iterable[Any]) -> dict[Any, dict[str, Any]]:
+    """The rows of a table by the `names` that it was made for."""
+    return dict(zip(names, table.to_dict("records"), strict=True))
 
 
 def _frame(rows: Mapping[Any, Any]) -> pd.DataFrame:

@@ -77,8 +77,26 @@ class Ratios:
         return cls(tuple(methods), np.concatenate(numerator, axis=2), np.concatenate(denominator, axis=2))
 
     def estimates(self, mask: np.ndarray, weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """See `estimates`."""
-        return estimates(self, mask, weights)
+        """One measure in resamples given as image weights `(B, N)`: per method its value and its sampling covariance.
+
+        Returns `(value (B, G), covariance (B, G, G))`, in percent and percent squared. The covariance is the
+        infinitesimal jackknife's: the spread of the single images' influence on the measure, in that resample. A cell
+        without a pixel in a resample is left out of its mean.
+        """
+        used = np.flatnonzero(mask)
+        numerator, denominator = self.numerator[:, :, used], self.denominator[:, :, used]
+        top, bottom = np.matmul(weights, numerator), np.matmul(weights, denominator)  # (R, B, K)
+        present = bottom > 0
+        ratio = np.divide(top, bottom, out=np.zeros_like(top), where=present)
+        counted = present.sum(2)
+        value = np.divide(100 * ratio.sum(2), counted, out=np.full(counted.shape, np.nan), where=counted > 0)
+        scale = np.divide(100.0, bottom * counted[..., None], out=np.zeros_like(bottom), where=present)
+        factors = np.concatenate([scale, -scale * ratio], axis=2).astype(np.float32)
+        counts = np.concatenate([numerator, denominator], axis=2).astype(np.float32)
+        influence = np.matmul(factors, counts.transpose(0, 2, 1))  # (R, B, N)
+        influence = np.tensordot(self.averaging.astype(np.float32), influence, 1).transpose(1, 0, 2)  # (B, G, N)
+        covariance = (influence * weights[:, None, :].astype(np.float32)) @ influence.transpose(0, 2, 1)
+        return (self.averaging @ value).T, covariance.astype(np.float64)
 
     def one_by_one(self) -> Self:
         """The same runs, each a method of its own."""
@@ -122,29 +140,6 @@ def measure(classes: Iterable[int] | str) -> np.ndarray:
 
 MEASURES = {MIOU: measure(range(NUM_CLASSES)), BOUNDARY: measure(BOUNDARY), LOG_LOSS: measure(LOG_LOSS)}
 CLASS_MEASURES = {f"class_{c}": measure([c]) for c in range(NUM_CLASSES)}
-
-
-def estimates(ratios: Ratios, mask: np.ndarray, weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """One measure in resamples given as image weights `(B, N)`: per method its value and its sampling covariance.
-
-    Returns `(value (B, G), covariance (B, G, G))`, in percent and percent squared. The covariance is the infinitesimal
-    jackknife's: the spread of the single images' influence on the measure, in that resample. A cell without a pixel in
-    a resample is left out of its mean.
-    """
-    used = np.flatnonzero(mask)
-    numerator, denominator = ratios.numerator[:, :, used], ratios.denominator[:, :, used]
-    top, bottom = np.matmul(weights, numerator), np.matmul(weights, denominator)  # (R, B, K)
-    present = bottom > 0
-    ratio = np.divide(top, bottom, out=np.zeros_like(top), where=present)
-    counted = present.sum(2)
-    value = np.divide(100 * ratio.sum(2), counted, out=np.full(counted.shape, np.nan), where=counted > 0)
-    scale = np.divide(100.0, bottom * counted[..., None], out=np.zeros_like(bottom), where=present)
-    factors = np.concatenate([scale, -scale * ratio], axis=2).astype(np.float32)
-    counts = np.concatenate([numerator, denominator], axis=2).astype(np.float32)
-    influence = np.matmul(factors, counts.transpose(0, 2, 1))  # (R, B, N)
-    influence = np.tensordot(ratios.averaging.astype(np.float32), influence, 1).transpose(1, 0, 2)  # (B, G, N)
-    covariance = (influence * weights[:, None, :].astype(np.float32)) @ influence.transpose(0, 2, 1)
-    return (ratios.averaging @ value).T, covariance.astype(np.float64)
 
 
 class Contrast(NamedTuple):
@@ -248,8 +243,7 @@ class Bootstrap:
         for name, (estimate, variances, _) in rows.items():
             row = {"estimate": estimate, "images": images, "seeds": self._fewest_seeds(contrasts[name])}
             if name in known:
-                error = float(np.sqrt(sum(variances)))
-                error = snap(error)
+                error = snap(float(np.sqrt(sum(variances))))
                 t = abs(estimate) / error if error > 0 else 0.0
                 row |= {
                     "standard_error": error,
@@ -284,11 +278,12 @@ def _are(total: int) -> str:
     return "is one" if total == 1 else f"are {total}"
 
 
-def as_frame(table: dict[Any, dict[str, Any]]) -> pd.DataFrame:
+def as_frame(table: Mapping[Any, dict[str, Any]]) -> pd.DataFrame:
     """Rows `{name: {column: value}}` of intervals as a frame with all columns; a row without a reason has ""."""
-    frame = pd.DataFrame.from_dict(table, orient="index", columns=[*COLUMNS, *BASIS])
-    frame["reason"] = frame["reason"].fillna("")
-    return frame.astype({name: float for name in [*COLUMNS, *BASIS[:-1]]})
+    frame = pd.DataFrame([{"reason": ""} | row for row in table.values()], columns=[*COLUMNS, *BASIS])
+    pairs = len({len(name) if isinstance(name, tuple) else 0 for name in table}) == 1
+    frame.index = pd.Index(list(table), tupleize_cols=pairs)
+    return frame.astype(dict.fromkeys([*COLUMNS, *BASIS[:-1]], float))
 
 
 def drop_unbounded(studentised: Mapping[Any, np.ndarray], share: float) -> set[Any]:
