@@ -66,7 +66,7 @@ def calibration(evidence: Evidence, resamples: int = RESAMPLES) -> pd.DataFrame 
     base = evidence.baseline.name if evidence.baseline else None
     contrasts: dict[tuple[str, str | None], Contrast] = {(name, None): Contrast(ECE, {name: 1.0}) for name in names}
     contrasts |= {(name, base): difference(name, base, ECE) for name in names if base not in (None, name)}
-    found = dict(zip(contrasts, bootstrap.interval(contrasts).to_dict("records"), strict=True))
+    found = bootstrap.rows(contrasts)
     over = bins.averaging @ (-100 * bins.numerator.sum((1, 2)) / bins.denominator.sum((1, 2)))
     rows = {}
     for name, excess in zip(names, over, strict=True):

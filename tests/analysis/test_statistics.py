@@ -402,10 +402,11 @@ def test_significantly_above_reads_a_pair_either_way_round():
 
 def test_intervals_between_seeds_by_hand():
     """Pooled variance of {1, 3} and {5, 9} is (2 + 8) / 2; a difference of two means of two has that variance."""
-    table = seed_intervals({"d": Contrast("x", {"A": 1, "B": -1})}, {"x": {"A": [1.0, 3.0], "B": [5.0, 9.0]}})
-    row = table.loc["d"]
-    assert (row.estimate, row.standard_error**2, row.seeds) == (-5, pytest.approx(5), 2)
-    assert row.high - row.estimate == pytest.approx(4.30 * np.sqrt(5), rel=0.05), "t of two degrees of freedom, 95 %"
+    contrasts = {"d": Contrast("x", {"A": 1, "B": -1})}
+    row = seed_intervals(contrasts, {"x": {"A": [1.0, 3.0], "B": [5.0, 9.0]}})["d"]
+    assert (row["estimate"], row["standard_error"] ** 2, row["seeds"]) == (-5, pytest.approx(5), 2)
+    reach = row["high"] - row["estimate"]
+    assert reach == pytest.approx(4.30 * np.sqrt(5), rel=0.05), "t of two degrees of freedom, 95 %"
 
 
 def test_intervals_between_seeds_hold_at_once():
@@ -414,8 +415,8 @@ def test_intervals_between_seeds_hold_at_once():
     pairs = {(name, *pair): difference(*pair, name) for name in "xy" for pair in combinations("ABC", 2)}
     for _ in range(trials):
         values = {name: {method: rng.normal(0, 1, 3) for method in "ABC"} for name in "xy"}
-        table = seed_intervals(pairs, values, draws=1000)
-        missed += bool(((table.low > 0) | (table.high < 0)).any())
+        rows = seed_intervals(pairs, values, draws=1000).values()
+        missed += any(row["low"] > 0 or row["high"] < 0 for row in rows)
     assert missed <= 0.07 * trials
 
 
@@ -428,15 +429,15 @@ def test_intervals_between_seeds_hold_at_once():
     ],
 )
 def test_where_seeds_say_nothing_there_is_a_reason(a, b, reason):
-    row = seed_intervals({"d": difference("A", "B", "x")}, {"x": {"A": a, "B": b}}).loc["d"]
-    assert np.isnan(row.low) and row.reason == reason
+    row = seed_intervals({"d": difference("A", "B", "x")}, {"x": {"A": a, "B": b}})["d"]
+    assert np.isnan(row["low"]) and row["reason"] == reason
 
 
 def test_a_statistic_that_moves_in_steps_is_no_surer_than_its_step():
     """Seeds that all fall on one step of 0.2 have the variance of its rounding."""
     values = {"x": {"A": [0.2, 0.2], "B": [0.4, 0.4]}}
-    row = seed_intervals({"d": difference("A", "B", "x")}, values, resolution={"x": 0.2}).loc["d"]
-    assert row.standard_error**2 == pytest.approx(0.2**2 / 12)
+    row = seed_intervals({"d": difference("A", "B", "x")}, values, resolution={"x": 0.2})["d"]
+    assert row["standard_error"] ** 2 == pytest.approx(0.2**2 / 12)
 
 
 @pytest.mark.parametrize(
