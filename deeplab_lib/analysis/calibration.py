@@ -16,7 +16,7 @@ import pandas as pd
 from deeplab_lib.analysis.evidence import Evidence
 from deeplab_lib.analysis.statistics import RESAMPLES, Bootstrap, Contrast, Ratios, difference
 from deeplab_lib.metrics import CALIBRATION_BINS
-from deeplab_lib.study.results import Run
+from deeplab_lib.study.run import Run
 
 ECE = "ece"
 ARRAYS = ("calibration_count", "calibration_confidence", "calibration_hits")

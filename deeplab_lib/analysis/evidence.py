@@ -43,8 +43,10 @@ from deeplab_lib.common.errors import short_traceback
 from deeplab_lib.labels import CLASS_NAMES
 from deeplab_lib.losses import parse_expression
 from deeplab_lib.recipes import RECIPES
+from deeplab_lib.study.foreign import ResultsError
+from deeplab_lib.study.grouping import Study, describe_schedule, methods, schedule
 from deeplab_lib.study.people import people
-from deeplab_lib.study.results import ResultsError, Run, Study, describe_schedule, methods, schedule
+from deeplab_lib.study.run import Run
 
 NAN = float("nan")
 MOST_COMPARED = 40  # runs of several people: memory grows with their square, to about 3 GB

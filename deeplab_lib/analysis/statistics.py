@@ -21,7 +21,7 @@ import numpy as np
 import pandas as pd
 
 from deeplab_lib.labels import NUM_CLASSES
-from deeplab_lib.study.results import Run
+from deeplab_lib.study.run import Run
 
 RESAMPLES = 10_000
 CONFIDENCE = 0.95

@@ -15,7 +15,8 @@ from deeplab_lib.analysis.statistics import BOUNDARY, CLASS_MEASURES, MIOU
 from deeplab_lib.analysis.verdicts import CONTRADICTED, EQUIVALENT, INCONCLUSIVE, SUPPORTED
 from deeplab_lib.labels import CLASS_NAMES
 from deeplab_lib.recipes import RECIPES
-from deeplab_lib.study.results import read_runs, studies
+from deeplab_lib.study.grouping import studies
+from deeplab_lib.study.results import read_runs
 
 LOVASZ = ("ce_lovasz", "ce_lovasz_warmup", "ce_lovasz_dice", "ce_lovasz_focal")
 COMBINED = tuple(key for key in RECIPES if key != "ce")

@@ -20,7 +20,8 @@ from deeplab_lib.analysis.verdicts import EQUIVALENT
 from deeplab_lib.common.text import count
 from deeplab_lib.labels import CLASS_NAMES
 from deeplab_lib.recipes import RECIPES
-from deeplab_lib.study.results import read_runs, studies
+from deeplab_lib.study.grouping import studies
+from deeplab_lib.study.results import read_runs
 
 NAMES = dict(zip("ABC", "ABC", strict=True))
 
