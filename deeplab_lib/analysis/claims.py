@@ -739,5 +739,4 @@ def _curve_intervals(evidence: Evidence, contrasts: Mapping[tuple, Contrast]) ->
         for name, (_, measured) in CURVES.items()
     }
     steps = {"speed": max((speed_step(table) for runs in tables.values() for table in runs), default=0.0)}
-    rows = seed_intervals(dict(enumerate(contrasts.values())), values, CURVE_CONFIDENCE, steps).to_dict("records")
-    return dict(zip(contrasts, rows, strict=True))
+    return seed_intervals(contrasts, values, CURVE_CONFIDENCE, steps)

@@ -163,9 +163,9 @@ def test_single_classes_are_held_to_a_higher_confidence():
     asked = {}
 
     class Asked(Evidence):
-        def interval(self, contrasts, confidence=0.95, groups=None):
+        def rows(self, contrasts, confidence=0.95, groups=None):
             asked[next(iter(contrasts.values())).measure] = confidence
-            return pd.DataFrame(index=list(contrasts))
+            return {}
 
     tests = [claims.Everywhere("everywhere", ("A",), ("B",)), Higher("higher", ("A",), ("B",))]
     claims._intervals(Asked([], {}, ()), tests)
