@@ -21,8 +21,9 @@ from deeplab_lib.common.markup import as_markdown, as_plain, as_text
 from deeplab_lib.report.export import html, pdf
 from deeplab_lib.report.manuscript import Manuscript
 from deeplab_lib.study.foreign import ResultsError
+from deeplab_lib.study.grouping import studies
 from deeplab_lib.study.hand_in import FIELDS, MAX_JSON, read_record
-from deeplab_lib.study.results import read_folder, read_run, studies
+from deeplab_lib.study.results import read_folder, read_run
 from tests.helpers import synthetic_runs
 
 # Harmless, and each live in one of the languages that a report passes through, if it is not escaped.
