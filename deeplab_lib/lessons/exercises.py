@@ -394,10 +394,13 @@ def _macs(
     one_input: bool = False,
     parameters: bool = False,
     no_stride: bool = False,
+    rounds_down: bool = False,
 ) -> int:
     """Multiply-adds of a square convolution, padded so that only its stride changes the size of the input."""
     stride = 1 if no_stride else stride
     cells = 1 if parameters else -(-height // stride) * -(-width // stride)
+    if rounds_down and not parameters:
+        cells = (height // stride) * (width // stride)
     taps = kernel if kernel_once else kernel**2
     return (1 + counts_flops) * cells * taps * out_channels * (1 if one_input else in_channels)
 
@@ -417,6 +420,8 @@ check_macs = Exercise(
         "parameters": "these are the parameters. Each of them is used once at every place of the output grid.",
         "no_stride": "the stride has no effect. What counts are the places of the output: the input's size "
         "divided by the stride, rounded up.",
+        "rounds_down": "the output is a cell too small where the size is odd: 129 under a stride of 2 gives 65 places, "
+        "not 64. Round up.",
     },
     "Output cells x taps x input channels x output channels: parameters ignore the picture's size, work does not.",
 )
@@ -509,13 +514,18 @@ def _tversky(
     squared: bool = False,
     index: bool = False,
     hard: bool = False,
+    takes_logits: bool = False,
+    one_sum: bool = False,
 ) -> Tensor:
     """Tversky loss; see `losses.TverskyLoss`. `smooths` is what is added above and below the fraction."""
     p, onehot, valid = _flat(logits, labels, void_is_road or (void_is_missed and not void_is_last), void_is_last)
     valid = labels.reshape(-1) != IGNORE_INDEX if void_is_missed else valid
     p = F.one_hot(p.argmax(0), len(p)).T.float() if hard else p
+    p = logits.transpose(0, 1).reshape(len(p), -1) if takes_logits else p
     p = p if forgets_void else p * valid
     hits, claimed, labelled = (p * onehot).sum(1), (p**2 if squared else p).sum(1), onehot.sum(1)
+    if one_sum:
+        hits, claimed, labelled, onehot = (x.sum(0, keepdim=True) for x in (hits, claimed, labelled, onehot.bool()))
     alpha, beta = (beta, alpha) if swapped else (alpha, beta)
     scores = (hits + smooths) / (hits + alpha * (claimed - hits) + beta * (labelled - hits) + smooths)
     present = onehot.any(1)
@@ -543,6 +553,7 @@ def _focal(
     void_is_road: bool = False,
     void_is_last: bool = False,
     adds_up: bool = False,
+    no_gamma: bool = False,
 ) -> Tensor:
     """Focal loss; see `losses.FocalLoss`."""
     p, onehot, valid = _flat(logits, labels, void_is_road, void_is_last)
@@ -552,7 +563,7 @@ def _focal(
         p_true, count = (p_true.log().sum() / count).exp(), 1
     surprise = -p_true.log()
     base = p_true if on_p else surprise if on_log else 1 - p_true
-    each = (base * gamma if no_power else base**gamma) * surprise
+    each = (1 if no_gamma else base * gamma if no_power else base**gamma) * surprise
     return each.sum() / (1 if adds_up else count)
 
 
@@ -620,6 +631,7 @@ def _poly(
     around: bool = False,
     no_power: bool = False,
     rises: bool = False,
+    multiplies: bool = False,
 ) -> float:
     """Learning rate of the poly schedule at `step`."""
     done = step / total_steps
@@ -627,7 +639,8 @@ def _poly(
         return base_lr * (1 - done**power)
     if around:
         return (base_lr * (1 - done)) ** power
-    return base_lr * (done if rises else 1 - done) ** (1 if no_power else power)
+    remains = done if rises else 1 - done
+    return base_lr * (remains * power if multiplies else remains ** (1 if no_power else power))
 
 
 def _batch(classes: int, void: bool = False, seed: int = 0) -> tuple[Tensor, Tensor]:
@@ -671,6 +684,10 @@ _REGION_MISTAKES = {
     "per_image": "you compute one loss an image and average. The sums run over all pixels of the batch at once.",
     "hard": "you count decisions (argmax). They do not change with a small step, so no gradient comes of them: sum the "
     "probabilities.",
+    "takes_logits": "the sums are of the logits. They are of probabilities: take the softmax over the classes first "
+    "(dim=1).",
+    "one_sum": "all classes are in one sum, in which the large ones decide. Make a fraction for each class, and take "
+    "the mean of the fractions.",
 }
 check_dice = Exercise(
     _dice,
@@ -708,6 +725,7 @@ check_focal = Exercise(
         "void_is_last": "void has become the last class, perhaps by a clamp for gather's sake, and the network is "
         "punished there. Leave pixels with label 255 out.",
         "adds_up": "this is the sum over the pixels; take the mean over the valid ones.",
+        "no_gamma": "gamma has no effect: this is cross-entropy. The factor (1 - p) ** gamma is missing.",
         "per_image": "you compute one loss an image and average. An image with much void then counts as much as one "
         "with little: take the mean over all valid pixels of the batch at once.",
     },
@@ -783,6 +801,7 @@ check_poly = Exercise(
         "around": "the exponent takes the base rate with it. It belongs to the bracket alone: "
         "base_lr * (1 - t/T) ** power.",
         "no_power": "the power has no effect: this is the straight line. (1 - t/T) ** power.",
+        "multiplies": "you multiply by the power; it is an exponent: (1 - t/T) ** power.",
         "rises": "the rate rises from 0. It falls with what remains: 1 - t/T.",
     },
     "The rate depends on the step alone, so a resumed run finds it again without having stored it.",
