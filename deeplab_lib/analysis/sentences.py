@@ -352,9 +352,11 @@ def first_seeds(f: Findings) -> str:
     )
 
 
-def over_seeds(f: Findings) -> str:
-    """What a table says where there are several seeds, "" otherwise."""
-    return "Means over seeds; sd: the standard deviation between seeds, in points." if f.several_seeds else ""
+def over_seeds(f: Findings, deviation: bool = False) -> str:
+    """What a table, with a column of deviations or without, says where there are several seeds, "" otherwise."""
+    if not f.several_seeds:
+        return ""
+    return "Means over seeds" + ("; sd: the standard deviation between seeds, in points." if deviation else ".")
 
 
 def ends(values: Mapping[str, float], numbers: Numbers, key: str, fmt: str | Callable[[float], str], unit: str) -> str:
