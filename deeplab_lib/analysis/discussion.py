@@ -90,7 +90,7 @@ def shared_baseline(f: Findings) -> str:
 
 def loss_or_schedule(f: Findings, numbers: Numbers) -> str:
     """How much of the differences across schedules remains on one schedule, where the control was trained."""
-    if not len(f.other) or f.no_intervals:
+    if not len(f.other) or (f.controls and f.no_intervals):
         return ""
     head = "*Loss or schedule.*"
     known = f.decidable

@@ -159,4 +159,4 @@ def outside_the_eight(runs: Sequence[Run]) -> str:
         )
     else:
         has, rest = "are", "Their losses are those in their names. They take no part in ranking and claims."
-    return f"In the folder of logs, but in no table of the study, {has} {known}. {rest}"
+    return f"In the folder of logs, but in no table of the study, {has} {known} (@tbl-ablations). {rest}"

@@ -221,7 +221,10 @@ def differences(f: Findings, numbers: Numbers) -> str:
     known = f.decidable
     if known.empty:
         why = f.no_intervals or listing(dict.fromkeys(f.versus["reason"]))
-        return f"These differences have no intervals ({why}), so none of them is judged."
+        return (
+            f"The differences from CE (@fig-differences, @tbl-differences) have no intervals ({why}), so none of them "
+            "is judged."
+        )
     margin = numbers.put("reading.margin.mIoU", f.margins[MIOU], ".3g")
     phrases = sorted_out(known, AGAINST_CE, with_estimate(f, numbers), span=True)
     phrases[0] += " (@fig-differences, @tbl-differences)"
