@@ -7,7 +7,8 @@ from collections.abc import Callable, Iterable, Sequence
 
 import pandas as pd
 
-from deeplab_lib.analysis.claims import LONG_ENOUGH, Finding, Verdict
+from deeplab_lib.analysis.claim_tests import LONG_ENOUGH, Finding
+from deeplab_lib.analysis.claims import Verdict
 from deeplab_lib.analysis.findings import Findings
 from deeplab_lib.analysis.numbers import Numbers
 from deeplab_lib.analysis.sentences import (

@@ -12,8 +12,9 @@ from deeplab_lib.analysis.claims import Verdict, judge
 from deeplab_lib.analysis.evidence import Evidence
 from deeplab_lib.analysis.statistics import MIOU, TIE, rank_correlation
 from deeplab_lib.analysis.verdicts import VERDICTS
+from deeplab_lib.study.grouping import Study, methods
 from deeplab_lib.study.people import people
-from deeplab_lib.study.results import Run, Study, methods
+from deeplab_lib.study.run import Run
 
 FEW = 4  # runs below which no order of them is spoken of
 

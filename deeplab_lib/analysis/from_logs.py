@@ -14,7 +14,8 @@ import pandas as pd
 from deeplab_lib.analysis.findings import FEW
 from deeplab_lib.analysis.numbers import Numbers
 from deeplab_lib.common.text import count, listing, plural
-from deeplab_lib.study.results import Run, Study, schedule
+from deeplab_lib.study.grouping import Study, schedule
+from deeplab_lib.study.run import Run
 
 LATE = 10  # epochs at the end over which a run's own movement is measured
 LONG_RUN = 2 * LATE  # epochs from which on that says something: before, every curve is still rising

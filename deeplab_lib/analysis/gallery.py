@@ -18,7 +18,8 @@ from deeplab_lib.analysis.plots import Missing
 from deeplab_lib.common.files import without_paths
 from deeplab_lib.common.markup import as_html, as_markdown
 from deeplab_lib.plotting.style import add_scope, as_labels, freeze_layout
-from deeplab_lib.study.results import Run, Study, methods
+from deeplab_lib.study.grouping import Study, methods
+from deeplab_lib.study.run import Run
 
 Cited = Callable[[], None]  # displays a figure or a table that is ready
 CITATION = re.compile(r"\s*\(((?:@(?:fig|tbl)-[\w-]*\w(?:, )?)+)\)")

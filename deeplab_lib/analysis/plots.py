@@ -1,6 +1,6 @@
 """Curves, bars and intervals of the report.
 
-Every function takes runs (`results.Run`) or a table made of them and returns a matplotlib `Figure`, drawn at the size
+Every function takes runs (`study.run.Run`) or a table made of them and returns a matplotlib `Figure`, drawn at the size
 at which it is printed. Where the runs lack what a figure needs, the function raises `Missing`, so that the report can
 leave the figure out and say why. Figures made of cells and pixels are in `pictures`.
 """
@@ -21,7 +21,7 @@ from deeplab_lib.analysis.tables import changes, efficiency_of, timing
 from deeplab_lib.plotting.style import FALLBACK_STYLES, Look, figure, looks, styled
 from deeplab_lib.recipes import PLAN_EPOCHS, Change
 from deeplab_lib.study.log_schedule import LogSchedule
-from deeplab_lib.study.results import Run
+from deeplab_lib.study.run import Run
 from deeplab_lib.training.schedule import PolyLR
 
 COSTS = {

@@ -21,8 +21,9 @@ from deeplab_lib.analysis.statistics import rank_correlation
 from deeplab_lib.analysis.tables import changes
 from deeplab_lib.common.text import count, listing, plural, signed
 from deeplab_lib.labels import CLASS_NAMES
+from deeplab_lib.study.grouping import schedule
 from deeplab_lib.study.log_schedule import loss_changes
-from deeplab_lib.study.results import Run, schedule
+from deeplab_lib.study.run import Run
 
 WIDE_GAP = 5  # points of mIoU between training and validation that are spoken of
 

@@ -17,8 +17,9 @@ from deeplab_lib.analysis.tables import measured_rows
 from deeplab_lib.common.text import listing, plural
 from deeplab_lib.models.efficiency import BUSY
 from deeplab_lib.recipes import RECIPES
+from deeplab_lib.study.grouping import Study
 from deeplab_lib.study.people import people
-from deeplab_lib.study.results import Run, Study
+from deeplab_lib.study.run import Run
 
 COUNTED = {"parameters": "parameters", "macs": "multiply-adds"}
 

@@ -22,10 +22,11 @@ from deeplab_lib.labels import CLASS_NAMES
 from deeplab_lib.losses import parse_expression
 from deeplab_lib.recipes import RECIPES, recipe_for
 from deeplab_lib.study.folders import run_folders
-from deeplab_lib.study.foreign import CLASS_VAL
+from deeplab_lib.study.foreign import CLASS_VAL, ResultsError
+from deeplab_lib.study.grouping import methods, require_comparable
 from deeplab_lib.study.hand_in import read_costs
 from deeplab_lib.study.log_schedule import LogSchedule, loss_changes
-from deeplab_lib.study.results import ResultsError, Run, methods, require_comparable
+from deeplab_lib.study.run import Run
 
 NAN = float("nan")
 

@@ -20,17 +20,17 @@ from deeplab_lib.analysis import (
     tables,
 )
 from deeplab_lib.analysis.captions import against_ce, named
-from deeplab_lib.analysis.claims import INCONCLUSIVE
 from deeplab_lib.analysis.evidence import Evidence
 from deeplab_lib.analysis.findings import Findings
 from deeplab_lib.analysis.gallery import Gallery, drawn_runs
 from deeplab_lib.analysis.numbers import Numbers
 from deeplab_lib.analysis.tables import final_table
-from deeplab_lib.analysis.verdicts import EQUIVALENT
+from deeplab_lib.analysis.verdicts import EQUIVALENT, INCONCLUSIVE
 from deeplab_lib.common.text import count
 from deeplab_lib.labels import CLASS_NAMES
 from deeplab_lib.recipes import RECIPES
-from deeplab_lib.study.results import read_folder, read_runs, studies
+from deeplab_lib.study.grouping import studies
+from deeplab_lib.study.results import read_folder, read_runs
 
 NAMES = dict(zip("ABC", "ABC", strict=True))
 

@@ -10,6 +10,7 @@ import numpy as np
 import pypdf
 import pytest
 from bs4 import BeautifulSoup
+from helpers import synthetic_runs
 from IPython.display import HTML
 
 from deeplab_lib import report
@@ -21,9 +22,9 @@ from deeplab_lib.common.markup import as_markdown, as_plain, as_text
 from deeplab_lib.report.export import html, pdf
 from deeplab_lib.report.manuscript import Manuscript
 from deeplab_lib.study.foreign import ResultsError
+from deeplab_lib.study.grouping import studies
 from deeplab_lib.study.hand_in import FIELDS, MAX_JSON, read_record
-from deeplab_lib.study.results import read_folder, read_run, studies
-from tests.helpers import synthetic_runs
+from deeplab_lib.study.results import read_folder, read_run
 
 # Harmless, and each live in one of the languages that a report passes through, if it is not escaped.
 MARKS = [
