@@ -29,11 +29,19 @@ class: .venv/ready  ## a report of several people's runs: make class FOLDER=hand
 
 setup: .venv/ready  ## only install
 
-# A PyTorch that is already installed is used, not replaced.
+# A PyTorch that is already installed is used, not replaced: the system's, or that of the environment make is called in.
+# What is there of the packages below is installed all the same, since their commands must lie in .venv/bin.
+COMMANDS := codespell import-linter jupyter-core jupyterlab mypy nbconvert nbstripout papermill pre-commit pytest ruff \
+  snakemake
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 .venv/ready: pyproject.toml
 	@echo "Installing into .venv (about two minutes; without PyTorch installed, PyPI's build is several GB: see README)"
-	@$(PYTHON) -m venv $$($(PYTHON) -c "import torch, torchvision" 2>/dev/null && echo --system-site-packages) .venv
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable ".[test]"
+	@$(PYTHON) -m venv .venv
+	@if $(PYTHON) -c "import torch, torchvision" 2>/dev/null; then \
+	  $(PYTHON) -c "import sys; print(*(path for path in sys.path if path.endswith('-packages')), sep='\n')" \
+	    > "$$($(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/outer.pth" && \
+	  $(PIP) --no-deps --ignore-installed $(COMMANDS); fi
+	@$(PIP) --editable ".[test]"
 	@touch $@
 
 test: .venv/ready  ## what proves the kit, but for `make torture`
@@ -58,7 +66,7 @@ bench: .venv/ready  ## speed and memory against plain baselines
 	@$(BIN)/python -m benchmarks
 
 lessons:  ## build/lessons.zip: the kit to hand out, without the solutions' notebooks and typed answers
-	@$(PYTHON) deeplab_lib/lessons/hand_out.py
+	@$(PYTHON) -m deeplab_lib.lessons.hand_out
 
 clean:  ## generated files, but not runs/, report/ and data/
 	@rm -rf .snakemake .pytest_cache .ruff_cache .mypy_cache .import_linter_cache build *.egg-info

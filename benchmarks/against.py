@@ -14,23 +14,16 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from benchmarks.timing import quartiles
+from deeplab_lib.common.git import git, working_tree
 
 PROJECT = Path(__file__).parent.parent
 HEAD = f"{'':58} {'this tree':>10} {'commit':>10}"
 
 
-def git(*words, cwd=PROJECT):
-    """What git prints; ValueError with what it complains of."""
-    done = subprocess.run(["git", *words], cwd=cwd, capture_output=True, text=True)
-    if done.returncode:
-        raise ValueError(f"git {' '.join(words)}: {done.stderr.strip().splitlines()[-1]}")
-    return done.stdout.strip()
-
-
 @contextmanager
 def trees(commit, project=PROJECT):
     """Folders with this tree, uncommitted changes of known files included, and with `commit`; removed afterwards."""
-    commits = {"this tree": git("stash", "create", cwd=project) or "HEAD", "commit": commit}
+    commits = {"this tree": working_tree(project), "commit": commit}
     with tempfile.TemporaryDirectory() as folder:
         places = {side: Path(folder, side.replace(" ", "_")) for side in commits}
         try:

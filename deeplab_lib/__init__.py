@@ -35,7 +35,8 @@ if TYPE_CHECKING:  # the same names as in `_MODULES`, for completion and the typ
     from deeplab_lib.plotting.live import Live
     from deeplab_lib.predict import load_run
     from deeplab_lib.recipes import PRESETS, RECIPES
-    from deeplab_lib.study.results import load_runs, read_folder, read_runs, studies
+    from deeplab_lib.study.grouping import studies
+    from deeplab_lib.study.results import load_runs, read_folder, read_runs
     from deeplab_lib.training.loop import fit, train_one_epoch
     from deeplab_lib.training.schedule import PolyLR
     from deeplab_lib.training.trainer import Callback
@@ -65,7 +66,8 @@ _MODULES = {
     "plotting.live": ("Live",),
     "predict": ("load_run",),
     "recipes": ("PRESETS", "RECIPES"),
-    "study.results": ("load_runs", "read_folder", "read_runs", "studies"),
+    "study.grouping": ("studies",),
+    "study.results": ("load_runs", "read_folder", "read_runs"),
     "training.loop": ("fit", "train_one_epoch"),
     "training.schedule": ("PolyLR",),
     "training.trainer": ("Callback",),

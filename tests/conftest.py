@@ -1,5 +1,7 @@
 """What all tests share: one thread, repeatable examples, folders of their own, and a smoke-scale toy city."""
 
+import errno
+import itertools
 import os
 
 os.environ["OMP_NUM_THREADS"] = "1"  # before torch is imported; the processes that tests start inherit it
@@ -48,3 +50,16 @@ def smoke(smoke_city, tmp_path):
         )
 
     return make
+
+
+@pytest.fixture
+def no_locks(monkeypatch):
+    """A file system without locks, and a clock on which every look at a lock takes ten minutes."""
+    import fcntl
+
+    from deeplab_lib.common import locks
+
+    monkeypatch.setattr(fcntl, "flock", lambda *given: (_ for _ in ()).throw(OSError(errno.ENOSYS, "no flock")))
+    clock = itertools.count(0, 600)
+    monkeypatch.setattr(locks, "POLL", 0)
+    monkeypatch.setattr(locks.time, "monotonic", lambda: float(next(clock)))

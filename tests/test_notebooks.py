@@ -13,6 +13,7 @@ from pathlib import Path
 import nbformat
 import papermill
 import pytest
+from IPython.core.inputtransformer2 import TransformerManager
 
 from deeplab_lib import bootstrap
 from deeplab_lib.common.files import for_project, in_project
@@ -40,7 +41,7 @@ def code_cells(path):
 
 def parsed(cell):
     """Syntax tree of a cell, IPython's magics left out."""
-    return ast.parse(re.sub(r"(?m)^[%!].*$", "", cell.source))
+    return ast.parse(re.sub(r"(?m)^( *)[%!].*$", r"\1pass", cell.source))
 
 
 def lines(source):
@@ -115,34 +116,55 @@ def test_all_notebooks_begin_with_the_same_setup_cell():
     assert len(WITH_SETUP) == 6
     assert len({setup_cell(path) for path in WITH_SETUP}) == 1
     source = setup_cell(WITH_SETUP[0])
-    assert source.startswith("# Setup") and len(lines(source)) <= 15
+    assert source.startswith("# Setup") and len(lines(source)) <= 8
     # A kernel's parameters are told from other names by the cell they stand in.
-    assert not source.lower().startswith("# parameters") and "repository" in assigned(source)
+    assert not source.lower().startswith("# parameters") and "repository" in assigned(as_python(source))
+
+
+def as_python(source):
+    """What IPython makes of a cell's magics."""
+    return TransformerManager().transform_cell(source)
 
 
 def test_the_setup_cell_does_nothing_where_the_kit_is_installed(monkeypatch):
     monkeypatch.setattr(subprocess, "run", None)
-    monkeypatch.setattr("runpy.run_path", None)
-    before = dict(os.environ), list(sys.path), Path.cwd()
-    exec(setup_cell(LESSONS[0]), {})
-    assert (dict(os.environ), list(sys.path), Path.cwd()) == before
+    before = dict(os.environ), list(sys.path), Path.cwd(), set(sys.modules)
+    exec(as_python(setup_cell(LESSONS[0])), {"get_ipython": None})
+    assert (dict(os.environ), list(sys.path), Path.cwd(), set(sys.modules)) == before
 
 
-FAKE_PIP = '''"""Writes down how it was called; "installs" a package by writing its metadata beside itself."""
-import pathlib, sys
+FAKE_PIP = '''"""Writes down how it was called; copies the kit or notes where it is, with metadata as pip writes it."""
+import json, pathlib, shutil, sys, urllib.parse, urllib.request
 here = pathlib.Path(__file__).parents[1]
+copy, info = here / "deeplab_lib", here / "deeplab_losses-0.dist-info"
 arguments = sys.argv[1:]
 with open(here / "calls.txt", "a") as calls:
     print(*arguments, file=calls)
     if "--constraint" in arguments:
         print("kept:", *pathlib.Path(arguments[arguments.index("--constraint") + 1]).read_text().split(), file=calls)
-if "--editable" in arguments:
-    info = here / "deeplab_losses-0.dist-info"
-    info.mkdir()
+address = arguments[-1].partition(" @ ")[2]
+if address or "--editable" in arguments:
+    shutil.rmtree(copy, ignore_errors=True)
+    origin = {"url": address.removeprefix("git+")} | ({"vcs_info": {}} if "git+" in address else {"dir_info": {}})
+    source = pathlib.Path(urllib.request.url2pathname(urllib.parse.urlsplit(origin["url"]).path))
+    if address and not (source / "pyproject.toml").is_file():
+        sys.exit(f"ERROR: {address} does not appear to be a Python project")
+    if address:
+        shutil.copytree(source / "deeplab_lib", copy)
+    info.mkdir(exist_ok=True)
     requires = ["torch>=2.4", "fvcore", "jupyterlab>=4", "ruff; extra == 'test'"]
     head = "Metadata-Version: 2.1\\nName: deeplab-losses\\nVersion: 0\\n"
     info.joinpath("METADATA").write_text(head + "".join(f"Requires-Dist: {r}\\n" for r in requires))
+    info.joinpath("direct_url.json").write_text(json.dumps(origin))
 '''
+
+# The magics of a Python without IPython.
+IPYTHON = """
+class get_ipython:
+    def run_line_magic(self, name, line):
+        import subprocess, sys
+        subprocess.run(f'"{sys.executable}" -m {name} ' + line.format_map(globals()), shell=True)
+"""
 
 
 @pytest.fixture
@@ -159,15 +181,17 @@ def bare(tmp_path):
     }.items():
         stubs.joinpath(file).parent.mkdir(parents=True, exist_ok=True)
         stubs.joinpath(file).write_text(text)
-    kit = tmp_path / "kit"
+    kit = tmp_path / "my kit"
     (kit / "deeplab_lib").mkdir(parents=True)
-    for file in ("deeplab_lib/__init__.py", "deeplab_lib/bootstrap.py", "deeplab_lib/labels.py"):
+    for file in ("pyproject.toml", "deeplab_lib/__init__.py", "deeplab_lib/bootstrap.py"):
         shutil.copy(ROOT / file, kit / file)
 
     def run(source, folder):
         environment = {"PATH": os.environ["PATH"], "PYTHONPATH": str(stubs), "HOME": str(tmp_path)}
-        command = [python / "bin" / "python", "-c", source + "\nimport deeplab_lib; print(deeplab_lib.__file__)"]
-        done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True)
+        program = f"{IPYTHON}{as_python(source)}\nimport deeplab_lib; print(deeplab_lib.__file__)"
+        done = subprocess.run(
+            [python / "bin" / "python", "-c", program], cwd=folder, env=environment, capture_output=True, text=True
+        )
         return done.stdout + done.stderr, (stubs / "calls.txt").read_text() if (stubs / "calls.txt").exists() else ""
 
     return run, kit
@@ -183,31 +207,42 @@ def as_repository(folder):
 @pytest.mark.skipif(os.name == "nt", reason="the bare environment is laid out as on Linux and macOS")
 def test_in_a_bare_kernel_far_from_the_kit_it_is_cloned_and_only_what_is_missing_installed(bare, tmp_path):
     run, kit = bare
-    source = setup_cell(LESSONS[0]).replace('repository = ""', f"repository = {as_repository(kit)!r}")
+    kit = kit.rename(tmp_path / "kit")
     content = tmp_path / "content"
     content.mkdir()
-    said, calls = run(source.replace("drive = False", "drive = True"), content)
+    source = setup_cell(LESSONS[0])
+    for old, new in (('Path("..").resolve().as_uri()', f'"git+{as_repository(kit)}"'), ("drive=False", "drive=True")):
+        assert old in source
+        source = source.replace(old, new)
+    said, calls = run(source, content)
     assert "mounted /content/drive" in said
     assert said.splitlines()[-1] == str(content / "deeplab-losses" / "deeplab_lib" / "__init__.py")
-    first, second, kept = calls.splitlines()
-    assert first == f"install --quiet --no-deps --editable {content / 'deeplab-losses'}"
-    assert second.endswith(" fvcore") and not re.search("torch|jupyterlab|ruff", second)
+    first, second, third, kept = calls.splitlines()
+    assert first == f"install --quiet --no-deps deeplab-losses @ git+{kit.as_uri()}"
+    assert second == f"install --quiet --no-deps --editable {content / 'deeplab-losses'}"
+    assert third.endswith(" fvcore") and not re.search("torch|jupyterlab|ruff", third)
     assert kept == "kept: torch==2.9.0+cu126"
 
 
 @pytest.mark.skipif(os.name == "nt", reason="the bare environment is laid out as on Linux and macOS")
-def test_in_a_bare_kernel_inside_the_kit_nothing_is_cloned(bare):
+@pytest.mark.parametrize("folder", ["notebooks", "."])
+def test_in_a_bare_kernel_inside_the_kit_nothing_is_cloned_and_no_copy_stays(bare, folder):
     run, kit = bare
     (kit / "notebooks").mkdir()
-    said, calls = run(setup_cell(LESSONS[0]), kit / "notebooks")
+    said, calls = run(setup_cell(LESSONS[0]), kit / folder)
     assert said.splitlines()[-1] == str(kit / "deeplab_lib" / "__init__.py")
-    assert f"--editable {kit}" in calls
+    *copied, editable, missing, _ = calls.splitlines()
+    assert copied == [f"install --quiet --no-deps deeplab-losses @ {kit.as_uri()}"] * (folder == "notebooks")
+    assert editable == f"install --quiet --no-deps --editable {kit}" and missing.endswith(" fvcore")
 
 
 @pytest.mark.skipif(os.name == "nt", reason="the bare environment is laid out as on Linux and macOS")
 def test_without_kit_and_address_the_cell_says_what_to_fill_in(bare, tmp_path):
-    said, calls = bare[0](setup_cell(LESSONS[0]), tmp_path)
-    assert "the kit is not here: name its address in `repository`, above" in said and calls == ""
+    (tmp_path / "alone").mkdir()
+    said, _ = bare[0](setup_cell(LESSONS[0]), tmp_path / "alone")
+    assert f"{tmp_path.as_uri()} does not appear to be a Python project" in said
+    line = next(line for line in lines(setup_cell(LESSONS[0])) if line.startswith("from deeplab_lib"))
+    assert "Give the address of your copy as `repository`" in line and "No module named 'deeplab_lib'" in said
 
 
 def test_a_drive_elsewhere_than_on_colab_is_refused_in_one_line(monkeypatch):

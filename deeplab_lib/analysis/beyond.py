@@ -14,7 +14,8 @@ from deeplab_lib.config import Config
 from deeplab_lib.losses import parse_expression
 from deeplab_lib.models.views import VIEWS
 from deeplab_lib.recipes import RECIPES
-from deeplab_lib.study.results import Run, Scope, methods, schedule
+from deeplab_lib.study.grouping import Scope, methods, schedule
+from deeplab_lib.study.run import Run
 
 STUDIED_TERMS = {term for recipe in RECIPES.values() for _, term, _ in parse_expression(recipe.loss)}
 PLAIN = {item.name: item.metadata["plain"] for item in fields(Config)}  # values of parameters that older runs lack

@@ -16,7 +16,7 @@ import pandas as pd
 from deeplab_lib.analysis.evidence import Evidence
 from deeplab_lib.analysis.statistics import RESAMPLES, Bootstrap, Contrast, Ratios, difference
 from deeplab_lib.metrics import CALIBRATION_BINS
-from deeplab_lib.study.results import Run
+from deeplab_lib.study.run import Run
 
 ECE = "ece"
 ARRAYS = ("calibration_count", "calibration_confidence", "calibration_hits")
@@ -28,7 +28,7 @@ class CalibrationBins(Ratios):
     """Per run, image and bin `(R, N, bins)`: hits minus summed confidence (numerator), and pixels (denominator)."""
 
     def estimates(self, mask: np.ndarray, weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """ECE in percent in resamples given as image weights `(B, N)`, with its covariance; see `statistics.estimates`.
+        """ECE in percent in resamples given as image weights `(B, N)`, with its covariance; see `Ratios`.
 
         The influence of an image is that of its pixels on each bin's gap, with the gap's sign, and on their number.
         """
@@ -66,9 +66,7 @@ def calibration(evidence: Evidence, resamples: int = RESAMPLES) -> pd.DataFrame 
     base = evidence.baseline.name if evidence.baseline else None
     contrasts: dict[tuple[str, str | None], Contrast] = {(name, None): Contrast(ECE, {name: 1.0}) for name in names}
     contrasts |= {(name, base): difference(name, base, ECE) for name in names if base not in (None, name)}
-    found = dict(
-        zip(contrasts, bootstrap.interval(dict(enumerate(contrasts.values()))).to_dict("records"), strict=True)
-    )
+    found = bootstrap.rows(contrasts)
     over = bins.averaging @ (-100 * bins.numerator.sum((1, 2)) / bins.denominator.sum((1, 2)))
     rows = {}
     for name, excess in zip(names, over, strict=True):

@@ -17,6 +17,7 @@ import pandas as pd
 from deeplab_lib.analysis import published
 from deeplab_lib.analysis.statistics import (
     BASIS,
+    BLANK,
     BOUNDARY,
     CLASS_MEASURES,
     COLUMNS,
@@ -28,6 +29,7 @@ from deeplab_lib.analysis.statistics import (
     RESAMPLES,
     Bootstrap,
     Contrast,
+    Rows,
     all_pairs,
     as_frame,
     difference,
@@ -41,8 +43,10 @@ from deeplab_lib.common.errors import short_traceback
 from deeplab_lib.labels import CLASS_NAMES
 from deeplab_lib.losses import parse_expression
 from deeplab_lib.recipes import RECIPES
+from deeplab_lib.study.foreign import ResultsError
+from deeplab_lib.study.grouping import Study, describe_schedule, methods, schedule
 from deeplab_lib.study.people import people
-from deeplab_lib.study.results import ResultsError, Run, Study, describe_schedule, methods, schedule
+from deeplab_lib.study.run import Run
 
 NAN = float("nan")
 MOST_COMPARED = 40  # runs of several people: memory grows with their square, to about 3 GB
@@ -253,32 +257,27 @@ class Evidence:
         value = float(sum(weight * known.get(name, NAN) for name, weight in contrast.weights.items()))
         return snap(value)
 
-    def interval(
+    def rows(
         self,
         contrasts: Mapping[Any, Contrast],
         confidence: float = CONFIDENCE,
         groups: Sequence[Sequence[Any]] | None = None,
-    ) -> pd.DataFrame:
-        """`Bootstrap.interval` of a family, either of single classes or of none.
+    ) -> Rows:
+        """`Bootstrap.rows` of a family, either of single classes or of none.
 
         Bounds are NaN where a method, or the whole evidence, has no images; `reason` says which.
         """
         single = any(contrast.measure in CLASS_MEASURES for contrast in contrasts.values())
         covered = set(self.bootstrap.ratios.names) if self.bootstrap else set()
         known = {name: c for name, c in contrasts.items() if set(c.weights) <= covered and self._measured(c)}
-        found, bootstrap = {}, self.class_bootstrap if single and known else self.bootstrap
-        if known and bootstrap:
-            table = bootstrap.interval(known, confidence, groups)
-            found = dict(zip(known, table.to_dict("records"), strict=True))
+        bootstrap = self.class_bootstrap if single and known else self.bootstrap
+        found = bootstrap.rows(known, confidence, groups) if known and bootstrap else {}
         absent = "not every run's files hold results for single images" if self.bootstrap else self.no_intervals
-        rows = {name: found.get(name) or {"reason": absent} for name in contrasts}
+        rows = {name: found.get(name) or BLANK | {"reason": absent} for name in contrasts}
         for name, row in rows.items():
-            if not np.isfinite(row.get("estimate", NAN)):
+            if not np.isfinite(row["estimate"]):
                 row["estimate"] = self.estimate(contrasts[name])
-        frame = as_frame(dict(enumerate(rows.values())))
-        paired = all(isinstance(name, tuple) for name in contrasts) and contrasts
-        frame.index = pd.MultiIndex.from_tuples(contrasts) if paired else list(contrasts)
-        return frame
+        return rows
 
     def _measured(self, contrast: Contrast) -> bool:
         known = self.bootstrap.measures if self.bootstrap else {}
@@ -289,10 +288,10 @@ class Evidence:
     def levels(self, measure: str = MIOU) -> pd.DataFrame:
         """Every recipe's value with its interval, best first."""
         names = [method.name for method in self.recipes]
-        table = self.interval({name: Contrast(measure, {name: 1.0}) for name in names})
+        table = as_frame(self.rows({name: Contrast(measure, {name: 1.0}) for name in names}))
         return table.sort_values("estimate", ascending=False, kind="stable")
 
-    def simultaneous_intervals(self, contrasts: Mapping[Any, Contrast]) -> dict[Any, dict[str, Any]]:
+    def simultaneous_intervals(self, contrasts: Mapping[Any, Contrast]) -> Rows:
         """`{key: row}` of what is shown, and of `contrasts`.
 
         Shown are all pairs of recipes and the controls against CE in mIoU, and boundaries against CE.
@@ -307,20 +306,8 @@ class Evidence:
             family |= {(BOUNDARY, name, base): difference(name, base, BOUNDARY) for name in names if name != base}
         return self.rows({**family, **contrasts})
 
-    def rows(
-        self,
-        contrasts: Mapping[Any, Contrast],
-        confidence: float = CONFIDENCE,
-        groups: Sequence[Sequence[Any]] | None = None,
-    ) -> dict[Any, dict[str, Any]]:
-        """`interval` as `{key: row}`, whatever the keys are; `groups` are lists of them."""
-        keys = list(contrasts)
-        numbered = groups and [[keys.index(key) for key in group] for group in groups]
-        table = self.interval(dict(enumerate(contrasts.values())), confidence, numbered)
-        return dict(zip(keys, table.to_dict("records"), strict=True))
-
     @cached_property
-    def claim_intervals(self) -> dict[Any, dict[str, Any]]:
+    def claim_intervals(self) -> Rows:
         """`simultaneous_intervals` of what the claims compare: figures and tables show them, verdicts rest on them."""
         return self.simultaneous_intervals(self.claim_contrasts(self))
 
@@ -388,7 +375,7 @@ class Evidence:
             for measure, name in zip(CLASS_MEASURES, CLASS_NAMES, strict=True)
             for other in others
         }
-        return self.interval(family)
+        return as_frame(self.rows(family))
 
 
 def _frame(rows: Mapping[Any, Any]) -> pd.DataFrame:

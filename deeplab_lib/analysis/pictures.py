@@ -16,7 +16,7 @@ from deeplab_lib.data.cityscapes import Cityscapes
 from deeplab_lib.labels import CLASS_NAMES, IGNORE_INDEX, NUM_CLASSES, PALETTE, colorize
 from deeplab_lib.metrics import iou as class_iou
 from deeplab_lib.plotting.style import WIDTH, figure, styled
-from deeplab_lib.study.results import Run
+from deeplab_lib.study.run import Run
 
 RIGHT, WRONG = (222, 222, 222), (190, 20, 40)
 ONLY_RUN, ONLY_BASE = (36, 110, 200), (200, 60, 50)

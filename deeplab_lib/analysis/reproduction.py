@@ -11,7 +11,7 @@ from deeplab_lib.common.files import ELSEWHERE, portable, project_root
 from deeplab_lib.common.text import listing
 from deeplab_lib.config import Config
 from deeplab_lib.study import planning
-from deeplab_lib.study.results import Run
+from deeplab_lib.study.run import Run
 
 PLACE = "path/to/"  # stands for where the reader keeps data or weights
 

@@ -21,7 +21,7 @@ import numpy as np
 import pandas as pd
 
 from deeplab_lib.labels import NUM_CLASSES
-from deeplab_lib.study.results import Run
+from deeplab_lib.study.run import Run
 
 RESAMPLES = 10_000
 CONFIDENCE = 0.95
@@ -42,6 +42,9 @@ def snap(value: float) -> float:
 COLUMNS = ["estimate", "standard_error", "low", "high", "p"]
 # What `verdicts` needs to say how many images or seeds would settle a difference, and why there is no interval.
 BASIS = ["image_variance", "seed_variance", "quantile", "images", "seeds", "reason"]
+COUNTED = [*COLUMNS, *BASIS[:-1]]
+BLANK: dict[str, Any] = dict.fromkeys(COUNTED, float("nan")) | {"reason": ""}
+Rows = dict[Any, dict[str, Any]]  # of intervals: by the names of their contrasts, each with the keys of `BLANK`
 
 
 @dataclass(frozen=True)
@@ -77,8 +80,26 @@ class Ratios:
         return cls(tuple(methods), np.concatenate(numerator, axis=2), np.concatenate(denominator, axis=2))
 
     def estimates(self, mask: np.ndarray, weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """See `estimates`."""
-        return estimates(self, mask, weights)
+        """One measure in resamples given as image weights `(B, N)`: per method its value and its sampling covariance.
+
+        Returns `(value (B, G), covariance (B, G, G))`, in percent and percent squared. The covariance is the
+        infinitesimal jackknife's: the spread of the single images' influence on the measure, in that resample. A cell
+        without a pixel in a resample is left out of its mean.
+        """
+        used = np.flatnonzero(mask)
+        numerator, denominator = self.numerator[:, :, used], self.denominator[:, :, used]
+        top, bottom = np.matmul(weights, numerator), np.matmul(weights, denominator)  # (R, B, K)
+        present = bottom > 0
+        ratio = np.divide(top, bottom, out=np.zeros_like(top), where=present)
+        counted = present.sum(2)
+        value = np.divide(100 * ratio.sum(2), counted, out=np.full(counted.shape, np.nan), where=counted > 0)
+        scale = np.divide(100.0, bottom * counted[..., None], out=np.zeros_like(bottom), where=present)
+        factors = np.concatenate([scale, -scale * ratio], axis=2).astype(np.float32)
+        counts = np.concatenate([numerator, denominator], axis=2).astype(np.float32)
+        influence = np.matmul(factors, counts.transpose(0, 2, 1))  # (R, B, N)
+        influence = np.tensordot(self.averaging.astype(np.float32), influence, 1).transpose(1, 0, 2)  # (B, G, N)
+        covariance = (influence * weights[:, None, :].astype(np.float32)) @ influence.transpose(0, 2, 1)
+        return (self.averaging @ value).T, covariance.astype(np.float64)
 
     def one_by_one(self) -> Self:
         """The same runs, each a method of its own."""
@@ -122,29 +143,6 @@ def measure(classes: Iterable[int] | str) -> np.ndarray:
 
 MEASURES = {MIOU: measure(range(NUM_CLASSES)), BOUNDARY: measure(BOUNDARY), LOG_LOSS: measure(LOG_LOSS)}
 CLASS_MEASURES = {f"class_{c}": measure([c]) for c in range(NUM_CLASSES)}
-
-
-def estimates(ratios: Ratios, mask: np.ndarray, weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """One measure in resamples given as image weights `(B, N)`: per method its value and its sampling covariance.
-
-    Returns `(value (B, G), covariance (B, G, G))`, in percent and percent squared. The covariance is the infinitesimal
-    jackknife's: the spread of the single images' influence on the measure, in that resample. A cell without a pixel in
-    a resample is left out of its mean.
-    """
-    used = np.flatnonzero(mask)
-    numerator, denominator = ratios.numerator[:, :, used], ratios.denominator[:, :, used]
-    top, bottom = np.matmul(weights, numerator), np.matmul(weights, denominator)  # (R, B, K)
-    present = bottom > 0
-    ratio = np.divide(top, bottom, out=np.zeros_like(top), where=present)
-    counted = present.sum(2)
-    value = np.divide(100 * ratio.sum(2), counted, out=np.full(counted.shape, np.nan), where=counted > 0)
-    scale = np.divide(100.0, bottom * counted[..., None], out=np.zeros_like(bottom), where=present)
-    factors = np.concatenate([scale, -scale * ratio], axis=2).astype(np.float32)
-    counts = np.concatenate([numerator, denominator], axis=2).astype(np.float32)
-    influence = np.matmul(factors, counts.transpose(0, 2, 1))  # (R, B, N)
-    influence = np.tensordot(ratios.averaging.astype(np.float32), influence, 1).transpose(1, 0, 2)  # (B, G, N)
-    covariance = (influence * weights[:, None, :].astype(np.float32)) @ influence.transpose(0, 2, 1)
-    return (ratios.averaging @ value).T, covariance.astype(np.float64)
 
 
 class Contrast(NamedTuple):
@@ -221,47 +219,40 @@ class Bootstrap:
             studentised = np.where(still, 0.0, deviation / np.sqrt(variance))
         return snap(estimate), (image_variance, float(spread)), np.where(np.isnan(studentised), np.inf, studentised)
 
-    def interval(
+    def rows(
         self,
         contrasts: Mapping[Any, Contrast],
         confidence: float = CONFIDENCE,
         groups: Sequence[Sequence[Any]] | None = None,
-    ) -> pd.DataFrame:
+    ) -> Rows:
         """Intervals for `{name: Contrast}` that hold together with probability `confidence`.
 
         groups: lists of names, for who asks of a group only whether any of its contrasts is above zero or all are
         below, and can be misled by one group at a time; the group that needs the widest intervals sets the width.
-        Returns a frame indexed by name: estimate, standard_error, low, high (points of percent), p (adjusted as the
-        width is), and `BASIS`: the two parts of the variance, how many standard errors the interval reaches, numbers of
-        images and seeds, and why there is no interval. A measure without a value, or decided by too few images, has
-        NaN; see `drop_unbounded`.
+        Returns rows by name: estimate, standard_error, low, high (points of percent), p (adjusted as the width is), and
+        `BASIS`: the two parts of the variance, how many standard errors the interval reaches, numbers of images and
+        seeds, and why there is no interval. A measure without a value, or decided by too few images, has NaN; see
+        `drop_unbounded`.
         """
-        rows = {name: self._studentised(contrast) for name, contrast in contrasts.items()}
+        found = {name: self._studentised(contrast) for name, contrast in contrasts.items()}
         reasons = {name: self._unseen(contrast) for name, contrast in contrasts.items()}
-        seen = {name: rows[name][2] for name, reason in reasons.items() if not reason}
+        seen = {name: found[name][2] for name, reason in reasons.items() if not reason}
         known = drop_unbounded(seen, (1 - confidence) / 2)
-        deviations = {name: rows[name][2] if groups else np.abs(rows[name][2]) for name in known}
+        deviations = {name: found[name][2] if groups else np.abs(found[name][2]) for name in known}
         members = [[deviations[name] for name in group if name in known] for group in groups or [list(contrasts)]]
         extremes = np.abs([np.max(group, axis=0) for group in members if group] or np.zeros((1, self.resamples)))
         quantile = float(np.quantile(extremes, confidence, axis=1, method="higher").max())
-        images, table = self.ratios.numerator.shape[1], {}
-        for name, (estimate, variances, _) in rows.items():
-            row = {"estimate": estimate, "images": images, "seeds": self._fewest_seeds(contrasts[name])}
-            if name in known:
-                error = float(np.sqrt(sum(variances)))
-                error = snap(error)
-                t = abs(estimate) / error if error > 0 else 0.0
-                row |= {
-                    "standard_error": error,
-                    "low": estimate - quantile * error,
-                    "high": estimate + quantile * error,
-                }
-                row |= {"p": (1 + (extremes >= t).sum(1).max()) / (1 + self.resamples), "quantile": quantile}
-                row |= dict(zip(("image_variance", "seed_variance"), variances, strict=True))
-            else:
-                row["reason"] = reasons[name] or "a few images alone decide it"
-            table[name] = row
-        return as_frame(table)
+        rows = {}
+        for name, (estimate, variances, _) in found.items():
+            counts = {"images": self.ratios.numerator.shape[1], "seeds": self._fewest_seeds(contrasts[name])}
+            reason = reasons[name] or "a few images alone decide it"
+            bounds = _bounds(estimate, variances, quantile, extremes) if name in known else {"reason": reason}
+            rows[name] = BLANK | {"estimate": estimate} | counts | bounds
+        return rows
+
+    def interval(self, contrasts: Mapping[Any, Contrast], *args: Any, **kwargs: Any) -> pd.DataFrame:
+        """The `rows` as a frame."""
+        return as_frame(self.rows(contrasts, *args, **kwargs))
 
     def _fewest_seeds(self, contrast: Contrast) -> int:
         return min(self.ratios.methods.count(name) for name, weight in contrast.weights.items() if weight)
@@ -284,11 +275,29 @@ def _are(total: int) -> str:
     return "is one" if total == 1 else f"are {total}"
 
 
-def as_frame(table: dict[Any, dict[str, Any]]) -> pd.DataFrame:
-    """Rows `{name: {column: value}}` of intervals as a frame with all columns; a row without a reason has ""."""
-    frame = pd.DataFrame.from_dict(table, orient="index", columns=[*COLUMNS, *BASIS])
-    frame["reason"] = frame["reason"].fillna("")
-    return frame.astype({name: float for name in [*COLUMNS, *BASIS[:-1]]})
+def _bounds(estimate: float, variances: tuple[float, float], quantile: float, extremes: np.ndarray) -> dict[str, float]:
+    """What `BLANK` has of an interval that reaches `quantile` standard errors to either side.
+
+    variances: from images and from seeds. extremes: the largest deviations of each draw, of each group `(groups, B)`.
+    """
+    error = snap(float(np.sqrt(sum(variances))))
+    reached = (extremes >= (abs(estimate) / error if error > 0 else 0.0)).sum(1).max()
+    return {
+        "standard_error": error,
+        "low": estimate - quantile * error,
+        "high": estimate + quantile * error,
+        "p": (1 + reached) / (1 + extremes.shape[1]),
+        "image_variance": variances[0],
+        "seed_variance": variances[1],
+        "quantile": quantile,
+    }
+
+
+def as_frame(rows: Rows) -> pd.DataFrame:
+    """Rows of intervals as a frame; names that are pairs make an index of two levels."""
+    pairs = bool(rows) and all(isinstance(name, tuple) for name in rows)
+    index = pd.MultiIndex.from_tuples(rows) if pairs else list(rows)
+    return pd.DataFrame(list(rows.values()), index, [*COLUMNS, *BASIS]).astype(dict.fromkeys(COUNTED, float))
 
 
 def drop_unbounded(studentised: Mapping[Any, np.ndarray], share: float) -> set[Any]:
@@ -369,16 +378,16 @@ def seed_intervals(
     confidence: float = CONFIDENCE,
     resolution: Mapping[str, float] | None = None,
     draws: int = 20_000,
-) -> pd.DataFrame:
+) -> Rows:
     """Intervals of differences between methods in statistics of whole trainings, from the variation between seeds.
 
     contrasts: `{name: Contrast}`, whose measures are the keys of values: `{statistic: {method: [one value a seed]}}`.
     resolution: `{statistic: step}` of those that take steps only, whose rounding counts as variance (step^2 / 12). The
-    variance between seeds is pooled over methods; intervals hold at once (largest of all t, drawn). The frame is that
-    of `Bootstrap.interval`, with a reason where no method has two seeds or a value is missing.
+    variance between seeds is pooled over methods; intervals hold at once (largest of all t, drawn). The rows are those
+    of `Bootstrap.rows`, with a reason where no method has two seeds or a value is missing.
     """
     rng, reached = np.random.default_rng(SEED), []
-    table: dict[Any, dict[str, Any]] = {}
+    rows: Rows = {}
     spreads = {name: pooled_variance(groups, (resolution or {}).get(name, 0.0)) for name, groups in values.items()}
     noise = {}
     for name, groups in values.items():
@@ -389,25 +398,22 @@ def seed_intervals(
         groups, (variance, free) = values[statistic], spreads[statistic]
         counts = {method: len(groups[method]) for method in weights}
         estimate = float(sum(weight * np.mean(groups[method]) for method, weight in weights.items()))
-        table[name] = {"estimate": snap(estimate), "seeds": min(counts.values())}
+        rows[name] = BLANK | {"estimate": snap(estimate), "seeds": min(counts.values())}
         if not np.isfinite(estimate) or not free or variance < TIE**2:
             missing = "a run has no value" if not np.isfinite(estimate) else ""
-            table[name]["reason"] = missing or ("the seeds do not differ" if free else "every run has one seed")
+            rows[name]["reason"] = missing or ("the seeds do not differ" if free else "every run has one seed")
             continue
         shares = {method: weight / np.sqrt(counts[method]) for method, weight in weights.items()}
         size = np.sqrt(sum(share**2 for share in shares.values()))
         drawn, scale = noise[statistic]
         reached.append(np.abs(sum(share * drawn[method] for method, share in shares.items())) / size / scale)
-        table[name] |= {"image_variance": 0.0, "seed_variance": variance * size**2}
-        table[name]["standard_error"] = float(np.sqrt(variance) * size)
-    extremes = np.max(reached, axis=0) if reached else np.zeros(draws)
+        rows[name]["seed_variance"] = variance * size**2
+    extremes = np.max(reached, axis=0)[None] if reached else np.zeros((1, draws))
     quantile = float(np.quantile(extremes, confidence, method="higher"))
-    for row in table.values():
-        if error := row.get("standard_error"):
-            row |= {"quantile": quantile, "low": row["estimate"] - quantile * error}
-            row |= {"high": row["estimate"] + quantile * error}
-            row["p"] = float((1 + np.sum(extremes >= abs(row["estimate"]) / error)) / (1 + draws))
-    return as_frame(table)
+    for row in rows.values():
+        if not row["reason"]:
+            row |= _bounds(row["estimate"], (0.0, row["seed_variance"]), quantile, extremes)
+    return rows
 
 
 def pooled_variance(groups: Mapping[str, Sequence[float] | np.ndarray], step: float = 0.0) -> tuple[float, int]:

@@ -22,10 +22,11 @@ from deeplab_lib.labels import CLASS_NAMES
 from deeplab_lib.losses import parse_expression
 from deeplab_lib.recipes import RECIPES, recipe_for
 from deeplab_lib.study.folders import run_folders
-from deeplab_lib.study.foreign import CLASS_VAL
+from deeplab_lib.study.foreign import CLASS_VAL, ResultsError
+from deeplab_lib.study.grouping import methods, require_comparable
 from deeplab_lib.study.hand_in import read_costs
 from deeplab_lib.study.log_schedule import LogSchedule, loss_changes
-from deeplab_lib.study.results import ResultsError, Run, methods, require_comparable
+from deeplab_lib.study.run import Run
 
 NAN = float("nan")
 
@@ -334,6 +335,8 @@ def _provenance(run: Run) -> dict[str, str]:
 def _text(value: Any) -> str:
     if value is None:
         return "–"
+    if isinstance(value, dict):  # counts by value or by form are for the program that reads the record
+        return ", ".join(f"{key} {_text(item)}" for key, item in value.items() if item and not isinstance(item, dict))
     return ", ".join(map(_text, value)) if isinstance(value, list | tuple) else as_text(portable(as_plain(str(value))))
 
 

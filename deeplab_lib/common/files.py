@@ -30,6 +30,7 @@ PASSING = {
     *([errno.EACCES] if os.name == "nt" else []),  # there a file that a spreadsheet or a scanner has open
 }
 PAUSES = (0.5, 2, 5, 10, 20)
+EVENTS = "events.out.tfevents"  # how the files of a TensorBoard folder begin
 
 
 def write_atomic(path: PathLike, write: Callable[[Path], object], pauses: Sequence[float] = PAUSES) -> Path:

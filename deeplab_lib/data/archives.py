@@ -39,10 +39,6 @@ class Member:
     def open(self, mode: str = "rb") -> IO[bytes]:
         return _archive(self.archive).open(self.member)
 
-    def read_bytes(self) -> bytes:
-        with self.open() as stream:
-            return stream.read()
-
     def __str__(self) -> str:
         return f"{self.archive}: {self.member}"
 

@@ -20,10 +20,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from filelock import FileLock, Timeout
 
 from deeplab_lib.common.devices import cores
 from deeplab_lib.common.files import data_folder, sync, write_text
+from deeplab_lib.common.locks import held
 from deeplab_lib.common.progress import Progress
 from deeplab_lib.common.types import PathLike, Say, Size
 from deeplab_lib.data.cityscapes import Pair, Resized, fingerprint
@@ -146,21 +146,13 @@ def _writable(path: Path) -> bool:
 def _fill_once(source: Resized, finished: Path, digest: str, say: Say) -> None:
     """Fill the cache unless another process is at it: then wait for that one and use its result."""
     finished.parent.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(f"{finished}.lock")
-    try:
-        lock.acquire(timeout=0)
-    except Timeout:
-        say(f"another process is filling {finished}: waiting for it")
-        lock.acquire()
-    try:
-        if not finished.is_dir():
-            _fill(source, finished, digest, say)
-    finally:
-        lock.release()
-
-
-def _fill(source: Resized, finished: Path, digest: str, say: Say) -> None:
     part = finished.with_name(finished.name + ".part")
+    with held(finished, f"the cache {finished}", "filled", lambda: part.glob("*"), say=say):
+        if not finished.is_dir():
+            _fill(source, finished, part, digest, say)
+
+
+def _fill(source: Resized, finished: Path, part: Path, digest: str, say: Say) -> None:
     part.mkdir(exist_ok=True)
     try:
         done = _resume(part, source)

@@ -5,6 +5,7 @@ Layout, on disk or inside the official zip files: `leftImg8bit/<split>/<city>/<n
 """
 
 import hashlib
+import io
 import json
 import os
 import re
@@ -34,14 +35,7 @@ from deeplab_lib.common.types import PathLike, Size
 from deeplab_lib.data.archives import ARCHIVES, Member, city_of, find_archives, home_of, inside, list_files
 from deeplab_lib.data.label_files import Labels, read_label_file
 from deeplab_lib.data.normalization import RGB_IMAGENET, Normalization
-from deeplab_lib.data.pictures import (
-    content_size,
-    image_size,
-    read_bytes,
-    read_image,
-    resize_image,
-    stream_size,
-)
+from deeplab_lib.data.pictures import image_size, read_bytes, read_image, resize_image, stream_size
 from deeplab_lib.labels import IGNORE_INDEX
 
 SPLITS = {"train": 2975, "val": 500, "test": 1525, "train_extra": 20000}
@@ -68,8 +62,8 @@ class Pair(NamedTuple):
 class Facts(NamedTuple):
     """What a pair's files tell without being decoded; the sizes are (height, width), None where nobody looked."""
 
-    image_size: tuple[int, int] | None
-    label_size: tuple[int, int] | None
+    image_size: Size | None
+    label_size: Size | None
     image_bytes: int
     label_crc: int
 
@@ -86,8 +80,8 @@ class DatasetInfo(NamedTuple):
     subset: str | None
     counts: dict[str, int]
     labels: str
-    label_size: tuple[int, int]
-    label_sizes: set[tuple[int, int]]
+    label_size: Size
+    label_sizes: set[Size]
     fingerprint: str
     digests: dict[str, str]
     pairs: dict[str, list[Pair]]
@@ -313,7 +307,7 @@ def _facts(pair: Pair, closely: bool) -> Facts:
         label, crc = _head(pair.label, closely)[0], pair.label.crc
     else:
         content = read_bytes(pair.label)
-        label, crc = content_size(content, pair.label), zlib.crc32(content)
+        label, crc = stream_size(io.BytesIO(content), pair.label), zlib.crc32(content)
     if image and label:
         _check_sizes(pair, image, label)
     return Facts(image, label, image_bytes, crc)

@@ -26,7 +26,7 @@ from deeplab_lib.common.errors import interruptible, short_traceback
 from deeplab_lib.common.files import absolute, for_project, in_project, write_text
 from deeplab_lib.common.progress import Progress
 from deeplab_lib.common.text import did_you_mean
-from deeplab_lib.common.types import Say
+from deeplab_lib.common.types import Say, Size
 from deeplab_lib.data.mappings import LABEL_ID, SourceClass, Table
 from deeplab_lib.data.pictures import read_bytes, read_png
 from deeplab_lib.data.sources import (
@@ -74,7 +74,7 @@ class Pictures(NamedTuple):
     """A scene, read: the label's class numbers (None without a label), and the image where it is to be encoded anew."""
 
     numbers: np.ndarray | None
-    size: tuple[int, int]
+    size: Size
     image: Image.Image | None
 
 
@@ -88,10 +88,7 @@ def convert(kind: str, source: str | Path, out: str | Path, table: str | Path | 
     one line. Returns the folder `out`, which is written whole or not at all. Raises ValueError or FileNotFoundError in
     one line.
     """
-    return _convert(kind.lower(), absolute(in_project(source)), absolute(for_project(out)), table, say)
-
-
-def _convert(kind: str, source: Path, out: Path, table: str | Path | None, say: Say) -> Path:
+    kind, source, out = kind.lower(), absolute(in_project(source)), absolute(for_project(out))
     if kind != "table" and kind not in KINDS:
         raise ValueError(f"no kind {kind!r}{did_you_mean(kind, [*KINDS, 'table'])}; kinds: {', '.join(KINDS)}, table")
     if not source.exists():

@@ -13,10 +13,10 @@ import numpy as np
 from PIL import Image
 
 from deeplab_lib.common.content import article, kind_of
+from deeplab_lib.common.types import Size
 from deeplab_lib.data.archives import Member
 
 HEADER = 24  # bytes of a PNG up to its width and height
-Size = tuple[int, int]
 WHITES = (255, 1023, 4095, 65535)  # of files of 16 bits that hold 8, 10, 12 or 16
 
 
@@ -24,11 +24,6 @@ def image_size(file: Path | Member) -> Size:
     """`(height, width)` from a picture's header, without decoding it."""
     with _archive_errors(file), file.open("rb") as stream:
         return stream_size(stream, file)
-
-
-def content_size(content: bytes, file: Path | Member) -> Size:
-    """`(height, width)` of the picture whose file holds `content`."""
-    return stream_size(io.BytesIO(content), file)
 
 
 def stream_size(stream: IO[bytes], file: Path | Member) -> Size:
@@ -62,10 +57,10 @@ def not_a_picture(file: Path | Member, kind: str) -> str:
     return f"{file} is not a PNG file but {article(kind)}; {advice}"
 
 
-def read_bytes(file: Path | Member, count: int = -1) -> bytes:
-    """The first `count` bytes of a `Path` or `Member`; `ValueError` with its name when an archive cannot give them."""
+def read_bytes(file: Path | Member) -> bytes:
+    """What a `Path` or `Member` holds; `ValueError` with its name when an archive cannot give it."""
     with _archive_errors(file), file.open("rb") as stream:
-        return stream.read(count)
+        return stream.read()
 
 
 @contextmanager

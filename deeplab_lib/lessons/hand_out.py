@@ -1,4 +1,4 @@
-"""Packs the kit to hand out to students: `make lessons` runs this file, which needs Python and git alone.
+"""Packs the kit to hand out to students: `make lessons` runs this module, which needs Python and git alone.
 
 What is packed is the working tree, uncommitted changes too, without the solutions' notebooks and the tests that hold
 half of them; an answer that stands in a lesson's exercise is left out. The checks must know the answers: `exercises.py`
@@ -6,13 +6,15 @@ goes along, so this is for learning, not for examining.
 """
 
 import ast
-import io
 import json
 import re
-import subprocess
+import shlex
 import sys
+import tempfile
 import zipfile
 from pathlib import Path
+
+from deeplab_lib.common.git import git, working_tree
 
 FOLDER = "deeplab-losses/"
 LEFT_OUT = ("notebooks/solutions", "tests/lessons/test_lessons.py")
@@ -64,25 +66,30 @@ def clean(name: str, content: bytes) -> tuple[bytes, list[str]]:
 
 
 def pack(root: Path, out: Path) -> list[str]:
-    """Write the archive `out` of the kit at `root`; returns a line for each answer that was left out."""
-    git = ["git", "-C", str(root)]
-    changed = subprocess.run([*git, "stash", "create"], capture_output=True, text=True, check=True).stdout.strip()
-    command = [*git, "archive", "--format=zip", f"--prefix={FOLDER}", changed or "HEAD", "."]
-    archive = subprocess.run(
-        [*command, *(f":(exclude){path}" for path in LEFT_OUT)], capture_output=True, check=True
-    ).stdout
-    lines = []
+    """Write the archive `out` of the kit at `root`; returns a line for each answer or file that was left out.
+
+    ValueError says what git complains of, as where `root` is no clone.
+    """
+    unknown = filter(None, git("ls-files", "-z", "--others", "--exclude-standard", cwd=root).split("\0"))
+    lines = [f"{name} is left out: git does not know it (git add {shlex.quote(name)})" for name in unknown]
     out.parent.mkdir(parents=True, exist_ok=True)
-    with zipfile.ZipFile(io.BytesIO(archive)) as whole, zipfile.ZipFile(out, "w", zipfile.ZIP_DEFLATED) as packed:
-        for entry in whole.infolist():
-            name, content = entry.filename.removeprefix(FOLDER), whole.read(entry)
-            if LESSON.fullmatch(name):
-                content, answers = clean(name, content)
-                lines += [f"{name}: the answer to {answer} is left out" for answer in answers]
-            packed.writestr(entry, content)
+    with tempfile.TemporaryDirectory() as folder:
+        archive = Path(folder, "kit.zip")
+        without = (f":(exclude){path}" for path in LEFT_OUT)
+        git("archive", f"--prefix={FOLDER}", f"--output={archive}", working_tree(root), ".", *without, cwd=root)
+        with zipfile.ZipFile(archive) as whole, zipfile.ZipFile(out, "w", zipfile.ZIP_DEFLATED) as packed:
+            for entry in whole.infolist():
+                name, content = entry.filename.removeprefix(FOLDER), whole.read(entry)
+                if LESSON.fullmatch(name):
+                    content, answers = clean(name, content)
+                    lines += [f"{name}: the answer to {answer} is left out" for answer in answers]
+                packed.writestr(entry, content)
     return lines
 
 
 if __name__ == "__main__":
     target = Path("build") / "lessons.zip"
-    print(*pack(Path(__file__).parents[2], target), target, sep="\n")
+    try:
+        print(*pack(Path(__file__).parents[2], target), target, sep="\n")
+    except ValueError as error:
+        sys.exit(str(error))

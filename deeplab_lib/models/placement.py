@@ -8,7 +8,7 @@ from collections.abc import Collection
 from functools import cache
 from itertools import product
 from types import MethodType
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -107,7 +107,7 @@ class PointwiseConv2d(nn.Conv2d):
 
 
 class ProductASPP(ASPP):
-    """The pyramid's sum as one matrix product, whose parts are then shifted to where the dilations put them.
+    """The pyramid's sum as one matrix product, whose parts are then added where the dilations put them.
 
     A CPU has no good kernel for few output channels at high dilation. On a small grid most of the shifts lead
     outside, and all four centres are one: of 36 kernel taps 21 are computed on a 17x33 grid, 33 on 65x129.
@@ -117,13 +117,11 @@ class ProductASPP(ASPP):
         """The sum of the branches, `(N, C', h, w)` float32, of features `(N, C, h, w)`."""
         if torch.jit.is_tracing():  # to be counted or exported: as the convolutions that it is
             return super().forward(x)
-        n, _, height, width = x.shape
-        taps = self.taps(height, width)
-        # Pixel by pixel, so that the gradient comes back as the features lie; then plane by plane, to be shifted.
-        parts = F.linear(x.permute(0, 2, 3, 1), torch.cat(list(taps.values()))).permute(0, 3, 1, 2).float()
-        planes = parts.contiguous().view(n, len(taps), -1, height, width).unbind(1)
-        shifted = (F.pad(plane, (-dx, dx, -dy, dy)) for plane, (dy, dx) in zip(planes, taps, strict=True))
-        return sum(shifted) + sum(branch.bias for branch in self.branches)[:, None, None]
+        taps, kind = self.taps(*x.shape[-2:]), x.device.type
+        precision = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else x.dtype
+        weights = torch.stack(list(taps.values()))
+        shifted = ShiftedProducts.apply(x.to(precision), weights.to(precision), list(taps))
+        return shifted + sum(branch.bias for branch in self.branches)[:, None, None]
 
     def taps(self, height: int, width: int) -> dict[tuple[int, int], Tensor]:
         """`{(dy, dx): weights (C', C)}` of every distinct offset that stays on a grid of this size."""
@@ -135,3 +133,43 @@ class ProductASPP(ASPP):
                 if abs(dy) < height and abs(dx) < width:
                     taps[offset] = taps[offset] + kernel[y, x] if offset in taps else kernel[y, x]
         return taps
+
+
+class ShiftedProducts(torch.autograd.Function):
+    """Sum over t of `weights[t] (C', C)` times `x (N, C, h, w)` as seen at `offsets[t]`, (dy, dx) cells further on.
+
+    Its gradient is written out, two products for all shifts together: PyTorch would copy the parts once a shift.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weights: Tensor, offsets: list[tuple[int, int]]) -> Tensor:
+        """The sum, `(N, C', h, w)`, float32 or finer."""
+        n, channels, height, width = x.shape
+        pixels = x.permute(0, 2, 3, 1).reshape(-1, channels)
+        ctx.save_for_backward(pixels, weights)
+        ctx.offsets, ctx.grid = offsets, (n, height, width)
+        # Class by class, so that the rows to be shifted lie in one piece.
+        parts = (weights.flatten(0, 1) @ pixels.t()).view(*weights.shape[:2], n, height, width)
+        total = torch.zeros_like(parts[0], dtype=torch.promote_types(x.dtype, torch.float32))
+        for part, offset in zip(parts, offsets, strict=True):
+            total[on_grid(offset, height, width)] += part[on_grid(offset, height, width, seen=True)]
+        return total.transpose(0, 1)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, Tensor, None]:
+        """Gradients of `x` and of `weights`."""
+        (pixels, weights), (n, height, width) = ctx.saved_tensors, ctx.grid
+        parts = pixels.new_zeros(n, *weights.shape[:2], height, width)
+        for part, offset in zip(parts.unbind(1), ctx.offsets, strict=True):
+            part[on_grid(offset, height, width, seen=True)] = gradient[on_grid(offset, height, width)]
+        rows, weights = parts.flatten(1, 2).permute(0, 2, 3, 1).flatten(0, 2), weights.flatten(0, 1)
+        of_weights = (rows.t() @ pixels).view(parts.shape[1], parts.shape[2], -1)
+        if not ctx.needs_input_grad[0]:
+            return None, of_weights, None
+        return (rows @ weights).view(n, height, width, -1).permute(0, 3, 1, 2), of_weights, None
+
+
+def on_grid(offset: tuple[int, int], height: int, width: int, seen: bool = False) -> tuple[Any, ...]:
+    """Index of the cells of a grid from which a cell `offset` further on is on it; `seen`: of those further on."""
+    steps = offset if seen else [-step for step in offset]
+    return ..., *(slice(max(0, step), side + min(0, step)) for step, side in zip(steps, (height, width), strict=True))

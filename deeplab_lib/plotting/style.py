@@ -14,7 +14,7 @@ from matplotlib.ticker import FixedFormatter
 from deeplab_lib.common.markup import as_label
 
 if TYPE_CHECKING:
-    from deeplab_lib.study.results import Run
+    from deeplab_lib.study.run import Run
 
 P = ParamSpec("P")
 T = TypeVar("T")

@@ -5,6 +5,7 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
+from deeplab_lib.common.files import EVENTS
 from deeplab_lib.common.types import PathLike
 
 SET_ASIDE = re.compile(r"\.old\d+\.csv$", re.IGNORECASE)
@@ -12,7 +13,6 @@ DEPTH = 5  # levels of sub-folders that are looked into, as in anna/kit/runs/toy
 # Sub-folders, in any case, whose tables are not read: earlier attempts, and what the kit itself makes of runs.
 NOT_READ = {"draft", "drafts", "old", "backup", "backups", "tmp", "temp", "archive", "trash", "predictions", "report"}
 NEVER_RUNS = {"data", "node_modules", "__pycache__", "__MACOSX"}  # large, or copies by the system; not looked into
-EVENTS = "events.out.tfevents"  # how the files of a TensorBoard folder begin
 
 
 def csv_files(folder: PathLike) -> list[Path]:

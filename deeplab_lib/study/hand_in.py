@@ -7,7 +7,7 @@ Nothing in them is executed: JSON is parsed, arrays are read without pickles. Wh
 import json
 import math
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from numbers import Real
 from pathlib import Path
 from typing import Any, NoReturn
@@ -17,10 +17,12 @@ import numpy as np
 from deeplab_lib.common.markup import all_text, as_plain, as_text
 from deeplab_lib.labels import NUM_CLASSES
 from deeplab_lib.losses import parse_expression
+from deeplab_lib.metrics import iou, mean_iou
 from deeplab_lib.recipes import EXTRA_RECIPES, RECIPES
 from deeplab_lib.study.foreign import ResultsError
 
 MAX_JSON, MAX_NPZ = 16_000_000, 8_000_000_000  # bytes, of an NPZ unpacked
+HAND_IN, MEASURE = "hand in the file as the run wrote it", "remove it and measure again"
 AGREE = 0.05  # points of mIoU by which files of one run may differ
 KINDS: dict[type | tuple, str] = {
     dict: "an object", list: "a list", str: "text", int: "a whole number", Real: "a number", bool: "true or false",
@@ -63,18 +65,14 @@ def read_record(path: Path | str) -> dict[str, Any]:
     if not isinstance(record, dict) or not isinstance(record.get("config"), dict):
         problem = "no run's record: it has no 'config'"
         raise ResultsError(f"{path}: not readable ({problem}); remove it and run the training again")
-    for name, kind in FIELDS.items():
-        value = _at(record, name)
-        if value is None:
-            continue
-        if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
-            _refuse(path, name, value, KINDS[kind])
-        if isinstance(value, Real) and not math.isfinite(value):
-            _refuse(path, name, value, "a finite number")
-        if name in POSITIVE and isinstance(value, Real) and float(value) <= 0:
+    for name, value, wanted in _misfits(record, FIELDS):
+        _refuse(path, name, value, wanted)
+    for name in POSITIVE:
+        if (value := _at(record, name)) is not None and value <= 0:
             _refuse(path, name, value, "more than 0")
-        if name in CHOICES and value not in CHOICES[name]:
-            _refuse(path, name, value, f"one of {', '.join(sorted(CHOICES[name]))}")
+    for name, choices in CHOICES.items():
+        if (value := _at(record, name)) is not None and value not in choices:
+            _refuse(path, name, value, f"one of {', '.join(sorted(choices))}")
     for name, kind in ITEMS.items():
         for item in record.get(name) or ():
             if not isinstance(item, kind):
@@ -98,27 +96,28 @@ def read_costs(path: Path | str) -> list[dict[str, Any]]:
     content = read_json(path)
     rows = content.get("rows") if isinstance(content, dict) else None
     if not isinstance(rows, list):
-        raise ResultsError(f"{path}: not readable (it has no list 'rows'); remove it and measure again")
+        raise ResultsError(f"{path}: not readable (it has no list 'rows'); {MEASURE}")
     found = []
     for number, row in enumerate(rows, 1):
         if not isinstance(row, dict):
-            _refuse_cost(path, number, "it", row, KINDS[dict])
-        for name, kind in COSTS.items():
-            value = _at(row, name)
-            if value is None and name in REQUIRED:
-                raise ResultsError(f"{path}: row {number} has no {name}; remove the file and measure again")
-            if value is not None and (not isinstance(value, kind) or isinstance(value, bool)):
-                _refuse_cost(path, number, name, value, KINDS[kind])
-            if isinstance(value, Real) and not (math.isfinite(value) and float(value) >= 0):
-                _refuse_cost(path, number, name, value, "a number, 0 or more")
+            _refuse(path, f"row {number}: it", row, KINDS[dict], MEASURE)
+        if missing := next((name for name in REQUIRED if row.get(name) is None), None):
+            raise ResultsError(f"{path}: row {number} has no {missing}; remove the file and measure again")
+        for name, value, wanted in _misfits(row, COSTS):
+            _refuse(path, f"row {number}: {name}", value, wanted, MEASURE)
         # Rows of version 0.1 do not say the stride: it was the study's.
         found.append({"output_stride": 8, "note": "", "latency_ms": None, "other_cores": None} | row)
     return found
 
 
-def _refuse_cost(path: Path | str, number: int, name: str, value: object, wanted: str) -> NoReturn:
-    shown = as_plain(as_text(value))[:60]
-    raise ResultsError(f"{path}: row {number}: {name} is {shown!r}, it must be {wanted}; remove it and measure again")
+def _misfits(record: dict[str, Any], fields: Mapping[str, type]) -> Iterator[tuple[str, Any, str]]:
+    """`(name, value, what it must be)` of each of the `fields` that is there and is not of its kind."""
+    for name, kind in fields.items():
+        value = _at(record, name)
+        if value is not None and (not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool)):
+            yield name, value, KINDS[kind]
+        elif isinstance(value, Real) and not (math.isfinite(value) and float(value) >= 0):
+            yield name, value, "a number, 0 or more"
 
 
 def _with_losses(record: dict[str, Any], path: Path | str) -> dict[str, Any]:
@@ -141,10 +140,10 @@ def _at(record: Any, name: str) -> Any:
     return record
 
 
-def _refuse(path: Path | str, name: str, value: object, wanted: str) -> NoReturn:
+def _refuse(path: Path | str, name: str, value: object, wanted: str, advice: str = HAND_IN) -> NoReturn:
     shown = as_plain(as_text(value))
     shown = shown if len(shown) <= 60 else f"{shown[:60]}…"
-    raise ResultsError(f"{path}: {name} is {shown!r}, it must be {wanted}; hand in the file as the run wrote it")
+    raise ResultsError(f"{path}: {name} is {shown!r}, it must be {wanted}; {advice}")
 
 
 def read_arrays(path: Path | str, without: tuple[str, ...] = ()) -> dict[str, np.ndarray]:
@@ -171,7 +170,7 @@ def read_arrays(path: Path | str, without: tuple[str, ...] = ()) -> dict[str, np
 
 def _check_arrays(path: Path | str, arrays: Mapping[str, np.ndarray]) -> None:
     if missing := {"names", "confusion"} - arrays.keys():
-        raise ResultsError(f"{path}: no array {sorted(missing)[0]}; hand in the file as the run wrote it")
+        raise ResultsError(f"{path}: no array {sorted(missing)[0]}; {HAND_IN}")
     images, classes = len(np.atleast_1d(arrays["names"])), (NUM_CLASSES, NUM_CLASSES)
     shapes = {"names": (images,), "confusion": (images, *classes), "boundary_f": (images,), "log_loss": (images,)}
     for name, shape in shapes.items():
@@ -201,9 +200,8 @@ def check_agreement(csv: Path, val_mIoU: float, epochs: int, record: dict[str, A
     planned, final = _at(record, "config.epochs"), _at(record, "final.val_mIoU")
     results = {f"{csv.stem}.json": final}
     if npz is not None:
-        total = read_arrays(npz, without=("predictions", "confusion_native"))["confusion"].sum(0).astype(float)
-        correct, union = np.diag(total), total.sum(0) + total.sum(1) - np.diag(total)
-        results[npz.name] = float(100 * np.mean(correct[union > 0] / union[union > 0]))
+        total = read_arrays(npz, without=("predictions", "confusion_native"))["confusion"].sum(0)
+        results[npz.name] = mean_iou(iou(total))
     for name, other in results.items():
         if other is not None and abs(other - val_mIoU) > AGREE:
             raise ResultsError(

@@ -5,21 +5,16 @@ one study, as of a team that shared the work. Where two hold the same run, every
 people are never seeds of one configuration: equal seeds repeat a training and do not vary it.
 """
 
-from __future__ import annotations
-
 import hashlib
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from deeplab_lib.common.markup import as_plain, as_text
-
-if TYPE_CHECKING:
-    from deeplab_lib.study.results import Run
+from deeplab_lib.study.run import Run
 
 COPY_MARK = re.compile(r"(?i)[ _-]*(\(\d+\)|-? ?(cop(y|ie|ia)|kopie|conflict\w*)[ _()\d]*|conflicted copy.*)$")
 PLACES = ("runs", "deeplab-losses")  # folders of the kit, whose names say nothing of whose runs they hold

@@ -5,6 +5,7 @@ import multiprocessing
 import os
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ProcessPoolExecutor
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -110,8 +111,8 @@ def check(runs: Mapping[str, Mapping[str, Any]]) -> None:
         path = Path(config.out_dir) / f"{stem}.json"
         if path.exists() and not path.with_suffix(".csv").exists():
             raise ValueError(f"{path} is there without {stem}.csv, its table: copy that too, or move the JSON away")
-        if not finished(config.out_dir, stem) and not config.toycity and not Path(config.data).exists():
-            raise ValueError(f"data is {config.data}: there is no such folder")
+        if not finished(config.out_dir, stem) and not config.toycity:
+            check_data_are_there(str(config.data), config.split)
         found = (read_json(path) or {}).get("identity", {})
         found = found and UNSAID | found
         known = {name: value for name, value in jsonable(config.result_dict()).items() if name in found}
@@ -119,6 +120,18 @@ def check(runs: Mapping[str, Mapping[str, Any]]) -> None:
             raise ValueError(
                 f"{path} is of a run that differs in {'; '.join(changed)}: name another folder in runs, or move it away"
             )
+
+
+@cache
+def check_data_are_there(data: str, split: str) -> None:
+    """Raise ValueError where a folder has no images and labels to train on or to validate with; opens none."""
+    if not Path(data).exists():
+        raise ValueError(f"data is {data}: there is no such folder")
+    for name in (split, "val"):
+        try:
+            scan(data, name)
+        except FileNotFoundError as error:
+            raise ValueError(f"data: {error}") from None
 
 
 def fetch_weights(runs: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:

@@ -22,7 +22,8 @@ from deeplab_lib.common.types import PathLike
 from deeplab_lib.recipes import RECIPES
 from deeplab_lib.study import planning
 from deeplab_lib.study.folders import csv_files, run_folders, sibling
-from deeplab_lib.study.results import ResultsError, read_run
+from deeplab_lib.study.foreign import ResultsError
+from deeplab_lib.study.results import read_run
 
 NAN = float("nan")
 

@@ -13,14 +13,15 @@ import shutil
 import signal
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import AbstractContextManager
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from filelock import FileLock
 from PIL import Image
 
+from deeplab_lib.common.locks import held
 from deeplab_lib.toycity import things
 from deeplab_lib.toycity.canvas import FAR, Canvas, interval
 
@@ -372,7 +373,7 @@ def write(
         return root
     root.parent.mkdir(parents=True, exist_ok=True)
     part = root.with_name(f".{root.name}.partial")
-    with FileLock(root.with_name(f".{root.name}.lock")):
+    with _drawing(root, part):
         written = check(root, parameters)
         if _holds(written, parameters):  # another process has just written it
             return root
@@ -382,6 +383,11 @@ def write(
         finally:
             shutil.rmtree(part, ignore_errors=True)
     return root
+
+
+def _drawing(root: Path, part: Path) -> AbstractContextManager[None]:
+    """Hold the toy city at `root` for this process, whose scenes grow in `part`."""
+    return held(root.with_name(f".{root.name}"), f"the toy city {root}", "drawn", lambda: part.glob("*/*/*"))
 
 
 def _holds(written: Mapping[str, int] | None, parameters: Mapping[str, Any]) -> bool:
@@ -421,7 +427,7 @@ def write_coarse(root: str | os.PathLike[str], count: int, workers: int | None =
     root = Path(root).resolve()
     part = root.with_name(f".{root.name}.coarse")
     parameters = json.loads((root / PARAMETERS_FILE).read_text(encoding="utf-8"))
-    with FileLock(root.with_name(f".{root.name}.lock")):
+    with _drawing(root, part):
         if (root / "gtCoarse").exists():
             return root
         shutil.rmtree(part, ignore_errors=True)  # what a killed process left

@@ -8,7 +8,7 @@ street, and light, texture, shadow and haze follow from that (deferred shading).
 
 import math
 import random
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import cache
 from typing import Any, NamedTuple
 
@@ -172,21 +172,8 @@ def _tiles(rgb: np.ndarray, along: np.ndarray, up: np.ndarray, z: np.ndarray, va
     return rgb * (1 - 0.16 * (up / 0.5 % 1 < 0.25) + 0.06 * _noise(along, up, 10))
 
 
-_TEXTURES = {
-    "plain": None,
-    "sky": None,
-    "asphalt": _asphalt,
-    "paving": _paving,
-    "grass": _grass,
-    "leaves": _leaves,
-    "plaster": _plaster,
-    "brick": _brick,
-    "concrete": _concrete,
-    "slats": _slats,
-    "mesh": _mesh,
-    "facade": _facade,
-    "tiles": _tiles,
-}
+_DRAWN = (_asphalt, _paving, _grass, _leaves, _plaster, _brick, _concrete, _slats, _mesh, _facade, _tiles)
+_TEXTURES: dict[str, Callable[..., np.ndarray] | None] = {"plain": None} | {f.__name__[1:]: f for f in _DRAWN}
 _TEXTURE_NUMBER = {name: number for number, name in enumerate(_TEXTURES)}
 
 
@@ -209,7 +196,9 @@ class Canvas:
         self.draw = ImageDraw.Draw(self.image)
         self.shade = Image.new("L", (512, 256), 0)
         self.shade_draw = ImageDraw.Draw(self.shade)
-        self.labels, self.textures, self.facing, self.variants = [_ID["sky"]], [_TEXTURE_NUMBER["sky"]], [FRONT], [0.0]
+        # Of every surface, by its number; 0 is the sky.
+        self.labels, self.textures = [_ID["sky"]], [_TEXTURE_NUMBER["plain"]]
+        self.facing, self.variants = [FRONT], [0.0]
         self.colours, self.planes = [(255.0, 255.0, 255.0)], [(0.0, 0.0, -1.0, -FAR)]
 
     def project(self, point: Sequence[float], width: int, height: int) -> tuple[float, float]:
@@ -248,50 +237,19 @@ class Canvas:
         self.variants.append(self.rng.random() if variant is None else variant)
         self.draw.polygon([self.project(point, self.width, self.height) for point in points], fill=number)
 
-    def front(
-        self,
-        x0: float,
-        x1: float,
-        y0: float,
-        y1: float,
-        z: float,
-        label: str,
-        colour: Colour,
-        texture: str = "plain",
-        **options: Any,
-    ) -> None:
+    # `surface` and `options` are what `paint` takes: label and colour, perhaps texture, glow and variant.
+
+    def front(self, x0: float, x1: float, y0: float, y1: float, z: float, *surface: Any, **options: Any) -> None:
         """A rectangle across the street at distance z."""
-        self.paint([(x0, y0, z), (x1, y0, z), (x1, y1, z), (x0, y1, z)], label, colour, texture, **options)
+        self.paint([(x0, y0, z), (x1, y0, z), (x1, y1, z), (x0, y1, z)], *surface, **options)
 
-    def side(
-        self,
-        x: float,
-        y0: float,
-        y1: float,
-        z0: float,
-        z1: float,
-        label: str,
-        colour: Colour,
-        texture: str = "plain",
-        **options: Any,
-    ) -> None:
+    def side(self, x: float, y0: float, y1: float, z0: float, z1: float, *surface: Any, **options: Any) -> None:
         """A rectangle along the street, upright, at x."""
-        self.paint([(x, y0, z0), (x, y0, z1), (x, y1, z1), (x, y1, z0)], label, colour, texture, **options)
+        self.paint([(x, y0, z0), (x, y0, z1), (x, y1, z1), (x, y1, z0)], *surface, **options)
 
-    def ground(
-        self,
-        x0: float,
-        x1: float,
-        z0: float,
-        z1: float,
-        label: str,
-        colour: Colour,
-        texture: str = "plain",
-        y: float = 0.0,
-        **options: Any,
-    ) -> None:
+    def ground(self, x0: float, x1: float, z0: float, z1: float, *surface: Any, y: float = 0.0, **options: Any) -> None:
         """A level rectangle at height y."""
-        self.paint([(x0, y, z0), (x1, y, z0), (x1, y, z1), (x0, y, z1)], label, colour, texture, **options)
+        self.paint([(x0, y, z0), (x1, y, z0), (x1, y, z1), (x0, y, z1)], *surface, **options)
 
     def disc(
         self,
@@ -299,9 +257,7 @@ class Canvas:
         y: float,
         z: float,
         radius: float,
-        label: str,
-        colour: Colour,
-        texture: str = "plain",
+        *surface: Any,
         facing: int = FRONT,
         corners: int = 12,
         **options: Any,
@@ -312,7 +268,7 @@ class Canvas:
             points = [(x + radius * math.cos(a), y + radius * math.sin(a), z) for a in turn]
         else:
             points = [(x, y + radius * math.sin(a), z + radius * math.cos(a)) for a in turn]
-        self.paint(points, label, colour, texture, **options)
+        self.paint(points, *surface, **options)
 
     def limb(
         self, x0: float, y0: float, x1: float, y1: float, z: float, thick: float, label: str, colour: Colour

@@ -166,7 +166,16 @@ def believed(views: Views, labels: torch.Tensor, predictions: torch.Tensor) -> d
     `calibration_count`, `calibration_confidence`, `calibration_hits` (N, 15), see `metrics.calibration_per_image`, and
     `log_loss` (N,): the mean of -log p of the labelled class in nats, which is cross-entropy at full size.
     """
-    log_p, valid = views.log_probabilities(labels.shape[-2:]), labels != IGNORE_INDEX
+    found = [believed_of_one(views, image, labels, predictions) for image in range(len(labels))]
+    return {name: torch.cat([values[name] for values in found]) for name in found[0]}
+
+
+def believed_of_one(
+    views: Views, image: int, labels: torch.Tensor, predictions: torch.Tensor
+) -> dict[str, torch.Tensor]:
+    """What `believed` says of one image of the batch."""
+    labels, predictions = labels[image, None], predictions[image, None]
+    log_p, valid = views.log_probabilities(image, labels.shape[-2:]), labels != IGNORE_INDEX
     confidence = log_p.gather(1, predictions[:, None])[:, 0].exp()
     counted = dict(zip(CALIBRATION, calibration_per_image(labels, predictions, confidence), strict=False))
     lost = -log_p.gather(1, labels.where(valid, 0)[:, None])[:, 0].where(valid, 0)

@@ -77,9 +77,9 @@ class RunFolder:
         known = self.checkpoint.exists()
         return f"the last good state is in {self.checkpoint}" if known else "nothing had been saved yet"
 
-    def changed(self) -> list[int]:
-        """When each of its files was last written, in nanoseconds of the file system's clock."""
-        return [path.stat().st_mtime_ns for path in map(self.path, WRITTEN) if path.exists()]
+    def files(self) -> list[Path]:
+        """What its training writes, there or not."""
+        return [self.path(ending) for ending in WRITTEN]
 
     # -- writing -------------------------------------------------------------------------------------------------------
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from deeplab_lib.common.files import EVENTS
 from deeplab_lib.labels import CLASS_NAMES, colorize
 from deeplab_lib.training.evaluate import predict_validation
 
@@ -109,7 +110,7 @@ def wait_for_a_later_name(folder: Path) -> bool:
 
     TensorBoard reads a folder's files in the order of their names, which hold that second and then the process.
     """
-    seconds = [int(path.name.split(".")[3]) for path in folder.glob("events.out.tfevents.*")]
+    seconds = [int(path.name.split(".")[3]) for path in folder.glob(f"{EVENTS}.*")]
     if seconds:
         time.sleep(min(1.0, max(0.0, max(seconds) + 1 - time.time())))
     return bool(seconds)

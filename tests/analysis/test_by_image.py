@@ -9,7 +9,8 @@ from deeplab_lib.analysis.evidence import Evidence
 from deeplab_lib.analysis.findings import Findings
 from deeplab_lib.analysis.numbers import Numbers
 from deeplab_lib.analysis.verdicts import CONTRADICTED, EQUIVALENT, INCONCLUSIVE, SUPPORTED
-from deeplab_lib.study.results import read_runs, studies
+from deeplab_lib.study.grouping import studies
+from deeplab_lib.study.results import read_runs
 
 
 def image(hits):

@@ -8,14 +8,16 @@ import pytest
 from helpers import synthetic_runs
 
 from deeplab_lib.analysis import claims
-from deeplab_lib.analysis.claims import ALL, CLAIMS, SAME, Higher, claim, judge
+from deeplab_lib.analysis.claim_tests import Everywhere, Higher, Scope, convergence, roughness
+from deeplab_lib.analysis.claims import ALL, CLAIMS, SAME, claim, judge
 from deeplab_lib.analysis.evidence import RARE, Evidence, _row
 from deeplab_lib.analysis.numbers import Numbers
 from deeplab_lib.analysis.statistics import BOUNDARY, CLASS_MEASURES, MIOU
 from deeplab_lib.analysis.verdicts import CONTRADICTED, EQUIVALENT, INCONCLUSIVE, SUPPORTED
 from deeplab_lib.labels import CLASS_NAMES
 from deeplab_lib.recipes import RECIPES
-from deeplab_lib.study.results import read_runs, studies
+from deeplab_lib.study.grouping import studies
+from deeplab_lib.study.results import read_runs
 
 LOVASZ = ("ce_lovasz", "ce_lovasz_warmup", "ce_lovasz_dice", "ce_lovasz_focal")
 COMBINED = tuple(key for key in RECIPES if key != "ce")
@@ -48,19 +50,19 @@ def table(values, **columns):
 
 def test_roughness_by_hand():
     """Later half of ten epochs: 10, 12, 11, 13, 12; second differences -3, 3 and -3."""
-    assert claims.roughness(table([0, 0, 0, 0, 0, 10, 12, 11, 13, 12.0])) == pytest.approx(3)
-    assert claims.roughness(table([0, 50, 3, 9, 5, 10, 20, 30, 40, 50.0])) == 0, (
+    assert roughness(table([0, 0, 0, 0, 0, 10, 12, 11, 13, 12.0])) == pytest.approx(3)
+    assert roughness(table([0, 50, 3, 9, 5, 10, 20, 30, 40, 50.0])) == 0, (
         "the first half and a steady rise do not count"
     )
-    assert np.isfinite(claims.roughness(table(np.arange(9.0))))
-    assert np.isnan(claims.roughness(table(np.arange(8.0)))), "two differences are a bend"
+    assert np.isfinite(roughness(table(np.arange(9.0))))
+    assert np.isnan(roughness(table(np.arange(8.0)))), "two differences are a bend"
 
 
 def test_convergence_by_hand():
     """90 % of the final 50 is 45, first reached in the second of five epochs; a later dip changes nothing."""
-    assert claims.convergence(table([10, 46, 30, 49, 50.0])) == pytest.approx(2 / 5)
-    assert claims.convergence(table([10, 20, 30, 40, 50.0])) == 1
-    assert np.isnan(claims.convergence(table([np.nan])))
+    assert convergence(table([10, 46, 30, 49, 50.0])) == pytest.approx(2 / 5)
+    assert convergence(table([10, 20, 30, 40, 50.0])) == 1
+    assert np.isnan(convergence(table([np.nan])))
 
 
 # --- planted effects -------------------------------------------------------------------------------------------------
@@ -149,13 +151,13 @@ def test_lovasz_as_good_as_the_rest_gives_up_no_class():
     ],
 )  # fmt: skip
 def test_a_class_counts_as_kept_by_its_lower_bound_and_as_given_up_by_its_upper(low, high, expected):
-    test = claims.Everywhere("everywhere", ("A",), ("B",))
+    test = Everywhere("everywhere", ("A",), ("B",))
     known = {measure: {"A": 50.0, "B": 50.0} for measure in CLASS_MEASURES}
     basis = {"quantile": 3, "image_variance": 1, "seed_variance": 0, "images": 50, "seeds": 1, "reason": ""}
     fine = basis | {"estimate": 0.5, "low": 0.1, "high": 0.9}
     intervals = {("class", ("A",), ("B",), measure): fine for measure in CLASS_MEASURES}
     intervals["class", ("A",), ("B",), "class_3"] = basis | {"estimate": -0.5, "low": low, "high": high}
-    scope = claims.Scope(ALL, (), Evidence([], known, ()))
+    scope = Scope(ALL, (), Evidence([], known, ()))
     assert test.judge(intervals, scope).verdict == expected
 
 
@@ -163,11 +165,11 @@ def test_single_classes_are_held_to_a_higher_confidence():
     asked = {}
 
     class Asked(Evidence):
-        def interval(self, contrasts, confidence=0.95, groups=None):
+        def rows(self, contrasts, confidence=0.95, groups=None):
             asked[next(iter(contrasts.values())).measure] = confidence
-            return pd.DataFrame(index=list(contrasts))
+            return {}
 
-    tests = [claims.Everywhere("everywhere", ("A",), ("B",)), Higher("higher", ("A",), ("B",))]
+    tests = [Everywhere("everywhere", ("A",), ("B",)), Higher("higher", ("A",), ("B",))]
     claims._intervals(Asked([], {}, ()), tests)
     assert asked == {MIOU: 0.95, "class_0": 0.995}
 
@@ -342,7 +344,7 @@ def test_several_seeds_can_tell_what_one_cannot(tmp_path):
     found = verdict(judge(Evidence.of(study, 100), {"d": CLAIMS["d"]}), "d").deciding[0]
     figures = found.figures
     assert (found.verdict, found.direction, figures["n_a"], figures["n_b"]) == (SUPPORTED, 1, 6, 6)
-    values = {key: [claims.roughness(run.table) for run in study.runs if run.recipe == key] for key in RECIPES}
+    values = {key: [roughness(run.table) for run in study.runs if run.recipe == key] for key in RECIPES}
     variance = (np.var(values["ce"], ddof=1) + np.var(values["ce_tversky"], ddof=1)) / 2
     reach = (figures["high"] - figures["estimate"]) / np.sqrt(variance * (1 / 6 + 1 / 6))
     assert reach == pytest.approx(3.17, abs=0.15), "Student's t of 10 degrees of freedom, 99 %"

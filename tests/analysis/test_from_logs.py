@@ -17,7 +17,8 @@ from deeplab_lib.analysis.captions import FIGURES
 from deeplab_lib.analysis.gallery import drawn_runs
 from deeplab_lib.analysis.numbers import Numbers
 from deeplab_lib.study.foreign import CLASS_TRAIN, CLASS_VAL
-from deeplab_lib.study.results import read_folder, schedule, studies
+from deeplab_lib.study.grouping import schedule, studies
+from deeplab_lib.study.results import read_folder
 
 ROOT = Path(__file__).parents[2]
 EPOCHS = 30

@@ -9,7 +9,6 @@ from helpers import synthetic_runs
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from deeplab_lib.analysis import statistics
 from deeplab_lib.analysis.statistics import (
     BOUNDARY,
     CLASS_MEASURES,
@@ -22,7 +21,6 @@ from deeplab_lib.analysis.statistics import (
     all_pairs,
     difference,
     drop_unbounded,
-    estimates,
     image_weights,
     ranking,
     seed_intervals,
@@ -53,26 +51,26 @@ def random_ratios(seed=0, methods=("A", "B"), images=12, effect=0.0):
 def test_miou_is_worked_by_hand_over_two_images():
     """Class 0: hits 6 + 2, union 8 + 4 -> 8/12; class 1: hits 2 + 2, union 4 + 4 -> 4/8; no other class occurs."""
     images = [confusion((0, 0, 6), (0, 1, 2), (1, 1, 2)), confusion((0, 0, 2), (1, 1, 2), (0, 1, 1), (1, 0, 1))]
-    value, _ = estimates(Ratios.of(["A"], [images]), MEASURES[MIOU], np.ones((1, 2)))
+    value, _ = Ratios.of(["A"], [images]).estimates(MEASURES[MIOU], np.ones((1, 2)))
     assert value[0, 0] == pytest.approx(100 * (8 / 12 + 4 / 8) / 2, abs=1e-12)
 
 
 def test_a_class_without_pixels_in_a_resample_leaves_the_mean():
     images = [confusion((0, 0, 5), (0, 1, 5)), confusion((2, 2, 3))]
     weights = np.array([[2.0, 0.0], [0.0, 2.0], [1.0, 1.0]])
-    value, _ = estimates(Ratios.of(["A"], [images]), MEASURES[MIOU], weights)
+    value, _ = Ratios.of(["A"], [images]).estimates(MEASURES[MIOU], weights)
     # Class 1 is predicted and never true: it counts, with IoU 0.
     assert value[:, 0] == pytest.approx([25, 100, 50])
 
 
 def test_nothing_at_all_has_no_value():
-    value, _ = estimates(Ratios.of(["A"], np.zeros((1, 2, 19, 19))), MEASURES[MIOU], np.ones((1, 2)))
+    value, _ = Ratios.of(["A"], np.zeros((1, 2, 19, 19))).estimates(MEASURES[MIOU], np.ones((1, 2)))
     assert np.isnan(value[0, 0])
 
 
 def test_boundary_score_is_the_mean_of_the_images_that_have_one():
     ratios = Ratios.of(["A"], np.zeros((1, 3, 19, 19)), [[40.0, np.nan, 80.0]])
-    value, _ = estimates(ratios, MEASURES[BOUNDARY], np.array([[1, 1, 1], [3, 0, 0], [0, 1, 2.0]]))
+    value, _ = ratios.estimates(MEASURES[BOUNDARY], np.array([[1, 1, 1], [3, 0, 0], [0, 1, 2.0]]))
     assert value[:, 0] == pytest.approx([60, 40, 80])
 
 
@@ -82,7 +80,7 @@ def test_estimates_equal_the_metric_of_the_summed_matrices(seed):
     ratios, matrices = random_ratios(seed)
     weights = image_weights(np.random.default_rng(seed), 5, 12)
     for measure, mask in (MEASURES | CLASS_MEASURES).items():
-        value, _ = estimates(ratios, mask, weights)
+        value, _ = ratios.estimates(mask, weights)
         for b, r in np.ndindex(5, 2):
             summed = np.tensordot(weights[b], matrices[r], 1)
             iou = synthetic_runs.iou(summed)
@@ -96,7 +94,7 @@ def test_miou_on_all_images_is_the_kits_metric():
     import torch
 
     ratios, matrices = random_ratios(3)
-    value, _ = estimates(ratios, MEASURES[MIOU], np.ones((1, 12)))
+    value, _ = ratios.estimates(MEASURES[MIOU], np.ones((1, 12)))
     for r in range(2):
         assert value[0, r] == pytest.approx(ConfusionMatrix(matrix=torch.from_numpy(matrices[r].sum(0))).miou())
 
@@ -105,9 +103,9 @@ def test_covariance_is_the_spread_of_the_images_influence():
     """Against a numerical derivative: the influence of image i is d(value) / d(weight i)."""
     ratios, _ = random_ratios(1, images=8)
     weights, step = np.ones((1, 8)), 1e-4
-    value, covariance = estimates(ratios, MEASURES[MIOU], weights)
+    value, covariance = ratios.estimates(MEASURES[MIOU], weights)
     influence = [
-        (estimates(ratios, MEASURES[MIOU], weights + step * np.eye(8)[i])[0][0] - value[0]) / step for i in range(8)
+        (ratios.estimates(MEASURES[MIOU], weights + step * np.eye(8)[i])[0][0] - value[0]) / step for i in range(8)
     ]
     assert covariance[0] == pytest.approx(np.array(influence).T @ np.array(influence), rel=1e-2)
 
@@ -300,17 +298,17 @@ def test_seeds_widen_the_interval_of_their_mean():
     assert with_seeds.high - with_seeds.low > 3 * (without.high - without.low)
 
 
-def test_ten_thousand_resamples_of_eight_runs_on_500_images_are_computed_in_blocks_of_a_thousand(monkeypatch):
+def test_ten_thousand_resamples_of_eight_runs_on_500_images_are_computed_in_blocks_of_a_thousand():
     """Thirty calls in all, whatever the machine: one by one they would take minutes."""
+    resampled = []
+
+    class Counting(Ratios):
+        def estimates(self, mask, weights):
+            resampled.append(len(weights))
+            return super().estimates(mask, weights)
+
     ratios, _ = random_ratios(methods="ABCDEFGH", images=500)
-    resampled, original = [], statistics.estimates
-
-    def counting(ratios, mask, weights):
-        resampled.append(len(weights))
-        return original(ratios, mask, weights)
-
-    monkeypatch.setattr(statistics, "estimates", counting)
-    table = Bootstrap(ratios).interval(all_pairs("ABCDEFGH"))
+    table = Bootstrap(Counting(ratios.methods, ratios.numerator, ratios.denominator)).interval(all_pairs("ABCDEFGH"))
     assert len(table) == 28 and sorted(resampled) == len(MEASURES) * [1] + 10 * len(MEASURES) * [1000]
 
 
@@ -404,10 +402,11 @@ def test_significantly_above_reads_a_pair_either_way_round():
 
 def test_intervals_between_seeds_by_hand():
     """Pooled variance of {1, 3} and {5, 9} is (2 + 8) / 2; a difference of two means of two has that variance."""
-    table = seed_intervals({"d": Contrast("x", {"A": 1, "B": -1})}, {"x": {"A": [1.0, 3.0], "B": [5.0, 9.0]}})
-    row = table.loc["d"]
-    assert (row.estimate, row.standard_error**2, row.seeds) == (-5, pytest.approx(5), 2)
-    assert row.high - row.estimate == pytest.approx(4.30 * np.sqrt(5), rel=0.05), "t of two degrees of freedom, 95 %"
+    contrasts = {"d": Contrast("x", {"A": 1, "B": -1})}
+    row = seed_intervals(contrasts, {"x": {"A": [1.0, 3.0], "B": [5.0, 9.0]}})["d"]
+    assert (row["estimate"], row["standard_error"] ** 2, row["seeds"]) == (-5, pytest.approx(5), 2)
+    reach = row["high"] - row["estimate"]
+    assert reach == pytest.approx(4.30 * np.sqrt(5), rel=0.05), "t of two degrees of freedom, 95 %"
 
 
 def test_intervals_between_seeds_hold_at_once():
@@ -416,8 +415,8 @@ def test_intervals_between_seeds_hold_at_once():
     pairs = {(name, *pair): difference(*pair, name) for name in "xy" for pair in combinations("ABC", 2)}
     for _ in range(trials):
         values = {name: {method: rng.normal(0, 1, 3) for method in "ABC"} for name in "xy"}
-        table = seed_intervals(pairs, values, draws=1000)
-        missed += bool(((table.low > 0) | (table.high < 0)).any())
+        rows = seed_intervals(pairs, values, draws=1000).values()
+        missed += any(row["low"] > 0 or row["high"] < 0 for row in rows)
     assert missed <= 0.07 * trials
 
 
@@ -430,15 +429,15 @@ def test_intervals_between_seeds_hold_at_once():
     ],
 )
 def test_where_seeds_say_nothing_there_is_a_reason(a, b, reason):
-    row = seed_intervals({"d": difference("A", "B", "x")}, {"x": {"A": a, "B": b}}).loc["d"]
-    assert np.isnan(row.low) and row.reason == reason
+    row = seed_intervals({"d": difference("A", "B", "x")}, {"x": {"A": a, "B": b}})["d"]
+    assert np.isnan(row["low"]) and row["reason"] == reason
 
 
 def test_a_statistic_that_moves_in_steps_is_no_surer_than_its_step():
     """Seeds that all fall on one step of 0.2 have the variance of its rounding."""
     values = {"x": {"A": [0.2, 0.2], "B": [0.4, 0.4]}}
-    row = seed_intervals({"d": difference("A", "B", "x")}, values, resolution={"x": 0.2}).loc["d"]
-    assert row.standard_error**2 == pytest.approx(0.2**2 / 12)
+    row = seed_intervals({"d": difference("A", "B", "x")}, values, resolution={"x": 0.2})["d"]
+    assert row["standard_error"] ** 2 == pytest.approx(0.2**2 / 12)
 
 
 @pytest.mark.parametrize(
@@ -472,5 +471,5 @@ def test_a_measure_that_the_files_lack_says_so():
 def test_log_loss_is_weighed_by_pixels():
     """10 pixels at 0.5 nats and 30 at 1.5 are 1.25 a pixel."""
     images = [confusion((0, 0, 10)), confusion((0, 0, 30))]
-    value, _ = estimates(Ratios.of(["A"], [images], log_loss=[[0.5, 1.5]]), MEASURES[LOG_LOSS], np.ones((1, 2)))
+    value, _ = Ratios.of(["A"], [images], log_loss=[[0.5, 1.5]]).estimates(MEASURES[LOG_LOSS], np.ones((1, 2)))
     assert value[0, 0] == pytest.approx(1.25)

@@ -112,7 +112,7 @@ class TestMadeOnce:
         for path in (*made.iterdir(), made, folder):
             path.chmod(0o555 if path.is_dir() else 0o444)
         before = {path: path.stat().st_mtime_ns for path in folder.rglob("*")}
-        monkeypatch.setattr(cache, "FileLock", never)
+        monkeypatch.setattr(cache, "held", never)
         monkeypatch.setenv("DEEPLAB_CACHE", str(folder))
         dataset = cached(city, "train", SIZE, say=never)
         assert same(dataset, Cityscapes(city, "train", SIZE))

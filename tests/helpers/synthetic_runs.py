@@ -13,7 +13,8 @@ import pandas as pd
 
 from deeplab_lib.labels import CATEGORIES, CLASSES, NUM_CLASSES
 from deeplab_lib.recipes import PRESETS, RECIPES
-from deeplab_lib.study.results import Run, Scope, Study
+from deeplab_lib.study.grouping import Scope, Study
+from deeplab_lib.study.run import Run
 from deeplab_lib.training.schedule import PolyLR
 
 # Share of pixels, and of images in which the class occurs at all: as uneven as a street.

@@ -628,7 +628,7 @@ def test_every_exercise_rejects_at_least_three_planted_answers():
 def test_the_cases_tell_every_known_mistake_from_every_other(name):
     check = CHECKS[name]
     for mistake, told in check.mistakes.items():
-        verdict = check.judge(lambda *case, made=mistake: check._solution(*case, **{made: True}))
+        verdict = check.judge(lambda *case, made=mistake: check._solution(*case, made={made}))
         assert verdict == f"Not yet: {told}"
 
 

@@ -13,9 +13,11 @@ from deeplab_lib.analysis.evidence import Evidence
 from deeplab_lib.common.markup import as_plain
 from deeplab_lib.study import status
 from deeplab_lib.study.folders import run_folders
+from deeplab_lib.study.foreign import ResultsError
+from deeplab_lib.study.grouping import methods, studies
 from deeplab_lib.study.made_of import changes, made_of, write_record
 from deeplab_lib.study.people import run_name, whose
-from deeplab_lib.study.results import ResultsError, load_runs, methods, read_folder, studies
+from deeplab_lib.study.results import load_runs, read_folder
 
 NAME = "DeepLabV2_ce"
 

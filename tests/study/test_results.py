@@ -15,19 +15,9 @@ from deeplab_lib.analysis.numbers import Numbers
 from deeplab_lib.labels import CLASS_NAMES
 from deeplab_lib.recipes import RECIPES
 from deeplab_lib.study import status
-from deeplab_lib.study.foreign import REQUIRED, read_table
-from deeplab_lib.study.results import (
-    ResultsError,
-    Scope,
-    load_runs,
-    methods,
-    parse_stem,
-    read_run,
-    read_runs,
-    require_comparable,
-    schedule,
-    studies,
-)
+from deeplab_lib.study.foreign import REQUIRED, ResultsError, read_table
+from deeplab_lib.study.grouping import Scope, methods, require_comparable, schedule, studies
+from deeplab_lib.study.results import load_runs, parse_stem, read_run, read_runs
 
 
 @pytest.fixture

@@ -1,7 +1,6 @@
 """Checkpoints and the writing of files: whole or not there, checked when read, never a program."""
 
 import errno
-import fcntl
 import itertools
 import multiprocessing
 import os
@@ -15,11 +14,10 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from deeplab_lib.common import files
+from deeplab_lib.common import files, locks
 from deeplab_lib.common.files import write_atomic, write_text
 from deeplab_lib.study.status import is_locked
 from deeplab_lib.training import checkpoint
-from deeplab_lib.training import lock as lock_module
 from deeplab_lib.training.checkpoint import load, save
 from deeplab_lib.training.lock import run_lock
 from deeplab_lib.training.run_folder import RunFolder
@@ -303,15 +301,6 @@ def test_the_lock_of_a_dead_process_is_taken_over(run):
     assert said == []
 
 
-@pytest.fixture
-def no_locks(monkeypatch):
-    """A file system without locks, and a clock on which every look at a lock takes ten minutes."""
-    monkeypatch.setattr(fcntl, "flock", lambda *given: (_ for _ in ()).throw(OSError(errno.ENOSYS, "no flock")))
-    clock = itertools.count(0, 600)
-    monkeypatch.setattr(lock_module, "POLL", 0)
-    monkeypatch.setattr(lock_module.time, "monotonic", lambda: float(next(clock)))
-
-
 def test_kind_7_without_locks_of_the_file_system_a_run_is_held_by_one_process_all_the_same(run, no_locks):
     with run_lock(run):
         assert run.path(".softlock").exists() and not run.path(".lock").exists()
@@ -348,7 +337,7 @@ def test_kind_7_a_run_that_still_writes_on_another_node_is_waited_for(run, no_lo
         if number == 10:
             run.path(".softlock").unlink()
 
-    monkeypatch.setattr(lock_module.time, "sleep", work)
+    monkeypatch.setattr(locks.time, "sleep", work)
     with run_lock(run, say=str):
         assert next(looks) == 11
 

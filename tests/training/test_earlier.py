@@ -14,7 +14,8 @@ from deeplab_lib.common.errors import RunStopped
 from deeplab_lib.common.files import read_json, write_json
 from deeplab_lib.config import Config, as_begun
 from deeplab_lib.study import planning
-from deeplab_lib.study.results import read_run, read_runs, schedule
+from deeplab_lib.study.grouping import schedule
+from deeplab_lib.study.results import read_run, read_runs
 from deeplab_lib.training import checkpoint
 from deeplab_lib.training.loop import fit
 

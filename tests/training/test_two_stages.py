@@ -14,7 +14,8 @@ from deeplab_lib.common.files import read_json
 from deeplab_lib.config import Config
 from deeplab_lib.plotting.live import Live
 from deeplab_lib.study import planning
-from deeplab_lib.study.results import read_runs, studies
+from deeplab_lib.study.grouping import studies
+from deeplab_lib.study.results import read_runs
 from deeplab_lib.study.status import status
 from deeplab_lib.training import checkpoint
 from deeplab_lib.training.loop import fit

@@ -23,6 +23,7 @@ import pytest
 import torch
 from helpers.graph import ROOT, call, command
 from helpers.run_outcome import assert_same, outcome
+from helpers.small_city import write_city
 
 from deeplab_lib.common.files import jsonable, write_json
 from deeplab_lib.config import Config
@@ -245,6 +246,15 @@ def test_a_finished_run_of_another_preset_is_not_taken_for_the_planned_one(tmp_p
     planning.check(planning.plan(planning.complete(settings | {"preset": "smoke"})))
     with pytest.raises(ValueError, match=r"DeepLabV2_ce\.json is of a run that differs in .*epochs: 5 -> 50.*another"):
         planning.check(planning.plan(planning.complete(settings | {"preset": "paper"})))
+
+
+def test_a_folder_one_level_too_high_is_answered_once_before_any_run_starts(tmp_path):
+    """Each of eight runs would say so itself, after it has loaded PyTorch."""
+    root = write_city(tmp_path / "data" / "city")
+    settings = {"runs": str(tmp_path), "preset": "demo"}
+    with pytest.raises(ValueError, match=r"^data: no images in .*data: looked for .*; found one at .*: give .*city$"):
+        planning.check(planning.plan(planning.complete(settings | {"data": str(root.parent)})))
+    planning.check(planning.plan(planning.complete(settings | {"data": str(root)})))
 
 
 def test_data_that_are_not_there_are_told_once_and_only_while_they_are_needed(tmp_path):
