@@ -117,11 +117,7 @@ def results_folder(out_dir: PathLike | None, run: TrainedRun) -> Path:
     ValueError for a file.
     """
     usual = project_root() / "runs" / "predictions" / run.folder / run.stem
-    out = for_project(out_dir) if out_dir else usual
-    file = next((path for path in (out, *out.parents) if path.is_file()), None)
-    if file:
-        raise ValueError(f"{file} is a file: name a folder as out_dir")
-    return out
+    return for_project(out_dir, "out_dir") if out_dir else usual
 
 
 def find_runs(folder: str | Path | None = None) -> list[Path]:
