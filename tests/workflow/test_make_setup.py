@@ -26,5 +26,8 @@ def test_the_pytorch_of_the_active_environment_is_seen_and_commands_are_installe
     assert first.startswith("pip --no-deps --ignore-installed") and {"papermill", "snakemake"} < set(first.split())
     assert second == "pip --editable .[test]"
     python = tmp_path / ".venv" / "bin" / "python"
+    # Once more, as when a package is added, from the environment that has been made.
+    (tmp_path / "pyproject.toml").touch()
+    subprocess.run([*command[:2], f"PYTHON={python}", command[3]], cwd=tmp_path, check=True)
     found = subprocess.run([python, "-c", "import torch; print(torch.__file__)"], capture_output=True, text=True).stdout
     assert found.strip() == str(packages / "torch.py")
