@@ -335,6 +335,8 @@ def _provenance(run: Run) -> dict[str, str]:
 def _text(value: Any) -> str:
     if value is None:
         return "–"
+    if isinstance(value, dict):  # counts by value or by form are for the program that reads the record
+        return ", ".join(f"{key} {_text(item)}" for key, item in value.items() if item and not isinstance(item, dict))
     return ", ".join(map(_text, value)) if isinstance(value, list | tuple) else as_text(portable(as_plain(str(value))))
 
 

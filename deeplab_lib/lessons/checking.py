@@ -21,8 +21,8 @@ UNANSWERED = "Not answered yet. Replace the dots by your code and run this cell 
 class Exercise:
     """A check: call it with the student's function, and it prints the verdict.
 
-    solution: function `_x` of a case, for the exercise `check_x`, that takes mistakes as keywords. cases: {name:
-    arguments}. mistakes: {keyword: what to tell}. praise: what to tell of a right answer. gradient: whether the
+    solution: function `_x` of a case, for the exercise `check_x`, that makes the mistakes named in its `made`. cases:
+    {name: arguments}. mistakes: {name: what to tell}. praise: what to tell of a right answer. gradient: whether the
     gradient with respect to the first argument must be right too.
     """
 
@@ -71,7 +71,7 @@ class Exercise:
 
     def _changed(self, arguments: Mapping[str, tuple[Any, ...]]) -> str | None:
         """What to tell of an answer that has changed what it was given, though its result is right; else None."""
-        parameters = inspect.signature(self._solution).parameters  # the mistakes' keywords stand behind the arguments
+        parameters = inspect.signature(self._solution).parameters  # the mistakes stand behind the arguments
         for name, case in arguments.items():
             for parameter, now, before in zip(parameters, case, self.cases[name], strict=False):
                 if not _unchanged(numbers_of(now), numbers_of(before)):
@@ -104,8 +104,7 @@ class Exercise:
     def _named(self, given: Mapping[str, Any]) -> str | None:
         """What to tell of the mistake, or the two or three, that explain every value given; None if none does."""
         for made in chain.from_iterable(combinations(self.mistakes, count) for count in (1, 2, 3)):
-            flags = dict.fromkeys(made, True)
-            if all(same(given[name], self._solution(*case, **flags)) for name, case in self.cases.items()):
+            if all(same(given[name], self._solution(*case, made=made)) for name, case in self.cases.items()):
                 return "Not yet: " + " Also, ".join(self.mistakes[one] for one in made)
         return None
 

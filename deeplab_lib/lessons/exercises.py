@@ -1,12 +1,12 @@
 """Checks of the lessons' exercises: `check_dice(my_dice)` prints whether the answer is right or what went wrong.
 
-Every exercise is one function that solves it and can also make the usual mistakes, each behind a keyword of its own.
-Its name begins with an underscore, so that completion does not offer the solutions. An answer is run on crafted cases
+Every exercise is one function that solves it and can also make the usual mistakes: those whose names are in `made`. Its
+own name begins with an underscore, so that completion does not offer the solutions. An answer is run on crafted cases
 and compared with the solution, then with every mistake and up to three of them together: what matches is named. An
 answer that matches nothing is answered with the first case on which it differs.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from functools import wraps
 from typing import Any
 
@@ -20,31 +20,25 @@ from deeplab_lib.labels import CATEGORIES, IGNORE_INDEX, LABELS
 from deeplab_lib.lessons.checking import Exercise
 from deeplab_lib.models.deeplabv2 import subsample_labels
 
+Made = Collection[str]  # names of the mistakes that a solution makes
+
 # Lesson 1: labels and metrics.
 
 
-def _train_ids(
-    ids: np.ndarray,
-    wraps: bool = False,
-    overwrites: bool = False,
-    keeps_plate: bool = False,
-    void_is_road: bool = False,
-    shifts: bool = False,
-    categories: bool = False,
-) -> np.ndarray:
+def _train_ids(ids: np.ndarray, made: Made = ()) -> np.ndarray:
     """Train ids of label ids `(H, W)`, void 255."""
     table = {label.id: label.train_id for label in LABELS}
-    if shifts:
+    if "shifts" in made:
         table = {i: i - 7 if t != IGNORE_INDEX else t for i, t in table.items()}
-    if categories:
+    if "categories" in made:
         table = {x.id: CATEGORIES.index(x.category) if x.category in CATEGORIES else IGNORE_INDEX for x in LABELS}
-    if wraps:
+    if "wraps" in made:
         table[-1] = table[33]
-    if overwrites:
+    if "overwrites" in made:
         table[33] = IGNORE_INDEX
-    if keeps_plate:
+    if "keeps_plate" in made:
         table[-1] = -1
-    if void_is_road:
+    if "void_is_road" in made:
         table = {i: 0 if t == IGNORE_INDEX else t for i, t in table.items()}
     return np.vectorize(table.get, otypes=[int])(np.asarray(ids))
 
@@ -63,7 +57,7 @@ check_train_ids = Exercise(
         "overwrites": "the bicycle (33) has become void. The licence plate's id is -1, and table[-1] = 255 overwrites "
         "a table's last entry, of 34 the bicycle's. Make room: 256 entries, and ids.astype(int) % 256.",
         "keeps_plate": "the licence plate keeps its -1. It is void, so it must become 255 like every other void label.",
-        "void_is_road": "void has become 0, and 0 is road: the network would learn that its own bonnet is a street. "
+        "void_is_road": "void has become 0, and 0 is road: the network would learn that its own car is a street. "
         "Fill the table with 255 before you enter the 19 classes.",
         "shifts": "you subtract 7. That is right for road and sidewalk, but parking and rail track (ids 9 and 10) are "
         "void, so everything behind them moves. Use label.train_id.",
@@ -73,28 +67,19 @@ check_train_ids = Exercise(
 )
 
 
-def _iou(
-    matrix: np.ndarray,
-    absent_is_zero: bool = False,
-    absent_is_full: bool = False,
-    counts_twice: bool = False,
-    only_recall: bool = False,
-    only_precision: bool = False,
-    only_labelled: bool = False,
-    fraction: bool = False,
-) -> np.ndarray:
+def _iou(matrix: np.ndarray, made: Made = ()) -> np.ndarray:
     """IoU in percent of every class of a confusion matrix `(C, C)`, row = label, column = prediction."""
     matrix = np.asarray(matrix, dtype=float)
     hits, labelled, predicted = np.diag(matrix), matrix.sum(1), matrix.sum(0)
-    union = labelled + predicted - hits * (not counts_twice)
-    union = labelled if only_recall else predicted if only_precision else union
-    absent = 0.0 if absent_is_zero else 100.0 if absent_is_full else np.nan
+    union = labelled + predicted - hits * ("counts_twice" not in made)
+    union = labelled if "only_recall" in made else predicted if "only_precision" in made else union
+    absent = 0.0 if "absent_is_zero" in made else 100.0 if "absent_is_full" in made else np.nan
     with np.errstate(invalid="ignore", divide="ignore"):
         values = 100 * hits / union
     values[(labelled + predicted) == 0] = absent
-    if only_labelled:
+    if "only_labelled" in made:
         values[labelled == 0] = np.nan
-    return values / 100 if fraction else values
+    return values / 100 if "fraction" in made else values
 
 
 _CROWD = np.array([[50, 3, 2, 0], [4, 20, 6, 0], [1, 0, 9, 5], [2, 0, 0, 7]])
@@ -123,40 +108,29 @@ check_iou = Exercise(
 )
 
 
-def _miou(
-    labels: np.ndarray,
-    predictions: np.ndarray,
-    num_classes: int,
-    per_image: bool = False,
-    counts_void: bool = False,
-    absent_is_zero: bool = False,
-    nan_spoils: bool = False,
-    only_labelled: bool = False,
-    void_is_road: bool = False,
-    void_is_last: bool = False,
-    fraction: bool = False,
-    overflows: bool = False,
-) -> float:
+def _miou(labels: np.ndarray, predictions: np.ndarray, num_classes: int, made: Made = ()) -> float:
     """mIoU in percent over all images: `labels` and `predictions` `(N, H, W)`, void 255."""
-    if overflows:  # as far as their numbers go, labels * num_classes + predictions
+    if "overflows" in made:  # as far as their numbers go, labels * num_classes + predictions
         wrapped = np.asarray(labels * num_classes + predictions, dtype=int)
         labels = np.where(labels == IGNORE_INDEX, IGNORE_INDEX, wrapped // num_classes)
         predictions = wrapped % num_classes
     labels, predictions = np.asarray(labels, dtype=int), np.asarray(predictions, dtype=int)
-    void = 0 if void_is_road else num_classes - 1 if void_is_last else num_classes  # by rights a row of its own
+    void = num_classes  # by rights a row of its own
+    void = 0 if "void_is_road" in made else num_classes - 1 if "void_is_last" in made else void
     rows = np.where(labels == IGNORE_INDEX, void, labels)
     cells = (rows * (num_classes + 1) + predictions).reshape(len(labels), -1)
     counts = np.array([np.bincount(image, minlength=(num_classes + 1) ** 2) for image in cells])
     matrices = counts.reshape(-1, num_classes + 1, num_classes + 1)
-    matrices = matrices if per_image else matrices.sum(0, keepdims=True)
+    matrices = matrices if "per_image" in made else matrices.sum(0, keepdims=True)
     hits = np.diagonal(matrices, axis1=1, axis2=2)[:, :num_classes]
     labelled = matrices[:, :num_classes].sum(2)
-    predicted = matrices[:, : num_classes + counts_void, :num_classes].sum(1)
+    predicted = matrices[:, : num_classes + ("counts_void" in made), :num_classes].sum(1)
     with np.errstate(invalid="ignore"):
         values = 100 * hits / (labelled + predicted - hits)
-    values = np.where(labelled == 0, np.nan, values) if only_labelled else values
-    values = np.nan_to_num(values) if absent_is_zero else values
-    return float(np.mean((np.mean if nan_spoils else np.nanmean)(values, axis=1))) / (100 if fraction else 1)
+    values = np.where(labelled == 0, np.nan, values) if "only_labelled" in made else values
+    values = np.nan_to_num(values) if "absent_is_zero" in made else values
+    mean = np.mean if "nan_spoils" in made else np.nanmean
+    return float(np.mean(mean(values, axis=1))) / (100 if "fraction" in made else 1)
 
 
 _TRUTH = np.array([[[0, 0, 0, 1], [0, 0, 1, 1]], [[0, 2, 2, 2], [0, 0, 0, 1]]])
@@ -194,22 +168,15 @@ check_miou = Exercise(
 )
 
 
-def _subsample(
-    labels: Tensor,
-    size: Size,
-    slices: bool = False,
-    centres: bool = False,
-    nearest: bool = False,
-    stretches: bool = False,
-) -> Tensor:
+def _subsample(labels: Tensor, size: Size, made: Made = ()) -> Tensor:
     """Labels `(H, W)` at the pixels on which the cells of a grid `(h, w)` sit: 0, 8, 16 ..., clamped to the border."""
-    if slices:
+    if "slices" in made:
         return labels[::8, ::8]
-    if nearest:
+    if "nearest" in made:
         return F.interpolate(labels[None, None].float(), size=size, mode="nearest")[0, 0].long()
-    if centres or stretches:
+    if made:  # "centres" or "stretches"
         rows, columns = (
-            torch.arange(cells) * 8 + 4 if centres else torch.linspace(0, pixels - 1, cells).round().long()
+            torch.arange(cells) * 8 + 4 if "centres" in made else torch.linspace(0, pixels - 1, cells).round().long()
             for cells, pixels in zip(size, labels.shape, strict=True)
         )
         return labels[rows.clamp(max=labels.shape[0] - 1)][:, columns.clamp(max=labels.shape[1] - 1)]
@@ -243,24 +210,24 @@ check_subsample = Exercise(
 # Which convention made a value. Each returns the convention's number, counted from 1.
 
 
-def _nearest(values: Sequence[Any], value: Any, from_zero: bool, exchanges: bool, conventions: tuple[int, int]) -> int:
-    """The number of the value nearest to `value`; `exchanges`: whether the two `conventions` are taken for another."""
+def _nearest(values: Sequence[Any], value: Any, made: Made, conventions: tuple[int, int]) -> int:
+    """The number of the value nearest to `value`; `conventions`: the two that may be exchanged."""
     number = 1 + int(np.argmin(np.abs(np.array(values, dtype=float) - float(value))))
-    if exchanges and number in conventions:
+    if "exchanges" in made and number in conventions:
         number = sum(conventions) - number
-    return number - from_zero
+    return number - ("from_zero" in made)
 
 
 _FROM_ZERO = "you count the conventions from 0; the list begins at 1."
 
 
-def _mious(labels: np.ndarray, predictions: np.ndarray, num_classes: int, keeps_void: bool = False) -> list[float]:
+def _mious(labels: np.ndarray, predictions: np.ndarray, num_classes: int, made: Made = ()) -> list[float]:
     """mIoU in percent by five conventions; see the lesson."""
     valid = labels != IGNORE_INDEX
     void = np.bincount(predictions[~valid], minlength=num_classes)
     cells = labels[valid].astype(int) * num_classes + predictions[valid]
     matrix = np.bincount(cells, minlength=num_classes**2).reshape(num_classes, num_classes)
-    matrix = np.vstack([matrix, void * keeps_void])
+    matrix = np.vstack([matrix, void * ("keeps_void" in made)])
     hits, labelled, predicted = np.diag(matrix[:-1]), matrix[:-1].sum(1), matrix.sum(0)
 
     def mean(predicted: np.ndarray, absent: float = np.nan, counted: bool = True) -> float:
@@ -269,20 +236,12 @@ def _mious(labels: np.ndarray, predictions: np.ndarray, num_classes: int, keeps_
         return np.nanmean(np.where((labelled + predicted) == 0, absent, values)[counted | (labelled > 0)])
 
     rules = (predicted, np.nan, True), (predicted, 0, True), (predicted, 100, True), (predicted, np.nan, False)
-    return [*(mean(*rule) for rule in rules), mean(predicted + void * (not keeps_void))]
+    return [*(mean(*rule) for rule in rules), mean(predicted + void * ("keeps_void" not in made))]
 
 
-def _which_miou(
-    value: float,
-    labels: np.ndarray,
-    predictions: np.ndarray,
-    num_classes: int,
-    from_zero: bool = False,
-    exchanges: bool = False,
-    keeps_void: bool = False,
-) -> int:
+def _which_miou(value: float, labels: np.ndarray, predictions: np.ndarray, num_classes: int, made: Made = ()) -> int:
     """Number of the convention by which `value` is the mIoU of `labels` and `predictions` `(H, W)`, void 255."""
-    return _nearest(_mious(labels, predictions, num_classes, keeps_void), value, from_zero, exchanges, (2, 3))
+    return _nearest(_mious(labels, predictions, num_classes, made), value, made, (2, 3))
 
 
 _MAPS = (
@@ -306,19 +265,11 @@ check_which_miou = Exercise(
 # Lesson 2: the network.
 
 
-def _dilated(
-    signal: Tensor,
-    kernel: Tensor,
-    dilation: int,
-    flips: bool = False,
-    not_dilated: bool = False,
-    one_too_wide: bool = False,
-    pads: bool = False,
-) -> Tensor:
+def _dilated(signal: Tensor, kernel: Tensor, dilation: int, made: Made = ()) -> Tensor:
     """Convolution of a 1-D signal as networks compute it, unpadded: sum over k of kernel[k] signal[i + k dilation]."""
-    gap = 1 if not_dilated else dilation + one_too_wide
-    kernel = kernel.flip(0) if flips else kernel
-    padding = gap * (len(kernel) - 1) // 2 if pads else 0
+    gap = 1 if "not_dilated" in made else dilation + ("one_too_wide" in made)
+    kernel = kernel.flip(0) if "flips" in made else kernel
+    padding = gap * (len(kernel) - 1) // 2 if "pads" in made else 0
     return F.conv1d(signal[None, None], kernel[None, None], dilation=gap, padding=padding)[0, 0]
 
 
@@ -344,19 +295,13 @@ check_dilated = Exercise(
 )
 
 
-def _receptive_field(
-    layers: Iterable[tuple[int, int, int]],
-    whole_kernel: bool = False,
-    no_stride: bool = False,
-    no_dilation: bool = False,
-    stride_first: bool = False,
-) -> int:
+def _receptive_field(layers: Iterable[tuple[int, int, int]], made: Made = ()) -> int:
     """Receptive field in pixels of a stack of layers `(kernel, stride, dilation)`, from the input on."""
     field, jump = 1, 1
     for kernel, stride, dilation in layers:
-        step = jump * stride if stride_first else jump
-        field += (kernel - (not whole_kernel)) * (1 if no_dilation else dilation) * step
-        jump *= 1 if no_stride else stride
+        step = jump * stride if "stride_first" in made else jump
+        field += (kernel - ("whole_kernel" not in made)) * (1 if "no_dilation" in made else dilation) * step
+        jump *= 1 if "no_stride" in made else stride
     return field
 
 
@@ -383,23 +328,15 @@ check_receptive_field = Exercise(
 
 
 def _macs(
-    in_channels: int,
-    out_channels: int,
-    kernel: int,
-    stride: int,
-    height: int,
-    width: int,
-    counts_flops: bool = False,
-    kernel_once: bool = False,
-    one_input: bool = False,
-    parameters: bool = False,
-    no_stride: bool = False,
+    in_channels: int, out_channels: int, kernel: int, stride: int, height: int, width: int, made: Made = ()
 ) -> int:
     """Multiply-adds of a square convolution, padded so that only its stride changes the size of the input."""
-    stride = 1 if no_stride else stride
-    cells = 1 if parameters else -(-height // stride) * -(-width // stride)
-    taps = kernel if kernel_once else kernel**2
-    return (1 + counts_flops) * cells * taps * out_channels * (1 if one_input else in_channels)
+    stride = 1 if "no_stride" in made else stride
+    rows, columns = (side // stride if "rounds_down" in made else -(-side // stride) for side in (height, width))
+    cells = 1 if "parameters" in made else rows * columns
+    taps = kernel if "kernel_once" in made else kernel**2
+    inputs = 1 if "one_input" in made else in_channels
+    return (1 + ("counts_flops" in made)) * cells * taps * out_channels * inputs
 
 
 check_macs = Exercise(
@@ -417,20 +354,14 @@ check_macs = Exercise(
         "parameters": "these are the parameters. Each of them is used once at every place of the output grid.",
         "no_stride": "the stride has no effect. What counts are the places of the output: the input's size "
         "divided by the stride, rounded up.",
+        "rounds_down": "the output is a cell too small where the size is odd: 129 under a stride of 2 gives 65 places, "
+        "not 64. Round up.",
     },
     "Output cells x taps x input channels x output channels: parameters ignore the picture's size, work does not.",
 )
 
 
-def _which_count(
-    count: int,
-    macs: int,
-    normed: int,
-    upsampled: int,
-    from_zero: bool = False,
-    exchanges: bool = False,
-    rounds: bool = False,
-) -> int:
+def _which_count(count: int, macs: int, normed: int, upsampled: int, made: Made = ()) -> int:
     """Number of the convention by which a tool counts `count` operations; see the lesson."""
     values = [
         2 * macs,
@@ -439,9 +370,9 @@ def _which_count(
         macs + 4 * normed,
         macs + normed + 4 * upsampled,
     ]
-    if rounds:
+    if "rounds" in made:
         count = next(value for value in values if abs(value - count) <= 0.01 * count)
-    return _nearest(values, count, from_zero, exchanges, (1, 2))
+    return _nearest(values, count, made, (1, 2))
 
 
 _NETWORK = 373_656_133_632, 484_380_032, 9_961_472  # DeepLabV2 on one image of 512x1024
@@ -471,163 +402,117 @@ def _image_by_image(loss: Callable[..., Tensor]) -> Callable[..., Tensor]:
     """`loss` with one mistake more, `per_image`: the mean of the losses of the single images."""
 
     @wraps(loss)
-    def may_average(logits: Tensor, labels: Tensor, *options: Any, per_image: bool = False, **flags: Any) -> Tensor:
-        if not per_image:
-            return loss(logits, labels, *options, **flags)
+    def may_average(logits: Tensor, labels: Tensor, *options: Any, made: Made = (), **more: Any) -> Tensor:
+        if "per_image" not in made:
+            return loss(logits, labels, *options, made, **more)
         pairs = zip(logits.split(1), labels.split(1), strict=True)
-        return torch.stack([loss(*pair, *options, **flags) for pair in pairs]).mean()
+        return torch.stack([loss(*pair, *options, made, **more) for pair in pairs]).mean()
 
     return may_average
 
 
-def _flat(
-    logits: Tensor, labels: Tensor, void_is_road: bool = False, void_is_last: bool = False
-) -> tuple[Tensor, Tensor, Tensor]:
+def _flat(logits: Tensor, labels: Tensor, made: Made) -> tuple[Tensor, Tensor, Tensor]:
     """Softmax `(C, P)`, one-hot labels `(C, P)` and which pixels are valid `(P,)`."""
     classes = logits.shape[1]
     p = logits.softmax(1).transpose(0, 1).reshape(classes, -1)
     labels = labels.reshape(-1)
-    if void_is_road or void_is_last:  # then nothing is void
-        labels = labels.where(labels != IGNORE_INDEX, 0 if void_is_road else classes - 1)
+    if {"void_is_road", "void_is_last"} & set(made):  # then nothing is void
+        labels = labels.where(labels != IGNORE_INDEX, 0 if "void_is_road" in made else classes - 1)
     return p, (labels == torch.arange(classes)[:, None]).float(), labels != IGNORE_INDEX
 
 
 @_image_by_image
 def _tversky(
-    logits: Tensor,
-    labels: Tensor,
-    alpha: float,
-    beta: float,
-    forgets_void: bool = False,
-    void_is_road: bool = False,
-    void_is_last: bool = False,
-    void_is_missed: bool = False,
-    all_classes: bool = False,
-    absent_are_perfect: bool = False,
-    smooths: float = 0,
-    swapped: bool = False,
-    squared: bool = False,
-    index: bool = False,
-    hard: bool = False,
+    logits: Tensor, labels: Tensor, alpha: float, beta: float, made: Made = (), smoothing: float = 1.0
 ) -> Tensor:
-    """Tversky loss; see `losses.TverskyLoss`. `smooths` is what is added above and below the fraction."""
-    p, onehot, valid = _flat(logits, labels, void_is_road or (void_is_missed and not void_is_last), void_is_last)
-    valid = labels.reshape(-1) != IGNORE_INDEX if void_is_missed else valid
-    p = F.one_hot(p.argmax(0), len(p)).T.float() if hard else p
-    p = p if forgets_void else p * valid
-    hits, claimed, labelled = (p * onehot).sum(1), (p**2 if squared else p).sum(1), onehot.sum(1)
-    alpha, beta = (beta, alpha) if swapped else (alpha, beta)
-    scores = (hits + smooths) / (hits + alpha * (claimed - hits) + beta * (labelled - hits) + smooths)
+    """Tversky loss; see `losses.TverskyLoss`. smoothing: what the mistake adds above and below the fraction."""
+    missed = "void_is_missed" in made
+    p, onehot, valid = _flat(logits, labels, {*made, "void_is_road"} if missed and "void_is_last" not in made else made)
+    valid = labels.reshape(-1) != IGNORE_INDEX if missed else valid
+    p = F.one_hot(p.argmax(0), len(p)).T.float() if "hard" in made else p
+    p = logits.transpose(0, 1).reshape(len(p), -1) if "takes_logits" in made else p
+    p = p if "forgets_void" in made else p * valid
+    hits, claimed, labelled = (p * onehot).sum(1), (p**2 if "squared" in made else p).sum(1), onehot.sum(1)
+    if "one_sum" in made:
+        hits, claimed, labelled, onehot = (x.sum(0, keepdim=True) for x in (hits, claimed, labelled, onehot.bool()))
+    alpha, beta = (beta, alpha) if "swapped" in made else (alpha, beta)
+    more = smoothing * ("smooths" in made)
+    scores = (hits + more) / (hits + alpha * (claimed - hits) + beta * (labelled - hits) + more)
     present = onehot.any(1)
-    if absent_are_perfect:
+    if "absent_are_perfect" in made:
         scores = scores.where(present, 1)
-    mean = scores.mean() if all_classes or absent_are_perfect else scores[present].mean()
-    return mean if index else 1 - mean
+    mean = scores.mean() if {"all_classes", "absent_are_perfect"} & set(made) else scores[present].mean()
+    return mean if "index" in made else 1 - mean
 
 
-def _dice(logits: Tensor, labels: Tensor, smooths: float = 0, **flags: bool) -> Tensor:
+def _dice(logits: Tensor, labels: Tensor, made: Made = ()) -> Tensor:
     """Dice loss; see `losses.DiceLoss`. It has Tversky's fraction doubled above and below, so 1 there is 1/2 here."""
-    return _tversky(logits, labels, 0.5, 0.5, smooths=smooths / 2, **flags)
+    return _tversky(logits, labels, 0.5, 0.5, made=made, smoothing=0.5)
 
 
 @_image_by_image
-def _focal(
-    logits: Tensor,
-    labels: Tensor,
-    gamma: float,
-    on_p: bool = False,
-    on_log: bool = False,
-    no_power: bool = False,
-    of_mean: bool = False,
-    forgets_void: bool = False,
-    void_is_road: bool = False,
-    void_is_last: bool = False,
-    adds_up: bool = False,
-) -> Tensor:
+def _focal(logits: Tensor, labels: Tensor, gamma: float, made: Made = ()) -> Tensor:
     """Focal loss; see `losses.FocalLoss`."""
-    p, onehot, valid = _flat(logits, labels, void_is_road, void_is_last)
+    p, onehot, valid = _flat(logits, labels, made)
     p_true = (p * onehot).sum(0).where(valid, 1)
-    count = valid.numel() if forgets_void else valid.sum()
-    if of_mean:  # cross-entropy's mean taken for a single pixel
+    count = valid.numel() if "forgets_void" in made else valid.sum()
+    if "of_mean" in made:  # cross-entropy's mean taken for a single pixel
         p_true, count = (p_true.log().sum() / count).exp(), 1
     surprise = -p_true.log()
-    base = p_true if on_p else surprise if on_log else 1 - p_true
-    each = (base * gamma if no_power else base**gamma) * surprise
-    return each.sum() / (1 if adds_up else count)
+    base = p_true if "on_p" in made else surprise if "on_log" in made else 1 - p_true
+    factor = 1 if "no_gamma" in made else base * gamma if "no_power" in made else base**gamma
+    each = factor * surprise
+    return each.sum() / (1 if "adds_up" in made else count)
 
 
-def _lovasz(
-    errors: Tensor,
-    foreground: Tensor,
-    unsorted: bool = False,
-    upwards: bool = False,
-    sorts_alone: bool = False,
-    no_growth: bool = False,
-    no_first: bool = False,
-) -> Tensor:
+def _lovasz(errors: Tensor, foreground: Tensor, made: Made = ()) -> Tensor:
     """Lovasz extension of one class's Jaccard loss, of `errors (P,)` and `foreground (P,)` bool."""
-    order = torch.arange(len(errors)) if unsorted else errors.argsort(descending=not upwards)
-    truth = (foreground if sorts_alone else foreground[order]).float()
+    order = errors.argsort(descending="upwards" not in made)
+    order = torch.arange(len(errors)) if "unsorted" in made else order
+    truth = (foreground if "sorts_alone" in made else foreground[order]).float()
     misses = (1 - truth).cumsum(0)
     jaccard = 1 - (truth.sum() - truth.cumsum(0)) / (truth.sum() + misses)
     growth = jaccard.diff(prepend=jaccard.new_zeros(1))
-    if no_growth:
+    if "no_growth" in made:
         growth = jaccard
-    if no_first:
+    if "no_first" in made:
         growth = torch.cat([growth.new_zeros(1), growth[1:]])
     return errors[order] @ growth
 
 
-def _median(
-    counts: np.ndarray,
-    over_all_images: bool = False,
-    means_of_shares: bool = False,
-    upside_down: bool = False,
-    mean: bool = False,
-    no_median: bool = False,
-    absent_in_median: bool = False,
-    absent_is_zero: bool = False,
-    absent_is_infinite: bool = False,
-    absent_is_nan: bool = False,
-    absent_spoils: bool = False,
-    lower_median: bool = False,
-) -> np.ndarray:
+def _median(counts: np.ndarray, made: Made = ()) -> np.ndarray:
     """Class weights `(C,)` by median frequency, of the pixels of each class in each image `(N, C)`."""
     counts = np.asarray(counts, dtype=float)
-    shown = (counts > 0) | over_all_images
+    shown = (counts > 0) | ("over_all_images" in made)
     pixels, size = counts.sum(0), (shown * counts.sum(1, keepdims=True)).sum(0)
     occurs = pixels > 0
     frequency = np.divide(pixels, size, out=np.zeros_like(pixels), where=occurs)
-    if means_of_shares:
+    if "means_of_shares" in made:
         shares = counts / counts.sum(1, keepdims=True)
         frequency = np.divide(shares.sum(0), shown.sum(0), out=np.zeros_like(pixels), where=occurs)
-    counted = np.sort(frequency if absent_in_median else frequency[occurs])
-    middle = (np.mean if mean else np.median)(counted[[(len(counted) - 1) // 2]] if lower_median else counted)
-    middle = 1 if no_median else np.nan if absent_spoils and not occurs.all() else middle
+    counted = np.sort(frequency if "absent_in_median" in made else frequency[occurs])
+    counted = counted[[(len(counted) - 1) // 2]] if "lower_median" in made else counted
+    middle = (np.mean if "mean" in made else np.median)(counted)
+    spoilt = "absent_spoils" in made and not occurs.all()
+    middle = 1 if "no_median" in made else np.nan if spoilt else middle
     weights = np.zeros_like(pixels)
-    weights[occurs] = frequency[occurs] / middle if upside_down else middle / frequency[occurs]
-    weights[~occurs] = 0 if absent_is_zero else np.inf if absent_is_infinite else weights.max()
-    weights[~occurs & (absent_is_nan or absent_spoils)] = np.nan
+    weights[occurs] = frequency[occurs] / middle if "upside_down" in made else middle / frequency[occurs]
+    weights[~occurs] = 0 if "absent_is_zero" in made else np.inf if "absent_is_infinite" in made else weights.max()
+    if {"absent_is_nan", "absent_spoils"} & set(made):
+        weights[~occurs] = np.nan
     return weights
 
 
-def _poly(
-    step: int,
-    total_steps: int,
-    base_lr: float,
-    power: float,
-    inside: bool = False,
-    around: bool = False,
-    no_power: bool = False,
-    rises: bool = False,
-) -> float:
+def _poly(step: int, total_steps: int, base_lr: float, power: float, made: Made = ()) -> float:
     """Learning rate of the poly schedule at `step`."""
     done = step / total_steps
-    if inside:
+    if "inside" in made:
         return base_lr * (1 - done**power)
-    if around:
+    if "around" in made:
         return (base_lr * (1 - done)) ** power
-    return base_lr * (done if rises else 1 - done) ** (1 if no_power else power)
+    if "multiplies" in made:
+        return base_lr * (1 - done) * power
+    return base_lr * (done if "rises" in made else 1 - done) ** (1 if "no_power" in made else power)
 
 
 def _batch(classes: int, void: bool = False, seed: int = 0) -> tuple[Tensor, Tensor]:
@@ -671,6 +556,10 @@ _REGION_MISTAKES = {
     "per_image": "you compute one loss an image and average. The sums run over all pixels of the batch at once.",
     "hard": "you count decisions (argmax). They do not change with a small step, so no gradient comes of them: sum the "
     "probabilities.",
+    "takes_logits": "the sums are of the logits. They are of probabilities: take the softmax over the classes first "
+    "(dim=1).",
+    "one_sum": "all classes are in one sum, in which the large ones decide. Make a fraction for each class, and take "
+    "the mean of the fractions.",
 }
 check_dice = Exercise(
     _dice,
@@ -708,6 +597,7 @@ check_focal = Exercise(
         "void_is_last": "void has become the last class, perhaps by a clamp for gather's sake, and the network is "
         "punished there. Leave pixels with label 255 out.",
         "adds_up": "this is the sum over the pixels; take the mean over the valid ones.",
+        "no_gamma": "gamma has no effect: this is cross-entropy. The factor (1 - p) ** gamma is missing.",
         "per_image": "you compute one loss an image and average. An image with much void then counts as much as one "
         "with little: take the mean over all valid pixels of the batch at once.",
     },
@@ -783,17 +673,18 @@ check_poly = Exercise(
         "around": "the exponent takes the base rate with it. It belongs to the bracket alone: "
         "base_lr * (1 - t/T) ** power.",
         "no_power": "the power has no effect: this is the straight line. (1 - t/T) ** power.",
+        "multiplies": "you multiply by the power; it is an exponent: (1 - t/T) ** power.",
         "rises": "the rate rises from 0. It falls with what remains: 1 - t/T.",
     },
     "The rate depends on the step alone, so a resumed run finds it again without having stored it.",
 )
 
 
-def _dices(logits: Tensor, labels: Tensor, keeps_void: bool = False) -> list[Tensor]:
+def _dices(logits: Tensor, labels: Tensor, made: Made = ()) -> list[Tensor]:
     """Dice loss by five conventions; see the lesson."""
     p = logits.softmax(dim=1)
     g = (labels[:, None] == torch.arange(logits.shape[1]).view(1, -1, 1, 1)).float()
-    p = p if keeps_void else p * (labels != IGNORE_INDEX)[:, None]
+    p = p if "keeps_void" in made else p * (labels != IGNORE_INDEX)[:, None]
     hits, sizes, shown = (p * g).sum((2, 3)), (p + g).sum((2, 3)), g.sum((2, 3)) > 0
     loss, present = 1 - 2 * hits.sum(0) / sizes.sum(0), shown.any(0)
     by_picture = [(1 - 2 * h / s)[there].mean() for h, s, there in zip(hits, sizes, shown, strict=True)]
@@ -806,16 +697,9 @@ def _dices(logits: Tensor, labels: Tensor, keeps_void: bool = False) -> list[Ten
     ]
 
 
-def _which_dice(
-    value: float,
-    logits: Tensor,
-    labels: Tensor,
-    from_zero: bool = False,
-    exchanges: bool = False,
-    keeps_void: bool = False,
-) -> int:
+def _which_dice(value: float, logits: Tensor, labels: Tensor, made: Made = ()) -> int:
     """Number of the convention by which `value` is the Dice loss of `logits` and `labels`, void 255."""
-    return _nearest(_dices(logits, labels, keeps_void), value, from_zero, exchanges, (2, 3))
+    return _nearest(_dices(logits, labels, made), value, made, (2, 3))
 
 
 _PICTURES = torch.tensor([[[0, 0, 0, 1], [0, 2, 1, 255]], [[0, 0, 1, 1], [255, 255, 1, 0]]])

@@ -14,6 +14,7 @@ import nbformat
 import numpy as np
 import pandas as pd
 import pytest
+from helpers import notebooks
 from hypothesis import given
 from hypothesis import strategies as st
 from nbconvert import HTMLExporter
@@ -29,7 +30,6 @@ from deeplab_lib.report.pictures import PictureError, read_picture
 from deeplab_lib.report.settled import width_of
 from deeplab_lib.report.static_html import static_html
 from deeplab_lib.report.terminal import terminal_text
-from tests.helpers import notebooks
 
 NAMES = [case.name for case in notebooks.cases("http://web.example")]
 # What stock nbconvert's page says, and ours does not, with the reason.

@@ -9,13 +9,23 @@ from deeplab_lib import toycity
 from deeplab_lib.study import gpu_check
 from deeplab_lib.study.gpu_check import Check
 
+SMALL = ["--device", "cpu", "--size", "64x128", "--model", "deeplabv2_micro", "--minutes", "0.1"]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def few_scenes():
+    """What takes 25 steps an epoch on a GPU takes 4 here."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(gpu_check, "SCENES", 12)
+        patch.setattr(gpu_check, "VALIDATED", 2)
+        yield
+
 
 @pytest.fixture(scope="module")
 def checked(tmp_path_factory):
     """`(exit status, the JSON)` of the whole script on the CPU, with the least of networks."""
     out = tmp_path_factory.mktemp("gpu-check") / "sent.json"
-    size = ["--device", "cpu", "--size", "64x128", "--model", "deeplabv2_micro"]
-    status = gpu_check.main([*size, "--minutes", "0.1", "--out", str(out)])
+    status = gpu_check.main([*SMALL, "--out", str(out)])
     return status, json.loads(out.read_text(encoding="utf-8"))
 
 
@@ -56,26 +66,22 @@ def test_without_a_gpu_it_says_so_in_one_line(capsys, monkeypatch, tmp_path):
     assert capsys.readouterr().out.count("\n") == 1 and not (tmp_path / "sent.json").exists()
 
 
-def test_a_wrong_number_is_missed_and_the_exit_status_says_so(monkeypatch, tmp_path, capsys):
+def test_a_wrong_number_is_missed_a_part_that_fails_costs_itself_alone_and_the_exit_status_says_so(
+    monkeypatch, tmp_path, capsys
+):
     def wrong(setting):
         return gpu_check.compared("a", {"logits": torch.ones(3)}, {"logits": torch.full((3,), 1.1)}, bounds)
 
-    bounds = {"logits": 0.01, "loss": 0.01}
-    monkeypatch.setattr(gpu_check, "PARTS", (wrong,))
-    small = ["--device", "cpu", "--size", "64x128", "--out", str(tmp_path / "sent.json")]
-    assert gpu_check.main(small) == 1
-    assert "MISSED" in capsys.readouterr().out
-
-
-def test_a_part_that_fails_costs_itself_alone(monkeypatch, tmp_path):
     def check_that_fails(setting):
         yield Check("before")
         raise RuntimeError("CUDA error: an illegal\nmemory access")
 
-    monkeypatch.setattr(gpu_check, "PARTS", (check_that_fails, lambda setting: iter([Check("after")])))
-    small = ["--device", "cpu", "--size", "64x128", "--out", str(tmp_path / "sent.json")]
-    assert gpu_check.main(small) == 1
-    checks = json.loads((tmp_path / "sent.json").read_text())["checks"]
+    bounds, sent = {"logits": 0.01, "loss": 0.01}, tmp_path / "sent.json"
+    for parts in ((wrong,), (check_that_fails, lambda setting: iter([Check("after")]))):
+        monkeypatch.setattr(gpu_check, "PARTS", parts)
+        assert gpu_check.main([*SMALL, "--out", str(sent)]) == 1
+        assert capsys.readouterr().out.count("MISSED") == 1
+    checks = json.loads(sent.read_text())["checks"]
     assert [check["name"] for check in checks] == ["before", "check that fails", "after"]
     assert checks[1]["remark"] == "CUDA error: an illegal memory access"
 
