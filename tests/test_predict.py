@@ -24,9 +24,10 @@ from torch.nn import functional as F
 
 from deeplab_lib import predict, toycity
 from deeplab_lib.common import files
-from deeplab_lib.data.cityscapes import Cityscapes, scan
+from deeplab_lib.data.cityscapes import Cityscapes
 from deeplab_lib.data.label_files import read_labels
 from deeplab_lib.data.normalization import BGR_CAFFE, RGB_IMAGENET
+from deeplab_lib.data.pairs import scan
 from deeplab_lib.data.pictures import read_image
 from deeplab_lib.labels import CATEGORIES, CLASS_NAMES, ID_OF_TRAIN_ID, PALETTE, colorize
 from deeplab_lib.metrics import ConfusionMatrix

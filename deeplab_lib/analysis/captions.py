@@ -40,7 +40,7 @@ FIGURES = {
     "out.",
     "scene": "The {role} image, {name}. Top: the image, the ground truth, and the share of runs that are wrong at each "
     "pixel (void black). Below: each run's prediction, with its mean IoU over the classes labelled in the image.",
-    "rate": "Final validation mIoU against the initial learning rate. Grey: runs that are none of the study's eight.",
+    "rate": "Final validation mIoU against the initial learning rate{outside}.",
     "durations": "Time of all epochs together, and mean time of an epoch with its standard deviation.",
     "time": "Validation mIoU against the time spent on training and validation.",
     "cost": "Validation mIoU against cost at the image size of the runs. Dotted: measured, not trained.",

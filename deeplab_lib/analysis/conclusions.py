@@ -19,6 +19,7 @@ from deeplab_lib.analysis.sentences import (
     joined,
     ranking,
     rate,
+    some,
     trusted,
     upper,
     without_baseline,
@@ -106,7 +107,7 @@ def verdict_table(
             "these runs": verdict.verdict + _mark(verdict),
             "speaks of": verdict.speaks_of or "–",
             "would be settled by": _settled_by(verdict),
-            "published figures": ways.get(verdict.claim.key, "–"),
+            "published": ways.get(verdict.claim.key, "–"),
         }
         for verdict in verdicts
     }
@@ -136,7 +137,7 @@ def _way(verdict: Verdict, numbers: Numbers) -> str:
     known = [(i, finding.figures.get("estimate")) for i, finding in enumerate(verdict.deciding) if finding.direction]
     if not known:
         return "–"
-    words = {1: "towards it", -1: "against it"}.get(verdict.direction, "divided")
+    words = {1: "towards", -1: "against"}.get(verdict.direction, "divided")
     key = f"published-claims.{verdict.claim.key}"
     estimates = [numbers.put(f"{key}.{i}", estimate, signed) for i, estimate in known if estimate is not None]
     return f"{words} ({'; '.join(estimates)})" if estimates else words
@@ -256,7 +257,10 @@ def outlook(f: Findings) -> str:
         steps.append(f"{count(LONG_ENOUGH)} epochs or more (without which {listing(short)} cannot be decided)")
     if few := _keys(verdicts, lambda finding: finding.seeds):
         seeds = _needed(verdicts, lambda finding: finding.seeds)
-        most = f"; up to {max(seeds)} decide all of them" if len(set(seeds)) > 1 else ""
+        left = [v for v in verdicts if v.verdict == INCONCLUSIVE and v.claim.key in few]
+        enough = all(finding.seeds for verdict in left for finding in verdict.decisive)
+        what = "all of them" if enough else "what seeds alone can decide"
+        most = f"; up to {max(seeds):,d} decide {what}" if len(set(seeds)) > 1 else ""
         steps.append(
             f"{plural(min(seeds), 'seed')} a configuration (without which {listing(few)} cannot be decided{most})"
         )
@@ -324,7 +328,7 @@ def from_scratch(scratch: Sequence[str], pretrained: Sequence[str]) -> str:
 def limitations(f: Findings) -> str:
     """What these results cannot show, as a list; every item is there because the runs' records call for it."""
     alike = f.named([name for name in f.equal if name in f.ranks.index])
-    but = f", except among {listing(alike)}" if len(alike) > 1 else ""
+    but = f", except among {some(alike, most=5)}" if len(alike) > 1 else ""
     control = "; the control does not have this limit" if f.controlled else ""
     items = {
         "One seed a configuration: every value includes unknown variation between seeds.":

@@ -37,10 +37,10 @@ def upper(text: str) -> str:
     return text[:1].upper() + text[1:]
 
 
-def some(names: Iterable[str], whole: int = 0) -> str:
-    """Up to `NAMED` names as a list, of more how many there are: "five runs", or "all five runs" where that is all."""
+def some(names: Iterable[str], whole: int = 0, most: int = NAMED) -> str:
+    """Up to `most` names as a list, of more how many there are: "five runs", or "all five runs" where that is all."""
     names = list(names)
-    if len(names) <= NAMED:
+    if len(names) <= most:
         return listing(names)
     return f"{'all ' if len(names) == whole else ''}{plural(len(names), 'run')}"
 
@@ -88,33 +88,24 @@ def headline(f: Findings, numbers: Numbers) -> str:
     rows = f.same
     if rows.empty:
         return ""
-    found = by_verdict(rows)
-    named = with_estimate(f, numbers)
-    within = {"margin": f.margins[MIOU], "high": rows.high.max()}
+    found, named = by_verdict(rows), with_estimate(f, numbers)
     better, worse = found.get(SUPPORTED), found.get(CONTRADICTED)
-    rest = rows[rows.verdict != SUPPORTED]
+    most = rows[rows.verdict != SUPPORTED].high.max()  # the largest gain of those that are not better; NaN without any
+    what = "run" if f.people > 1 else "loss"
+    small = most < f.margins[MIOU]
+    end = " by more than {margin:.3g} points of mIoU. " if small else " in mIoU. "
     if better is not None:
-        verb = "beats" if len(better) == 1 else "beat"
-        who = with_ends(better, len(rows), named)
-        text = f"At equal schedule, {who} {verb} plain cross-entropy in mIoU. "
-        if len(rest) and rest.high.max() < f.margins[MIOU]:
-            text += "No other loss does so by more than {margin:.3g} points. "
+        who, verb = with_ends(better, len(rows), named), "beats" if len(better) == 1 else "beat"
+        end = " in mIoU. " + ("No other {what} does so by more than {margin:.3g} points. " if small else "")
+    elif len(rows) == 1:
+        who, verb = f.titles[rows.index[0]], "does not beat" if small else "is not significantly better than"
     else:
-        if len(rows) == 1:
-            who, verb = f.titles[rows.index[0]], "does not beat"
-        else:
-            what = "run" if f.people > 1 else "loss"
-            who, verb = (f"no {what}" if f.controlled else f"none of {count(len(rows))} {PLURALS[what]}"), "beats"
-        if rest.high.max() < f.margins[MIOU]:
-            text = f"At equal schedule, {who} {verb} plain cross-entropy by more than {{margin:.3g}} points of mIoU. "
-        else:
-            who = who if len(rows) > 1 else f"{who} is not"
-            better_than = "is significantly better" if len(rows) > 1 else "significantly better"
-            text = (
-                f"At equal schedule, {who} {better_than} than plain cross-entropy in mIoU. "
-                "Gains of up to {high:.1f} points cannot be excluded. "
-            )
-        text = numbers.say("reading.headline", text, **within)
+        who = f"no {what}" if f.controlled else f"none of {count(len(rows))} {PLURALS[what]}"
+        verb = "beats" if small else "is significantly better than"
+    text = f"At equal schedule, {{who}} {verb} plain cross-entropy{end}"
+    if better is None and not small:
+        text += "Gains of up to {high:.1f} points cannot be excluded. "
+    text = numbers.say("reading.headline", text, who=who, what=what, margin=f.margins[MIOU], high=most)
     if worse is not None:
         text += f"{upper(some(map(named, worse.index)))} {be(worse)} significantly worse."
     return text.strip()
@@ -363,11 +354,11 @@ def over_seeds(f: Findings, deviation: bool = False) -> str:
 
 
 def ends(values: Mapping[str, float], numbers: Numbers, key: str, fmt: str | Callable[[float], str], unit: str) -> str:
-    """The lowest and the highest of {name: value} as "4.1 % (CE) to 5.0 % (A and B)", with all that print so."""
+    """The lowest and the highest of {name: value} as "4.1 % (CE) to 5.0 % (A and B)", with those that print so."""
     low = numbers.put(f"reading.{key}.low", min(values.values()), fmt)
     high = numbers.put(f"reading.{key}.high", max(values.values()), fmt)
     printed = {name: fmt(value) if callable(fmt) else format(value, fmt) for name, value in values.items()}
-    lowest, highest = (listing(name for name, text in printed.items() if text == end) for end in (low, high))
+    lowest, highest = (some(name for name, text in printed.items() if text == end) for end in (low, high))
     if low == high:
         return f"{low}{unit}" + (" (all runs)" if len(values) > 1 else f" ({lowest})")
     return f"{low}{unit} ({lowest}) to {high}{unit} ({highest})"

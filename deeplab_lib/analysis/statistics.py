@@ -322,9 +322,9 @@ def image_weights(rng: np.random.Generator, resamples: int, images: int) -> np.n
     return np.bincount(drawn.ravel(), minlength=resamples * images).reshape(resamples, images).astype(np.float64)
 
 
-def all_pairs(methods: Iterable[str], measure: str = MIOU) -> dict[tuple[str, str], Contrast]:
-    """`{(a, b): difference a - b}` of every pair."""
-    return {(a, b): difference(a, b, measure) for a, b in combinations(methods, 2)}
+def all_pairs(methods: Iterable[str]) -> dict[tuple[str, str], Contrast]:
+    """`{(a, b): difference a - b}` of every pair, in mIoU."""
+    return {(a, b): difference(a, b) for a, b in combinations(methods, 2)}
 
 
 def ranking(levels: Mapping[str, float], pairs: pd.DataFrame) -> pd.DataFrame:

@@ -193,6 +193,10 @@ def test_the_outlook_says_how_many_seeds_decide_a_claim_and_how_many_all(planted
     few, many = map(open_at, planted.findings.verdicts, (4, 20))
     text = conclusions.outlook(replace(planted.findings, verdicts=(few, many)))
     assert "Four seeds a configuration (without which a and b cannot be decided; up to 20 decide all of them)" in text
+    images_too = replace(many.deciding[0], seeds=0)
+    many = replace(many, deciding=(*many.deciding, images_too))
+    text = conclusions.outlook(replace(planted.findings, verdicts=(few, many)))
+    assert "up to 20 decide what seeds alone can decide)" in text
 
 
 def test_the_control_is_all_losses_on_one_schedule(tmp_path):
@@ -488,6 +492,15 @@ def test_more_runs_than_are_named_stand_with_the_lowest_and_the_highest_estimate
     assert phrase == ("for all four runs, from run B to run C, the comparison with plain cross-entropy is inconclusive")
     (phrase,) = sentences.sorted_out(table[:2], sentences.AGAINST_CE, str, span=True)
     assert phrase == "for A and B the comparison with plain cross-entropy is inconclusive"
+
+
+def test_what_the_others_gain_at_most_is_said_beside_those_that_are_better(controlled):
+    versus = controlled.findings.versus.copy()
+    (control,) = controlled.findings.controls
+    versus.loc[control, ["estimate", "low", "high", "verdict"]] = [0.5, -0.4, 1.4, EQUIVALENT]
+    text = sentences.headline(replace(controlled.findings, versus=versus), Numbers())
+    assert text.endswith(" beats plain cross-entropy in mIoU. No other loss does so by more than 2 points.")
+    assert " run does so" in sentences.headline(replace(controlled.findings, versus=versus, people=2), Numbers())
 
 
 def test_neighbours_that_differ_are_counted():

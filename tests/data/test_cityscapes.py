@@ -17,9 +17,10 @@ from PIL import Image
 
 from deeplab_lib.config import Config
 from deeplab_lib.data import archives, cityscapes, label_files, pictures
-from deeplab_lib.data.cityscapes import Cityscapes, check, data_root, describe, fingerprint, scan
+from deeplab_lib.data.cityscapes import Cityscapes, check, data_root, describe, fingerprint
 from deeplab_lib.data.label_files import read_labels
 from deeplab_lib.data.normalization import BGR_CAFFE, RGB_IMAGENET
+from deeplab_lib.data.pairs import scan
 from deeplab_lib.labels import LABELS
 
 

@@ -14,8 +14,9 @@ from PIL import Image
 
 from deeplab_lib.config import Config
 from deeplab_lib.data import mappings, sources
-from deeplab_lib.data.cityscapes import Cityscapes, check, describe, scan
+from deeplab_lib.data.cityscapes import Cityscapes, check, describe
 from deeplab_lib.data.convert import convert, main
+from deeplab_lib.data.pairs import scan
 from deeplab_lib.labels import LABELS, colorize
 from deeplab_lib.training.loop import fit
 

@@ -521,6 +521,32 @@ def which_dice_with_void(value, logits, labels):
     return 1 + int((dices(logits, labels, labels == labels) - value).abs().argmin())
 
 
+def dice_of_logits(logits, labels):
+    valid = (labels != 255)[:, None]
+    g = F.one_hot(labels.where(labels != 255, 0), 5).movedim(3, 1) * valid
+    index = 2 * (logits * valid * g).sum((0, 2, 3)) / (logits * valid + g).sum((0, 2, 3))
+    return 1 - index[g.sum((0, 2, 3)) > 0].mean()
+
+
+def dice_in_one_sum(logits, labels):
+    valid = (labels != 255)[:, None]
+    p = logits.softmax(1) * valid
+    g = F.one_hot(labels.where(labels != 255, 0), 5).movedim(3, 1) * valid
+    return 1 - 2 * (p * g).sum() / (p + g).sum()
+
+
+def focal_without_gamma(logits, labels, gamma):
+    return F.cross_entropy(logits, labels, ignore_index=255)
+
+
+def macs_rounded_down(in_channels, out_channels, kernel, stride, height, width):
+    return (height // stride) * (width // stride) * out_channels * in_channels * kernel**2
+
+
+def poly_times(step, total_steps, base_lr, power):
+    return base_lr * (1 - step / total_steps) * power
+
+
 WRONG = [
     ("train_ids", "become a bicycle", ids_by_short_table),
     ("train_ids", "overwrites", ids_by_table_with_the_plate_written_last),
@@ -598,6 +624,11 @@ WRONG = [
     ("median", "makes the median NaN", weights_with_nan),
     ("median", "np.nanmedian keeps that out", weights_with_nan_where_absent),
     ("median", "the lower one", weights_by_the_lower_median),
+    ("dice", "sums are of the logits", dice_of_logits),
+    ("dice", "all classes are in one sum", dice_in_one_sum),
+    ("focal", "gamma has no effect", focal_without_gamma),
+    ("macs", "a cell too small where the size is odd", macs_rounded_down),
+    ("poly", "multiply by the power", poly_times),
     ("poly", "exponent sits on t/T", poly_inside),
     ("poly", "takes the base rate with it", poly_around),
     ("poly", "straight line", poly_line),
