@@ -37,9 +37,10 @@ from deeplab_lib.common.progress import Progress
 from deeplab_lib.common.search import Search, nearest, works
 from deeplab_lib.common.types import PathLike, Say, Size
 from deeplab_lib.data.archives import Member
-from deeplab_lib.data.cityscapes import Pair, data_root, scan
+from deeplab_lib.data.cityscapes import data_root
 from deeplab_lib.data.label_files import read_labels
 from deeplab_lib.data.normalization import NORMALIZATIONS, Normalization
+from deeplab_lib.data.pairs import Pair, scan
 from deeplab_lib.data.pictures import as_rgb, read_image, read_png, resize_image
 from deeplab_lib.labels import CLASS_NAMES, ID_OF_TRAIN_ID, NUM_CLASSES, PALETTE, TRAIN_ID_OF_ID, colorize
 from deeplab_lib.metrics import ConfusionMatrix

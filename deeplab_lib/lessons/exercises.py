@@ -57,7 +57,7 @@ check_train_ids = Exercise(
         "overwrites": "the bicycle (33) has become void. The licence plate's id is -1, and table[-1] = 255 overwrites "
         "a table's last entry, of 34 the bicycle's. Make room: 256 entries, and ids.astype(int) % 256.",
         "keeps_plate": "the licence plate keeps its -1. It is void, so it must become 255 like every other void label.",
-        "void_is_road": "void has become 0, and 0 is road: the network would learn that its own bonnet is a street. "
+        "void_is_road": "void has become 0, and 0 is road: the network would learn that its own car is a street. "
         "Fill the table with 255 before you enter the 19 classes.",
         "shifts": "you subtract 7. That is right for road and sidewalk, but parking and rail track (ids 9 and 10) are "
         "void, so everything behind them moves. Use label.train_id.",
