@@ -43,10 +43,10 @@ def nearest(name: str, names: Iterable[str]) -> str | None:
     return close[0] if close else None
 
 
-def listing(folder: Path, most: int = 8) -> str:
-    """The names in a folder: "photos/, notes.txt", "nothing"."""
+def contents(folder: Path) -> str:
+    """The first names in a folder: "photos/, notes.txt", "nothing"."""
     names = sorted(path.name + "/" * path.is_dir() for path in folder.iterdir())
-    return ", ".join(names[:most]) + (", ..." if len(names) > most else "") if names else "nothing"
+    return ", ".join([*names[:8], *(["..."] if names[8:] else [])]) or "nothing"
 
 
 def works(trial: Callable[[], object]) -> bool:

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from deeplab_lib.common.content import what_is
-from deeplab_lib.common.search import Search, closeness, listing, nearest, works
+from deeplab_lib.common.search import Search, closeness, contents, nearest, works
 from deeplab_lib.common.types import PathLike
 from deeplab_lib.data.archives import ARCHIVES, Member, city_of, find_archives, home_of, inside, list_files
 
@@ -155,7 +155,7 @@ def _nothing_found(root: Path, split: str) -> str:
     for home in (*deeper, *above):
         if works(partial(scan, home, split)):
             return search.message(f"found one at {home / wanted}: give {home}")
-    return search.message(None if search.turned_away else f"found {listing(root)}")
+    return search.message(None if search.turned_away else f"found {contents(root)}")
 
 
 def turned_away(root: Path, folder: str) -> Iterator[tuple[str, str]]:
