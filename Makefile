@@ -39,7 +39,8 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 	@$(PYTHON) -m venv .venv
 	@if $(PYTHON) -c "import torch, torchvision" 2>/dev/null; then \
 	  $(PYTHON) -c "import sys; print(*(path for path in sys.path if path.endswith('-packages')), sep='\n')" \
-	    > "$$($(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/outer.pth" && \
+	    > .venv/outer && \
+	  mv .venv/outer "$$($(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/outer.pth" && \
 	  $(PIP) --no-deps --ignore-installed $(COMMANDS); fi
 	@$(PIP) --editable ".[test]"
 	@touch $@

@@ -344,7 +344,7 @@ def resolve(asked: dict[str, Any]) -> dict[str, Any]:
     value["preset"] = preset = asked["preset"] if asked["preset"] != "auto" else "paper" if root else "demo"
     value["data"] = str(root or toycity_folder(preset))
     runs = project_root() / "runs" / dataset_name(value["data"], preset)
-    value["out_dir"] = str(for_project(asked["out_dir"]) if asked["out_dir"] else runs)
+    value["out_dir"] = str(for_project(asked["out_dir"], "out_dir") if asked["out_dir"] else runs)
 
     follows, schedule = asked["follows"], asked["schedule"]
     if schedule and same_schedule(loss, schedule, follows, preset):

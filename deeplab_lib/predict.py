@@ -10,7 +10,7 @@ import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cached_property, partial
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -37,9 +37,10 @@ from deeplab_lib.common.progress import Progress
 from deeplab_lib.common.search import Search, nearest, works
 from deeplab_lib.common.types import PathLike, Say, Size
 from deeplab_lib.data.archives import Member
-from deeplab_lib.data.cityscapes import Pair, data_root, scan
+from deeplab_lib.data.cityscapes import data_root
 from deeplab_lib.data.label_files import read_labels
 from deeplab_lib.data.normalization import NORMALIZATIONS, Normalization
+from deeplab_lib.data.pairs import Pair, scan
 from deeplab_lib.data.pictures import as_rgb, read_image, read_png, resize_image
 from deeplab_lib.labels import CLASS_NAMES, ID_OF_TRAIN_ID, NUM_CLASSES, PALETTE, TRAIN_ID_OF_ID, colorize
 from deeplab_lib.metrics import ConfusionMatrix
@@ -117,11 +118,7 @@ def results_folder(out_dir: PathLike | None, run: TrainedRun) -> Path:
     ValueError for a file.
     """
     usual = project_root() / "runs" / "predictions" / run.folder / run.stem
-    out = for_project(out_dir) if out_dir else usual
-    file = next((path for path in (out, *out.parents) if path.is_file()), None)
-    if file:
-        raise ValueError(f"{file} is a file: name a folder as out_dir")
-    return out
+    return for_project(out_dir, "out_dir") if out_dir else usual
 
 
 def find_runs(folder: str | Path | None = None) -> list[Path]:
@@ -403,7 +400,7 @@ def _no_photograph(folder: Path, files: Sequence[Path], say: Say) -> str:
         if path.is_file():
             search.reject(path.name, what_is(path))
     for inside in (path for path in files if path.is_dir()):
-        if works(partial(find_photographs, inside, say=lambda text: None)):
+        if works(find_photographs, inside, say=lambda text: None):
             return search.message(f"there are some in {inside}: give that folder")
     return search.message()
 

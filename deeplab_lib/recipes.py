@@ -261,7 +261,7 @@ EXTRA_RECIPES = {
             "Ours: mirrored, finer labels",
             "0.7*ce + 0.3*tversky(alpha=0.3, beta=0.7)",
             lr=0.0001,
-            motivation="For few images and many passes over them, which a network soon knows by heart: in training "
+            motivation="For few images and many passes over them, which a network soon memorises: in training "
             "half of the images are mirrored; in testing every image is seen as it is and mirrored, and the two "
             "answers are averaged. Labels are twice as dense each way. The grid is the study's, for small objects "
             "need it; Tversky speaks for rare classes; tested is a running average of the weights.",

@@ -2,10 +2,10 @@
 # PyTorch 2.14.1 on a CPU: what is cross_entropy of float16 logits of a whole picture?
 #
 # One would think ln(19) = 2.944 for 19 equal logits, rounded to float16. Seen: from about 150 x 150 pixels on the loss
-# is inf though its gradient is right, and from 65,520 pixels on (256 x 256) it is nan and the gradient exactly zero:
-# the pixels themselves are summed and counted in float16, which ends at 65,504. No gradient is nan, so nothing stops
-# and nothing is learnt. bfloat16 is off by up to 2 % for the same reason. cross_entropy(logits.float(), labels), or
-# reduction="none" and a mean in float32, is right at every size; torch.autocast does so by itself.
+# is inf though its gradient is right, and from 256 x 256 on it is nan and the gradient exactly zero: the pixels
+# themselves are summed and counted in float16, which ends at 65,504. No gradient is nan, so nothing stops and nothing
+# is learnt. In bfloat16 the loss is off by up to 2 % for the same reason. At every size cross_entropy(logits.float(),
+# labels) is right, and so is reduction="none" with a mean in float32. Under torch.autocast the first is automatic.
 set -euo pipefail
 folder=$(mktemp -d) && trap 'rm -rf "$folder"' EXIT
 python3 -m venv "$folder/venv"

@@ -1,4 +1,4 @@
-"""What all tests share: one thread, repeatable examples, folders of their own, and a smoke-scale toy city."""
+"""What all tests share: one thread, repeatable examples, folders of their own, a smoke-scale toy city, eight runs."""
 
 import errno
 import itertools
@@ -63,3 +63,12 @@ def no_locks(monkeypatch):
     clock = itertools.count(0, 600)
     monkeypatch.setattr(locks, "POLL", 0)
     monkeypatch.setattr(locks.time, "monotonic", lambda: float(next(clock)))
+
+
+@pytest.fixture
+def eight(tmp_path):
+    """The test's own folder with eight made-up runs of ten epochs."""
+    from helpers import synthetic_runs
+
+    synthetic_runs.write_runs(tmp_path, images=12, epochs=10)
+    return tmp_path

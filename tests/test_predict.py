@@ -18,15 +18,17 @@ import papermill
 import pytest
 import torch
 from cityscapesscripts.evaluation import evalPixelLevelSemanticLabeling as official
+from helpers.refusals import one_line
 from helpers.small_city import first, save_png, write_city
 from PIL import Image
 from torch.nn import functional as F
 
 from deeplab_lib import predict, toycity
 from deeplab_lib.common import files
-from deeplab_lib.data.cityscapes import Cityscapes, scan
+from deeplab_lib.data.cityscapes import Cityscapes
 from deeplab_lib.data.label_files import read_labels
 from deeplab_lib.data.normalization import BGR_CAFFE, RGB_IMAGENET
+from deeplab_lib.data.pairs import scan
 from deeplab_lib.data.pictures import read_image
 from deeplab_lib.labels import CATEGORIES, CLASS_NAMES, ID_OF_TRAIN_ID, PALETTE, colorize
 from deeplab_lib.metrics import ConfusionMatrix
@@ -36,12 +38,6 @@ from deeplab_lib.training import checkpoint
 from deeplab_lib.training.loop import fit
 
 NOTEBOOK = Path(__file__).parents[1] / "notebooks" / "predict.ipynb"
-
-
-def one_line(error):
-    message = str(error.value)
-    assert "\n" not in message
-    return message
 
 
 def saved_run(folder, data="", normalization=RGB_IMAGENET, stem="DeepLabV2_ce", size=(32, 64)):

@@ -14,16 +14,17 @@ from deeplab_lib.labels import CLASS_NAMES
 INTERVALS = "with simultaneous 95 % intervals"
 
 FIGURES = {
+    "network": "The network {network} for an image of {size} pixels, with channels × height × width of what each part "
+    "gives. Grey: the backbone, darker where it is dilated. White: the head, whose four branches are summed.",
     "lr": "Base learning rate over the training. Equal schedules are drawn on top of each other, as thinner lines; "
     "diamonds mark changes. The legend gives the highest rate reached; after a warm-up it is below the initial rate.",
     "loss-grid": "Training and validation loss of each run, each on its own scale. Dotted lines mark "
     "changes during training, listed above the panel.",
-    "train-loss": "Training loss of all runs. The losses are different functions: compare shapes, not heights.",
-    "val-loss": "Validation loss of all runs, each measured by its own training loss.",
+    "losses": "Training and validation loss of all runs, each measured by its own training loss. The losses are "
+    "different functions: compare shapes, not heights.",
     "val-ce": "Cross-entropy of all runs on the validation images: the same measure for all, whatever they minimised.",
     "miou-grid": "Training and validation mIoU of each run, all on one scale.",
-    "train-miou": "Training mIoU of all runs.",
-    "val-miou": "Validation mIoU of all runs.",
+    "mious": "Training and validation mIoU of all runs.",
     "classes": "Validation IoU of every class{seeds}{against_ce}.",
     "frequency": "Validation IoU by frequency of the class{seeds}, from the rarest to the most frequent. Grey bars "
     "span the runs; markers appear in the same order for every class.",
@@ -39,7 +40,7 @@ FIGURES = {
     "out.",
     "scene": "The {role} image, {name}. Top: the image, the ground truth, and the share of runs that are wrong at each "
     "pixel (void black). Below: each run's prediction, with its mean IoU over the classes labelled in the image.",
-    "rate": "Final validation mIoU against the initial learning rate. Grey: runs that are none of the study's eight.",
+    "rate": "Final validation mIoU against the initial learning rate{outside}.",
     "durations": "Time of all epochs together, and mean time of an epoch with its standard deviation.",
     "time": "Validation mIoU against the time spent on training and validation.",
     "cost": "Validation mIoU against cost at the image size of the runs. Dotted: measured, not trained.",
@@ -47,7 +48,7 @@ FIGURES = {
 
 
 # Figures that show the validation of every epoch.
-CURVES = ("loss-grid", "val-loss", "val-ce", "miou-grid", "val-miou", "time")
+CURVES = ("loss-grid", "losses", "val-ce", "miou-grid", "mious", "time")
 
 
 def against_ce(figure: str, has_baseline: bool, has_intervals: bool) -> str:
@@ -58,6 +59,11 @@ def against_ce(figure: str, has_baseline: bool, has_intervals: bool) -> str:
     text = ", and its difference from the CE run" if has_baseline else ""
     hollow = ". Hollow: not significant" if has_baseline else ""
     return f"{text}, with simultaneous 95 % intervals{hollow}" if has_intervals else text
+
+
+def as_label(name: str) -> str:
+    """A figure's name as the label that text refers to: `scene-most-disputed` of "scene/most disputed"."""
+    return re.sub(r"[^\w-]", "-", name)  # a run's name has points
 
 
 def named(label: str) -> str:

@@ -348,11 +348,9 @@ def _with_power(finding: Finding, row: Row | None, margin: float, widest: Row | 
     figures, parts = {"margin": margin}, []
     whatever = settles_any(widest, margin)
     if row is not None:
-        parts.append(
-            f"A difference of this size would be decided by {_take(settles_seen(row, margin), 'seen', figures)}"
-        )
-    parts.append(f"Any difference, with a margin of {{margin}}, would be decided by {_take(whatever, 'any', figures)}")
-    text = ". ".join([finding.text, *parts])
+        parts.append(f"{_take(settles_seen(row, margin), 'seen', figures)} for a difference of this size")
+    parts.append(f"{_take(whatever, 'any', figures)} for any difference (margin {{margin}})")
+    text = f"{finding.text}. To decide, it takes {', '.join(parts)}"
     only_seeds = math.isinf(whatever.images) and not math.isinf(whatever.seeds)
     used = {name: format(value, _format(name)) for name, value in figures.items()}
     reason = _take(whatever, "any", {}).format(**used)

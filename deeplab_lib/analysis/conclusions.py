@@ -14,12 +14,12 @@ from deeplab_lib.analysis.numbers import Numbers
 from deeplab_lib.analysis.sentences import (
     alone,
     certainty,
-    confounding,
     elsewhere,
     headline,
     joined,
     ranking,
     rate,
+    some,
     trusted,
     upper,
     without_baseline,
@@ -54,7 +54,7 @@ def conclusions(f: Findings, numbers: Numbers) -> str:
     paragraphs = [
         joined(headline(f, numbers), certainty(f, numbers), elsewhere(f, numbers), trusted(f)),
         joined(ranking(f, numbers), alone(f, numbers), departures(f)),
-        confounding(f, numbers) if len(f.versus) else without_baseline(f, numbers),
+        without_baseline(f, numbers),
     ]
     if len(f.seeds) > 1:
         paragraphs += [count_verdicts(f), decided(f), narrower(f), undecided(f)]
@@ -74,7 +74,9 @@ def basis(f: Findings) -> str:
         runs = plural(len(f.finished), "finished run") if f.finished else plural(len(f.unfinished), "unfinished run")
         return f"This report covers {runs} of DeepLabV2 ({f.scope})."
     used = listing(words for name, words in LOSSES.items() if name in f.losses)
-    return f"DeepLabV2 was trained under {plural(number, 'loss configuration')} that combine {used} ({f.scope})."
+    who = f", in {len(f.finished)} runs of {count(f.people)} people" if f.people > 1 else ""
+    configurations = plural(f.configurations, "loss configuration")
+    return f"DeepLabV2 was trained under {configurations} that combine {used}{who} ({f.scope})."
 
 
 def reach(f: Findings) -> str:
@@ -105,18 +107,29 @@ def verdict_table(
             "these runs": verdict.verdict + _mark(verdict),
             "speaks of": verdict.speaks_of or "–",
             "would be settled by": _settled_by(verdict),
-            "published figures": ways.get(verdict.claim.key, "–"),
+            "published": ways.get(verdict.claim.key, "–"),
         }
         for verdict in verdicts
     }
     return pd.DataFrame.from_dict(rows, orient="index")
 
 
+def verdict_summary(f: Findings) -> str:
+    """What the table of claims shows, in sentences."""
+    return (
+        f"{count_verdicts(f)} The table says what each verdict speaks of, what would settle the inconclusive ones, and "
+        "which way the published figures point (@tbl-claims). Rules and measurements are in @sec-details."
+    )
+
+
 def _settled_by(verdict: Verdict) -> str:
     """What would settle an inconclusive claim, or why it is open; a dash for any other."""
     if verdict.verdict != INCONCLUSIVE:
         return "–"
-    return "; ".join(dict.fromkeys(finding.open_reason for finding in verdict.decisive if finding.open_reason)) or "–"
+    reasons = {finding.open_reason: finding.seeds for finding in verdict.decisive if finding.open_reason}
+    counted = [reason for reason in reasons if reason.endswith("seeds per configuration")]
+    most = max(counted, key=reasons.__getitem__, default=None)  # the parts are settled when that of most seeds is
+    return "; ".join(reason for reason in reasons if reason not in counted or reason == most) or "–"
 
 
 def _way(verdict: Verdict, numbers: Numbers) -> str:
@@ -124,7 +137,7 @@ def _way(verdict: Verdict, numbers: Numbers) -> str:
     known = [(i, finding.figures.get("estimate")) for i, finding in enumerate(verdict.deciding) if finding.direction]
     if not known:
         return "–"
-    words = {1: "point towards it", -1: "point against it"}.get(verdict.direction, "are divided")
+    words = {1: "towards", -1: "against"}.get(verdict.direction, "divided")
     key = f"published-claims.{verdict.claim.key}"
     estimates = [numbers.put(f"{key}.{i}", estimate, signed) for i, estimate in known if estimate is not None]
     return f"{words} ({'; '.join(estimates)})" if estimates else words
@@ -244,7 +257,10 @@ def outlook(f: Findings) -> str:
         steps.append(f"{count(LONG_ENOUGH)} epochs or more (without which {listing(short)} cannot be decided)")
     if few := _keys(verdicts, lambda finding: finding.seeds):
         seeds = _needed(verdicts, lambda finding: finding.seeds)
-        most = f"; up to {max(seeds)} decide all of them" if len(set(seeds)) > 1 else ""
+        left = [v for v in verdicts if v.verdict == INCONCLUSIVE and v.claim.key in few]
+        enough = all(finding.seeds for verdict in left for finding in verdict.decisive)
+        what = "all of them" if enough else "what seeds alone can decide"
+        most = f"; up to {max(seeds):,d} decide {what}" if len(set(seeds)) > 1 else ""
         steps.append(
             f"{plural(min(seeds), 'seed')} a configuration (without which {listing(few)} cannot be decided{most})"
         )
@@ -312,7 +328,7 @@ def from_scratch(scratch: Sequence[str], pretrained: Sequence[str]) -> str:
 def limitations(f: Findings) -> str:
     """What these results cannot show, as a list; every item is there because the runs' records call for it."""
     alike = f.named([name for name in f.equal if name in f.ranks.index])
-    but = f", except among {listing(alike)}" if len(alike) > 1 else ""
+    but = f", except among {some(alike, most=5)}" if len(alike) > 1 else ""
     control = "; the control does not have this limit" if f.controlled else ""
     items = {
         "One seed a configuration: every value includes unknown variation between seeds.":

@@ -16,11 +16,9 @@ import pandas as pd
 
 from deeplab_lib.analysis import published
 from deeplab_lib.analysis.statistics import (
-    BASIS,
     BLANK,
     BOUNDARY,
     CLASS_MEASURES,
-    COLUMNS,
     CONFIDENCE,
     LOG_LOSS,
     MEASURES,
@@ -313,9 +311,14 @@ class Evidence:
 
     def pairs(self, measure: str = MIOU) -> pd.DataFrame:
         """Differences between all pairs of recipes, of boundary F-scores those from CE. Index: (method, other)."""
-        rows = {tuple(pair): row for (of, *pair), row in self.claim_intervals.items() if of == measure}
-        index = pd.MultiIndex.from_tuples(rows, names=[None, None]) if rows else []
-        return pd.DataFrame(list(rows.values()), index, [*COLUMNS, *BASIS])
+        return as_frame({tuple(pair): row for (of, *pair), row in self.claim_intervals.items() if of == measure})
+
+    def _pair(self, a: str, b: str, measure: str) -> dict[str, Any]:
+        """The row of a - b, whichever way round the pair is listed."""
+        if (measure, a, b) in self.claim_intervals:
+            return self.claim_intervals[measure, a, b]
+        row = self.claim_intervals[measure, b, a]
+        return row | {"estimate": -row["estimate"], "low": -row["high"], "high": -row["low"]}
 
     def ranking(self) -> pd.DataFrame:
         """The recipes by mIoU, ties shown as ties: value, low, high, best, worst, ties.
@@ -334,8 +337,7 @@ class Evidence:
 
     def neighbours(self) -> pd.DataFrame:
         """Differences between neighbours in the ranking, from the family of all pairs: the data chose the order."""
-        pairs = self.pairs()
-        return self._judged({pair: _row(pairs, *pair) for pair in pairwise(self.ranking().index)}, MIOU)
+        return self._judged(pairwise(self.ranking().index), MIOU)
 
     def from_baseline(self, measure: str = MIOU, controls: bool = False) -> pd.DataFrame:
         """Every recipe's difference from CE, by intervals that agree with the ranking and the claims.
@@ -343,17 +345,15 @@ class Evidence:
         controls: with those of the controls, in mIoU.
         """
         if self.baseline is None:
-            return _frame({})
-        pairs, base = self.pairs(measure), self.baseline.name
-        others = [*self.recipes, *(self.controls if controls else [])]
-        rows = {(m.name, base): _row(pairs, m.name, base) for m in others if m.name != base}
-        table = self._judged(rows, measure)
-        table.index = [name for name, _ in rows]
-        return table
+            return as_frame({})
+        base = self.baseline.name
+        others = [m.name for m in [*self.recipes, *(self.controls if controls else [])] if m.name != base]
+        return self._judged([(name, base) for name in others], measure).set_axis(others)
 
-    def _judged(self, rows: Mapping[tuple[str, str], Any], measure: str) -> pd.DataFrame:
-        """`{(a, b): row of a - b}` as a frame, with the verdict on "a lies above b", and what it speaks of."""
-        frame = _frame(rows)
+    def _judged(self, pairs: Iterable[tuple[str, str]], measure: str) -> pd.DataFrame:
+        """The rows of a - b of the `pairs` (a, b), with the verdict on "a lies above b", and what it speaks of."""
+        rows = {pair: self._pair(*pair, measure) for pair in pairs}
+        frame = as_frame(rows)
         frame["verdict"] = [self.decided(row, measure) for row in rows.values()]
         frame["speaks_of"] = [self.speaks_of(*pair) for pair in rows]
         return frame
@@ -367,7 +367,7 @@ class Evidence:
     def class_differences(self) -> pd.DataFrame:
         """Differences from CE of every recipe and class, all intervals at once. Index: (method, class name)."""
         if self.baseline is None:
-            return _frame({})
+            return as_frame({})
         base = self.baseline.name
         others = [method.name for method in self.recipes if method.name != base]
         family = {
@@ -376,26 +376,6 @@ class Evidence:
             for other in others
         }
         return as_frame(self.rows(family))
-
-
-def _frame(rows: Mapping[Any, Any]) -> pd.DataFrame:
-    """`{index: row}` as a frame, with the columns that are read of it where there is no row."""
-    frame = (
-        pd.DataFrame(list(rows.values()), list(rows)).infer_objects()
-        if rows
-        else pd.DataFrame(columns=["estimate", "low", "high"])
-    )
-    return frame.rename_axis(None)
-
-
-def _row(pairs: pd.DataFrame, a: str, b: str) -> pd.Series:
-    """The row of a - b, whichever way round the pair is listed."""
-    if (a, b) in pairs.index:
-        return pairs.loc[(a, b)]
-    row = pairs.loc[(b, a)]
-    turned = row.copy()
-    turned["estimate"], turned["low"], turned["high"] = -row["estimate"], -row["high"], -row["low"]
-    return turned
 
 
 def _values(found: Iterable[Method], rare: Sequence[int]) -> dict[str, dict[str, float]]:

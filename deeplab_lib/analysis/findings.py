@@ -13,6 +13,7 @@ from deeplab_lib.analysis.evidence import Evidence
 from deeplab_lib.analysis.statistics import MIOU, TIE, rank_correlation
 from deeplab_lib.analysis.verdicts import VERDICTS
 from deeplab_lib.study.grouping import Study, methods
+from deeplab_lib.study.people import people
 from deeplab_lib.study.run import Run
 
 FEW = 4  # runs below which no order of them is spoken of
@@ -30,30 +31,40 @@ class Findings:
     """The results of one study, as numbers and names; `sentences` puts them into words.
 
     scope: data, scale, device and length in a few words; synthetic, preset and devices are what that rests on.
-    finished, unfinished, scratch, pretrained: labels of runs, the latter by where they started. losses: terms that the
-    configurations combine. seeds: `{title: number}` of the configurations; seed_sd: `{title: points}` of those with
-    several. titles: `{run or method: display name}`. baseline: the CE method, "" without one. ranks, versus: the frames
-    of `Evidence.ranking` and `from_baseline`, controls included. trust: that of `calibration`, or None. equal: the
-    methods on the schedule of CE. schedules: of the configurations. judged: how many recipes claims are judged on.
-    models: how many networks were trained. rate: None where the order of the runs is not that of their rates. images,
-    resamples: of the bootstrap, 0 without one. no_intervals: why there are none, "" where there are some.
+    brief: data and scale alone, for every table and figure. people: how many people's runs are kept apart.
+    finished, unfinished, scratch, pretrained: labels of runs, the latter by where they started. configurations: how
+    many of the eight were trained; losses: the terms that they combine. terms: `{method: its terms}`. seeds:
+    `{title: number}` of the methods; seed_sd: `{title: points}` of those with several. seed_share: share of the
+    seeds in the variance of a difference from CE (median), NaN for one seed. titles: `{run or method: display
+    name}`. baseline: the CE method, "" without one. ranks, versus: the frames of `Evidence.ranking` and
+    `from_baseline`, controls included. trust: that of `calibration`, or None. equal: the methods on the schedule of
+    CE. controls: `{control: the same loss on its own schedule}`. schedules: of the configurations. judged: how many
+    recipes claims are judged on. models: how many networks were trained. rate: None where the order of the runs is
+    not that of their rates. images, resamples: of the bootstrap, 0 without one. no_intervals: why there are none,
+    "" where there are some.
     """
 
     scope: str
+    brief: str
+    people: int
     synthetic: bool
     preset: str | None
     devices: tuple[str, ...]
     finished: tuple[str, ...]
     unfinished: tuple[str, ...]
+    configurations: int
     losses: frozenset[str]
+    terms: Mapping[str, frozenset[str]]
     seeds: Mapping[str, int]
     seed_sd: Mapping[str, float]
+    seed_share: float
     titles: Mapping[str, str]
     baseline: str
     ranks: pd.DataFrame
     versus: pd.DataFrame
     trust: pd.DataFrame | None
     equal: tuple[str, ...]
+    controls: Mapping[str, str]
     controlled: bool
     schedules: int
     judged: int
@@ -72,22 +83,29 @@ class Findings:
         """From one study and the evidence of its finished runs."""
         recipes, bootstrap = evidence.recipes, evidence.bootstrap
         scratch, pretrained = starts(study.finished or study.runs)
+        versus = evidence.from_baseline(controls=True)
         return cls(
             scope=scope(study),
+            brief=", ".join([study.scope.data, *([f"{study.scope.preset} scale"] if study.scope.preset else [])]),
+            people=len(people(study.runs)) if any(run.named for run in study.runs) else 1,
             synthetic=study.scope.synthetic,
             preset=study.scope.preset,
             devices=tuple(sorted({str(s.get("device")) for run in study.runs for s in sessions(run)})),
             finished=tuple(run.label for run in study.finished),
             unfinished=tuple(run.label for run in study.unfinished),
+            configurations=len({method.recipe for method in recipes}),
             losses=frozenset().union(*(method.losses for method in recipes)),
+            terms={method.name: method.losses for method in evidence.methods},
             seeds={evidence.title(name): number for name, number in evidence.seeds.items()},
             seed_sd=seed_deviations(study.recipes),
+            seed_share=seed_share(versus) if evidence.replicated else float("nan"),
             titles={run.stem: run.label for run in study.runs} | evidence.titles,
             baseline=evidence.baseline.name if evidence.baseline else "",
             ranks=evidence.ranking() if recipes else pd.DataFrame(),
-            versus=evidence.from_baseline(controls=True),
+            versus=versus,
             trust=calibration(evidence, bootstrap.resamples) if bootstrap else None,
             equal=tuple(method.name for method in evidence.same_schedule),
+            controls=own_schedules(evidence),
             controlled=evidence.controlled,
             schedules=len({method.schedule for method in recipes}),
             judged=len(evidence.judged),
@@ -180,6 +198,21 @@ def seed_deviations(runs: Sequence[Run]) -> dict[str, float]:
     values = {members[0].title: [run.final_val_mIoU for run in members] for members in methods(runs).values()}
     deviations = {title: float(np.std(found, ddof=1)) for title, found in values.items() if len(found) > 1}
     return {title: deviation for title, deviation in deviations.items() if np.isfinite(deviation)}
+
+
+def seed_share(differences: pd.DataFrame) -> float:
+    """Median share of the seeds in the variance of differences (rows of `Bootstrap.interval`); NaN without any."""
+    if not {"image_variance", "seed_variance"} <= set(differences):
+        return float("nan")
+    whole = differences["image_variance"] + differences["seed_variance"]
+    return float((differences["seed_variance"] / whole).median())
+
+
+def own_schedules(evidence: Evidence) -> dict[str, str]:
+    """`{control: method}`: which recipe, on its own schedule, trains the loss of each control."""
+    own = {(method.recipe, method.runs[0].person): method.name for method in evidence.recipes if method.runs}
+    pairs = {control.name: own.get((control.recipe, control.runs[0].person)) for control in evidence.controls}
+    return {control: method for control, method in pairs.items() if method}
 
 
 def follows_rate(evidence: Evidence) -> RateOrder | None:

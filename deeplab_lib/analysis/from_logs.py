@@ -61,7 +61,7 @@ def by_rate(runs: Sequence[Run], outside: Sequence[Run], numbers: Numbers) -> st
         whom = f"{plural(len(group), 'run')}" + (f", {count(len(beyond))} outside the eight" if beyond else "")
         parts.append(f"{rate:g}: {' to '.join(dict.fromkeys(ends))} % ({whom})")
     ordered = all(low.max() < high.min() for low, high in pairwise(groups))
-    text = f"By initial rate, final validation mIoU is, at {'; '.join(parts)}. "
+    text = f"By initial rate (@fig-rate), final validation mIoU is, at {'; '.join(parts)}. "
     if not ordered:
         return text + "Runs at a lower rate are not all below those at a higher one."
     largest = max(float(members.max() - members.min()) for members in groups)
@@ -130,7 +130,8 @@ def movement(runs: Sequence[Run], numbers: Numbers) -> str:
     low, high = table["range"].min(), table["range"].max()
     put = numbers.put
     text = (
-        f"{listing(run.label for run in alike)} share one schedule and differ in their losses. Their final mIoUs lie "
+        f"{listing(run.label for run in alike)} share one schedule and differ in their losses (@tbl-late). Their final "
+        "mIoUs lie "
         f"at most {put('logs.late.apart', apart, '.2f')} points apart. Each of them moves by "
         f"{put('logs.late.range.low', low, '.2f')} to {put('logs.late.range.high', high, '.2f')} points within its own "
         f"last {count(LATE)} epochs (standard deviation {put('logs.late.sd.low', table['deviation'].min(), '.2f')} to "
@@ -159,4 +160,4 @@ def outside_the_eight(runs: Sequence[Run]) -> str:
         )
     else:
         has, rest = "are", "Their losses are those in their names. They take no part in ranking and claims."
-    return f"In the folder of logs, but in no table of the study, {has} {known}. {rest}"
+    return f"In the folder of logs, but in no table of the study, {has} {known} (@tbl-ablations). {rest}"

@@ -1,8 +1,9 @@
-"""What the analysis notebook shows: figures signed with their scope, tables as printed, and what cannot be shown."""
+"""What the analysis notebook shows: paragraphs, the figures and tables that they cite, and what cannot be shown."""
 
 import html
 import re
 from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 from typing import Any
 
 import pandas as pd
@@ -11,7 +12,7 @@ from matplotlib.figure import Figure
 
 from deeplab_lib import report
 from deeplab_lib.analysis.alt_text import describe
-from deeplab_lib.analysis.captions import CURVES, FIGURES, INTERVALS, TABLES, named
+from deeplab_lib.analysis.captions import CURVES, FIGURES, INTERVALS, TABLES, as_label, named
 from deeplab_lib.analysis.numbers import Numbers
 from deeplab_lib.analysis.plots import Missing
 from deeplab_lib.common.files import without_paths
@@ -20,14 +21,17 @@ from deeplab_lib.plotting.style import add_scope, as_labels, freeze_layout
 from deeplab_lib.study.grouping import Study, methods
 from deeplab_lib.study.run import Run
 
+Cited = Callable[[], None]  # displays a figure or a table that is ready
+CITATION = re.compile(r"\s*\(((?:@(?:fig|tbl)-[\w-]*\w(?:, )?)+)\)")
+
 
 class Gallery:
-    """Shows figures and tables by label; captions are those of `captions`.
+    """Makes figures and tables by label and shows them below the paragraph that cites them; captions are in `captions`.
 
-    scope: what the results are about, signed in every figure. titles: {run or method: display name}. no_intervals: why
-    there are none, "" where there are some. curves: on which images the epochs are validated, where that is not on all.
-    several_seeds: whether values are means over seeds.
-    `shown` lists the figures that were drawn, `missing` those that the files are too poor for, with the reason.
+    scope: what the results are about, signed in every figure and named in every table. titles: {run or method: display
+    name}. no_intervals: why there are none, "" where there are some. curves: on which images the epochs are validated,
+    where that is not on all. several_seeds: whether values are means over seeds.
+    `shown` lists the labels of what was made, `missing` the figures that the files are too poor for, with the reason.
     """
 
     def __init__(
@@ -46,56 +50,66 @@ class Gallery:
         self.shown: list[str] = []
         self.missing: dict[str, object] = {}
 
-    def show(
+    def say(self, text: str, *cited: Cited) -> None:
+        """Display a paragraph, and below it the figures and tables that it cites, made by `figure` and `table`.
+
+        A paragraph cites in brackets, `(@fig-ranking, @tbl-ranking)`; what is not shown is left out of them.
+        """
+        if text := CITATION.sub(self._citation, text).strip():
+            display(Markdown(as_markdown(without_paths(text))))
+        for show in cited:
+            show()
+
+    def _citation(self, found: re.Match[str]) -> str:
+        there = [label for label in found[1].split(", ") if label.removeprefix("@") in self.shown]
+        return f" ({', '.join(there)})" if there else ""
+
+    def figure(
         self,
-        label: str,
+        name: str,
         draw: Callable[..., Figure],
         *args: Any,
         words: Mapping[str, str] | None = None,
         vector: bool = True,
-        lead: str = "",
         **kwargs: Any,
-    ) -> None:
-        """Display `draw(*args, **kwargs)` as `fig-<label>`; where it raises `Missing`, say so.
+    ) -> Cited:
+        """`draw(*args, **kwargs)` as the figure `fig-<name>`; where that raises `Missing`, the reason is displayed.
 
-        `words` fill the caption; `lead` introduces the figure, in a paragraph above it, as `@this`. What follows a `/`
-        in the label distinguishes figures with one caption.
+        `words` fill the caption. What follows a `/` in the name distinguishes figures with one caption.
         """
-        caption = FIGURES[label.partition("/")[0]].format(**self.words | dict(words or {}))
-        if self.curves and label in CURVES:
+        caption = FIGURES[name.partition("/")[0]].format(**self.words | dict(words or {}))
+        if self.curves and name in CURVES:
             caption += f" Validated on {self.curves}."
-        label = re.sub(r"[^\w-]", "-", label)  # a run's name has points
+        label = as_label(name)
         try:
             figure = freeze_layout(as_labels(add_scope(draw(*args, **kwargs), self.scope)))
         except Missing as reason:
-            self.leave_out(label, reason)
-        else:
-            self.say(lead.replace("@this", f"@fig-{label}"))
-            dpi = 150 if vector else 220  # photographs keep their pixels
-            report.figure(figure, f"fig-{label}", caption, describe(figure).replace("\\$", "$"), vector=vector, dpi=dpi)
-            self.shown.append(label)
+            return partial(self.leave_out, label, reason)
+        self.shown.append(f"fig-{label}")
+        dpi = 150 if vector else 220  # photographs keep their pixels
+        alt = describe(figure).replace("\\$", "$")
+        return partial(report.figure, figure, f"fig-{label}", caption, alt, vector=vector, dpi=dpi)
 
     def table(
         self,
         label: str,
-        frame: pd.DataFrame,
+        frame: pd.DataFrame | None,
         note: str = "",
         titles: Mapping[str, str] | None = None,
         scope: str | None = None,
-        lead: str = "",
-    ) -> None:
-        """Display a frame as `tbl-<label>`, its numbers printed and registered; nothing when it holds nothing.
+    ) -> Cited:
+        """A frame as the table `tbl-<label>`, its numbers printed and registered; none when it holds nothing.
 
-        `lead` introduces the table, in a paragraph above it. Rows are named by `titles`. Columns without any value are
-        left out. `scope`: what the rows are about, where that is not what all other results are about.
+        Rows are named by `titles`. Columns without any value are left out. `scope`: what the rows are about, where that
+        is not what all other results are about.
         """
         spec = TABLES[label]
-        if frame.empty:
-            return
-        if spec.columns:
-            columns = {name: head for name, head in spec.columns.items() if frame[name].notna().any()}
-            if not columns:
-                return
+        if frame is None or frame.empty:
+            return nothing
+        columns = {name: head for name, head in (spec.columns or {}).items() if frame[name].notna().any()}
+        if spec.columns and not columns:
+            return nothing
+        if columns:
             formats = {name: form for name, (_, form) in columns.items()}
             frame = self.numbers.table(label, frame[list(columns)], formats)
             frame = frame.rename(columns={name: head for name, (head, _) in columns.items()})
@@ -104,21 +118,18 @@ class Gallery:
         frame = frame.rename(index=self.titles if titles is None else titles)
         if self.curves and "best_val_mIoU" in (spec.columns or ()):
             note = f"The best epoch is chosen, and its mIoU measured, on {self.curves}. {note}"
-        self.say(lead)
-        report.table(frame, f"tbl-{label}", caption, f"{spec.note} {note}".strip() or None)
-
-    def say(self, text: str, lead: str = "") -> None:
-        """Display a paragraph; `lead`, a sentence that points at figures, comes first if all of them are there."""
-        pointed = re.findall(r"@fig-([\w-]*\w)", lead)
-        text = f"{lead} {text}".strip() if set(pointed) <= set(self.shown) else text
-        if text:
-            display(Markdown(as_markdown(without_paths(text))))
+        self.shown.append(f"tbl-{label}")
+        return partial(report.table, frame, f"tbl-{label}", caption, f"{spec.note} {note}".strip() or None)
 
     def leave_out(self, label: str, reason: object) -> None:
         """Say in place of a figure why it is not there."""
         self.missing[label] = str(reason)
         text = f"*The figure “{named(label)}” is left out: {without_paths(str(reason))}.*"
         display(Markdown(as_markdown(text)))
+
+
+def nothing() -> None:
+    """Displays what a table without a value displays."""
 
 
 def warn(text: str) -> None:

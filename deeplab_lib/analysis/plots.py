@@ -31,6 +31,11 @@ COSTS = {
 }
 
 
+NONE = pd.Series(dtype=float)
+# What stands in a legend for the diamonds on the curves.
+CHANGED = Line2D([], [], linestyle="none", marker="D", mfc="none", mec="0.3", markersize=5.5, label="training changed")
+
+
 class Missing(ValueError):
     """The runs lack what a figure is drawn from; the message names it."""
 
@@ -85,8 +90,8 @@ def _key(ax: Axes, lines: Sequence[Line2D], values: Sequence[float], form: str, 
     handles = [lines[i] for i in order]
     labels = [f"{lines[i].get_label()}  {values[i]:{form}}" for i in order]
     if marked:
-        handles.append(Line2D([], [], linestyle="none", marker="D", mfc="none", mec="0.3", markersize=5.5))
-        labels.append("training changed")
+        handles.append(CHANGED)
+        labels.append(str(CHANGED.get_label()))
     ax.legend(handles, labels, loc="center left", bbox_to_anchor=(1.01, 0.5), title=title, title_fontsize=8)
 
 
@@ -148,19 +153,40 @@ def learning_rates(runs: Sequence[Run]) -> Figure:
 def curves(runs: Sequence[Run], column: str, label: str, log: bool = False) -> Figure:
     """One column of all runs against the epoch, in one pair of axes; `log`: on a logarithmic axis."""
     fig, ax = figure(2.9)
+    lines, marked = _column(ax, runs, column, label, log)
+    last = [float(np.asarray(line.get_ydata())[-1]) for line in lines]
+    _key(ax, lines, last, ".3f" if max(last) < 10 else ".1f", "run, last epoch", marked)
+    return fig
+
+
+@styled
+def curve_pair(runs: Sequence[Run], columns: Mapping[str, str], log: bool = False) -> Figure:
+    """Columns of all runs, `{column: label}`, against the epoch, each in axes of its own; those that no run has not."""
+    known = [column for column in columns if any(run.table.get(column, NONE).notna().any() for run in runs)]
+    if not known:
+        raise Missing(f"no run has values of {' and '.join(columns)}")
+    fig, axes = figure(3.1, 1, len(known), squeeze=False)
+    for ax, column in zip(axes[0], known, strict=True):
+        lines, marked = _column(ax, runs, column, columns[column], log)
+    handles = [*lines, *([CHANGED] if marked else [])]
+    labels = [str(handle.get_label()) for handle in handles]
+    fig.legend(handles, labels, loc="outside lower center", ncols=3, handlelength=2.8, columnspacing=1.4)
+    return fig
+
+
+def _column(ax: Axes, runs: Sequence[Run], column: str, label: str, log: bool) -> tuple[list[Line2D], bool]:
+    """One column of all runs against the epoch: their curves, and whether a change of the training is marked."""
     if log:
         ax.set_yscale("log")
         ax.yaxis.set(major_locator=LogLocator(subs=(1, 2, 3, 5)), minor_locator=NullLocator())
         ax.yaxis.set_major_formatter("{x:g}")
-    lines, last, marked = [], [], False
+    lines, marked = [], False
     for look, run, table in _each(runs, column):
         lines.append(_line(ax, look, table["epoch"].to_numpy(), table[column].to_numpy(), label=state(run)))
-        last.append(table[column].iloc[-1])
         marked |= _mark(ax, run, lines[-1])
     ax.set_ylabel(f"{label} (log scale)" if log else label)
     _epochs(ax, runs)
-    _key(ax, lines, last, ".3f" if max(last) < 10 else ".1f", "run, last epoch", marked)
-    return fig
+    return lines, marked
 
 
 @styled

@@ -10,12 +10,13 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import pandas as pd
 
+from deeplab_lib.analysis.captions import as_label
 from deeplab_lib.analysis.evidence import RARE_SHARE, Evidence
 from deeplab_lib.analysis.findings import FEW, Findings, sessions
 from deeplab_lib.analysis.numbers import Numbers
 from deeplab_lib.analysis.pictures import scores_of
 from deeplab_lib.analysis.plots import duration_unit
-from deeplab_lib.analysis.sentences import ends, joined
+from deeplab_lib.analysis.sentences import ends, joined, some
 from deeplab_lib.analysis.statistics import rank_correlation
 from deeplab_lib.analysis.tables import changes
 from deeplab_lib.common.text import count, listing, plural, signed
@@ -56,11 +57,11 @@ def schedules(runs: Sequence[Run], numbers: Numbers) -> str:
     shared = [labels for labels in groups.values() if len(labels) > 1]
     alone, text = len(groups) - len(shared), ""
     if len(groups) == 1 and shared:
-        text = f"The {plural(len(runs), 'run')} share one schedule and differ in nothing but the loss. "
+        text = f"The {plural(len(runs), 'run')} share one schedule and differ in nothing but the loss (@fig-lr). "
     elif len(groups) > 1:
-        text = f"The {plural(len(runs), 'run')} follow {plural(len(groups), 'different schedule')}. "
+        text = f"The {plural(len(runs), 'run')} follow {plural(len(groups), 'different schedule')} (@fig-lr). "
     if shared and len(groups) > 1:
-        parts = [f"{listing(labels)} share one" for labels in shared]
+        parts = [f"{some(labels, most=5)} share one" for labels in shared]
         own = "has a schedule of its own" if alone == 1 else "have schedules of their own"
         parts += [f"{plural(alone, 'run')} {own}"] if alone else []
         text += ", and ".join(filter(None, [", ".join(parts[:-1]), parts[-1]])) + ". "
@@ -106,10 +107,14 @@ def losses(runs: Sequence[Run], numbers: Numbers) -> str:
         else "No validation loss ended more than 5 % above its minimum."
     )
     return joined(
-        f"From the first epoch to the last, training losses fell by {ends(fell, numbers, 'losses.fell', '.0f', ' %')}.",
+        "From the first epoch to the last, training losses (@fig-loss-grid) fell by "
+        f"{ends(fell, numbers, 'losses.fell', '.0f', ' %')}.",
         _other_losses(runs, numbers),
         overfitting,
-        "Absolute values are not comparable between runs because the losses differ.",
+        "Absolute values are not comparable between runs because the losses differ: where all runs stand in one "
+        "diagram, only the shapes of the curves are (@fig-losses)."
+        if len(fell) > 1
+        else "",
     )
 
 
@@ -141,7 +146,10 @@ def cross_entropy(runs: Sequence[Run], numbers: Numbers) -> str:
         return ""
     both = [label for label in ce if label in own]
     rank = rank_correlation(pd.Series(ce)[both], pd.Series(own)[both]) if len(both) >= FEW else float("nan")
-    text = f"At the end of training, validation cross-entropy is {ends(ce, numbers, 'val_ce', '.3f', '')}. "
+    text = (
+        "A measure that is the same for all runs is cross-entropy on the validation images (@fig-val-ce). At the end "
+        f"of training it is {ends(ce, numbers, 'val_ce', '.3f', '')}. "
+    )
     if np.isfinite(rank):
         agree = "nearly the same" if rank > 0.7 else "a different" if rank < 0.3 else "a partly different"
         text += numbers.say(
@@ -152,7 +160,7 @@ def cross_entropy(runs: Sequence[Run], numbers: Numbers) -> str:
             rank_correlation=rank,
             number=plural(len(both), "run"),
         )
-    return text + "Cross-entropy is a common measure but not a neutral one: it favours the runs that minimise it."
+    return text + "It is not a neutral measure, though: it favours the runs that minimise it."
 
 
 def training_mious(runs: Sequence[Run], numbers: Numbers) -> str:
@@ -177,7 +185,7 @@ def training_mious(runs: Sequence[Run], numbers: Numbers) -> str:
         f"{who} {fits} the training images better by more than {WIDE_GAP:g} points{why}; this indicates overfitting."
     )
     return joined(
-        f"Training mIoU ends at {ends(train, numbers, 'train_mIoU', '.1f', ' %')}.",
+        f"Training mIoU (@fig-miou-grid) ends at {ends(train, numbers, 'train_mIoU', '.1f', ' %')}.",
         f"Its difference from validation mIoU is {ends(gaps, numbers, 'gap', signed, ' points')}.",
         counted,
         overfitting if wide else "",
@@ -203,7 +211,7 @@ def validation_mious(runs: Sequence[Run], numbers: Numbers) -> str:
     elif lost:
         last = "No run ends more than a point below its best epoch, so reporting the last epoch costs little here."
     return joined(
-        f"Validation mIoU ends at {ends(final, numbers, 'val_mIoU', '.1f', ' %')}.",
+        f"Validation mIoU (@fig-mious) ends at {ends(final, numbers, 'val_mIoU', '.1f', ' %')}.",
         f"A curve reaches nine tenths of its last value after {ends(early, numbers, 'early', '.0f', ' epochs')}."
         if early
         else "",
@@ -224,11 +232,12 @@ def durations(runs: Sequence[Run], numbers: Numbers) -> str:
         f"The runs did not share one device ({listing(sorted(map(str, devices)))}), so times are not comparable."
     )  # fmt: skip
     return joined(
-        f"Training and validation took {ends(scaled, numbers, 'duration', '.1f', ' ' + unit)} a run, and "
-        f"{ends(mean, numbers, 'epoch_time', '.1f', ' s')} an epoch.",
+        f"Training and validation (@fig-durations) took {ends(scaled, numbers, 'duration', '.1f', ' ' + unit)} a run, "
+        f"and {ends(mean, numbers, 'epoch_time', '.1f', ' s')} an epoch.",
         numbers.say("reading.duration", "All runs together took {all:.1f} {of}.", all=sum(scaled.values()), of=unit),
         where if devices else "",
-        "Runs trained side by side slow each other down; wall-clock times therefore do not measure the cost of a loss.",
+        "Runs trained side by side slow each other down. So wall-clock times do not measure the cost of a loss, and "
+        "mIoU against time shows the load of the machine as well (@fig-time).",
     )
 
 
@@ -258,7 +267,7 @@ def classes(iou: pd.DataFrame, f: Findings, decided: pd.DataFrame | None, number
         against = f"Of the {cells} differences from {f.titles[f.baseline]}, {_sides(others, decided, f, numbers)}"
     return joined(
         f"Averaged over the runs, {named(mean.index[:3], 'top')} are segmented best and "
-        f"{named(mean.index[:-4:-1], 'bottom')} worst.",
+        f"{named(mean.index[:-4:-1], 'bottom')} worst (@tbl-classes, @fig-classes).",
         left_out if absent else "",
         numbers.say("reading.classes", "The runs differ most on {name}, by {spread:.1f} points.", name=spread.index[0],
                     spread=spread.iloc[0]) if len(iou) > 1 else "",
@@ -296,9 +305,9 @@ def frequency(iou: pd.DataFrame, share: pd.Series | None, numbers: Numbers) -> s
     strength = "closely" if rank > 0.8 else "on the whole" if rank > 0.5 else "only loosely"
     return numbers.say(
         "reading.frequency",
-        "The rarest class, {rarest}, covers {rare:.2f} % of the labelled pixels, the most frequent one, {commonest}, "
-        "{common:.0f} %. IoU {follows}: over {number} classes the rank correlation of frequency and mean IoU is "
-        "{rank:.2f}.",
+        "IoU {follows} (@fig-frequency): over {number} classes the rank correlation of frequency and mean IoU is "
+        "{rank:.2f}. The rarest class, {rarest}, covers {rare:.2f} % of the labelled pixels, the most frequent one, "
+        "{commonest}, {common:.0f} %.",
         rarest=share[known].idxmin(), rare=share[known].min(), commonest=share[known].idxmax(),
         common=share[known].max(), number=count(len(known)), rank=rank,
         follows=f"follows frequency {strength}" if rank > 0.2 else "does not follow frequency",
@@ -325,7 +334,7 @@ def confusions(matrix: np.ndarray, numbers: Numbers) -> str:
     for row, column in (np.unravel_index(cell, shares.shape) for cell in worst):
         value = numbers.put(f"reading.confusion.{CLASS_NAMES[row]}.{CLASS_NAMES[column]}", shares[row, column], ".0f")
         parts.append(f"{CLASS_NAMES[row]} predicted as {CLASS_NAMES[column]} ({value} %)")
-    return f"The largest confusions, as a share of the labelled class's pixels, are {listing(parts)}."
+    return f"The largest confusions (@fig-confusion), in percent of the labelled class's pixels, are {listing(parts)}."
 
 
 def images(roles: Mapping[str, str], arrays: Mapping[str, Mapping[str, np.ndarray]], numbers: Numbers) -> str:
@@ -335,7 +344,8 @@ def images(roles: Mapping[str, str], arrays: Mapping[str, Mapping[str, np.ndarra
         scores = [scores_of(run, [name])[0] for run in arrays.values()]
         mean = numbers.put(f"reading.images.{role}", np.mean(scores), ".1f")
         gap = numbers.put(f"reading.images.{role}.range", max(scores) - min(scores), ".1f")
-        parts.append(f"{mean} %{f' (range {gap} points)' if several else ''} for the {role} image, {name}")
+        spread = f", range {gap} points" if several else ""
+        parts.append(f"{mean} % for the {role} image{spread} (@fig-{as_label(f'scene/{role}')})")
     kept = numbers.put("reading.images.kept", len(next(iter(arrays.values()))["prediction_names"]), "d")
     rule = "best, median and worst by mean IoU over the classes in the image"
     rule += ", averaged over the runs, and the one on whose pixels they disagree most" if several else ""

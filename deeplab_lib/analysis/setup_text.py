@@ -237,7 +237,9 @@ def latency_note(results: pd.DataFrame) -> str:
 
 
 def efficiency_note(efficiency: pd.DataFrame) -> str:
-    """How the costs were measured, and what was not."""
+    """How the costs were measured, and what was not; "" where none was."""
+    if efficiency.empty:
+        return ""
     devices = listing(sorted({f"{row.device_name}, {row.threads} threads" for row in efficiency.itertuples()}))
     timed = efficiency["latency_ms"].map(lambda latency: isinstance(latency, dict))
     notes = filter(None, efficiency["note"][~timed])
@@ -267,13 +269,45 @@ def architectures(study: Study, efficiency: pd.DataFrame, numbers: Numbers) -> s
     macs = numbers.put("architectures.gmacs", own["macs"] / 1e9, ".2f")
     savings = [f"{listing(models)} {'has' if len(models) == 1 else 'have'} {less}" for less, models in groups.items()]
     text = (
-        f"At 1024 × 512, DeepLabV2 with ResNet-101 takes {macs} billion multiply-adds. Of "
+        f"At 1024 × 512, DeepLabV2 with ResNet-101 takes {macs} billion multiply-adds (@tbl-efficiency). Of "
         f"{plural(len(others), 'network')} of other architectures, {listing(savings) or 'none takes less'}. "
     )
     trained = {run.config.get("model") for run in study.finished} - {None}
     if len(trained) > 1:
-        return text + "Those that were trained on the same data are among the runs, with their mIoU."
+        return text + "Those that were trained on the same data are among the runs, with their mIoU (@fig-cost)."
     return text + "None of them was trained here, so this compares cost, not quality."
+
+
+def printed(study: Study) -> str:
+    """What the study's printed figures are, beside the results of the runs."""
+    if study.logs_only:
+        return "The figures that the study prints for these runs are examined in @sec-audit (@tbl-published)."
+    return (
+        "The study prints figures for the same configurations (@tbl-published). They belong to other images, another "
+        "training and in part another network, so they are no standard for these runs."
+        if study.scope.synthetic or study.scope.preset != "paper"
+        else "The study prints figures for the same configurations (@tbl-published); they enter no comparison here."
+    )
+
+
+def ablations(study: Study) -> str:
+    """What the runs are that depart from the recipes, "" without any."""
+    if not study.ablations or study.logs_only:
+        return ""
+    control = any(run.variant == "schedule_ce" for run in study.ablations)
+    with_control = ", the control among them," if control else ""
+    return f"Runs that depart from the eight recipes{with_control} take no part in the ranking (@tbl-ablations)."
+
+
+def origin(study: Study) -> str:
+    """Where the schedules and the records of the runs are found."""
+    if study.logs_only:
+        return "The logs show the schedule of every run (@tbl-configuration)."
+    return (
+        "The first table gives the schedule of every run as it was trained; seeds of one configuration share a row "
+        "(@tbl-configuration). The others give what the records of all finished runs have in common (@tbl-shared) and "
+        "in what they differ (@tbl-different)."
+    )
 
 
 def draft(runs: Sequence[Run], planned: Iterable[str] | None = None) -> str:

@@ -253,7 +253,8 @@ class Bootstrap:
         quantile = float(np.quantile(extremes, confidence, axis=1, method="higher").max())
         rows = {}
         for name, (estimate, variances, _) in found.items():
-            counts = {"images": self.ratios.numerator.shape[1], "seeds": self._fewest_seeds(contrasts[name])}
+            seeds = [self.ratios.methods.count(method) for method, weight in contrasts[name].weights.items() if weight]
+            counts = {"images": self.ratios.numerator.shape[1], "seeds": min(seeds)}
             reason = reasons[name] or "a few images alone decide it"
             bounds = _bounds(estimate, variances, quantile, extremes) if name in known else {"reason": reason}
             rows[name] = BLANK | {"estimate": estimate} | counts | bounds
@@ -262,9 +263,6 @@ class Bootstrap:
     def interval(self, contrasts: Mapping[Any, Contrast], *args: Any, **kwargs: Any) -> pd.DataFrame:
         """The `rows` as a frame."""
         return as_frame(self.rows(contrasts, *args, **kwargs))
-
-    def _fewest_seeds(self, contrast: Contrast) -> int:
-        return min(self.ratios.methods.count(name) for name, weight in contrast.weights.items() if weight)
 
     def _unseen(self, contrast: Contrast) -> str:
         """Why there can be no interval, "" where there can: too few images show what is measured, or none at all."""
@@ -276,12 +274,9 @@ class Bootstrap:
         total = self.ratios.numerator.shape[1]
         if not seen:
             return "no image shows it" if self.ratios.denominator[:, :, mask].any() else "the files do not hold it"
-        shown = f"there {_are(total)}" if seen == total else f"{seen} of the {total} show it"
+        there = "there is one" if total == 1 else f"there are {total}"
+        shown = there if seen == total else f"{seen} of the {total} show it"
         return f"it takes {MIN_IMAGES} validation images, and {shown}"
-
-
-def _are(total: int) -> str:
-    return "is one" if total == 1 else f"are {total}"
 
 
 def _bounds(estimate: float, variances: tuple[float, float], quantile: float, extremes: np.ndarray) -> dict[str, float]:
@@ -331,9 +326,9 @@ def image_weights(rng: np.random.Generator, resamples: int, images: int) -> np.n
     return np.bincount(drawn.ravel(), minlength=resamples * images).reshape(resamples, images).astype(np.float64)
 
 
-def all_pairs(methods: Iterable[str], measure: str = MIOU) -> dict[tuple[str, str], Contrast]:
-    """`{(a, b): difference a - b}` of every pair."""
-    return {(a, b): difference(a, b, measure) for a, b in combinations(methods, 2)}
+def all_pairs(methods: Iterable[str]) -> dict[tuple[str, str], Contrast]:
+    """`{(a, b): difference a - b}` of every pair, in mIoU."""
+    return {(a, b): difference(a, b) for a, b in combinations(methods, 2)}
 
 
 def ranking(levels: Mapping[str, float], pairs: pd.DataFrame) -> pd.DataFrame:

@@ -108,14 +108,17 @@ def in_project(path: PathLike) -> Path:
     return path if path.exists() else project_root() / path
 
 
-def for_project(path: PathLike) -> Path:
-    """Where to write `path`, `~` meaning home: below a folder of the project a relative one is meant in the project.
+def for_project(path: PathLike, name: str = "") -> Path:
+    """The folder `path` to write in, `~` meaning home: below one of the project a relative one is meant in the project.
 
     So `runs/mine` is the same for a notebook, whose kernel starts in `notebooks/`, and for the shell; `../mine` is what
-    it says.
+    it says. ValueError where it is a file or lies below one; `name`: of the parameter that was given.
     """
     path, root = Path(path).expanduser(), project_root()
-    return path if path.exists() or ".." in path.parts or root not in Path.cwd().parents else root / path
+    folder = path if path.exists() or ".." in path.parts or root not in Path.cwd().parents else root / path
+    if file := next((place for place in (folder, *folder.parents) if place.is_file()), None):
+        raise ValueError(f"{file} is a file: name a folder{f' as {name}' if name else ''}")
+    return folder
 
 
 ELSEWHERE = "…/"  # before the name of a file or folder outside the project

@@ -105,7 +105,8 @@ def checked(item: Field, value: Any) -> Any:
             raise ValueError(f"{item.name} is {value!r}{hint}; valid: {', '.join(map(str, choices))}")
     if about["low"] is not None and not about["low"] <= value <= about["high"]:
         form = ".15g" if about["kind"] is float else "d"
-        raise ValueError(f"{item.name} is {value:{form}}; it must lie between {about['low']} and {about['high']}")
+        low, high = (f"{about[end]:{form}}" for end in ("low", "high"))
+        raise ValueError(f"{item.name} is {value:{form}}; it must lie between {low} and {high}")
     if item.name == "lr" and value == 0:
         raise ValueError("lr is 0; it must be positive")
     return value

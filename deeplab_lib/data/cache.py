@@ -26,9 +26,10 @@ from deeplab_lib.common.files import data_folder, sync, write_text
 from deeplab_lib.common.locks import held
 from deeplab_lib.common.progress import Progress
 from deeplab_lib.common.types import PathLike, Say, Size
-from deeplab_lib.data.cityscapes import Pair, Resized, fingerprint
+from deeplab_lib.data.cityscapes import Resized, fingerprint
 from deeplab_lib.data.label_files import FORMS, Labels
 from deeplab_lib.data.normalization import RGB_IMAGENET, Normalization
+from deeplab_lib.data.pairs import Pair
 
 ROW = 257  # numbers an image in values.bin: pixels of each value, and the place of the file's form in `FORMS`
 RULES = "v2"  # of reading labels: a cache made by other rules has another name

@@ -127,8 +127,6 @@ def _is_done(out: Path, title: str) -> bool:
     """Whether `out` holds this very conversion; ValueError if it holds anything else."""
     if not out.exists():
         return False
-    if out.is_file():
-        raise ValueError(f"{out} is a file: name a new folder")
     mapping = out / "mapping.md"
     if mapping.is_file() and mapping.read_text(encoding="utf-8").partition("\n")[0] == title:
         return True

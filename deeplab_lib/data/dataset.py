@@ -15,7 +15,7 @@ from deeplab_lib import toycity
 from deeplab_lib.common.errors import interruptible, short_traceback
 from deeplab_lib.common.files import absolute
 from deeplab_lib.common.types import PathLike, Say
-from deeplab_lib.data import cache, cityscapes, label_files
+from deeplab_lib.data import cache, cityscapes, label_files, pairs
 from deeplab_lib.data.augment import count_classes
 from deeplab_lib.data.normalization import Normalization
 from deeplab_lib.labels import IGNORE_INDEX
@@ -124,7 +124,7 @@ def judge_labels(splits: Mapping[str, cache.CachedCityscapes], info: cityscapes.
         forms,
         info.labels,
         root,
-        lambda: cityscapes.conversion(root) or "convert them with a table (kind `table`)",
+        lambda: pairs.conversion(root) or "convert them with a table (kind `table`)",
     )
 
 

@@ -57,7 +57,7 @@ check_train_ids = Exercise(
         "overwrites": "the bicycle (33) has become void. The licence plate's id is -1, and table[-1] = 255 overwrites "
         "a table's last entry, of 34 the bicycle's. Make room: 256 entries, and ids.astype(int) % 256.",
         "keeps_plate": "the licence plate keeps its -1. It is void, so it must become 255 like every other void label.",
-        "void_is_road": "void has become 0, and 0 is road: the network would learn that its own bonnet is a street. "
+        "void_is_road": "void has become 0, and 0 is road: the network would learn that its own car is a street. "
         "Fill the table with 255 before you enter the 19 classes.",
         "shifts": "you subtract 7. That is right for road and sidewalk, but parking and rail track (ids 9 and 10) are "
         "void, so everything behind them moves. Use label.train_id.",
@@ -332,7 +332,8 @@ def _macs(
 ) -> int:
     """Multiply-adds of a square convolution, padded so that only its stride changes the size of the input."""
     stride = 1 if "no_stride" in made else stride
-    cells = 1 if "parameters" in made else -(-height // stride) * -(-width // stride)
+    rows, columns = (side // stride if "rounds_down" in made else -(-side // stride) for side in (height, width))
+    cells = 1 if "parameters" in made else rows * columns
     taps = kernel if "kernel_once" in made else kernel**2
     inputs = 1 if "one_input" in made else in_channels
     return (1 + ("counts_flops" in made)) * cells * taps * out_channels * inputs
@@ -353,6 +354,8 @@ check_macs = Exercise(
         "parameters": "these are the parameters. Each of them is used once at every place of the output grid.",
         "no_stride": "the stride has no effect. What counts are the places of the output: the input's size "
         "divided by the stride, rounded up.",
+        "rounds_down": "the output is a cell too small where the size is odd: 129 under a stride of 2 gives 65 places, "
+        "not 64. Round up.",
     },
     "Output cells x taps x input channels x output channels: parameters ignore the picture's size, work does not.",
 )
@@ -427,8 +430,11 @@ def _tversky(
     p, onehot, valid = _flat(logits, labels, {*made, "void_is_road"} if missed and "void_is_last" not in made else made)
     valid = labels.reshape(-1) != IGNORE_INDEX if missed else valid
     p = F.one_hot(p.argmax(0), len(p)).T.float() if "hard" in made else p
+    p = logits.transpose(0, 1).reshape(len(p), -1) if "takes_logits" in made else p
     p = p if "forgets_void" in made else p * valid
     hits, claimed, labelled = (p * onehot).sum(1), (p**2 if "squared" in made else p).sum(1), onehot.sum(1)
+    if "one_sum" in made:
+        hits, claimed, labelled, onehot = (x.sum(0, keepdim=True) for x in (hits, claimed, labelled, onehot.bool()))
     alpha, beta = (beta, alpha) if "swapped" in made else (alpha, beta)
     more = smoothing * ("smooths" in made)
     scores = (hits + more) / (hits + alpha * (claimed - hits) + beta * (labelled - hits) + more)
@@ -454,7 +460,8 @@ def _focal(logits: Tensor, labels: Tensor, gamma: float, made: Made = ()) -> Ten
         p_true, count = (p_true.log().sum() / count).exp(), 1
     surprise = -p_true.log()
     base = p_true if "on_p" in made else surprise if "on_log" in made else 1 - p_true
-    each = (base * gamma if "no_power" in made else base**gamma) * surprise
+    factor = 1 if "no_gamma" in made else base * gamma if "no_power" in made else base**gamma
+    each = factor * surprise
     return each.sum() / (1 if "adds_up" in made else count)
 
 
@@ -503,6 +510,8 @@ def _poly(step: int, total_steps: int, base_lr: float, power: float, made: Made 
         return base_lr * (1 - done**power)
     if "around" in made:
         return (base_lr * (1 - done)) ** power
+    if "multiplies" in made:
+        return base_lr * (1 - done) * power
     return base_lr * (done if "rises" in made else 1 - done) ** (1 if "no_power" in made else power)
 
 
@@ -547,6 +556,10 @@ _REGION_MISTAKES = {
     "per_image": "you compute one loss an image and average. The sums run over all pixels of the batch at once.",
     "hard": "you count decisions (argmax). They do not change with a small step, so no gradient comes of them: sum the "
     "probabilities.",
+    "takes_logits": "the sums are of the logits. They are of probabilities: take the softmax over the classes first "
+    "(dim=1).",
+    "one_sum": "all classes are in one sum, in which the large ones decide. Make a fraction for each class, and take "
+    "the mean of the fractions.",
 }
 check_dice = Exercise(
     _dice,
@@ -584,6 +597,7 @@ check_focal = Exercise(
         "void_is_last": "void has become the last class, perhaps by a clamp for gather's sake, and the network is "
         "punished there. Leave pixels with label 255 out.",
         "adds_up": "this is the sum over the pixels; take the mean over the valid ones.",
+        "no_gamma": "gamma has no effect: this is cross-entropy. The factor (1 - p) ** gamma is missing.",
         "per_image": "you compute one loss an image and average. An image with much void then counts as much as one "
         "with little: take the mean over all valid pixels of the batch at once.",
     },
@@ -659,6 +673,7 @@ check_poly = Exercise(
         "around": "the exponent takes the base rate with it. It belongs to the bracket alone: "
         "base_lr * (1 - t/T) ** power.",
         "no_power": "the power has no effect: this is the straight line. (1 - t/T) ** power.",
+        "multiplies": "you multiply by the power; it is an exponent: (1 - t/T) ** power.",
         "rises": "the rate rises from 0. It falls with what remains: 1 - t/T.",
     },
     "The rate depends on the step alone, so a resumed run finds it again without having stored it.",

@@ -159,15 +159,14 @@ class ShiftedProducts(torch.autograd.Function):
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, Tensor, None]:
         """Gradients of `x` and of `weights`."""
         (pixels, weights), (n, height, width) = ctx.saved_tensors, ctx.grid
-        parts = pixels.new_zeros(*weights.shape[:2], n, height, width)
-        for part, offset in zip(parts, ctx.offsets, strict=True):
-            part[on_grid(offset, height, width, seen=True)] = gradient.transpose(0, 1)[on_grid(offset, height, width)]
-        parts = parts.flatten(0, 1).flatten(1)
-        of_weights = (parts @ pixels).view_as(weights)
+        parts = pixels.new_zeros(n, *weights.shape[:2], height, width)
+        for part, offset in zip(parts.unbind(1), ctx.offsets, strict=True):
+            part[on_grid(offset, height, width, seen=True)] = gradient[on_grid(offset, height, width)]
+        rows, weights = parts.flatten(1, 2).permute(0, 2, 3, 1).flatten(0, 2), weights.flatten(0, 1)
+        of_weights = (rows.t() @ pixels).view(parts.shape[1], parts.shape[2], -1)
         if not ctx.needs_input_grad[0]:
             return None, of_weights, None
-        of_pixels = parts.t() @ weights.flatten(0, 1)
-        return of_pixels.view(n, height, width, -1).permute(0, 3, 1, 2), of_weights, None
+        return (rows @ weights).view(n, height, width, -1).permute(0, 3, 1, 2), of_weights, None
 
 
 def on_grid(offset: tuple[int, int], height: int, width: int, seen: bool = False) -> tuple[Any, ...]:

@@ -13,7 +13,6 @@ from functools import cache
 from pathlib import Path
 from types import ModuleType
 from typing import Any, NamedTuple
-from unittest import mock
 from urllib.parse import urlsplit
 from urllib.request import getproxies
 
@@ -140,83 +139,72 @@ def backbone(name: str, output_stride: int = 8) -> Backbone:
 def shift_of(name: str, output_stride: int = 8) -> int:
     """By how many pixels the cells of timm's network `name` look further right and down than `border` assumes.
 
-    Measured twice, see `centre`. Raises ValueError in one line where that is more than a cell back or two on, or where
-    the two differ by more than half a cell: then labels and features cannot meet. Three shortcuts that each pool 2x2
-    make a cell and a quarter.
+    Measured, see `centre`. Raises ValueError in one line where that is more than a cell back or two on, or where
+    channels differ as halves do that look more than two cells apart: then labels and features cannot meet. Three
+    shortcuts that each pool 2x2 make a cell and a quarter.
     """
-    shifts = [centre(name, output_stride, draw) for draw in (0, 1)]
-    shift = sum(shifts) / len(shifts)
-    within = -output_stride <= shift <= 2 * output_stride
-    if not (within and abs(shifts[0] - shifts[1]) <= output_stride / 2):
-        places = " and ".join(f"{shift:.0f}" for shift in shifts)
-        raise refusal(name, output_stride, f"measured twice, its cells look {places} pixels beside their place")
+    multiple = backbone(name, output_stride).multiple
+    with torch.device("cpu"), torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        shift, agreement = centre(extractor(name, output_stride), output_stride, multiple)
+    if not (-output_stride <= shift <= 2 * output_stride and agreement >= 0.9):
+        places = f"its cells look {shift:.0f} pixels beside their place, its channels agree to {agreement:.0%}"
+        raise refusal(name, output_stride, places)
     return round(shift + 0.25)  # patches have their centre half a pixel before the pixel named
 
 
-def centre(name: str, output_stride: int, draw: int) -> float:
-    """Pixels from where `border` assumes a cell of timm's network `name` to the centre of what it sees.
+@torch.no_grad()
+def centre(network: nn.Module, stride: int, multiple: int = 1) -> tuple[float, float]:
+    """Pixels from where `border` assumes a cell of `network` to where it looks, and how far channels agree, 0 to 1.
 
-    Seen in the gradient, on a copy whose kernels are even, so that only the geometry of its layers counts; of two
-    branches that look at different places, each by what it carries. draw: seed of the kernels.
+    The network is shown a wave with a crest where a cell is assumed. The wave is even about that crest, the kernels are
+    made even, and convolutions, norms, gates, maxima and attention make nothing but even of what is even. So every
+    channel is a wave with a crest, or a trough, where the cells see the crest of the image; its phase says how far off
+    that is, whatever became of its height. Squared, crests and troughs have the same phase, and in the sum branches
+    that look at different places count by the power that they carry. `network(images)[-1]` are the features; its
+    parameters are changed.
     """
-    multiple, reach = backbone(name, output_stride).multiple, 6 * output_stride
-    with torch.device("cpu"), torch.random.fork_rng(devices=[]):
-        network = even(extractor(name, output_stride), draw).eval()
-        unit = output_stride if multiple == 1 else multiple
-        height, width = (unit * -(-cells * output_stride // unit) + (multiple == 1) for cells in (4, 32))
-        image = torch.tensor([1.0, 0.5, -0.5]).view(1, 3, 1, 1).repeat(1, 1, height, width).requires_grad_()
-        # Of equal values a maximum passes its gradient to the first alone.
-        with mock.patch.object(F, "max_pool2d", average_instead), torch.enable_grad():
-            features = network(image)[-1]
-            row, column = (side // 2 for side in features.shape[-2:])
-            weights = torch.randn(features.shape[1], generator=torch.Generator().manual_seed(draw))
-            (gradient,) = torch.autograd.grad(features[0, :, row, column] @ weights, image)
-        away = torch.arange(width) - output_stride * column - (output_stride // 2 if multiple > 1 else 0)
-        seen = gradient.square().sum((0, 1, 2)) * (away.abs() <= reach)  # further away, gates see the whole image
-        return float(seen @ away.float() / seen.sum())
+    margin, period = 8, 32  # in cells, of which a window has up to 8: of a period of two it would mirror the wave
+    unit = stride if multiple == 1 else multiple
+    height, width = (-(-cells * stride // unit) * unit + (multiple == 1) for cells in (2, period + 2 * margin))
+    places = torch.arange(width) / stride - (0.5 if multiple > 1 else 0) - margin
+    wave = torch.cos(2 * torch.pi / period * places).expand(1, 3, height, width)
+    ground = torch.tensor([1.0, 0.5, -0.5]).view(1, 3, 1, 1)
+    faint = 1e-4 * torch.cat([ground + wave, ground - wave])  # gates and attention stay as undecided as they begin
+    up, down = even(network).eval()(faint)[-1].double()
+    # The difference has nothing of what borders make of the ground.
+    waves = torch.fft.fft((up - down)[..., margin : margin + period])[..., 1].square()
+    agreement = waves.sum().abs() / waves.abs().sum()
+    return float(waves.sum().angle() / (4 * torch.pi)) * period * stride, float(agreement)
 
 
-def even(network: nn.Module, draw: int) -> nn.Module:
-    """`network` with kernels that are constant in space and random from channel to channel, every block switched on."""
-    wake_blocks(network, every=True)
-    generator = torch.Generator().manual_seed(draw)
-    with torch.no_grad():
-        for kernel in (parameter for parameter in network.parameters() if parameter.ndim == 4):
-            channels = 2**0.5 * torch.randn(*kernel.shape[:2], 1, 1, generator=generator)
-            kernel.copy_((channels / (kernel[0, 0].numel() * kernel.shape[1] ** 0.5)).expand_as(kernel))
-        # Where kernels are standardised, as in NFNets, a constant one would let each block outgrow the one before.
-        for layer in network.modules():
-            gain, weight = getattr(layer, "gain", None), getattr(layer, "weight", None)
-            if isinstance(gain, nn.Parameter) and isinstance(weight, nn.Parameter):
-                gain.fill_(weight[0, 0].numel() ** -0.5)
+def even(network: nn.Module) -> nn.Module:
+    """`network` with filters that are even along the columns, and norms as they usually begin.
+
+    As large as He's, the filters keep the power of what they see behind a ReLU, as batch norms do in training.
+    """
+    for module in network.modules():
+        for name, parameter in module.named_parameters(recurse=False):
+            shape = getattr(module, "weight_shape", parameter.shape)  # CondConv2d's filters lie flat
+            if name == "weight" and len(shape) >= 4:
+                filters = parameter.view(-1, *shape[1:])
+                filters = F.normalize(filters.flatten(1)).view_as(filters)
+                parameter.copy_(((filters + filters.flip(3)) / 2**0.5).view_as(parameter))
+            elif parameter.ndim == 1 and name in ("weight", "bias"):
+                parameter.fill_(name == "weight")
     return network
 
 
-def average_instead(
-    x: Tensor,
-    kernel_size: int | tuple[int, int],
-    stride: int | tuple[int, int] | None = None,
-    padding: int | tuple[int, int] = 0,
-    dilation: int | tuple[int, int] = 1,
-    ceil_mode: bool = False,
-    return_indices: bool = False,
-) -> Tensor:
-    """`max_pool2d` with means for maxima."""
-    return F.avg_pool2d(x, kernel_size, stride, padding, ceil_mode)
-
-
-def wake_blocks(network: nn.Module, every: bool = False) -> None:
-    """Set to 1 the batch-norm scales that are all 0, and with `every` all other scales that are next to 0.
+def wake_blocks(network: nn.Module) -> None:
+    """Set to 1 the batch-norm scales that are all 0.
 
     timm starts a residual block's last scale at 0. Here such scales do not train: the block would add nothing for ever.
     """
     for module in network.modules():
-        for name, parameter in module.named_parameters(recurse=False):
-            held = isinstance(module, nn.modules.batchnorm._BatchNorm) and name == "weight"
-            if parameter.is_meta or not (held or (every and parameter.ndim <= 1 and name != "bias")):
-                continue
-            if parameter.abs().max() < (1e-3 if every else 1e-12):
-                nn.init.ones_(parameter)
+        if isinstance(module, nn.modules.batchnorm._BatchNorm):
+            scale = module.weight
+            if scale is not None and not scale.is_meta and not scale.any():
+                nn.init.ones_(scale)
 
 
 def extractor(name: str, output_stride: int) -> Any:  # timm has no types

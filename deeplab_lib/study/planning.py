@@ -17,7 +17,7 @@ from deeplab_lib.common.parameters import check_names, coerce
 from deeplab_lib.common.text import did_you_mean
 from deeplab_lib.common.types import PathLike
 from deeplab_lib.config import PARAMETERS, REMOVED, Config, as_begun
-from deeplab_lib.data.cityscapes import scan
+from deeplab_lib.data.pairs import scan
 from deeplab_lib.models import weights
 from deeplab_lib.models.placement import to_device
 from deeplab_lib.models.registry import make_model

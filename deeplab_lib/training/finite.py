@@ -8,7 +8,7 @@ import torch
 
 from deeplab_lib.common import devices
 from deeplab_lib.common.errors import RunStopped
-from deeplab_lib.data.cityscapes import Pair
+from deeplab_lib.data.pairs import Pair
 from deeplab_lib.training.run_folder import RunFolder
 
 

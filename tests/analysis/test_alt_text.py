@@ -67,6 +67,7 @@ def test_the_gallery_describes_what_it_shows(runs, monkeypatch):
     monkeypatch.setattr(
         gallery.report, "figure", lambda fig, label, caption, alt, **options: told.append((caption, alt))
     )
-    gallery.Gallery("toy city (synthetic)", Numbers(), {}).show("val-ce", plots.curves, runs, "val_ce", "cross-entropy")
+    made = gallery.Gallery("toy city (synthetic)", Numbers(), {})
+    made.say("", made.figure("val-ce", plots.curves, runs, "val_ce", "cross-entropy"))
     ((caption, alt),) = told
     assert alt != caption and alt.startswith("Cross-entropy against epochs trained: CE from")

@@ -10,7 +10,7 @@ from helpers import synthetic_runs
 from deeplab_lib.analysis import claims
 from deeplab_lib.analysis.claim_tests import Everywhere, Higher, Scope, convergence, roughness
 from deeplab_lib.analysis.claims import ALL, CLAIMS, SAME, claim, judge
-from deeplab_lib.analysis.evidence import RARE, Evidence, _row
+from deeplab_lib.analysis.evidence import RARE, Evidence
 from deeplab_lib.analysis.numbers import Numbers
 from deeplab_lib.analysis.statistics import BOUNDARY, CLASS_MEASURES, MIOU
 from deeplab_lib.analysis.verdicts import CONTRADICTED, EQUIVALENT, INCONCLUSIVE, SUPPORTED
@@ -449,11 +449,13 @@ def test_ranking_neighbours_and_differences_agree_with_each_other():
 
 
 def test_a_pair_listed_the_other_way_round_is_turned():
-    pairs = pd.DataFrame(
-        {"estimate": [1.0], "low": [-1.0], "high": [4.0], "p": [0.2]}, index=pd.MultiIndex.from_tuples(["AB"])
-    )
-    assert dict(_row(pairs, "A", "B")) == {"estimate": 1, "low": -1, "high": 4, "p": 0.2}
-    assert dict(_row(pairs, "B", "A")) == {"estimate": -1, "low": -4, "high": 1, "p": 0.2}
+    """Pairs name CE first, differences from it name it last."""
+    judged = evidence(images=40, resamples=60)
+    pairs, versus = judged.pairs(), judged.from_baseline()
+    assert len(versus) == 7
+    for name, row in versus.iterrows():
+        listed = pairs.loc[judged.baseline.name, name]
+        assert (row.estimate, row.low, row.high, row.p) == (-listed.estimate, -listed.high, -listed.low, listed.p)
 
 
 def test_class_differences_hold_every_class_of_every_recipe():

@@ -8,7 +8,17 @@ import pandas as pd
 import pytest
 from helpers.synthetic_runs import study_in_memory, write_runs
 
-from deeplab_lib.analysis import conclusions, findings, pictures, plots, prose, sentences, setup_text, tables
+from deeplab_lib.analysis import (
+    conclusions,
+    discussion,
+    findings,
+    pictures,
+    plots,
+    prose,
+    sentences,
+    setup_text,
+    tables,
+)
 from deeplab_lib.analysis.captions import against_ce, named
 from deeplab_lib.analysis.evidence import Evidence
 from deeplab_lib.analysis.findings import Findings
@@ -20,7 +30,7 @@ from deeplab_lib.common.text import count
 from deeplab_lib.labels import CLASS_NAMES
 from deeplab_lib.recipes import RECIPES
 from deeplab_lib.study.grouping import studies
-from deeplab_lib.study.results import read_runs
+from deeplab_lib.study.results import read_folder, read_runs
 
 NAMES = dict(zip("ABC", "ABC", strict=True))
 
@@ -101,12 +111,12 @@ def test_schedules_are_counted_for_one_run_and_for_many(planted):
     runs = planted.study.runs
     assert prose.schedules(runs[:1], Numbers()) == ""
     assert prose.schedules(runs[:2], Numbers()) == (
-        "The two runs share one schedule and differ in nothing but the loss."
+        "The two runs share one schedule and differ in nothing but the loss (@fig-lr)."
     )
     mixed = prose.schedules([*runs[:2], runs[5]], Numbers())
     assert mixed.startswith(
-        "The three runs follow two different schedules. CE and CE + Tversky share one, and one run has a schedule of "
-        "its own. Only within"
+        "The three runs follow two different schedules (@fig-lr). CE and CE + Tversky share one, and one run has a "
+        "schedule of its own. Only within"
     )
 
 
@@ -183,6 +193,10 @@ def test_the_outlook_says_how_many_seeds_decide_a_claim_and_how_many_all(planted
     few, many = map(open_at, planted.findings.verdicts, (4, 20))
     text = conclusions.outlook(replace(planted.findings, verdicts=(few, many)))
     assert "Four seeds a configuration (without which a and b cannot be decided; up to 20 decide all of them)" in text
+    images_too = replace(many.deciding[0], seeds=0)
+    many = replace(many, deciding=(*many.deciding, images_too))
+    text = conclusions.outlook(replace(planted.findings, verdicts=(few, many)))
+    assert "up to 20 decide what seeds alone can decide)" in text
 
 
 def test_the_control_is_all_losses_on_one_schedule(tmp_path):
@@ -202,7 +216,9 @@ def test_absent_classes_and_no_relation_to_frequency_are_told_in_grammar(planted
     assert "train occurs neither in labels nor in predictions and stays out of every mean." in text
     share = pd.Series(np.arange(1.0, 20), CLASS_NAMES)
     falling = pd.DataFrame([np.arange(19.0, 0, -1)], ["DeepLabV2_ce"], CLASS_NAMES)
-    assert "IoU does not follow frequency: over 19 classes" in prose.frequency(falling, share, Numbers())
+    assert "IoU does not follow frequency (@fig-frequency): over 19 classes" in prose.frequency(
+        falling, share, Numbers()
+    )
 
 
 def test_captions_speak_of_the_panels_that_are_drawn_and_of_intervals_that_there_are():
@@ -460,6 +476,94 @@ def test_origin_splits_into_what_is_shared_and_what_differs(planted):
     assert "preset smoke" in said["configuration"].split("; ") and "device" in said.index
     assert not any(part.startswith("lr ") or part.endswith((" ", "–")) for part in said["configuration"].split("; "))
     assert list(different.index) == list(planted.evidence.titles.values())
+
+
+# --- many runs in few words, and what they mean -----------------------------------------------------------------------
+
+
+def test_up_to_three_runs_are_named_and_of_more_it_is_said_how_many():
+    assert sentences.some("ABC") == "A, B and C"
+    assert sentences.some("ABCD", whole=7) == "four runs" and sentences.some("ABCD", whole=4) == "all four runs"
+
+
+def test_more_runs_than_are_named_stand_with_the_lowest_and_the_highest_estimate():
+    table = pd.DataFrame({"estimate": [1.0, -2.0, 3.0, 0.5], "verdict": INCONCLUSIVE}, list("ABCD"))
+    (phrase,) = sentences.sorted_out(table, sentences.AGAINST_CE, "run {}".format, span=True)
+    assert phrase == ("for all four runs, from run B to run C, the comparison with plain cross-entropy is inconclusive")
+    (phrase,) = sentences.sorted_out(table[:2], sentences.AGAINST_CE, str, span=True)
+    assert phrase == "for A and B the comparison with plain cross-entropy is inconclusive"
+
+
+def test_what_the_others_gain_at_most_is_said_beside_those_that_are_better(controlled):
+    versus = controlled.findings.versus.copy()
+    (control,) = controlled.findings.controls
+    versus.loc[control, ["estimate", "low", "high", "verdict"]] = [0.5, -0.4, 1.4, EQUIVALENT]
+    text = sentences.headline(replace(controlled.findings, versus=versus), Numbers())
+    assert text.endswith(" beats plain cross-entropy in mIoU. No other loss does so by more than 2 points.")
+    assert " run does so" in sentences.headline(replace(controlled.findings, versus=versus, people=2), Numbers())
+
+
+def test_neighbours_that_differ_are_counted():
+    table = pd.DataFrame({"low": [-1.0, 0.5, -1.0], "high": [1.0, 2.0, 1.0]})
+    assert sentences.neighbours(table).startswith("Of three pairs of neighbours in the ranking, one differs")
+    assert sentences.neighbours(table[:1]).startswith("No run differs significantly from the next one")
+    assert sentences.neighbours(table[:0]) == sentences.neighbours(table * np.nan) == ""
+
+
+def test_why_several_seeds_give_wider_intervals_is_said_with_the_share_of_the_seeds(seeded, planted):
+    rows = pd.DataFrame({"image_variance": [1.0, 1.0, 4.0], "seed_variance": [3.0, 1.0, 4.0]})
+    assert findings.seed_share(rows) == 0.5
+    text = sentences.seeds(seeded.findings, Numbers())
+    assert re.search(r"the variance of a difference from CE, \d+ % comes from the seeds", text)
+    assert "Its intervals are narrower and decide more" in text and "What narrows intervals is more seeds" in text
+    assert "become wider at first" in sentences.seeds(planted.findings, Numbers())
+    assert not np.isfinite(planted.findings.seed_share), "one seed shows no variance between seeds"
+
+
+def test_the_discussion_says_what_the_comparison_shows(planted, old, controlled):
+    text = planted.text(discussion.discussion)
+    assert "CE + Dice differs from plain cross-entropy by more than the choice of images explains" in text
+    assert "One training of each" in text and "a control that trains their losses on the schedule" in text
+    assert "No difference between these runs can be judged" in old.text(discussion.discussion)
+    text = controlled.text(discussion.discussion)
+    assert re.search(r"CE \+ Focal \+[\d.]+ on its own schedule, \+[\d.]+ on that of CE", text)
+    assert "The difference of CE + Focal is significant on both schedules" in text
+
+
+def test_an_open_comparison_is_not_read_as_no_difference(planted):
+    versus = planted.findings.versus.copy()
+    versus[["estimate", "low", "high", "verdict"]] = [0.4, -3.0, 3.8, INCONCLUSIVE]
+    text = discussion.meaning(replace(planted.findings, versus=versus), Numbers())
+    assert "all four comparisons with plain cross-entropy are open. An interval reaches up to 3.4 points" in text
+    assert "no evidence that two losses are alike" in text
+    assert "All four estimates lie above zero." in text, "they share one CE run"
+    versus[["low", "high", "verdict"]] = [-1.0, 1.8, EQUIVALENT]
+    text = discussion.meaning(replace(planted.findings, versus=versus), Numbers())
+    assert "All four runs are close enough to plain cross-entropy" in text and "open" not in text
+
+
+def test_a_significant_gain_that_the_schedule_takes_with_it_is_no_gain_of_the_loss(controlled):
+    versus = controlled.findings.versus.copy()
+    (control,) = controlled.findings.controls
+    versus.loc[control, "verdict"] = INCONCLUSIVE
+    text = discussion.loss_or_schedule(replace(controlled.findings, versus=versus), Numbers())
+    assert "What is significant for CE + Focal is not on the schedule of CE" in text
+
+
+def test_one_run_leaves_nothing_to_discuss(tmp_path):
+    write_runs(tmp_path, recipes=("ce",), images=8, preset="smoke")
+    assert Report(tmp_path).text(discussion.discussion) == "A single run is no comparison; there is nothing to discuss."
+
+
+def test_a_class_counts_configurations_and_runs_apart(tmp_path):
+    for place, person in enumerate(("anna", "ben")):
+        write_runs(tmp_path / person, recipes=("ce", "ce_dice"), images=8, preset="smoke", random_state=place)
+    study = studies(read_folder(tmp_path)[0])[0]
+    found = Findings.of(study, Evidence.of(study, resamples=100))
+    assert (found.people, found.configurations, len(found.seeds)) == (2, 2, 4)
+    assert "under two loss configurations that" in (text := conclusions.basis(found))
+    assert ", in 4 runs of two people (" in text
+    assert "runs" not in conclusions.basis(replace(found, people=1))
 
 
 # --- what the eye would miss -----------------------------------------------------------------------------------------

@@ -8,7 +8,8 @@ import pytest
 from helpers.synthetic_runs import write_runs
 from matplotlib.text import Text
 
-from deeplab_lib.analysis import captions, pictures, plots, prose
+from deeplab_lib.analysis import captions, diagram, pictures, plots, prose
+from deeplab_lib.analysis import gallery as gallery_module
 from deeplab_lib.analysis.gallery import Gallery
 from deeplab_lib.analysis.numbers import Numbers
 from deeplab_lib.analysis.plots import Missing
@@ -302,9 +303,63 @@ def test_error_maps_tell_right_wrong_and_void():
 
 def test_gallery_names_what_it_cannot_show(eight, old):
     gallery = Gallery("toy city (synthetic)", Numbers(), {})
-    gallery.show("lr", plots.learning_rates, eight)
-    gallery.show("val-ce", plots.curves, old, "val_ce", "validation cross-entropy")
-    assert gallery.shown == ["lr"] and "val_ce" in gallery.missing["val-ce"]
+    gallery.say("", gallery.figure("lr", plots.learning_rates, eight))
+    gallery.say("", gallery.figure("val-ce", plots.curves, old, "val_ce", "validation cross-entropy"))
+    assert gallery.shown == ["fig-lr"] and "val_ce" in gallery.missing["val-ce"]
+
+
+def test_a_paragraph_cites_what_is_shown_and_comes_before_it(eight, old, monkeypatch):
+    told = []
+    monkeypatch.setattr(gallery_module, "display", lambda output, **_: told.append(output.data))
+    for show in ("figure", "table"):
+        monkeypatch.setattr(gallery_module.report, show, lambda _, label, *rest, **more: told.append(label))
+    gallery = Gallery("toy city (synthetic)", Numbers(), {})
+    gallery.say(
+        "Rates (@fig-lr, @tbl-classes) are first. Nothing of this is there (@fig-val-ce, @tbl-wins).",
+        gallery.figure("lr", plots.learning_rates, eight),
+        gallery.table("classes", final_table(eight)),
+        gallery.figure("val-ce", plots.curves, old, "val_ce", "validation cross-entropy"),
+        gallery.table("wins", final_table(eight)[:0]),
+    )
+    assert told[:3] == [
+        "Rates (@fig-lr, @tbl-classes) are first. Nothing of this is there.", "fig-lr", "tbl-classes",
+    ]  # fmt: skip
+    assert len(told) == 4 and "is left out: no run has values of val_ce" in told[3]
+
+
+def test_both_columns_of_curves_stand_side_by_side(eight):
+    both = {"train_loss": "training loss", "val_loss": "validation loss"}
+    figure = plots.curve_pair(eight, both, log=True)
+    assert [ax.get_ylabel() for ax in figure.axes] == ["training loss (log scale)", "validation loss (log scale)"]
+    (legend,) = figure.legends
+    assert len(legend.get_texts()) == len(eight) + 1, "one legend for both, with the mark of a change"
+    half = [replace(run, table=run.table.drop(columns="train_loss")) for run in eight]
+    assert [ax.get_ylabel() for ax in plots.curve_pair(half, both).axes] == ["validation loss"]
+    with pytest.raises(Missing, match="train_loss and val_loss"):
+        plots.curve_pair([replace(run, table=run.table[["epoch"]]) for run in eight], both)
+
+
+@pytest.mark.parametrize("name, channels", [("deeplabv2_mini", 16), ("deeplabv2_resnet101", 64)])
+def test_the_network_is_drawn_with_its_own_shapes(name, channels):
+    parts = diagram.parts(name, (128, 256))
+    shapes = [parts[key].shape for key in ("stem", "layer1", "layer4", "sum", "output")]
+    grid = (17, 33)  # every 8 pixels, from corner to corner
+    assert shapes == [
+        (channels, 33, 65), (4 * channels, 33, 65), (32 * channels, *grid), (19, *grid), (19, 128, 256),
+    ]  # fmt: skip
+    assert [part.does for key, part in parts.items() if key.startswith("branch")] == [
+        "rate 6", "rate 12", "rate 18", "rate 24",
+    ]  # fmt: skip
+    assert "dilation 4" in parts["layer4"].does
+    found = texts(diagram.network(name, (128, 256)))
+    assert f"{32 * channels} × 17 × 33" in " ".join(found) and all(f"3 × 3, rate {rate}" in found for rate in (6, 24))
+
+
+def test_another_network_than_deeplabv2_leaves_the_studys_in_the_picture():
+    small = {"model": "deeplabv2_mini", "image_height": 128, "image_width": 256}
+    assert diagram.drawn_network(small) == ("deeplabv2_mini", (128, 256))
+    assert diagram.drawn_network(small | {"model": "lraspp_mobilenet_v3_large"}) == diagram.drawn_network({})
+    assert diagram.drawn_network({}) == ("deeplabv2_resnet101", (512, 1024))
 
 
 def test_gallery_registers_what_its_tables_print(eight):
@@ -358,4 +413,4 @@ def test_a_final_value_measured_otherwise_is_not_held_against_the_curve(old):
 def test_final_values_without_a_curve_are_told_alone(old):
     for run in old:
         run.table["val_mIoU_final"], run.table["val_mIoU"] = 50.0, np.nan
-    assert prose.validation_mious(old, Numbers()) == "Validation mIoU ends at 50.0 % (all runs)."
+    assert prose.validation_mious(old, Numbers()) == "Validation mIoU (@fig-mious) ends at 50.0 % (all runs)."

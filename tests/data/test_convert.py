@@ -9,13 +9,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from helpers.refusals import one_line
 from helpers.small_city import first, save_png, write_city
 from PIL import Image
 
 from deeplab_lib.config import Config
 from deeplab_lib.data import mappings, sources
-from deeplab_lib.data.cityscapes import Cityscapes, check, describe, scan
+from deeplab_lib.data.cityscapes import Cityscapes, check, describe
 from deeplab_lib.data.convert import convert, main
+from deeplab_lib.data.pairs import scan
 from deeplab_lib.labels import LABELS, colorize
 from deeplab_lib.training.loop import fit
 
@@ -384,11 +386,6 @@ def test_real_jpeg_pairs_keep_all_but_the_edges(tmp_path):
     _, labels = Cityscapes(out, "train")[0]
     wrong = (labels.numpy() != ids) & (labels.numpy() != 255)
     assert wrong.mean() < 0.01 and (labels.numpy() == ids).mean() > 0.9
-
-
-def one_line(error):
-    assert "\n" not in str(error.value)
-    return str(error.value)
 
 
 @pytest.mark.parametrize(

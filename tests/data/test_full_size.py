@@ -14,7 +14,7 @@ from PIL import Image
 
 from deeplab_lib import toycity
 from deeplab_lib.config import Config
-from deeplab_lib.data.cityscapes import scan
+from deeplab_lib.data.pairs import scan
 from deeplab_lib.labels import CLASS_NAMES
 from deeplab_lib.predict import export, load_run
 from deeplab_lib.training.loop import fit

@@ -6,11 +6,11 @@ from helpers.small_city import save_png, write_city
 from PIL import Image
 
 from deeplab_lib.config import Config
-from deeplab_lib.data.cityscapes import scan
 from deeplab_lib.data.convert import main
 from deeplab_lib.data.dataset import prepare_data
 from deeplab_lib.data.label_files import judge, read_label_file, read_labels, shares
 from deeplab_lib.data.normalization import RGB_IMAGENET
+from deeplab_lib.data.pairs import scan
 from deeplab_lib.labels import LABELS, TRAIN_ID_OF_ID, colorize
 
 IDS = np.array([[7, 26, 0], [33, 11, 23]], np.uint8)  # road, car, unlabeled; bicycle, building, sky

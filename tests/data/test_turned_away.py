@@ -10,8 +10,9 @@ from helpers.small_city import first, save_png, write_city, zip_city
 from PIL import Image
 
 from deeplab_lib.common.search import Search, nearest
-from deeplab_lib.data.cityscapes import Cityscapes, check, fingerprint, scan
+from deeplab_lib.data.cityscapes import Cityscapes, check, fingerprint
 from deeplab_lib.data.convert import main
+from deeplab_lib.data.pairs import scan
 
 
 @pytest.fixture

@@ -12,7 +12,8 @@ RARE = re.compile(r"(?i)\b(whither|knobs?|told|mend|plainly|thaws|farewell|barre
 # Archaic, or with several meanings of which a reader may take the wrong one.
 AMBIGUOUS = re.compile(
     r"(?i)\b(surely|hitherto|thereby|whereby|wherein|besides|lest|yardsticks?|reckon(s|ed)?|convicts?|for ever|"
-    r"h[eo]ld(s|ing)? against|bears?|lies? (with|against) (it|a|the) claim|told (apart|from)|hence|shy|luck of)\b"
+    r"h[eo]ld(s|ing)? against|bears?|lies? (with|against) (it|a|the) claim|told (apart|from)|hence|shy|luck of|"
+    r"bonnets?|prams?|specks?|restless|microphones?|in passing|by heart|moods?|lives (from|and dies))\b"
 )
 RUN = re.compile(r"\bCE(?: ?\+ ?[\wáÁ]+)+(?: \(warm-up\))?|\bCE \(warm-up\)")
 SKIPPED = re.compile(

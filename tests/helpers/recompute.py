@@ -712,7 +712,7 @@ class Recomputed:
         return 100 * (losses[-1] / losses.min() - 1)
 
     @recomputes(r"reading\.(?P<what>losses\.fell|val_ce|train_mIoU|val_mIoU|gap|early|duration|epoch_time|boundary"
-                r"|seeds\.sd)\.(?P<end>low|high)")  # fmt: skip
+                r"|seeds\.sd|final)\.(?P<end>low|high)")  # fmt: skip
     def _(self, what, end):
         tables = [self.tables[stem] for stem in self.shown]
         values = {
@@ -725,6 +725,7 @@ class Recomputed:
             "duration": [t["Runtime"].sum() / self.unit() for t in tables],
             "epoch_time": [t["Runtime"].mean() for t in tables],
             "boundary": [self.level(method, "boundary") for method in self.recipes],
+            "final": [self.level(method) for method in self.recipes],
             "seeds.sd": [
                 np.std([self.tables[stem]["val_mIoU"][-1] for stem in self.methods[method]], ddof=1)
                 for method in self.recipes if len(self.methods[method]) > 1
@@ -765,6 +766,23 @@ class Recomputed:
         estimate, low, high = max((self.pairs()[m, self.ce] for m in equal), key=lambda row: row[2])
         images = len(self.arrays[self.ce]["names"])
         return {"margin": 2, "images": images, "high": self.about(estimate, low, high)["high"]}[what]
+
+    @recomputes(r"discussion\.reach")
+    def _(self):
+        """The widest interval of a difference from CE at equal schedule, by half."""
+        equal = [m for m in [*self.runs_alike(), *self.control] if m != self.ce]
+        return pytest.approx(max((high - low) / 2 for _, low, high in (self.pairs()[m, self.ce] for m in equal)),
+                             rel=self.slack)  # fmt: skip
+
+    @recomputes(r"reading\.seeds\.share")
+    def _(self):
+        """The part of the seeds in the variance of a difference from CE, in percent: the median of all of them."""
+        shares = []
+        for method in (*self.recipes[1:], *self.control):
+            weights, classes = self.gap([method], [self.ce])
+            extra = self.draws.seed_variance(classes) * sum(w**2 / len(self.methods[m]) for m, w in weights.items())
+            shares.append(100 * extra / self.draws.error(weights, classes, extra) ** 2)
+        return np.median(shares)
 
     @recomputes(r"reading\.margin\.(?P<measure>mIoU|ece)")
     def _(self, measure):

@@ -3,7 +3,6 @@
 import copy
 import json
 import warnings
-from unittest import mock
 
 import numpy as np
 import pytest
@@ -20,7 +19,7 @@ from deeplab_lib.models import placement, timm_backbones, weights
 from deeplab_lib.models.efficiency import count_macs
 from deeplab_lib.models.placement import bfloat16_loses_gradients, is_dilated_depthwise, kept_out, to_device
 from deeplab_lib.models.registry import make_model
-from deeplab_lib.models.timm_backbones import TIMM, average_instead, backbone, border, even, shift_of
+from deeplab_lib.models.timm_backbones import TIMM, backbone, border, centre, shift_of
 from deeplab_lib.predict import load_run
 from deeplab_lib.training.loop import fit
 from deeplab_lib.training.optimizer import make_optimizer
@@ -81,25 +80,115 @@ def test_a_grid_that_looks_further_on_gets_its_image_moved_by_as_much():
     assert border(64, 8, 64, shift=0) == (4, 60, 0, 9), "windows want whole sides"
 
 
-def place_of_a_cell(model):
-    """Pixels from where the label of a cell is taken to the centre of what the cell sees, kernels being even."""
-    even(model.backbone, draw=5)
-    images = torch.ones(1, 3, 33, 257, requires_grad=True)
-    with mock.patch.object(F, "max_pool2d", average_instead):
-        features = model.eval().features(images)
-        (features[0, :, 2, 16] @ torch.randn(features.shape[1])).backward()
-    seen, away = images.grad.square().sum((0, 1, 2)), torch.arange(257) - 8 * 16
-    seen = seen * (away.abs() <= 48)
-    return float(seen @ away.float() / seen.sum())
+def looks(*layers, multiple=1):
+    """Pixels from where a cell of `layers` is assumed to where it looks, and how far its channels agree."""
+    torch.manual_seed(3)
+    for layer in layers:
+        layer.apply(lambda part: part.reset_parameters() if isinstance(part, nn.Conv2d) else None)
+    return centre(nn.Sequential(*layers, Listed()), 8, multiple)
 
 
-@pytest.mark.parametrize("name", [*SMALL, "test_nfnet"])
+class Listed(nn.Module):
+    """Features as the only ones of a list, as timm's extractors give them."""
+
+    def forward(self, features):
+        return [features]
+
+
+class Both(nn.Module):
+    """The channels of two branches."""
+
+    def __init__(self, *branches):
+        super().__init__()
+        self.branches = nn.ModuleList(branches)
+
+    def forward(self, images):
+        return torch.cat([branch(images) for branch in self.branches], 1)
+
+
+class Gated(nn.Module):
+    """Every channel times what its mean over the image says."""
+
+    def forward(self, features):
+        return features * features.mean((2, 3), keepdim=True).sigmoid()
+
+
+class WindowMeans(nn.Module):
+    """Every cell half itself, half the mean of the eight in its window, as attention that finds them alike."""
+
+    def forward(self, features):
+        means = F.avg_pool2d(features, (1, 8), (1, 8)).repeat_interleave(8, -1)
+        return (features + means) / 2
+
+
+def around(stride=8):
+    return nn.Conv2d(3, 16, 3, stride, padding=1)
+
+
+@pytest.mark.parametrize(
+    ("pixels", "layers", "multiple"),
+    [
+        (0, [around()], 1),
+        (0, [nn.Conv2d(3, 8, 7, 4, padding=3), nn.ReLU(), nn.MaxPool2d(3, 2, 1)], 1),
+        (3, [nn.ZeroPad2d((-3, 3, 0, 0)), around()], 1),
+        (-5, [nn.ZeroPad2d((5, -5, 0, 0)), around()], 1),
+        (-0.5, [nn.Conv2d(3, 16, 8, 8)], 8),
+        (3.5, [nn.Conv2d(3, 16, 8, 8), nn.ZeroPad2d((0, 1, 0, 1)), nn.Conv2d(16, 16, 2)], 8),
+        (2, [nn.ZeroPad2d((-2, 2, 0, 0)), around(), nn.GroupNorm(1, 16), nn.GELU(), Gated()], 1),
+        (-4, [around(), WindowMeans()], 64),
+    ],
+    ids=["convolution", "pool", "further", "back", "patches", "patches-and-next", "gate", "windows"],
+)
+def test_where_cells_look_by_hand(pixels, layers, multiple):
+    """A 3x3 convolution looks around 8i, a patch around 8i + 3.5 where 8i + 4 is assumed, two patches in between.
+
+    Gates, norms and maxima change nothing. Cells that share a window look, on average, as far to the right as to the
+    left, from 8i.
+    """
+    found, agreement = looks(*layers, multiple=multiple)
+    assert found == pytest.approx(pixels, abs=0.05) and agreement == pytest.approx(1, abs=0.01)
+
+
+def test_branches_that_look_at_different_places_count_by_their_power():
+    """Of two alike, at 0 and at 10, the cells look at 5: of 256 pixels, 7 degrees to each side, doubled 14."""
+    same = around()
+    further = nn.Sequential(nn.ZeroPad2d((-10, 10, 0, 0)), same)
+    found, agreement = looks(Both(same, further))
+    assert found == pytest.approx(5, abs=0.05) and agreement == pytest.approx(np.cos(2 * np.pi * 10 / 256), abs=0.01)
+
+
+class OnlyFeatures(nn.Module):
+    """The features of a network, where labels are taken at 0, 8, 16 ..."""
+
+    def __init__(self, model):
+        super().__init__()
+        self.model = model
+
+    def forward(self, images):
+        return [self.model.features(images)]
+
+
+@pytest.mark.parametrize("name", [*SMALL, "test_nfnet", "halonet26t"])
 def test_a_grid_moved_by_half_a_cell_is_found(name):
     """Labels are taken where cells look, whatever timm's padding makes of that; moved by half a cell they are not."""
-    assert abs(place_of_a_cell(small(name))) < 2
-    moved = small(name)
-    moved.shift += 4
-    assert abs(place_of_a_cell(moved) + 4) < 2
+    model = small(name)
+    assert abs(centre(OnlyFeatures(model), 8)[0]) < 1
+    model.shift += 4
+    assert abs(centre(OnlyFeatures(model), 8)[0] + 4) < 1
+
+
+@pytest.mark.parametrize(
+    ("name", "pixels"),
+    [("resnet18", 0), ("tf_mobilenetv3_small_minimal_100", 0), ("convnext_pico", 4), ("convnext_atto_ols", 2),
+     ("test_nfnet", 10), ("resnet50d", 5), ("halonet26t", -4), ("lambda_resnet26t", 0), ("repvgg_a0", 0),
+     ("efficientnet_cc_b0_4e", 0)],
+)  # fmt: skip
+def test_shifts_by_hand(name, pixels):
+    """ConvNeXt's last 2x2 convolution without a stride takes a cell and the next; NFNet's three shortcuts pool 2x2 at
+    4, 8 and 8 pixels a cell, which is 2 + 4 + 4; ResNet-D's too, but half of the power goes through its blocks, which
+    look at 0; HaloNet's windows want sides as patches do, its cells look around 8i.
+    """
+    assert shift_of(name) == pixels
 
 
 def test_where_cells_look_is_measured_for_a_network_without_data_as_well():

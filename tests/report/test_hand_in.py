@@ -104,16 +104,20 @@ def document(folder):
         for text in (setup_text.data(study.runs, numbers), setup_text.model(study.runs, numbers)):
             gallery.say(text)
         results = tables.results_table(study.finished, efficiency)
-        gallery.table("results", results, setup_text.latency_note(results))
-        gallery.show("confusion", plots.curves, study.runs, "val_mIoU", "mIoU",
-                     words={"run": study.runs[0].label, "best": "", "seeds": ""})  # fmt: skip
+        words = {"run": study.runs[0].label, "best": "", "seeds": ""}
+        gallery.say(
+            "",
+            gallery.table("results", results, setup_text.latency_note(results)),
+            gallery.figure("confusion", plots.curves, study.runs, "val_mIoU", "mIoU", words=words),
+        )
         gallery.leave_out("frequency", f"no picture of {study.runs[0].label}")
         if len(efficiency):
-            gallery.table("efficiency", tables.efficiency_table(efficiency), setup_text.efficiency_note(efficiency))
+            costs, note = tables.efficiency_table(efficiency), setup_text.efficiency_note(efficiency)
+            gallery.say("", gallery.table("efficiency", costs, note))
         gallery.say(setup_text.missing(study, others, gallery, left_out))
-        gallery.table("configuration", tables.configurations(study.runs))
+        gallery.say("", gallery.table("configuration", tables.configurations(study.runs)))
         for label, table in zip(("shared", "different"), tables.provenance(study.runs), strict=True):
-            gallery.table(label, table)
+            gallery.say("", gallery.table(label, table))
         gallery.say(reproduction.again(study.runs, folder))
     cell = nbformat.v4.new_code_cell("", outputs=outputs)
     notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_markdown_cell("# Runs"), cell])

@@ -19,6 +19,7 @@ from PIL import Image
 from deeplab_lib import toycity
 from deeplab_lib.labels import CLASS_NAMES, IGNORE_INDEX, LABELS, NUM_CLASSES, TRAIN_ID_OF_ID
 from deeplab_lib.toycity.canvas import Canvas
+from deeplab_lib.toycity.street import RARE_OBJECTS, rare_objects_of
 from deeplab_lib.toycity.things import car
 
 SIZE = (64, 128)
@@ -120,9 +121,9 @@ def test_every_class_occurs_in_eight_validation_scenes(validation):
 
 def test_any_hundred_scenes_expect_each_guest_eight_times():
     for start in (0, 7, 250):
-        expected = [name for index in range(start, start + 100) for name in toycity.rare_objects_of(index)]
-        assert min(expected.count(name) for name in toycity.RARE_OBJECTS) >= 8
-    assert all(len(set(toycity.rare_objects_of(index))) == 2 for index in range(2000))
+        expected = [name for index in range(start, start + 100) for name in rare_objects_of(index)]
+        assert min(expected.count(name) for name in RARE_OBJECTS) >= 8
+    assert all(len(set(rare_objects_of(index))) == 2 for index in range(2000))
 
 
 def test_frequent_classes_are_as_frequent_as_in_cityscapes_and_rare_ones_rare(validation):

@@ -9,9 +9,9 @@ import torch
 
 from deeplab_lib import toycity
 from deeplab_lib.config import Config
-from deeplab_lib.data.cityscapes import scan
 from deeplab_lib.data.dataset import prepare_data
 from deeplab_lib.data.normalization import RGB_IMAGENET
+from deeplab_lib.data.pairs import scan
 from deeplab_lib.models import weights
 from deeplab_lib.models.registry import make_model
 from deeplab_lib.training.loop import fit

@@ -15,6 +15,11 @@ Figures = dict[str, Figure]
 Said = tuple[str, Figures]  # a template, and the figures that fill it
 
 
+# The tables that show a point, by its key.
+TABLES_OF = {"rows": "@tbl-rows", "parameters": "@tbl-freezing", "miou": "@tbl-published-classes, @tbl-means"}
+TABLES_OF |= {"order": "@tbl-study-logs"}
+
+
 @dataclass(frozen=True)
 class AuditFinding:
     """One point: what the study prints, what is found, from which source, and what this kit does about it.
@@ -41,8 +46,9 @@ def details(findings: Iterable[AuditFinding], numbers: Numbers) -> str:
     paragraphs = []
     for finding in findings:
         printed, found = finding.filled(numbers)
+        shown = f" ({TABLES_OF[finding.key]})" if finding.key in TABLES_OF else ""
         paragraphs.append(
-            f"**{finding.topic}.** *Printed*: {printed}. *Found* ({finding.source}): {found}. "
+            f"**{finding.topic}**{shown}. *Printed*: {printed}. *Found* ({finding.source}): {found}. "
             f"*Here*: this kit {finding.remedy}."
         )
     return "\n\n".join(paragraphs)

@@ -309,7 +309,7 @@ end
 
 local function header(element)
   local number = element.attributes.number
-  local flush = element.level <= 2 and '#place.flush()\n' or ''
+  local flush = element.level == 1 and '#place.flush()\n' or ''
   return raw(flush .. '#section(' .. element.level .. ', ' .. (number and quoted(number) or 'none') .. ')['
     .. typst({ pandoc.Plain(element.content) }) .. ']' .. label(element.identifier))
 end
