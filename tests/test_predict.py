@@ -18,6 +18,7 @@ import papermill
 import pytest
 import torch
 from cityscapesscripts.evaluation import evalPixelLevelSemanticLabeling as official
+from helpers.refusals import one_line
 from helpers.small_city import first, save_png, write_city
 from PIL import Image
 from torch.nn import functional as F
@@ -37,12 +38,6 @@ from deeplab_lib.training import checkpoint
 from deeplab_lib.training.loop import fit
 
 NOTEBOOK = Path(__file__).parents[1] / "notebooks" / "predict.ipynb"
-
-
-def one_line(error):
-    message = str(error.value)
-    assert "\n" not in message
-    return message
 
 
 def saved_run(folder, data="", normalization=RGB_IMAGENET, stem="DeepLabV2_ce", size=(32, 64)):

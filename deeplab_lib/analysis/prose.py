@@ -112,7 +112,9 @@ def losses(runs: Sequence[Run], numbers: Numbers) -> str:
         _other_losses(runs, numbers),
         overfitting,
         "Absolute values are not comparable between runs because the losses differ: where all runs stand in one "
-        "diagram, only the shapes of the curves are (@fig-losses).",
+        "diagram, only the shapes of the curves are (@fig-losses)."
+        if len(fell) > 1
+        else "",
     )
 
 

@@ -408,7 +408,8 @@ def calibration(f: Findings, numbers: Numbers) -> str:
     span = ends({f.titles[name]: value for name, value in table["ece"].items()}, numbers, "ece", ".2f", " points")
     over = table["overconfidence"]
     above, below = (f.named(over.index[side]) for side in (over > 0, over < 0))
-    text = f"The expected calibration error (@fig-reliability, @tbl-calibration) ranges from {span}. "
+    is_or_ranges = "ranges from" if len(table) > 1 else "is"
+    text = f"The expected calibration error (@fig-reliability, @tbl-calibration) {is_or_ranges} {span}. "
     for side, word in ((above, "overconfident: mean confidence exceeds accuracy"), (below, "underconfident")):
         text += f"{upper(some(side, len(table)))} {be(side)} {word}. " if side else ""
     judged = table[table["verdict"] != ""]

@@ -5,7 +5,7 @@ With them what tables, figures and paragraphs alike read: measured costs, and wh
 NaN means not measured or not recorded. Published figures stand in columns of their own, named `published_...`.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -87,12 +87,16 @@ def changes(run: Run, join: float = 0.03) -> list[tuple[float, str]]:
 
     Those not farther apart than the share `join` of the training are one, so that their marks can be distinguished.
     """
-    epochs = run.epochs or 1
+    return _joined(_changes(run), join * (run.epochs or 1), ", then ")
+
+
+def _joined(found: Iterable[tuple[float, str]], within: float, by: str) -> list[tuple[float, str]]:
+    """[(place, words)], the words of what lies within a distance of the first put together."""
     places: dict[float, list[str]] = {}
-    for at, words in _changes(run):
-        near = next((place for place in places if abs(place - at) <= join * epochs), at)
-        places[near] = [*places.get(near, []), words]
-    return [(place, ", then ".join(words)) for place, words in places.items()]
+    for at, words in found:
+        near = next((place for place in places if abs(place - at) <= within), at)
+        places.setdefault(near, []).append(words)
+    return [(place, by.join(words)) for place, words in places.items()]
 
 
 def _changes(run: Run) -> list[tuple[float, str]]:
@@ -263,12 +267,8 @@ def configurations(runs: Sequence[Run]) -> pd.DataFrame:
 def _configuration(run: Run) -> dict[str, Any]:
     row = {"weights": weights(run.loss or "not recorded")}
     if run.legacy:
-        places = dict.fromkeys(place for place, _ in sorted(_changes(run) + _from_the_text(run)))
-        changed = [
-            f"after {place:.3g}: "
-            + ", ".join(words for at, words in _changes(run) + _from_the_text(run) if at == place)
-            for place in places
-        ]
+        found = sorted(_changes(run) + _from_the_text(run), key=lambda change: change[0])
+        changed = [f"after {place:.3g}: {words}" for place, words in _joined(found, 0, ", ")]
         return row | _logged_schedule(run.log) | {"changes": "; ".join(changed) or "–"}
     changed = [f"after {place:.3g}: {words}" for place, words in changes(run, join=0)]
     plan = recipe_for(run.config.get("schedule") or run.recipe or "ce", run.follows)

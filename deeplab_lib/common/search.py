@@ -4,6 +4,7 @@ import difflib
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 SHOWN = 3  # of what was turned away
 
@@ -43,16 +44,16 @@ def nearest(name: str, names: Iterable[str]) -> str | None:
     return close[0] if close else None
 
 
-def listing(folder: Path, most: int = 8) -> str:
-    """The names in a folder: "photos/, notes.txt", "nothing"."""
+def contents(folder: Path) -> str:
+    """The first names in a folder: "photos/, notes.txt", "nothing"."""
     names = sorted(path.name + "/" * path.is_dir() for path in folder.iterdir())
-    return ", ".join(names[:most]) + (", ..." if len(names) > most else "") if names else "nothing"
+    return ", ".join([*names[:8], *(["..."] if names[8:] else [])]) or "nothing"
 
 
-def works(trial: Callable[[], object]) -> bool:
-    """Whether what an advice proposes works: `trial` is done, and its error, if any, is the answer no."""
+def works(trial: Callable[..., object], *args: Any, **kwargs: Any) -> bool:
+    """Whether what an advice proposes works: `trial(...)` is done, and its error, if any, is the answer no."""
     try:
-        trial()
+        trial(*args, **kwargs)
     except (ValueError, OSError):
         return False
     return True

@@ -11,12 +11,11 @@ import zipfile
 from bisect import bisect_right
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
 from deeplab_lib.common.content import what_is
-from deeplab_lib.common.search import Search, closeness, listing, nearest, works
+from deeplab_lib.common.search import Search, closeness, contents, nearest, works
 from deeplab_lib.common.types import PathLike
 from deeplab_lib.data.archives import ARCHIVES, Member, city_of, find_archives, home_of, inside, list_files
 
@@ -153,9 +152,9 @@ def _nothing_found(root: Path, split: str) -> str:
     deeper = [path.parents[1] for step in ("*/", "*/*/") for path in sorted(root.glob(step + wanted))]
     above = [path for path in root.parents[:2] if (path / wanted).is_dir()]
     for home in (*deeper, *above):
-        if works(partial(scan, home, split)):
+        if works(scan, home, split):
             return search.message(f"found one at {home / wanted}: give {home}")
-    return search.message(None if search.turned_away else f"found {listing(root)}")
+    return search.message(None if search.turned_away else f"found {contents(root)}")
 
 
 def turned_away(root: Path, folder: str) -> Iterator[tuple[str, str]]:

@@ -146,9 +146,7 @@ def shift_of(name: str, output_stride: int = 8) -> int:
     multiple = backbone(name, output_stride).multiple
     with torch.device("cpu"), torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        network = extractor(name, output_stride)
-        wake_blocks(network)
-        shift, agreement = centre(network, output_stride, multiple)
+        shift, agreement = centre(extractor(name, output_stride), output_stride, multiple)
     if not (-output_stride <= shift <= 2 * output_stride and agreement >= 0.9):
         places = f"its cells look {shift:.0f} pixels beside their place, its channels agree to {agreement:.0%}"
         raise refusal(name, output_stride, places)
@@ -164,22 +162,37 @@ def centre(network: nn.Module, stride: int, multiple: int = 1) -> tuple[float, f
     channel is a wave with a crest, or a trough, where the cells see the crest of the image; its phase says how far off
     that is, whatever became of its height. Squared, crests and troughs have the same phase, and in the sum branches
     that look at different places count by the power that they carry. `network(images)[-1]` are the features; its
-    kernels are changed.
+    parameters are changed.
     """
-    for kernel in network.parameters():
-        if kernel.ndim >= 4:
-            kernel.copy_((kernel + kernel.flip(3)) / 2)
     margin, period = 8, 32  # in cells, of which a window has up to 8: of a period of two it would mirror the wave
     unit = stride if multiple == 1 else multiple
     height, width = (-(-cells * stride // unit) * unit + (multiple == 1) for cells in (2, period + 2 * margin))
     places = torch.arange(width) / stride - (0.5 if multiple > 1 else 0) - margin
     wave = torch.cos(2 * torch.pi / period * places).expand(1, 3, height, width)
     ground = torch.tensor([1.0, 0.5, -0.5]).view(1, 3, 1, 1)
-    up, down = network.eval()(torch.cat([ground + wave, ground - wave]))[-1].double()
+    faint = 1e-4 * torch.cat([ground + wave, ground - wave])  # gates and attention stay as undecided as they begin
+    up, down = even(network).eval()(faint)[-1].double()
     # The difference has nothing of what borders make of the ground.
     waves = torch.fft.fft((up - down)[..., margin : margin + period])[..., 1].square()
     agreement = waves.sum().abs() / waves.abs().sum()
     return float(waves.sum().angle() / (4 * torch.pi)) * period * stride, float(agreement)
+
+
+def even(network: nn.Module) -> nn.Module:
+    """`network` with filters that are even along the columns, and norms as they usually begin.
+
+    As large as He's, the filters keep the power of what they see behind a ReLU, as batch norms do in training.
+    """
+    for module in network.modules():
+        for name, parameter in module.named_parameters(recurse=False):
+            shape = getattr(module, "weight_shape", parameter.shape)  # CondConv2d's filters lie flat
+            if name == "weight" and len(shape) >= 4:
+                filters = parameter.view(-1, *shape[1:])
+                filters = F.normalize(filters.flatten(1)).view_as(filters)
+                parameter.copy_(((filters + filters.flip(3)) / 2**0.5).view_as(parameter))
+            elif parameter.ndim == 1 and name in ("weight", "bias"):
+                parameter.fill_(name == "weight")
+    return network
 
 
 def wake_blocks(network: nn.Module) -> None:

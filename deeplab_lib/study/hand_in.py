@@ -48,7 +48,7 @@ CHOICES = {
 }
 
 
-def read_json(path: Path | str) -> Any:
+def _read_json(path: Path | str) -> Any:
     """What a JSON file holds, its strings `as_text`, but for losses' expressions. Raises ResultsError."""
     path = Path(path)
     try:
@@ -61,7 +61,7 @@ def read_json(path: Path | str) -> Any:
 
 def read_record(path: Path | str) -> dict[str, Any]:
     """A run's record. Raises ResultsError where it is none, or where a field is not what a run writes there."""
-    record = read_json(path)
+    record = _read_json(path)
     if not isinstance(record, dict) or not isinstance(record.get("config"), dict):
         problem = "no run's record: it has no 'config'"
         raise ResultsError(f"{path}: not readable ({problem}); remove it and run the training again")
@@ -93,7 +93,7 @@ REQUIRED = ("model", "height", "width", "device", "device_name", "threads", "par
 
 def read_costs(path: Path | str) -> list[dict[str, Any]]:
     """The rows of an efficiency.json, with nothing that breaks `COSTS`. Raises ResultsError naming row and field."""
-    content = read_json(path)
+    content = _read_json(path)
     rows = content.get("rows") if isinstance(content, dict) else None
     if not isinstance(rows, list):
         raise ResultsError(f"{path}: not readable (it has no list 'rows'); {MEASURE}")

@@ -228,7 +228,7 @@ def person(canvas: Canvas, rng: random.Random, x: float, z: float) -> None:
     canvas.cast((x - 0.3, x + 0.3), (z - 0.15, z + 0.15), 1.7 * k)
 
 
-def bicycle(canvas: Canvas, rng: random.Random, x: float, z: float, along: bool, heading: int = 1) -> None:
+def bicycle(canvas: Canvas, rng: random.Random, x: float, z: float, along: bool, heading: int) -> None:
     """A bicycle seen from its side (`along` False: across the view) or from behind."""
     colour = vary(rng, rng.choice(((190, 36, 40), (36, 96, 168), (52, 140, 80), (222, 222, 218), (230, 150, 30))))
     if along:
@@ -253,7 +253,7 @@ def bicycle(canvas: Canvas, rng: random.Random, x: float, z: float, along: bool,
     canvas.cast((x - reach, x + reach), (z - 0.1, z + 0.8 if along else z + 0.1), 0.7)
 
 
-def motorcycle(canvas: Canvas, rng: random.Random, x: float, z: float, along: bool, heading: int = 1) -> None:
+def motorcycle(canvas: Canvas, rng: random.Random, x: float, z: float, along: bool, heading: int) -> None:
     """A motorcycle: fat dark wheels, tank, engine, seat, exhaust, lamps."""
     colour = vary(rng, rng.choice(((176, 24, 30), (28, 30, 34), (30, 70, 150), (214, 120, 20), (30, 110, 60))))
     label, chrome = "motorcycle", (188, 190, 194)
@@ -313,11 +313,8 @@ def rider(canvas: Canvas, rng: random.Random, x: float, z: float, along: bool, h
     canvas.cast((x - 0.3, x + 0.3), (z - 0.1, z + 0.3), 1.8, 0.8)
 
 
-def two_wheeler(
-    canvas: Canvas, rng: random.Random, x: float, z: float, motor: bool, ridden: bool = True, along: bool | None = None
-) -> None:
-    along = rng.random() < 0.4 if along is None else along
-    heading = rng.choice((-1, 1))
+def two_wheeler(canvas: Canvas, rng: random.Random, x: float, z: float, motor: bool, ridden: bool = True) -> None:
+    along, heading = rng.random() < 0.4, rng.choice((-1, 1))
     (motorcycle if motor else bicycle)(canvas, rng, x, z, along, heading)
     if ridden:
         rider(canvas, rng, x, z, along, heading, motor)

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from helpers.refusals import one_line
 from helpers.small_city import first, save_png, write_city, zip_city
 from hypothesis import given
 from hypothesis import strategies as st
@@ -33,12 +34,6 @@ def city(tmp_path):
 def either(request, city, tmp_path):
     """The same data unpacked and as downloaded."""
     return city if request.param == "folder" else zip_city(city, tmp_path / "zipped" / "City")
-
-
-def one_line(error):
-    message = str(error.value)
-    assert "\n" not in message
-    return message
 
 
 class TestScan:

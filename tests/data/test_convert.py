@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from helpers.refusals import one_line
 from helpers.small_city import first, save_png, write_city
 from PIL import Image
 
@@ -385,11 +386,6 @@ def test_real_jpeg_pairs_keep_all_but_the_edges(tmp_path):
     _, labels = Cityscapes(out, "train")[0]
     wrong = (labels.numpy() != ids) & (labels.numpy() != 255)
     assert wrong.mean() < 0.01 and (labels.numpy() == ids).mean() > 0.9
-
-
-def one_line(error):
-    assert "\n" not in str(error.value)
-    return str(error.value)
 
 
 @pytest.mark.parametrize(

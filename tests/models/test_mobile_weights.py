@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import torch
 import torchvision
+from helpers.refusals import one_line
 
 from deeplab_lib.config import Config
 from deeplab_lib.models import mobile_weights, timm_backbones, weights
@@ -72,12 +73,6 @@ def as_lite(state):
         start = key.partition(".")[0] + "."
         renamed[key.replace(start, outside.get(start, start), 1).replace("classifier", "_fc")] = value
     return renamed
-
-
-def one_line(error, *words):
-    assert "\n" not in str(error.value)
-    for word in words:
-        assert word in str(error.value)
 
 
 def saved(path, state):

@@ -180,11 +180,13 @@ def test_a_grid_moved_by_half_a_cell_is_found(name):
 @pytest.mark.parametrize(
     ("name", "pixels"),
     [("resnet18", 0), ("tf_mobilenetv3_small_minimal_100", 0), ("convnext_pico", 4), ("convnext_atto_ols", 2),
-     ("test_nfnet", 10), ("halonet26t", -4), ("lambda_resnet26t", 0)],
+     ("test_nfnet", 10), ("resnet50d", 5), ("halonet26t", -4), ("lambda_resnet26t", 0), ("repvgg_a0", 0),
+     ("efficientnet_cc_b0_4e", 0)],
 )  # fmt: skip
 def test_shifts_by_hand(name, pixels):
     """ConvNeXt's last 2x2 convolution without a stride takes a cell and the next; NFNet's three shortcuts pool 2x2 at
-    4, 8 and 8 pixels a cell, which is 2 + 4 + 4; HaloNet's windows want sides as patches do, its cells look around 8i.
+    4, 8 and 8 pixels a cell, which is 2 + 4 + 4; ResNet-D's too, but half of the power goes through its blocks, which
+    look at 0; HaloNet's windows want sides as patches do, its cells look around 8i.
     """
     assert shift_of(name) == pixels
 

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 import torchvision
+from helpers.refusals import one_line
 from torch import nn
 from torch.nn import functional as F
 
@@ -99,12 +100,6 @@ def saved(path, state, **options):
 
 def prefixed(state, prefix):
     return {prefix + key: value for key, value in state.items()}
-
-
-def one_line(error, *words):
-    assert "\n" not in str(error.value)
-    for word in words:
-        assert word in str(error.value)
 
 
 @pytest.fixture
