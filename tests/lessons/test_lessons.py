@@ -1007,3 +1007,12 @@ def test_overlap_losses_find_a_denied_class_late_and_cross_entropy_in_time():
     late, early = (teach.steps_to_find(losses.make_loss(name), margin=5) for name in ("lovasz", "ce"))
     assert 2 * early < late
     assert teach.steps_to_find(losses.make_loss("lovasz"), margin=8, cap=50) == 50
+
+
+@pytest.mark.parametrize("losses", [5, 6, 7])
+def test_maps_of_a_further_loss_find_a_place(losses):
+    """As in lesson 3, once somebody has added a term."""
+    maps = {f"loss {number}": np.ones((3, 4)) for number in range(losses)}
+    fig = figures.gradient_maps(np.zeros((24, 32, 3), np.uint8), np.zeros((3, 4), np.uint8), maps)
+    titles = [ax.get_title() for ax in fig.axes if ax.get_title()]
+    assert titles == ["image", "labels on the grid (black: void)", *maps]
