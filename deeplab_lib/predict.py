@@ -10,7 +10,7 @@ import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cached_property, partial
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -400,7 +400,7 @@ def _no_photograph(folder: Path, files: Sequence[Path], say: Say) -> str:
         if path.is_file():
             search.reject(path.name, what_is(path))
     for inside in (path for path in files if path.is_dir()):
-        if works(partial(find_photographs, inside, say=lambda text: None)):
+        if works(find_photographs, inside, say=lambda text: None):
             return search.message(f"there are some in {inside}: give that folder")
     return search.message()
 

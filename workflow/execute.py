@@ -118,8 +118,6 @@ def execute(notebook, executed, parameters, saved):
 
 def supervise(arguments, stop, end):
     """Execute in a thread, which leaves the signals to us; at the time `end` ask for a stop. Returns the problem."""
-    # jsonschema would build a grammar of web addresses, which takes 2 s, for a check that no notebook's format needs.
-    sys.modules.setdefault("rfc3987_syntax", None)
     import_module("papermill")  # not at the top: it takes a second, in which a stop is to be heard
     if stop.requested:
         return "stopped"
@@ -137,6 +135,12 @@ def supervise(arguments, stop, end):
             "stopped before there was anything to save" if stop.requested else f"{problem} (killed, or out of memory)"
         )
     return problem
+
+
+def load_exporter():
+    """Load what renders the report: while the notebook is executed, which keeps one core busy."""
+    import_module("papermill")  # first, as `supervise` does: what they share is loaded by one of the two
+    import_module("deeplab_lib.report.export")
 
 
 def slurm_seconds():
@@ -162,12 +166,15 @@ def main():
         os.environ["OMP_NUM_THREADS"] = str(args.threads)
     start, seconds = time.monotonic(), min(60 * args.minutes, slurm_seconds())
     stop = Stop()
+    # jsonschema would build a grammar of web addresses, which takes 2 s, for a check that no notebook's format needs.
+    sys.modules.setdefault("rfc3987_syntax", None)
     with contextlib.redirect_stdout(Named(args.name, sys.stdout)):
         if args.report:
             from deeplab_lib.study.made_of import made_of, write_record
 
             print("analysis, HTML and PDF: about a minute")
             read = made_of(args.notebook, args.parameters)  # before: what changes meanwhile is reported the next time
+            threading.Thread(target=load_exporter, daemon=True).start()
         with gpu_slot(args.gpu_slots, stop):
             # Saved after each of its cells, the analysis would spend a quarter of its time on that.
             work = (args.notebook, args.executed, args.parameters, not args.report)

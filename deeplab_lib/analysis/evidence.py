@@ -309,9 +309,9 @@ class Evidence:
         """`simultaneous_intervals` of what the claims compare: figures and tables show them, verdicts rest on them."""
         return self.simultaneous_intervals(self.claim_contrasts(self))
 
-    def pairs(self, measure: str = MIOU) -> pd.DataFrame:
-        """Differences between all pairs of recipes, of boundary F-scores those from CE. Index: (method, other)."""
-        return as_frame({tuple(pair): row for (of, *pair), row in self.claim_intervals.items() if of == measure})
+    def pairs(self) -> pd.DataFrame:
+        """Differences in mIoU between all pairs of recipes, and of the controls from CE. Index: (method, other)."""
+        return as_frame({tuple(pair): row for (of, *pair), row in self.claim_intervals.items() if of == MIOU})
 
     def _pair(self, a: str, b: str, measure: str) -> dict[str, Any]:
         """The row of a - b, whichever way round the pair is listed."""

@@ -13,6 +13,7 @@ variance between seeds enters every standard error; with one seed that variation
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from itertools import combinations
 from string import ascii_lowercase
 from typing import Any, NamedTuple, Self
@@ -24,6 +25,7 @@ from deeplab_lib.labels import NUM_CLASSES
 from deeplab_lib.study.run import Run
 
 RESAMPLES = 10_000
+BLOCK = 1_000_000  # influences of single images that are held at a time
 CONFIDENCE = 0.95
 SEED = 0
 MIOU = "mIoU"
@@ -94,12 +96,15 @@ class Ratios:
         counted = present.sum(2)
         value = np.divide(100 * ratio.sum(2), counted, out=np.full(counted.shape, np.nan), where=counted > 0)
         scale = np.divide(100.0, bottom * counted[..., None], out=np.zeros_like(bottom), where=present)
-        factors = np.concatenate([scale, -scale * ratio], axis=2).astype(np.float32)
-        counts = np.concatenate([numerator, denominator], axis=2).astype(np.float32)
-        influence = np.matmul(factors, counts.transpose(0, 2, 1))  # (R, B, N)
-        influence = np.tensordot(self.averaging.astype(np.float32), influence, 1).transpose(1, 0, 2)  # (B, G, N)
-        covariance = (influence * weights[:, None, :].astype(np.float32)) @ influence.transpose(0, 2, 1)
-        return (self.averaging @ value).T, covariance.astype(np.float64)
+        factors = np.concatenate([scale, -scale * ratio], axis=2).astype(np.float32)  # (R, B, 2K)
+        counts = np.concatenate([numerator, denominator], axis=2).astype(np.float32)  # (R, N, 2K)
+        rooted = np.sqrt(weights).astype(np.float32)
+        influence = np.empty((len(weights), len(self.names), weights.shape[1]), np.float32)
+        for place, share in enumerate(self.averaging.astype(np.float32)):
+            seeds = np.flatnonzero(share)
+            mean = np.concatenate(share[seeds, None, None] * factors[seeds], axis=1)  # (B, 2K of every seed)
+            influence[:, place] = mean @ np.concatenate(counts[seeds], axis=1).T * rooted
+        return (self.averaging @ value).T, influence @ influence.transpose(0, 2, 1)
 
     def one_by_one(self) -> Self:
         """The same runs, each a method of its own."""
@@ -115,10 +120,11 @@ class Ratios:
         """Runs per method `(G,)`."""
         return np.array([self.methods.count(name) for name in self.names])
 
-    @property
+    @cached_property
     def averaging(self) -> np.ndarray:
         """Matrix `(G, R)` that averages runs to methods."""
-        return np.array([[(m == name) / self.methods.count(name) for m in self.methods] for name in self.names])
+        member = np.array(self.methods) == np.array(self.names)[:, None]
+        return member / member.sum(1, keepdims=True)
 
 
 def ratios_of(runs: Sequence[Run]) -> Ratios:
@@ -175,15 +181,18 @@ class Bootstrap:
         self.ratios, self.measures, self.resamples = ratios, measures, resamples
         rng = np.random.default_rng(SEED)
         runs, images, _ = ratios.numerator.shape
-        whole = np.ones((1, images))
-        chunk = max(1, min(resamples, 4_000_000 // (runs * images)))
-        self.value = {name: ratios.estimates(mask, whole) for name, mask in measures.items()}
-        drawn: dict[str, list[tuple[np.ndarray, np.ndarray]]] = {name: [] for name in measures}
-        for start in range(0, resamples, chunk):
-            weights = image_weights(rng, min(chunk, resamples - start), images)
+        block = max(1, min(resamples, BLOCK // (runs * images)))
+        self.value = {name: ratios.estimates(mask, np.ones((1, images))) for name, mask in measures.items()}
+        size = len(ratios.names)
+        self.drawn = {
+            name: (np.empty((resamples, size)), np.empty((resamples, size, size), np.float32)) for name in measures
+        }
+        for start in range(0, resamples, block):
+            weights = image_weights(rng, min(block, resamples - start), images)
+            now = slice(start, start + len(weights))
             for name, mask in measures.items():
-                drawn[name].append(ratios.estimates(mask, weights))
-        self.drawn = {name: tuple(map(np.concatenate, zip(*parts, strict=True))) for name, parts in drawn.items()}
+                values, covariances = self.drawn[name]
+                values[now], covariances[now] = ratios.estimates(mask, weights)
         # Standard normal and chi-square draws that stand for other seeds, the same for all measures.
         self.seed_noise = rng.standard_normal((resamples, len(ratios.names))) / np.sqrt(ratios.seeds)
         self.degrees_of_freedom = runs - len(ratios.names)
@@ -244,7 +253,8 @@ class Bootstrap:
         quantile = float(np.quantile(extremes, confidence, axis=1, method="higher").max())
         rows = {}
         for name, (estimate, variances, _) in found.items():
-            counts = {"images": self.ratios.numerator.shape[1], "seeds": self._fewest_seeds(contrasts[name])}
+            seeds = [self.ratios.methods.count(method) for method, weight in contrasts[name].weights.items() if weight]
+            counts = {"images": self.ratios.numerator.shape[1], "seeds": min(seeds)}
             reason = reasons[name] or "a few images alone decide it"
             bounds = _bounds(estimate, variances, quantile, extremes) if name in known else {"reason": reason}
             rows[name] = BLANK | {"estimate": estimate} | counts | bounds
@@ -253,9 +263,6 @@ class Bootstrap:
     def interval(self, contrasts: Mapping[Any, Contrast], *args: Any, **kwargs: Any) -> pd.DataFrame:
         """The `rows` as a frame."""
         return as_frame(self.rows(contrasts, *args, **kwargs))
-
-    def _fewest_seeds(self, contrast: Contrast) -> int:
-        return min(self.ratios.methods.count(name) for name, weight in contrast.weights.items() if weight)
 
     def _unseen(self, contrast: Contrast) -> str:
         """Why there can be no interval, "" where there can: too few images show what is measured, or none at all."""
@@ -267,12 +274,9 @@ class Bootstrap:
         total = self.ratios.numerator.shape[1]
         if not seen:
             return "no image shows it" if self.ratios.denominator[:, :, mask].any() else "the files do not hold it"
-        shown = f"there {_are(total)}" if seen == total else f"{seen} of the {total} show it"
+        there = "there is one" if total == 1 else f"there are {total}"
+        shown = there if seen == total else f"{seen} of the {total} show it"
         return f"it takes {MIN_IMAGES} validation images, and {shown}"
-
-
-def _are(total: int) -> str:
-    return "is one" if total == 1 else f"are {total}"
 
 
 def _bounds(estimate: float, variances: tuple[float, float], quantile: float, extremes: np.ndarray) -> dict[str, float]:

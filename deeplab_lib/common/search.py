@@ -4,6 +4,7 @@ import difflib
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 SHOWN = 3  # of what was turned away
 
@@ -49,10 +50,10 @@ def contents(folder: Path) -> str:
     return ", ".join([*names[:8], *(["..."] if names[8:] else [])]) or "nothing"
 
 
-def works(trial: Callable[[], object]) -> bool:
-    """Whether what an advice proposes works: `trial` is done, and its error, if any, is the answer no."""
+def works(trial: Callable[..., object], *args: Any, **kwargs: Any) -> bool:
+    """Whether what an advice proposes works: `trial(...)` is done, and its error, if any, is the answer no."""
     try:
-        trial()
+        trial(*args, **kwargs)
     except (ValueError, OSError):
         return False
     return True

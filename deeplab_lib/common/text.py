@@ -63,6 +63,8 @@ def signed(value: float) -> str:
 
 
 def did_you_mean(name: object, valid: Iterable[str]) -> str:
-    """`", did you mean 'x'?"` when one of `valid` is close to `name`, else nothing."""
-    close = difflib.get_close_matches(str(name), list(valid), n=1)
+    """`", did you mean 'x'?"` when one of `valid` is close to `name` or ends with it, else nothing."""
+    valid = list(valid)
+    ends = [known for known in valid if len(str(name)) > 3 and known.lower().endswith(f"_{name}".lower())]
+    close = ends[:1] or difflib.get_close_matches(str(name), valid, n=1)
     return f", did you mean {close[0]!r}?" if close else ""

@@ -11,7 +11,6 @@ import zipfile
 from bisect import bisect_right
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -153,7 +152,7 @@ def _nothing_found(root: Path, split: str) -> str:
     deeper = [path.parents[1] for step in ("*/", "*/*/") for path in sorted(root.glob(step + wanted))]
     above = [path for path in root.parents[:2] if (path / wanted).is_dir()]
     for home in (*deeper, *above):
-        if works(partial(scan, home, split)):
+        if works(scan, home, split):
             return search.message(f"found one at {home / wanted}: give {home}")
     return search.message(None if search.turned_away else f"found {contents(root)}")
 

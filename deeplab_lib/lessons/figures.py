@@ -1,5 +1,6 @@
 """Figures of the lessons. Each takes what the lesson has just computed and returns a matplotlib `Figure`."""
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -320,7 +321,8 @@ def lovasz_stairs(table: pd.DataFrame) -> Figure:
 @styled
 def gradient_maps(image: np.ndarray, labels: np.ndarray, maps: Mapping[str, np.ndarray]) -> Figure:
     """A scene, its labels on the grid, and how hard each loss pulls at each cell, `maps` {loss: (h, w)}."""
-    fig, axes = panels(3.0, 4, rows=2, width=10)
+    rows = math.ceil((2 + len(maps)) / 4)
+    fig, axes = panels(1.5 * rows, 4, rows, width=10, squeeze=False)
     places = axes.flat
     picture(next(places), image, "image")
     picture(next(places), colorize(labels), "labels on the grid (black: void)")

@@ -1,30 +1,19 @@
 """Pretrained weights, and the preprocessing and stride layout that belong to them."""
 
-import argparse
-import codecs
-import hashlib
-import importlib
-import io
 import os
-import pathlib
-import pickletools
 import re
 import socket
-import types
-import zipfile
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from fnmatch import fnmatch
-from functools import lru_cache
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from deeplab_lib import bootstrap
-from deeplab_lib.common.content import ENOUGH, article, kind_of
 from deeplab_lib.common.errors import short_traceback
 from deeplab_lib.common.files import in_project, project_root
 from deeplab_lib.common.search import nearest
@@ -35,6 +24,7 @@ from deeplab_lib.models.deeplabv2 import Bottleneck
 from deeplab_lib.models.network import SegmentationNetwork, StrideIn
 from deeplab_lib.models.timm_backbones import TIMM
 from deeplab_lib.models.torchvision_backbones import RESNETS, DeepLabV2OnResNet
+from deeplab_lib.models.weight_files import named_tensors, read, sha256, some
 
 if TYPE_CHECKING:
     from deeplab_lib.config import Config
@@ -61,47 +51,14 @@ FORMATS = (
     Format("public DeepLab backbone", r"layer4\.", BGR_CAFFE, "1x1"),
 )
 HEADLESS = Format("torchvision ResNet without fc, by bn1's statistics", "", RGB_IMAGENET, "3x3")
-# Where checkpoints keep the tensors; of a run that averages its weights the average is what is tested and kept.
-NESTED = ("average", "state_dict", "model", "model_state_dict")
 COUNTER = "num_batches_tracked"
 HEADS = ("aspp.", "classifier.")
 COURSE_FILES = "DeepLab_resnet_pretrained*.pth"
-# V1, as torchvision's own segmentation networks are built on.
-TORCHVISION = {
-    "resnet50": "ResNet50_Weights.IMAGENET1K_V1",
-    "resnet101": "ResNet101_Weights.IMAGENET1K_V1",
-    "resnet152": "ResNet152_Weights.IMAGENET1K_V1",
-    "resnext50_32x4d": "ResNeXt50_32X4D_Weights.IMAGENET1K_V1",
-    "resnext101_32x8d": "ResNeXt101_32X8D_Weights.IMAGENET1K_V1",
-    "wide_resnet50_2": "Wide_ResNet50_2_Weights.IMAGENET1K_V1",
-    "wide_resnet101_2": "Wide_ResNet101_2_Weights.IMAGENET1K_V1",
-    "mobilenet_v3_large": "MobileNet_V3_Large_Weights.IMAGENET1K_V1",
-}
-MULTIARRAY = importlib.import_module("numpy._core.multiarray" if np.__version__ >= "2" else "numpy.core.multiarray")
-# What people's checkpoints hold beside tensors, and what cannot do harm: numbers, arrays, arguments, paths.
-HARMLESS: list[Any] = [
-    *(np.dtype, np.ndarray, argparse.Namespace, types.SimpleNamespace, pathlib.PurePosixPath, pathlib.PosixPath),
-    *(type(np.dtype(kind)) for kind in "?bBhHiIlLqQefdg"),
-    *(
-        (
-            getattr(MULTIARRAY, name),
-            f"numpy.{core}.multiarray.{name}",
-        )
-        for core in ("core", "_core")
-        for name in ("scalar", "_reconstruct")
-    ),
-    codecs.encode,
-]
-# Files that are recognised before they are opened: what to do instead.
-WAYS = {
-    "web page": "log in with a browser and download the file itself",
-    "Git LFS pointer": "git lfs pull fetches the weights",
-    "HDF5 file (Keras)": "Keras' weights cannot be used here; look for the network's PyTorch weights",
-    "NumPy array": "one array is no network; look for the network's PyTorch weights",
-    "JSON file": "it describes weights; name the file that holds them",
-    **{kind: "unpack it and name the weights file in it" for kind in ("gzip archive", "RAR archive", "7z archive")},
-    **{kind: "a picture was named" for kind in ("PNG", "JPEG")},
-}
+# Classifiers of torchvision's with weights that fit a backbone here.
+TORCHVISION = (
+    *("resnet50", "resnet101", "resnet152", "resnext50_32x4d", "resnext101_32x8d"),
+    *("wide_resnet50_2", "wide_resnet101_2", "mobilenet_v3_large"),
+)
 # Initial rate at which a pretrained start is calm. Measured on 128 photographs, two epochs at 128x96: at 0.01 the
 # training loss of EfficientNet-Lite0 rose from 15 to 22, at 0.001 it fell from 2.3 to 1.6; MobileNetV2's fell at both.
 PRETRAINED_LR = 0.001
@@ -181,15 +138,14 @@ def fitting(model: nn.Module, path: Path, minimum: float = 0.99) -> tuple[dict[s
     backbone = [key for key in own if not key.startswith(HEADS)]
     missing = tuple(key for key in backbone if key not in fits)
     unexpected = tuple(key for key in weights if key not in own)
-    _check_match(path, kind, backbone, missing, unexpected, minimum)
     head = all(key in fits for key in own if key.startswith(HEADS))
     if not head:
         fits = {key: value for key, value in fits.items() if not key.startswith(HEADS)}
-    matched = len(backbone) - len(missing)
     report = WeightsReport(
-        str(path), sha256(path), kind.name, matched, len(backbone), missing, unexpected, head,
+        str(path), sha256(path), kind.name, len(backbone) - len(missing), len(backbone), missing, unexpected, head,
         kind.normalization, kind.stride_in,
     )  # fmt: skip
+    _check_match(report, minimum)
     return fits, report
 
 
@@ -198,32 +154,19 @@ def _check_layout(path: Path, kind: Format, network: str) -> None:
         raise ValueError(f"{path} ({kind.name}) has its stride in the 1x1 convolutions; {network} needs it in the 3x3")
 
 
-def _check_match(
-    path: Path,
-    kind: Format,
-    backbone: Collection[str],
-    missing: Sequence[str],
-    unexpected: Sequence[str],
-    minimum: float,
-) -> None:
+def _check_match(found: WeightsReport, minimum: float) -> None:
     """Refuse a file that leaves too much of the backbone unfilled, or that comes from another one."""
-    matched = len(backbone) - len(missing)
-    if matched < minimum * len(backbone):
+    file = f"{found.path} ({found.format})"
+    if found.matched < minimum * found.total:
         raise ValueError(
-            f"{path} ({kind.name}) fills {matched} of the backbone's {len(backbone)} tensors, fewer than "
-            f"{minimum:.0%}; missing or of another shape: {some(missing)}; without a place here: {some(unexpected)}"
+            f"{file} fills {found.matched} of the backbone's {found.total} tensors, fewer than {minimum:.0%}; missing "
+            f"or of another shape: {some(found.missing)}; without a place here: {some(found.unexpected)}"
         )
-    foreign = [key for key in unexpected if re.match(r"(backbone\.)?(layer[1-4]|\d+|stages|blocks|s[1-4])\.", key)]
-    if foreign:
+    block = re.compile(r"(backbone\.)?(layer[1-4]|\d+|stages|blocks|s[1-4])\.")
+    if foreign := [key for key in found.unexpected if block.match(key)]:
         raise ValueError(
-            f"{path} ({kind.name}) is of a deeper backbone: {len(foreign)} of its tensors have no place here, "
-            f"first {foreign[0]}"
+            f"{file} is of a deeper backbone: {len(foreign)} of its tensors have no place here, first {foreign[0]}"
         )
-
-
-def some(keys: Sequence[str]) -> str:
-    """The first few of `keys`, for a message."""
-    return ", ".join(keys[:3]) + " ..." * (len(keys) > 3) if keys else "none"
 
 
 def set_stride_in(model: SegmentationNetwork, stride_in: StrideIn) -> None:
@@ -241,7 +184,7 @@ def read_weights(path: PathLike, model: str = "") -> tuple[dict[str, Tensor], Fo
     model: architecture they are meant for; timm's files cannot be recognised by their keys. Nothing in the file is
     executed. Raises FileNotFoundError or ValueError in one line.
     """
-    payload = _load(Path(path))
+    payload = read(Path(path))[0]
     tensors = named_tensors(payload)
     kind = next((kind for kind in FORMATS if any(re.match(kind.marker, key) for key in tensors)), None)
     if kind is None and (mobile := mobile_weights.recognize(tensors)):
@@ -254,7 +197,8 @@ def read_weights(path: PathLike, model: str = "") -> tuple[dict[str, Tensor], Fo
         kind = _timm_format(path, model.removeprefix(TIMM))
     if kind is None:
         found = f"keys such as {some(list(tensors))}" if tensors else "no tensors by name"
-        raise ValueError(f"{path} holds no weights of a network known here ({found}); known: {_known()}")
+        known = ", ".join(kind.name for kind in FORMATS)
+        raise ValueError(f"{path} holds no weights of a network known here ({found}); known: {known}")
     if kind == FORMATS[-1] and _saw_unit_inputs(tensors):
         kind = HEADLESS
     settings = payload.get("weights") if isinstance(payload, dict) else None
@@ -266,28 +210,10 @@ def read_weights(path: PathLike, model: str = "") -> tuple[dict[str, Tensor], Fo
         raise ValueError(f"the weights in {path} {problem}; give the run's .best.pt")
     head = "layer6" if any("layer6.conv2d_list." in key for key in tensors) else "layer5"
     # Some of timm's networks call their own layers features.
-    owners = "Scale|backbone" if model.startswith(TIMM) else "Scale|backbone|features"
-    renames = ((rf"^({owners})\.", ""), (rf"^{head}\.conv2d_list\.", "aspp.branches."))
+    owner = r"^(Scale|backbone)\." if model.startswith(TIMM) else r"^(Scale|backbone|features)\."
+    names = {key: re.sub(rf"^{head}\.conv2d_list\.", "aspp.branches.", re.sub(owner, "", key)) for key in tensors}
     # The counters of old batch norms are absent from some files and used by no network here.
-    counted = {key: value for key, value in tensors.items() if not key.endswith(COUNTER)}
-    return {_rename(key, renames): value for key, value in counted.items()}, kind
-
-
-def named_tensors(payload: object) -> dict[str, torch.Tensor]:
-    """The tensors of what a file holds, by their names without the prefixes that wrappers add."""
-    state = payload
-    while isinstance(state, dict) and not any(map(_is_array, state.values())):
-        inner = [state[key] for key in NESTED if isinstance(state.get(key), dict)]
-        inner = inner or [value for value in state.values() if isinstance(value, dict) and value]
-        if not inner:
-            break
-        state = inner[0]
-    arrays = {key: value for key, value in state.items() if _is_array(value)} if isinstance(state, dict) else {}
-    return {re.sub(r"^(module\.|_orig_mod\.)+", "", str(key)): torch.as_tensor(value) for key, value in arrays.items()}
-
-
-def _is_array(value: object) -> bool:
-    return torch.is_tensor(value) or (isinstance(value, np.ndarray) and value.dtype.kind == "f" and value.ndim > 0)
+    return {names[key]: value for key, value in tensors.items() if not key.endswith(COUNTER)}, kind
 
 
 def is_random(tensors: Mapping[str, torch.Tensor]) -> bool:
@@ -316,112 +242,6 @@ def _timm_format(path: PathLike, name: str) -> Format:
         if known.scale == 1 / 255 and np.allclose((*known.mean, *known.std), (*mean, *std), atol=1e-4):
             return Format(f"timm {name}", "", known, "3x3")
     raise ValueError(f"{path} wants images of mean {mean} and deviation {std}, which no preprocessing here gives")
-
-
-def _rename(key: str, renames: Iterable[tuple[str, str]]) -> str:
-    for pattern, name in renames:
-        key = re.sub(pattern, name, key)
-    return key
-
-
-def _known() -> str:
-    return ", ".join(kind.name for kind in FORMATS)
-
-
-def sha256(path: str | Path) -> str:
-    """SHA-256 of a weights file, in hex."""
-    path = Path(path)
-    return _read(path, _stamp(path))[1]
-
-
-def _load(path: Path) -> Any:
-    """Whatever `torch.save` put into the file; FileNotFoundError or ValueError in one line."""
-    if not path.is_file():
-        raise FileNotFoundError(f"no weights file at {path}")
-    return _read(path, _stamp(path))[0]
-
-
-def _stamp(path: Path) -> tuple[int, int, int]:
-    """What changes when a file does."""
-    about = path.stat()
-    return about.st_size, about.st_mtime_ns, about.st_ino
-
-
-@lru_cache(maxsize=1)
-def _read(path: Path, stamp: tuple[int, int, int]) -> tuple[Any, str]:
-    """`(content, SHA-256)` of a file, which a run asks for several times and which takes long: read once."""
-    data = path.read_bytes()
-    return _parse(path, data), hashlib.sha256(data).hexdigest()
-
-
-def _parse(path: Path, data: bytes) -> Any:
-    kind = kind_of(data[:ENOUGH])
-    if kind == "safetensors file":
-        return _parse_safetensors(path, data)
-    size = f"{path} ({len(data):,} bytes)"
-    if kind in WAYS:
-        raise ValueError(f"{path} is {article(kind)}, no PyTorch file: {WAYS[kind]}")
-    if kind == "zip archive" and (inside := _other_archive(io.BytesIO(data))):
-        raise ValueError(f"{path} is {inside}")
-    try:
-        with torch.serialization.safe_globals(HARMLESS):
-            return torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
-    except Exception as error:
-        # The reader's errors have no common type; only one of them is not damage but a wish to run code.
-        if "GLOBAL" in str(error) or "global" in str(error).partition("\n")[0]:
-            name = re.search(r"GLOBAL ([\w.]+)", str(error))
-            raise ValueError(
-                f"{path} wants to run code when opened ({name[1] if name else 'a class of its own'}), not only to hold "
-                "tensors: not loaded; where you trust it, open it once with torch.load(..., weights_only=False) and "
-                "save its state_dict() alone by torch.save"
-            ) from None
-        if kind == "Python pickle" and _is_plain_pickle(io.BytesIO(data)):
-            raise ValueError(
-                f"{path} is a pickle of another program, no PyTorch file: where you trust it, open it with pickle.load "
-                "and save {name: torch.as_tensor(array)} by torch.save"
-            ) from None
-        raise ValueError(f"{size} is cut short or no PyTorch file; download it again") from None
-
-
-def _other_archive(stream: IO[bytes]) -> str | None:
-    """What a zip archive is that PyTorch's weights reader cannot open, with the way; None for one it can."""
-    try:
-        with zipfile.ZipFile(stream) as archive:
-            names = archive.namelist()
-    except (zipfile.BadZipFile, OSError):
-        return None
-    if any(name.endswith("constants.pkl") for name in names):
-        return (
-            "a TorchScript program, not weights alone: where you trust it, "
-            "torch.save(torch.jit.load(path).state_dict(), new_path) writes the weights"
-        )
-    if not any(name.endswith("data.pkl") for name in names):
-        files = [name for name in names if name.endswith((".pth", ".pt", ".safetensors", ".bin"))]
-        return (
-            f"a zip archive, no PyTorch file: unpack it and name {some(files) if files else 'the weights file in it'}"
-        )
-    return None
-
-
-def _is_plain_pickle(stream: IO[bytes]) -> bool:
-    """Whether the file is one whole pickle, read without running it; PyTorch's old format holds several."""
-    try:
-        for _ in pickletools.genops(stream):
-            pass
-        return not stream.read(1)
-    except Exception:  # damaged in any way
-        return False
-
-
-def _parse_safetensors(path: Path, data: bytes) -> dict[str, Tensor]:
-    try:
-        from safetensors.torch import load  # comes with timm
-    except ImportError:
-        raise ValueError(f"{path} needs safetensors to be read: pip install safetensors") from None
-    try:
-        return load(data)
-    except Exception as error:  # the reader's errors have no common type
-        raise ValueError(f"{path} is cut short or no safetensors file ({error}); download it again") from None
 
 
 def find_pretrained(*search_dirs: PathLike, model: str = "deeplabv2_resnet101") -> Path | None:
@@ -474,26 +294,33 @@ def resolve(pretrained: str | PathLike, model: str = "deeplabv2_resnet101", *sea
     takes what `find_pretrained` finds, else downloads torchvision's or timm's; offline it falls back to "none" with a
     warning. Raises FileNotFoundError, ValueError (see `read_weights`) or, for "torchvision" offline, ConnectionError.
     """
-    wish = str(pretrained).strip()
+    wish = wanted(pretrained)
     scratch = Pretrained(None, RGB_IMAGENET, _scratch_layout(model), "none (from scratch)")
-    if wish.lower() in ("none", "false", ""):
+    if wish == "none":
         return scratch
-    if wish.lower() not in ("auto", "true", "torchvision"):
+    if wish not in ("auto", "torchvision"):
         return _from_file(_existing(wish), model)
     backbone, timm = torchvision_backbone(model), model.startswith(TIMM)
-    if backbone is None and (wish.lower() == "torchvision" or not timm):
-        if wish.lower() == "torchvision":
-            raise ValueError(f"torchvision has no weights for {model}; use pretrained=none or another model")
-        return scratch
-    if wish.lower() != "torchvision" and (found := find_pretrained(*search_dirs, model=model)):
+    if wish == "torchvision" and not backbone:
+        raise ValueError(f"torchvision has no weights for {model}; use pretrained=none or another model")
+    if wish == "auto" and (found := find_pretrained(*search_dirs, model=model)):
         return _from_file(found, model)
     try:
-        path = timm_backbones.download(model.removeprefix(TIMM)) if timm else download(backbone or "")
-        return _from_file(path, model)
+        if backbone:
+            return _from_file(download(backbone), model)
+        return _from_file(timm_backbones.download(model.removeprefix(TIMM)), model) if timm else scratch
     except ConnectionError as error:
-        if wish.lower() == "torchvision":
+        if wish == "torchvision":
             raise
         return replace(scratch, warning=f"no pretrained weights: training from scratch ({error})")
+
+
+def wanted(pretrained: str | PathLike) -> str:
+    """ "none", "auto", "torchvision" or a path, as which `pretrained` is meant."""
+    wish = str(pretrained).strip()
+    words = {"": "none", "false": "none", "true": "auto"}
+    word = words.get(wish.lower(), wish.lower())
+    return word if word in ("none", "auto", "torchvision") else wish
 
 
 @short_traceback
@@ -512,7 +339,7 @@ def prepare_weights(config: "Config", wish: str | None = None) -> Pretrained:
     own = kind.name == FORMATS[0].name  # trained here, perhaps with batch norms that were never to learn
     if not own and is_random(weights):
         problem = f"{found.path} holds random weights (running means all 0, variances all 1): nobody has trained them"
-        if str(wish).strip().lower() not in ("auto", "true"):
+        if wanted(wish) != "auto":
             raise ValueError(f"{problem}; name another file, or train from scratch with pretrained=none")
         scratch = resolve("none", config.model)
         return replace(scratch, warning=f"no pretrained weights: training from scratch ({problem})")
@@ -568,9 +395,9 @@ def cached_file(backbone: str) -> Path:
 
 
 def _torchvision_weights(backbone: str) -> Any:
-    from torchvision.models import get_weight  # not at the top: it takes as long to import as torch itself
+    from torchvision.models import get_model_weights  # not at the top: it takes as long to import as torch itself
 
-    return get_weight(TORCHVISION[backbone])
+    return get_model_weights(backbone)["IMAGENET1K_V1"]  # V1, as torchvision's own segmentation networks are built on
 
 
 def download(backbone: str, patience: float = 5) -> Path:

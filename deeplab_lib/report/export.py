@@ -15,6 +15,7 @@ import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal
 
@@ -32,6 +33,8 @@ from deeplab_lib.report.manuscript import Manuscript
 from deeplab_lib.report.settled import Settler
 
 TEMPLATES = Path(__file__).parent / "templates"
+BIBLIOGRAPHY = "references.bib"
+Render = Callable[[Manuscript, PathLike, bool], bytes]  # of a manuscript, the folder of its pictures, and `strict`
 
 
 class ReportError(ValueError):
@@ -40,12 +43,12 @@ class ReportError(ValueError):
 
 def export_pdf(notebook_path: PathLike, out: PathLike, strict: bool = False) -> Path:
     """Set the notebook (.ipynb) as PDF at `out`; code is left out. `strict` makes every warning an error."""
-    return _export(notebook_path, out, lambda manuscript, folder: pdf(manuscript, folder, strict))
+    return _write(Path(out), pdf, read_manuscript(notebook_path), Path(notebook_path).parent, strict)
 
 
 def export_html(notebook_path: PathLike, out: PathLike, show_code: bool = False, strict: bool = False) -> Path:
     """Set the notebook (.ipynb) as one HTML file at `out`, with its code if `show_code`."""
-    return _export(notebook_path, out, lambda manuscript, folder: html(manuscript, folder, strict), show_code)
+    return _write(Path(out), html, read_manuscript(notebook_path, show_code), Path(notebook_path).parent, strict)
 
 
 def make_report(executed_notebook: PathLike, folder: PathLike, strict: bool = False) -> list[Path]:
@@ -53,25 +56,20 @@ def make_report(executed_notebook: PathLike, folder: PathLike, strict: bool = Fa
 
     Of a draft, whose front matter says so, the names begin with `draft`.
     """
-    out = Path(folder) / ("draft" if read_manuscript(executed_notebook).front.get("draft") else "report")
-    with ThreadPoolExecutor(
-        2
-    ) as pool:  # most of the time goes by in pandoc and Typst; the PDF takes that of both others
+    plain, with_code = (read_manuscript(executed_notebook, show_code) for show_code in (False, True))
+    out, notebooks = Path(folder) / ("draft" if plain.front.get("draft") else "report"), Path(executed_notebook).parent
+    with ThreadPoolExecutor(2) as pool:  # most of the time goes by in pandoc and Typst
         jobs = [
-            pool.submit(export_pdf, executed_notebook, out.with_suffix(".pdf"), strict=strict),
-            pool.submit(export_html, executed_notebook, out.with_suffix(".html"), strict=strict),
-            pool.submit(export_html, executed_notebook, f"{out}-with-code.html", show_code=True, strict=strict),
+            pool.submit(_write, out.with_suffix(".pdf"), pdf, plain, notebooks, strict),
+            pool.submit(_write, Path(f"{out}-with-code.html"), html, with_code, notebooks, strict),
+            pool.submit(_write, out.with_suffix(".html"), html, plain, notebooks, strict),
         ]
     return [job.result() for job in jobs]
 
 
-def _export(
-    notebook_path: PathLike, out: PathLike, render: Callable[[Manuscript, Path], bytes], show_code: bool = False
-) -> Path:
-    notebook_path, out = Path(notebook_path), Path(out)
+def _write(out: Path, render: Render, manuscript: Manuscript, folder: Path, strict: bool) -> Path:
     start = time.perf_counter()
-    manuscript = read_manuscript(notebook_path, show_code)
-    content = render(manuscript, notebook_path.parent)
+    content = render(manuscript, folder, strict)
     write_atomic(out, lambda temporary: temporary.write_bytes(content))
     print(f"{out}: {len(content) / 1e6:.1f} MB in {time.perf_counter() - start:.1f} s")
     return out
@@ -221,18 +219,10 @@ def _set(
 
     In three steps: pandoc reads it, `Settler` makes files of its pictures and takes out what would load, pandoc writes.
     """
-    scratch, warnings = Path(scratch), list(manuscript.warnings)
-    front = {key: value for key, value in manuscript.front.items() if value}
-    if sources := front.pop("bibliography", None):
-        try:
-            (scratch / "references.bib").write_text(bibtex(sources, folder), encoding="utf-8")
-            front["bibliography"] = "references.bib"
-        except FileNotFoundError as error:
-            warnings.append(str(error))
-    document = {"name": manuscript.name, "front": front, "blocks": manuscript.blocks}
-    (scratch / "manuscript.json").write_text(json.dumps(document), encoding="utf-8")
-    read, messages = _pandoc(manuscript.name, scratch, "manuscript.json", "--from", str(TEMPLATES / "notebook.lua"),
-                             "--to=json")  # fmt: skip
+    scratch = Path(scratch)
+    references, lost = _references(manuscript, folder)
+    (scratch / BIBLIOGRAPHY).write_text(references, encoding="utf-8")
+    read, messages = _read(manuscript, references)
     settler = Settler(manuscript.pictures, Path(folder).resolve(), scratch, language)
     try:
         document = settler.settle(json.loads(read))
@@ -245,15 +235,36 @@ def _set(
         manuscript.name, scratch, "document.json", "--from=json", *options,
         "--standalone", "--wrap=none", "--template", str(TEMPLATES / template),
         "--citeproc", "--csl", str(TEMPLATES / "numeric.csl"), "--lua-filter", str(TEMPLATES / f"{language}.lua"),
-        "--defaults=variables.json", f"--metadata=pagetitle={front.get('title') or manuscript.name}",
+        "--defaults=variables.json", f"--metadata=pagetitle={manuscript.front.get('title') or manuscript.name}",
     )  # fmt: skip
-    _tell(manuscript.name, warnings + messages + settler.warnings + more, strict)
+    _tell(manuscript.name, [*manuscript.warnings, *lost, *messages, *settler.warnings, *more], strict)
     for notice in manuscript.notices:
         print(f"{manuscript.name}: {notice}", file=sys.stderr)
     return written
 
 
-def _pandoc(name: str, scratch: Path, *arguments: str) -> tuple[str, list[str]]:
+def _references(manuscript: Manuscript, folder: PathLike) -> tuple[str, list[str]]:
+    """The manuscript's bibliography as BibTeX, "" where it has none, and what is wrong with it."""
+    try:
+        return bibtex(manuscript.front.get("bibliography"), folder), []
+    except FileNotFoundError as error:
+        return "", [str(error)]
+
+
+@lru_cache(maxsize=2)  # the paper and the page of one manuscript
+def _read(manuscript: Manuscript, references: str) -> tuple[str, list[str]]:
+    """The manuscript as pandoc reads it, in JSON, and pandoc's messages."""
+    front = manuscript.front | {"bibliography": BIBLIOGRAPHY if references else None}
+    front = {key: value for key, value in front.items() if value}
+    document = {"name": manuscript.name, "front": front, "blocks": manuscript.blocks}
+    with tempfile.TemporaryDirectory() as scratch:
+        Path(scratch, BIBLIOGRAPHY).write_text(references, encoding="utf-8")
+        Path(scratch, "manuscript.json").write_text(json.dumps(document), encoding="utf-8")
+        reader = ["--from", str(TEMPLATES / "notebook.lua"), "--to=json"]
+        return _pandoc(manuscript.name, scratch, "manuscript.json", *reader)
+
+
+def _pandoc(name: str, scratch: PathLike, *arguments: str) -> tuple[str, list[str]]:
     """What pandoc writes, and its messages. Raises ReportError."""
     done = subprocess.run(
         [pypandoc.get_pandoc_path(), *arguments], cwd=scratch, capture_output=True, encoding="utf-8", errors="replace"

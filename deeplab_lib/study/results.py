@@ -123,7 +123,8 @@ def read_folder(folder: Path | str, dataset: str | None = None) -> tuple[list[Ru
     for path in (path for place in places for path in csv_files(place)):
         try:
             run = replace(read_run(path), dataset_name=dataset and as_text(dataset))
-            _check(run)
+            if run.finished and run.record:
+                check_agreement(run.path, run.final_val_mIoU, run.epoch, run.record, sibling(run.path, ".npz"))
             runs.append(run)
         except ResultsError as error:
             left_out.append(str(error).replace(f"{folder}{os.sep}", "").removesuffix("."))
@@ -139,12 +140,6 @@ def read_folder(folder: Path | str, dataset: str | None = None) -> tuple[list[Ru
     order = {key: number for number, key in enumerate(RECIPES)}
     runs.sort(key=lambda run: (order.get(run.recipe or "", len(order)), run.variant, run.seed, run.person, run.stem))
     return runs, left_out + more + others
-
-
-def _check(run: Run) -> None:
-    """Raise ResultsError where the files of a finished run do not fit together."""
-    if run.finished and run.record:
-        check_agreement(run.path, run.final_val_mIoU, run.epoch, run.record, sibling(run.path, ".npz"))
 
 
 def _wrong_costs(place: Path) -> ResultsError | None:
@@ -163,15 +158,12 @@ def _no_runs(folder: Path, left_out: Sequence[str]) -> str:
         near = nearest(folder.name, [path.name for path in folder.parent.glob("*/")])
         return f"{folder}: there is no such folder" + (f"; the nearest there is {near}" if near else "")
     reasons = f" ({as_plain('; '.join(left_out))})" if left_out else ""
-    inside = next((place for place in run_folders(folder)[1] if any(map(_is_run, csv_files(place)))), None)
+    not_read = run_folders(folder)[1]
+    inside = next((place for place in not_read if any(works(read_run, path) for path in csv_files(place))), None)
     advice = "train one, or name the folder that holds them"
     if inside:
         advice = f"there are some in {inside}: name that folder"
     return f"{folder}: no run's CSV here; {advice}{reasons}"
-
-
-def _is_run(path: Path) -> bool:
-    return works(lambda: read_run(path))
 
 
 def _on_the_same_images(runs: Sequence[Run], folder: Path) -> tuple[list[Run], list[str]]:

@@ -52,7 +52,8 @@ def status(folder: PathLike, planned: Sequence[str] = ()) -> pd.DataFrame:
     """
     folder = Path(folder)
     rows = [_row(path) for path in (csv_files(folder) if folder.is_dir() else [])]
-    rows += [_started(path) for path in sorted(folder.glob("*.lock")) if not sibling(path, ".csv") and is_locked(path)]
+    started = [path.stem for path in sorted(folder.glob("*.lock")) if not sibling(path, ".csv") and is_locked(path)]
+    rows += [_blank(stem) | {"state": "running"} for stem in started]
     known = {row["run"].lower() for row in rows}
     rows += [_blank(stem) for stem in planned if stem.lower() not in known]
     pace = pd.Series([row["seconds_an_epoch"] for row in rows]).median()
@@ -73,15 +74,11 @@ def _blank(stem: str) -> dict[str, Any]:
     return blank | {"seconds_an_epoch": NAN, "since": 0.0}
 
 
-def _started(lock: Path) -> dict[str, Any]:
-    return _blank(lock.stem) | {"state": "running"}
-
-
 def _row(path: Path) -> dict[str, Any]:
     try:
         run = read_run(path)
-    except ResultsError as error:
-        return _blank(path.stem) | {"state": "not readable", "run": path.stem, "problem": str(error)}
+    except ResultsError:
+        return _blank(path.stem) | {"state": "not readable"}
     row = _blank(run.stem) | {"epoch": run.epoch, "epochs": run.epochs or 0, "mIoU": run.final_val_mIoU}
     row["seconds_an_epoch"] = float(run.table["Runtime"].tail(3).mean())
     if run.finished:

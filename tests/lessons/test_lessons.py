@@ -943,10 +943,8 @@ def test_a_search_that_was_given_up_is_not_shown_as_one_that_ended():
     assert eval(shown, names).loc["lovasz"].tolist() == [12, "≥ 300"]
 
 
-def test_the_toy_city_shows_the_large_classes_as_often_as_cityscapes_and_the_rarest_more_often(tmp_path, monkeypatch):
+def test_the_toy_city_shows_the_large_classes_as_often_as_cityscapes_and_the_rarest_more_often():
     """Shares of all pixels, as the first lesson tells them; Cityscapes' come from the class weights of ERFNet."""
-    monkeypatch.delenv("CITYSCAPES_DATASET", raising=False)
-    monkeypatch.setenv("DEEPLAB_DATA", str(tmp_path))
     pixels = sum(np.bincount(street[1].flatten(), minlength=256) for street in teach.streets("train"))
     real = {"road": 2.8149, "sidewalk": 6.9850, "building": 3.7890, "pole": 9.5111, "vegetation": 4.6323}
     real |= {"car": 6.6616, "train": 10.2879, "motorcycle": 10.4054}
@@ -966,7 +964,6 @@ def test_streets_come_from_cityscapes_where_it_is(tmp_path, monkeypatch):
 
 
 def test_streets_are_a_toy_city_otherwise(tmp_path, monkeypatch):
-    monkeypatch.delenv("CITYSCAPES_DATASET", raising=False)
     monkeypatch.setenv("DEEPLAB_DATA", str(tmp_path))
     monkeypatch.setattr(teach, "LESSON_SCENES", {"train": 3, "val": 1})
     streets = teach.streets("train", count=96)
@@ -1010,3 +1007,12 @@ def test_overlap_losses_find_a_denied_class_late_and_cross_entropy_in_time():
     late, early = (teach.steps_to_find(losses.make_loss(name), margin=5) for name in ("lovasz", "ce"))
     assert 2 * early < late
     assert teach.steps_to_find(losses.make_loss("lovasz"), margin=8, cap=50) == 50
+
+
+@pytest.mark.parametrize("losses", [5, 6, 7])
+def test_maps_of_a_further_loss_find_a_place(losses):
+    """As in lesson 3, once somebody has added a term."""
+    maps = {f"loss {number}": np.ones((3, 4)) for number in range(losses)}
+    fig = figures.gradient_maps(np.zeros((24, 32, 3), np.uint8), np.zeros((3, 4), np.uint8), maps)
+    titles = [ax.get_title() for ax in fig.axes if ax.get_title()]
+    assert titles == ["image", "labels on the grid (black: void)", *maps]

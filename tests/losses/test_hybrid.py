@@ -9,10 +9,12 @@ from helpers.loss_batches import VOID, batches, flat
 from hypothesis import given
 from hypothesis import strategies as st
 
+from deeplab_lib.config import Config
 from deeplab_lib.data.augment import count_classes
 from deeplab_lib.data.dataset import prepare_data
 from deeplab_lib.data.normalization import RGB_IMAGENET
-from deeplab_lib.losses import make_loss
+from deeplab_lib.losses import TERMS, make_loss
+from deeplab_lib.losses.base import Loss
 from deeplab_lib.losses.hybrid import near_boundary
 from deeplab_lib.training.loop import fit
 
@@ -213,3 +215,14 @@ def test_options_out_of_range_are_refused_in_one_line(expression, complaint):
     with pytest.raises(ValueError, match=complaint) as raised:
         make_loss(expression)
     assert "\n" not in str(raised.value)
+
+
+def test_a_loss_of_a_notebooks_own_is_a_term_once_it_has_a_name(monkeypatch):
+    class Mine(Loss):
+        def compute(self, pixels):
+            return pixels.pixel_mean(1 - pixels.log_p_true.exp())
+
+    monkeypatch.setitem(TERMS, "mine", Mine)
+    logits, labels = torch.zeros(1, 4, 2, 2), torch.zeros(1, 2, 2, dtype=torch.int64)
+    assert make_loss("2*mine")(logits, labels) == pytest.approx(1.5)  # of four classes, none preferred
+    assert Config(loss="0.5*ce + 0.5*mine", preset="smoke").stem == "DeepLabV2_0.5ce_0.5mine"

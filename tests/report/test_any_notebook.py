@@ -1,6 +1,7 @@
 """Kind 5: the exporter meets other people's notebooks: nothing vanishes or is fetched, a bad output costs itself."""
 
 import contextlib
+import inspect
 import io
 import json
 import re
@@ -21,7 +22,7 @@ from nbconvert import HTMLExporter
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output, new_raw_cell
 from pypdf import PdfReader
 
-from deeplab_lib import report
+from deeplab_lib import report, train_one_epoch
 from deeplab_lib.plotting.style import WIDTH, add_scope, figure, freeze_layout, styled
 from deeplab_lib.report import export
 from deeplab_lib.report.front import normal_front
@@ -458,6 +459,13 @@ class TestLongTables:
         assert source.count("#paper-table(") == 8 and source.count("nested: true") == 7
         reader = PdfReader(io.BytesIO(export.pdf(manuscript)))
         assert "innermost" in reader.pages[0].extract_text()
+
+    def test_kind_5_the_training_loop_that_a_notebook_shows_keeps_its_lines(self):
+        source = inspect.getsource(train_one_epoch)
+        cells = [new_markdown_cell(f"```\n{source}\n```")]
+        (page,) = PdfReader(io.BytesIO(export.pdf(Manuscript(new_notebook(cells=cells))))).pages
+        printed = {" ".join(line.split()) for line in page.extract_text().splitlines()}
+        assert {" ".join(line.split()) for line in source.splitlines() if line.strip()} <= printed
 
     def test_kind_5_a_long_table_is_as_wide_as_its_widest_row_wherever_that_is(self):
         table = long_table(120)
