@@ -58,6 +58,7 @@ def slug(text: str) -> str:
 
 def signed(value: float) -> str:
     """A difference as printed: a sign, a minus that is one, and two decimals, three where two would hide the side."""
+    value += 0.0  # of a zero with a minus, the one without
     return f"{value:+.{2 if abs(value) >= 0.005 or value == 0 else 3}f}".replace("-", "−")
 
 
