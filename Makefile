@@ -17,13 +17,13 @@ draft: .venv/ready  ## a report of what is there now, unfinished runs named: rep
 published: PARAMETERS = {"runs": "$(abspath $(LOGS))", "audit_logs": "$(abspath $(LOGS))", "dataset": "Cityscapes", \
   "report_dir": "$(CURDIR)/report/published", "title": "One network, eight losses: the study from its own logs"}
 published: .venv/ready  ## a report of the study's own logs: make published LOGS=folder
-	@test -d "$(LOGS)" || { echo "name the folder of the logs (CSV files): make published LOGS=folder"; exit 1; }
+	@test -d "$(LOGS)" || { echo "no folder '$(LOGS)': name that of the logs (CSV files): make published LOGS=folder"; exit 1; }
 	@$(BIN)/python workflow/execute.py published notebooks/analysis.ipynb report/published/analysis.ipynb \
 	  '$(PARAMETERS)' --report report/published
 
 class: CLASS = {"runs": "$(abspath $(FOLDER))", "report_dir": "$(CURDIR)/report/class", "title": "Runs of a class"}
 class: .venv/ready  ## a report of several people's runs: make class FOLDER=handins (docs/class.md)
-	@test -d "$(FOLDER)" || { echo "name the folder that holds theirs: make class FOLDER=handins"; exit 1; }
+	@test -d "$(FOLDER)" || { echo "no folder '$(FOLDER)': name the one that holds theirs: make class FOLDER=handins"; exit 1; }
 	@$(BIN)/python workflow/execute.py class notebooks/analysis.ipynb report/class/analysis.ipynb \
 	  '$(CLASS)' --report report/class
 
