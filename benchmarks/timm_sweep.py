@@ -1,8 +1,8 @@
 """Which of timm's architectures DeepLabV2 stands on, and where their cells look: `python -m benchmarks.timm_sweep`.
 
 One line a network: what its sides must be a multiple of and by how many pixels its grid is moved, or why it is
-refused. `--stride 16` asks for the wider grid, `--only resnet*` for some of the names. With `--accept` nothing is
-measured, which takes minutes for all instead of hours.
+refused. `--stride 16` asks for the wider grid, `--only resnet*` for some of the names. With `--accept` no network is
+filled and measured, which takes less time.
 """
 
 import argparse

@@ -15,7 +15,7 @@ import torch
 
 from deeplab_lib import __version__
 from deeplab_lib.common.errors import short_traceback
-from deeplab_lib.common.files import absolute, read_json, write_atomic, write_text
+from deeplab_lib.common.files import absolute, for_project, read_json, write_atomic, write_text
 from deeplab_lib.common.types import PathLike, Say
 from deeplab_lib.labels import CLASSES
 from deeplab_lib.models.deeplabv2 import count_parameters
@@ -47,6 +47,8 @@ def export_onnx(
     FileNotFoundError where there is no such run.
     """
     check_installed()
+    if out:
+        check_writable(absolute(out))
     weights = weights_file(path, say)
     run = load_run(weights, device="cpu", say=say)
     model, any_size = checked_onnx(run.model, run.normalization, run.size, output)
@@ -57,6 +59,13 @@ def export_onnx(
     write_text(file.with_name(f"{file.name}.md"), card_text(about))
     say(f"{file}: {output} of {about['network']['name']}; what it is stands in {file.name}.md and in its metadata")
     return file
+
+
+def check_writable(file: Path) -> None:
+    """ValueError where `file` is a folder or lies below a file: before the network is converted, not after."""
+    if file.is_dir():
+        raise ValueError(f"{file} is a folder: name a file in it, such as {file / 'run.onnx'}")
+    for_project(file.parent)
 
 
 def card(run: TrainedRun, weights: Path, output: Output, any_size: bool, licence: str | None = None) -> dict[str, Any]:

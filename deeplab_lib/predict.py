@@ -193,6 +193,8 @@ def weights_file(path: str | Path | None = None, say: Say = print) -> Path:
     folder = next((root / path for root in roots if (root / path).is_dir()), roots[0] / path)
     if len(roots) == 1 or folder.is_dir():
         raise FileNotFoundError(f"no trained run in {folder}: train one by notebooks/train.ipynb")
+    if not ending and any((root / path).is_file() for root in roots):
+        raise FileNotFoundError(f"{path} is no file of a run: give a run's .json or .best.pt, or a folder of runs")
     endings = (*WRITTEN, ".ipynb", ".lock")
     traces = [path, *(file.with_name(file.name.removesuffix(ENDING) + ending) for ending in endings)]
     if any((root / trace).exists() for root in roots for trace in traces):

@@ -131,3 +131,11 @@ def test_a_missing_package_is_one_line_with_what_to_do(tmp_path, monkeypatch):
     monkeypatch.setattr("deeplab_lib.models.onnx_file.find_spec", lambda name: None)
     with pytest.raises(ValueError, match=r'pip install onnx onnxruntime \(or -e "\.\[onnx\]"\)$'):
         export_onnx(tmp_path)
+
+
+@pytest.mark.parametrize(("out", "said"), [("{0}", "is a folder: name a file in it"), ("{0}/file/x.onnx", "is a file")])
+def test_a_place_that_cannot_hold_the_file_is_one_line_before_the_run_is_read(tmp_path, out, said):
+    (tmp_path / "file").touch()
+    with pytest.raises(ValueError, match=said) as raised:
+        export_onnx(tmp_path / "no run", out.format(tmp_path))
+    assert "\n" not in str(raised.value)

@@ -348,6 +348,10 @@ class TestLoadRun:
         with pytest.raises(FileNotFoundError, match=r"no run runs/b\.json: there is no such file or folder") as error:
             load_run("runs/b.json")
         one_line(error)
+        (tmp_path / "README.md").touch()
+        with pytest.raises(FileNotFoundError, match=r"README\.md is no file of a run: give a run's \.json") as error:
+            load_run(tmp_path / "README.md")
+        one_line(error)
 
 
 class TestPhotographs:

@@ -18,6 +18,7 @@ from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
 from numpy.typing import ArrayLike
 
 from deeplab_lib.analysis.tables import changes, efficiency_of, timing
+from deeplab_lib.common.text import signed
 from deeplab_lib.plotting.style import FALLBACK_STYLES, Look, figure, looks, styled
 from deeplab_lib.recipes import PLAN_EPOCHS, Change
 from deeplab_lib.study.log_schedule import LogSchedule
@@ -84,6 +85,11 @@ def _mark(ax: Axes, run: Run, line: Line2D) -> bool:
     return bool(places)
 
 
+def _beside_key(height: float, curves: int) -> float:
+    """The height of a figure, enough for a legend of so many curves beside the axes (`_key`)."""
+    return max(height, 0.75 + 0.155 * curves)
+
+
 def _key(ax: Axes, lines: Sequence[Line2D], values: Sequence[float], form: str, title: str, marked: bool) -> None:
     """Legend right of the axes, in the order in which the curves end."""
     order = np.argsort([-value for value in values], kind="stable")
@@ -130,7 +136,7 @@ def _with_peak(epochs: np.ndarray, values: np.ndarray, log: LogSchedule) -> tupl
 @styled
 def learning_rates(runs: Sequence[Run]) -> Figure:
     """Base learning rate over the training; runs with the same schedule lie as nested lines, thinner on top."""
-    fig, ax = figure(2.7)
+    fig, ax = figure(_beside_key(2.7, len(runs)))
     ax.set_yscale("log")
     curves: list[np.ndarray] = []
     lines, marked = [], False
@@ -152,7 +158,7 @@ def learning_rates(runs: Sequence[Run]) -> Figure:
 @styled
 def curves(runs: Sequence[Run], column: str, label: str, log: bool = False) -> Figure:
     """One column of all runs against the epoch, in one pair of axes; `log`: on a logarithmic axis."""
-    fig, ax = figure(2.9)
+    fig, ax = figure(_beside_key(2.9, len(runs)))
     lines, marked = _column(ax, runs, column, label, log)
     last = [float(np.asarray(line.get_ydata())[-1]) for line in lines]
     _key(ax, lines, last, ".3f" if max(last) < 10 else ".1f", "run, last epoch", marked)
@@ -191,14 +197,18 @@ def _column(ax: Axes, runs: Sequence[Run], column: str, label: str, log: bool) -
 
 @styled
 def curve_grid(runs: Sequence[Run], train: str, validation: str, label: str, share: bool = False) -> Figure:
-    """Training and validation column of every run in a panel of its own, two panels a row."""
+    """Training and validation column of every run in a panel of its own, two panels a row, three of many runs.
+
+    With three panels a row there is no room to say at a change of the training what changed.
+    """
     parts = _each(runs, train, validation)
-    count = (len(parts) + 1) // 2
-    fig, axes = figure(0.5 + 1.25 * count, count, 2, sharex=True, sharey=share, squeeze=False)
+    columns = 2 if len(parts) <= 8 else 3
+    rows = -(-len(parts) // columns)
+    fig, axes = figure(0.5 + 1.25 * rows, rows, columns, sharex=True, sharey=share, squeeze=False)
     for ax, (look, run, table) in zip(axes.flat, parts, strict=False):
         ax.plot(table["epoch"], table[train], color="0.45", linestyle=(0, (2, 1)), label="training")
         _line(ax, look, table["epoch"], table[validation], linestyle="-", label="validation")
-        _annotate(ax, run)
+        _annotate(ax, run, said=columns == 2)
         ax.legend(loc="best", handlelength=2.2)
     for ax in axes.flat[len(parts) :]:
         ax.axis("off")
@@ -209,14 +219,15 @@ def curve_grid(runs: Sequence[Run], train: str, validation: str, label: str, sha
     return fig
 
 
-def _annotate(ax: Axes, run: Run) -> None:
-    """Title of a panel; under it, lettered, the changes of that run, and a dotted line at each."""
+def _annotate(ax: Axes, run: Run, said: bool) -> None:
+    """Title of a panel, a dotted line at each change of that run, and, if `said`, what changed, lettered."""
     words = []
     for letter, (place, text) in zip("abcdef", changes(run), strict=False):
         ax.axvline(place, color="0.3", linewidth=0.8, linestyle=(0, (1, 1.5)))
-        ax.text(place, 0.02, f" {letter}", transform=ax.get_xaxis_transform(), fontsize=7.5)
-        words.append(f"{letter}: {text}")
-    ax.set_title(state(run), loc="left", pad=4 + 8.5 * len(words))
+        if said:
+            ax.text(place, 0.02, f" {letter}", transform=ax.get_xaxis_transform(), fontsize=7.5)
+            words.append(f"{letter}: {text}")
+    ax.set_title(state(run), loc="left", pad=4 + 8.5 * len(words), fontsize=9 if said else 7.5)
     ax.text(0, 1.02, "\n".join(words), transform=ax.transAxes, fontsize=7, va="bottom")
 
 
@@ -290,7 +301,9 @@ def iou_against_frequency(iou: pd.DataFrame, share: pd.Series | None, runs: Sequ
     names.set_xticks(x, known, rotation=55, ha="left", rotation_mode="anchor")
     names.tick_params(length=0)
     names.spines[:].set_visible(False)
-    fig.legend(*ax.get_legend_handles_labels(), loc="outside lower center", ncols=4, handlelength=1)
+    handles, labels = ax.get_legend_handles_labels()
+    columns = 4 if max(map(len, labels)) < 24 else 3
+    fig.legend(handles, labels, loc="outside lower center", ncols=columns, handlelength=1)
     return fig
 
 
@@ -361,9 +374,15 @@ def _spans(ax: Axes, table: pd.DataFrame) -> None:
         color, filled = row.get("color", "0.2"), row["low"] > 0 or row["high"] < 0
         ax.plot([row["low"], row["high"]], [place, place], color=color, linewidth=1.6, solid_capstyle="butt")
         ax.plot(row["estimate"], place, row.get("marker", "o"), color=color, mfc=color if filled else "white", ms=5)
-        span = f"  [{row['low']:+.2f}, {row['high']:+.2f}]" if np.isfinite(row["low"]) else "  no interval"
-        text = f"{row['estimate']:+.2f}{span}".replace("-", "−")
-        ax.text(1.02, place, text, transform=ax.get_yaxis_transform(), va="center", fontsize=8)
+        span = f"[{signed(row['low'])}, {signed(row['high'])}]" if np.isfinite(row["low"]) else "no interval"
+        ax.text(
+            1.02,
+            place,
+            f"{signed(row['estimate'])}  {span}",
+            transform=ax.get_yaxis_transform(),
+            va="center",
+            fontsize=8,
+        )
 
 
 @styled
@@ -430,7 +449,7 @@ def accuracy_against_rate(runs: Sequence[Run]) -> Figure:
     known = [run for run in runs if run.initial_lr and np.isfinite(run.final_val_mIoU)]
     if len({run.initial_lr for run in known}) < 3:
         raise Missing("it takes runs at three initial rates or more")
-    fig, ax = figure(2.7)
+    fig, ax = figure(_beside_key(2.7, len(known)))
     look = looks(runs)
     marks = {"linestyle": "none", "markersize": 5, "markeredgewidth": 0}
     lines = [
@@ -452,7 +471,7 @@ def accuracy_against_time(runs: Sequence[Run]) -> Figure:
     """Validation mIoU against the time trained so far (training and validation)."""
     parts = _each(runs, "Runtime", "val_mIoU")
     seconds, unit = duration_unit(max(table["Runtime"].sum() for _, _, table in parts))
-    fig, ax = figure(2.9)
+    fig, ax = figure(_beside_key(2.9, len(parts)))
     lines = [
         _line(ax, look, table["Runtime"].cumsum() / seconds, table["val_mIoU"], label=state(run))
         for look, run, table in parts

@@ -16,7 +16,7 @@ from deeplab_lib.analysis.findings import FEW, Findings, sessions
 from deeplab_lib.analysis.numbers import Numbers
 from deeplab_lib.analysis.pictures import scores_of
 from deeplab_lib.analysis.plots import duration_unit
-from deeplab_lib.analysis.sentences import ends, joined, some
+from deeplab_lib.analysis.sentences import ends, joined, some, upper
 from deeplab_lib.analysis.statistics import rank_correlation
 from deeplab_lib.analysis.tables import changes
 from deeplab_lib.common.text import count, listing, plural, signed
@@ -64,7 +64,7 @@ def schedules(runs: Sequence[Run], numbers: Numbers) -> str:
         parts = [f"{some(labels, most=5)} share one" for labels in shared]
         own = "has a schedule of its own" if alone == 1 else "have schedules of their own"
         parts += [f"{plural(alone, 'run')} {own}"] if alone else []
-        text += ", and ".join(filter(None, [", ".join(parts[:-1]), parts[-1]])) + ". "
+        text += upper(", and ".join(filter(None, [", ".join(parts[:-1]), parts[-1]]))) + ". "
         text += "Only within such a group do two runs differ in nothing but the loss. "
     return joined(text, *(_changes(run, numbers) for run in runs))
 

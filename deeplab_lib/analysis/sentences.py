@@ -389,12 +389,12 @@ def trusted(f: Findings) -> str:
     judged = f.trust[f.trust.index.isin(f.equal) & (f.trust["verdict"] != "")]
     ways = {SUPPORTED: "larger", CONTRADICTED: "smaller"}
     parts = [
-        f"that of {some(map(f.title, rows.index), len(judged))} is significantly {ways[verdict]}"
-        for verdict, rows in by_verdict(judged).items()
-        if verdict in ways
+        f"of {some(map(f.title, rows.index), len(judged))} is significantly {way}"
+        for verdict, way in ways.items()
+        if len(rows := judged[judged["verdict"] == verdict])
     ]
-    alike = " at equal schedule" if len(judged) > NAMED else ""
-    return f"Compared with the calibration error of plain cross-entropy{alike}, {listing(parts)}." if parts else ""
+    error = "At equal schedule, the calibration error"
+    return f"{error} {' and that '.join(parts)} than that of plain cross-entropy." if parts else ""
 
 
 def calibration(f: Findings, numbers: Numbers) -> str:

@@ -34,6 +34,8 @@ OTHER_NAMES = {
     "out_dir": ("output", "output_dir", "out", "save_dir", "work_dir", "log_dir"),
     "preset": ("scale", "size", "mode"),
     "pretrained": ("pretrain", "weights", "checkpoint"),
+    "photographs": ("images", "pictures", "input", "folder"),
+    "run": ("weights", "checkpoint", "model"),
     "runs": ("folder", "run_dir", "results"),
     "seed": ("random_state", "random_seed", "manual_seed"),
     "workers": ("num_workers", "n_workers"),

@@ -58,10 +58,13 @@ def slug(text: str) -> str:
 
 def signed(value: float) -> str:
     """A difference as printed: a sign, a minus that is one, and two decimals, three where two would hide the side."""
+    value += 0.0  # of a zero with a minus, the one without
     return f"{value:+.{2 if abs(value) >= 0.005 or value == 0 else 3}f}".replace("-", "−")
 
 
 def did_you_mean(name: object, valid: Iterable[str]) -> str:
-    """`", did you mean 'x'?"` when one of `valid` is close to `name`, else nothing."""
-    close = difflib.get_close_matches(str(name), list(valid), n=1)
+    """`", did you mean 'x'?"` when one of `valid` is close to `name` or ends with it, else nothing."""
+    valid = list(valid)
+    ends = [known for known in valid if len(str(name)) > 3 and known.lower().endswith(f"_{name}".lower())]
+    close = ends[:1] or difflib.get_close_matches(str(name), valid, n=1)
     return f", did you mean {close[0]!r}?" if close else ""

@@ -139,9 +139,9 @@ def backbone(name: str, output_stride: int = 8) -> Backbone:
 def shift_of(name: str, output_stride: int = 8) -> int:
     """By how many pixels the cells of timm's network `name` look further right and down than `border` assumes.
 
-    Measured, see `centre`. Raises ValueError in one line where that is more than a cell back or two on, or where
-    channels differ as halves do that look more than two cells apart: then labels and features cannot meet. Three
-    shortcuts that each pool 2x2 make a cell and a quarter.
+    Measured along the columns, see `centre`. Raises ValueError in one line where that is more than a cell back or two
+    on, or where channels differ as halves do that look more than two cells apart: then labels and features cannot
+    meet. Three shortcuts that each pool 2x2 make a cell and a quarter.
     """
     multiple = backbone(name, output_stride).multiple
     with torch.device("cpu"), torch.random.fork_rng(devices=[]):

@@ -3,7 +3,7 @@
 import os
 import re
 import socket
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from fnmatch import fnmatch
 from pathlib import Path
@@ -138,15 +138,14 @@ def fitting(model: nn.Module, path: Path, minimum: float = 0.99) -> tuple[dict[s
     backbone = [key for key in own if not key.startswith(HEADS)]
     missing = tuple(key for key in backbone if key not in fits)
     unexpected = tuple(key for key in weights if key not in own)
-    _check_match(path, kind, backbone, missing, unexpected, minimum)
     head = all(key in fits for key in own if key.startswith(HEADS))
     if not head:
         fits = {key: value for key, value in fits.items() if not key.startswith(HEADS)}
-    matched = len(backbone) - len(missing)
     report = WeightsReport(
-        str(path), sha256(path), kind.name, matched, len(backbone), missing, unexpected, head,
+        str(path), sha256(path), kind.name, len(backbone) - len(missing), len(backbone), missing, unexpected, head,
         kind.normalization, kind.stride_in,
     )  # fmt: skip
+    _check_match(report, minimum)
     return fits, report
 
 
@@ -155,26 +154,18 @@ def _check_layout(path: Path, kind: Format, network: str) -> None:
         raise ValueError(f"{path} ({kind.name}) has its stride in the 1x1 convolutions; {network} needs it in the 3x3")
 
 
-def _check_match(
-    path: Path,
-    kind: Format,
-    backbone: Collection[str],
-    missing: Sequence[str],
-    unexpected: Sequence[str],
-    minimum: float,
-) -> None:
+def _check_match(found: WeightsReport, minimum: float) -> None:
     """Refuse a file that leaves too much of the backbone unfilled, or that comes from another one."""
-    matched = len(backbone) - len(missing)
-    if matched < minimum * len(backbone):
+    file = f"{found.path} ({found.format})"
+    if found.matched < minimum * found.total:
         raise ValueError(
-            f"{path} ({kind.name}) fills {matched} of the backbone's {len(backbone)} tensors, fewer than "
-            f"{minimum:.0%}; missing or of another shape: {some(missing)}; without a place here: {some(unexpected)}"
+            f"{file} fills {found.matched} of the backbone's {found.total} tensors, fewer than {minimum:.0%}; missing "
+            f"or of another shape: {some(found.missing)}; without a place here: {some(found.unexpected)}"
         )
-    foreign = [key for key in unexpected if re.match(r"(backbone\.)?(layer[1-4]|\d+|stages|blocks|s[1-4])\.", key)]
-    if foreign:
+    block = re.compile(r"(backbone\.)?(layer[1-4]|\d+|stages|blocks|s[1-4])\.")
+    if foreign := [key for key in found.unexpected if block.match(key)]:
         raise ValueError(
-            f"{path} ({kind.name}) is of a deeper backbone: {len(foreign)} of its tensors have no place here, "
-            f"first {foreign[0]}"
+            f"{file} is of a deeper backbone: {len(foreign)} of its tensors have no place here, first {foreign[0]}"
         )
 
 

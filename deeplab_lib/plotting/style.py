@@ -20,6 +20,7 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 WIDTH = 6.3  # inches: the text width of an A4 page, so that 9 pt here are 9 pt on paper
+HIGHEST = 8.8  # inches: what such a page holds above a caption
 
 # The type of the PDF's text, drawn for small sizes; what it lacks (other scripts) is set in matplotlib's own.
 for _file in sorted((Path(__file__).parent / "fonts").glob("*.otf")):
@@ -100,8 +101,8 @@ def looks(runs: "Collection[Run]") -> dict[str, Look]:
 
 @styled
 def figure(height: float, rows: int = 1, columns: int = 1, **subplots: Any) -> tuple[Figure, Any]:
-    """A figure of the report's width, `height` inches high, and its axes."""
-    fig = Figure(figsize=(WIDTH, height), layout="constrained")
+    """A figure of the report's width, `height` inches high, or as high as a page takes, and its axes."""
+    fig = Figure(figsize=(WIDTH, min(height, HIGHEST)), layout="constrained")
     return fig, fig.subplots(rows, columns, **subplots)
 
 

@@ -18,7 +18,7 @@ from deeplab_lib.common.parameters import check_parameters
 from deeplab_lib.config import Config
 from deeplab_lib.labels import CLASS_NAMES
 from deeplab_lib.plotting import run_figures
-from deeplab_lib.plotting.style import LOOKS
+from deeplab_lib.plotting.style import HIGHEST, LOOKS
 from deeplab_lib.recipes import RECIPES
 from deeplab_lib.study.results import read_runs
 
@@ -325,6 +325,21 @@ def test_a_paragraph_cites_what_is_shown_and_comes_before_it(eight, old, monkeyp
         "Rates (@fig-lr, @tbl-classes) are first. Nothing of this is there.", "fig-lr", "tbl-classes",
     ]  # fmt: skip
     assert len(told) == 4 and "is left out: no run has values of val_ce" in told[3]
+
+
+def test_figures_of_many_runs_fit_on_a_page(eight):
+    class_of_five = [replace(run, stem=f"{name}/{run.stem}", title=f"{run.title} ({name})") for name in "abcde"
+                     for run in eight]  # fmt: skip
+    for figure in curve_figures(class_of_five):
+        assert figure.get_size_inches()[1] <= HIGHEST
+    few, many = (plots.curve_grid(runs, "train_mIoU", "val_mIoU", "mIoU (%)") for runs in (eight, class_of_five[:15]))
+    assert few.axes[0].get_subplotspec().get_gridspec().ncols == 2
+    assert many.axes[0].get_subplotspec().get_gridspec().ncols == 3
+    assert not any("power" in text for text in texts(many)), "beside each other there is no room for it"
+    key = plots.curves(class_of_five[:15], "val_mIoU", "mIoU (%)")
+    key.draw_without_rendering()
+    legend = key.axes[0].get_legend().get_window_extent()
+    assert legend.height <= key.bbox.height
 
 
 def test_both_columns_of_curves_stand_side_by_side(eight):

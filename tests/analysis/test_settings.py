@@ -21,6 +21,7 @@ AS_THEY_ARE = {"margin": 2.0, "title": "One network, eight losses"}
         ({"date": "3.4.2026"}, "date is '3.4.2026'; it must be a day as YYYY-MM-DD"),
         ({"date": date(2026, 1, 1)}, "date is .*; it must be text"),
         ({"planned": "DeepLabV2_ce"}, "planned is 'DeepLabV2_ce'; it must be a list of runs' names, or None"),
+        ({"report_dir": __file__}, "test_settings.py is a file: name a folder as report_dir"),
         ({"In": ["", "# Parameters\nrnus = 'x'"]}, "no parameter 'rnus', did you mean 'runs'"),
     ],
 )
@@ -34,7 +35,8 @@ def test_kind_8_a_parameter_of_the_analysis_that_cannot_be_meant(parameter, said
 @pytest.mark.parametrize(
     ("parameter", "said"),
     [({"run": " "}, "run is ' ', an empty text"), ({"split": 3}, "split is 3; it must be text"),
-     ({"shown": "four"}, "shown is 'four'; it must be a whole number, 0 or more")],
+     ({"shown": "four"}, "shown is 'four'; it must be a whole number, 0 or more"),
+     ({"In": ["", "# Parameters\nweights = 'x'"]}, "no parameter 'weights', did you mean 'run'")],
 )  # fmt: skip
 def test_kind_8_a_parameter_of_the_prediction_that_cannot_be_meant(parameter, said):
     check_prediction({"shown": 4})
