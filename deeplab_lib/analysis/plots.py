@@ -18,6 +18,7 @@ from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
 from numpy.typing import ArrayLike
 
 from deeplab_lib.analysis.tables import changes, efficiency_of, timing
+from deeplab_lib.common.text import signed
 from deeplab_lib.plotting.style import FALLBACK_STYLES, Look, figure, looks, styled
 from deeplab_lib.recipes import PLAN_EPOCHS, Change
 from deeplab_lib.study.log_schedule import LogSchedule
@@ -300,7 +301,9 @@ def iou_against_frequency(iou: pd.DataFrame, share: pd.Series | None, runs: Sequ
     names.set_xticks(x, known, rotation=55, ha="left", rotation_mode="anchor")
     names.tick_params(length=0)
     names.spines[:].set_visible(False)
-    fig.legend(*ax.get_legend_handles_labels(), loc="outside lower center", ncols=4, handlelength=1)
+    handles, labels = ax.get_legend_handles_labels()
+    columns = 4 if max(map(len, labels)) < 24 else 3
+    fig.legend(handles, labels, loc="outside lower center", ncols=columns, handlelength=1)
     return fig
 
 
@@ -371,9 +374,15 @@ def _spans(ax: Axes, table: pd.DataFrame) -> None:
         color, filled = row.get("color", "0.2"), row["low"] > 0 or row["high"] < 0
         ax.plot([row["low"], row["high"]], [place, place], color=color, linewidth=1.6, solid_capstyle="butt")
         ax.plot(row["estimate"], place, row.get("marker", "o"), color=color, mfc=color if filled else "white", ms=5)
-        span = f"  [{row['low']:+.2f}, {row['high']:+.2f}]" if np.isfinite(row["low"]) else "  no interval"
-        text = f"{row['estimate']:+.2f}{span}".replace("-", "−")
-        ax.text(1.02, place, text, transform=ax.get_yaxis_transform(), va="center", fontsize=8)
+        span = f"[{signed(row['low'])}, {signed(row['high'])}]" if np.isfinite(row["low"]) else "no interval"
+        ax.text(
+            1.02,
+            place,
+            f"{signed(row['estimate'])}  {span}",
+            transform=ax.get_yaxis_transform(),
+            va="center",
+            fontsize=8,
+        )
 
 
 @styled
