@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # PyTorch 2.14.1: does autocast on a CPU compute softmax, sums and norms in float32, as autocast on a GPU does?
 #
-# One would think so: the same with-block is written for both. Seen: of eleven operations that autocast raises to float32
-# on CUDA, one is raised on a CPU, prod. Softmax, log_softmax, sum, cumsum, norm, exp, log, pow, layer_norm and
+# One would think so: the same with-block is written for both. Seen: of eleven operations that autocast raises to
+# float32 on CUDA, one is raised on a CPU, prod. Softmax, log_softmax, sum, cumsum, norm, exp, log, pow, layer_norm and
 # group_norm stay in bfloat16. A soft Dice loss written inside the block adds up its class areas in float32 on a GPU and
 # rounds them to eight bits on a CPU: an area of 1001 pixels becomes 1000. Call .float() on the logits first.
 set -euo pipefail

@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # PyTorch 2.14.1 (CPU): does SGD(fused=True) take the same step as SGD(fused=False)?
 #
-# One would think so, or that it refuses what it cannot do, as the fused step on a GPU does for unlike layouts. Seen: on a
-# CPU it walks weight, gradient and momentum element by element as they lie in memory, whatever their strides. Where one
+# One would think so, or that it refuses what it cannot do, as the fused step on a GPU has done. Seen: on a CPU it
+# walks weight, gradient and momentum element by element as they lie in memory, whatever their strides. Where one
 # of them is channels_last and another is not, each weight gets another weight's gradient, without a word. It happens to
 # whoever goes on with a checkpoint in another memory format: load_state_dict keeps the momentum's old layout. Adam,
 # AdamW and Adagrad do the same. With a learning rate of 1 and gradients within 2.3, one SGD step is up to 4.2 off.
@@ -20,7 +20,7 @@ PULL = RAMP / 10 * torch.tensor([1.0, -1.0, -1.0, 1.0]).view(2, 2)
 
 
 def stepped(optimizer, fused, gradient_lies):
-    """The weights, stored plainly, after one step with a gradient of the same numbers stored in another order."""
+    """The weights, contiguous, after one step with a gradient of the same numbers stored as `gradient_lies` says."""
     weight = nn.Parameter(RAMP.clone())
     weight.grad = PULL.contiguous(memory_format=gradient_lies)
     optimizer([weight], lr=1.0, fused=fused).step()
@@ -28,9 +28,10 @@ def stepped(optimizer, fused, gradient_lies):
 
 
 def resumed(fused):
-    """The weights of a channels_last layer that goes on with the momentum of a layer stored plainly."""
+    """The weights of a channels_last layer that goes on with the momentum of a contiguous one."""
     before, after = nn.Conv2d(3, 2, 2, bias=False), nn.Conv2d(3, 2, 2, bias=False).to(memory_format=LAST)
-    first, second = (torch.optim.SGD(layer.parameters(), lr=1.0, momentum=0.9, fused=fused) for layer in (before, after))
+    options = {"lr": 1.0, "momentum": 0.9, "fused": fused}
+    first, second = (torch.optim.SGD(layer.parameters(), **options) for layer in (before, after))
     before.weight.grad = PULL.clone()
     first.step()
     second.load_state_dict(first.state_dict())

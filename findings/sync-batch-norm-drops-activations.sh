@@ -8,7 +8,8 @@
 set -euo pipefail
 folder=$(mktemp -d) && trap 'rm -rf "$folder"' EXIT
 python3 -m venv "$folder/venv"
-"$folder/venv/bin/pip" install --quiet --disable-pip-version-check torch==2.14.1 torchvision==0.29.1 timm==1.0.31 numpy==2.4.6
+"$folder/venv/bin/pip" install --quiet --disable-pip-version-check torch==2.14.1 torchvision==0.29.1 timm==1.0.31 \
+  numpy==2.4.6
 "$folder/venv/bin/python" - <<'PYTHON'
 import copy
 
@@ -21,12 +22,14 @@ print(f"torch {torch.__version__}, timm {timm.__version__}: largest difference o
 torch.manual_seed(0)
 image = torch.randn(1, 3, 64, 64)
 with torch.no_grad():
-    for name, drops in (("resnet18", False), ("mobilenetv2_100", True), ("regnetx_002", True), ("efficientnet_b0", True)):
+    networks = {"resnet18": False, "mobilenetv2_100": True, "regnetx_002": True, "efficientnet_b0": True}
+    for name, drops in networks.items():
         network = timm.create_model(name, num_classes=10).eval()
         logits = network(image)
         found = {}
         for whose, convert in (("torch", nn.SyncBatchNorm.convert_sync_batchnorm), ("timm", convert_sync_batchnorm)):
             found[whose] = (convert(copy.deepcopy(network)).eval()(image) - logits).abs().max().item()
-        print(f"{name:16} torch's {found['torch']:.3g}, timm's {found['timm']:.3g}; logits within {logits.abs().max():.3g}")
+        within = f"logits within {logits.abs().max():.3g}"
+        print(f"{name:16} torch's {found['torch']:.3g}, timm's {found['timm']:.3g}; {within}")
         assert found["timm"] == 0 and (found["torch"] > 0) == drops
 PYTHON
