@@ -159,9 +159,9 @@ def centre(network: nn.Module, stride: int, multiple: int = 1) -> tuple[float, f
 
     The network is shown a wave with a crest where a cell is assumed. The wave is even about that crest, the kernels are
     made even, and convolutions, norms, gates, maxima and attention make nothing but even of what is even. So every
-    channel is a wave with a crest, or a lowest point, where the cells see the crest of the image; its phase says how far off
-    that is, whatever became of its height. Squared, both have the same phase, and in the sum branches
-    that look at different places count by the power that they carry. `network(images)[-1]` are the features; its
+    channel is a wave with a crest, or a lowest point, where the cells see the crest of the image; its phase says how
+    far off that is, whatever became of its height. Squared, both have the same phase, and in the sum branches that look
+    at different places count by the power that they carry. `network(images)[-1]` are the features; its
     parameters are changed.
     """
     margin, period = 8, 32  # in cells, of which a window has up to 8: of a period of two it would mirror the wave
