@@ -94,7 +94,7 @@ def rests_on_draws(key):
     With eight validation images it depends on the draws whether a rare measure has an interval at all, and with it the
     width of the whole family; tests/analysis/test_numbers.py recomputes the bounds on enough images.
     """
-    return re.fullmatch(r".*[._](low|high|(images|seeds)_(seen|any))", key) is not None
+    return re.fullmatch(r".*[._](low|high|reach|(images|seeds)_(seen|any))", key) is not None
 
 
 def test_every_number_is_what_the_files_say_and_stands_in_html_and_pdf(made):

@@ -365,6 +365,8 @@ def test_a_block_is_labelled_where_it_holds_one_class_alone():
 
 
 STOPPED = """
+import signal
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell lets what runs in its background ignore it
 from deeplab_lib.common.errors import RunStopped
 from deeplab_lib.config import Config
 from deeplab_lib.data.dataset import prepare_data
