@@ -150,11 +150,22 @@ def results(f: Findings, numbers: Numbers) -> str:
     return f"Final validation mIoU (@tbl-results){means} ranges from {span}."
 
 
-def either_way(f: Findings, method: str, images: int) -> str:
-    """That single images favour a run, CE, or one of each, as the figure of the images that differ most shows."""
-    title = f.titles[method]
-    favour = f"favour {title}, others favour CE" if images > 1 else f"are segmented better by {title} or by CE"
-    return f"Some images {favour} (@fig-{as_label(f'differing/{method}')})."
+def either_way(f: Findings, images: Mapping[str, int]) -> str:
+    """That single images favour a run, CE, or one of each, as the figures of the images that differ most show.
+
+    images: {run: how many of its figure's}; two are one of each.
+    """
+    both = [method for method, count in images.items() if count > 1]
+    one = [method for method in images if method not in both]
+    return joined(
+        f"Some images favour {listing(f.named(both))}, others favour CE ({_scenes(both)})." if both else "",
+        f"Some images are segmented better by {listing(f.named(one))} or by CE ({_scenes(one)})." if one else "",
+    )
+
+
+def _scenes(methods: Iterable[str]) -> str:
+    """What cites the figures of the images on which `methods` and CE differ most."""
+    return ", ".join(f"@fig-{as_label(f'differing/{method}')}" for method in methods)
 
 
 def alone(f: Findings, numbers: Numbers) -> str:
