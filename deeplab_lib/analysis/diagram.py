@@ -16,10 +16,10 @@ from torch import nn
 
 from deeplab_lib.common.types import Size
 from deeplab_lib.models.deeplabv2 import STAGES, DeepLabV2
+from deeplab_lib.models.efficiency import PAPER_SIZE
 from deeplab_lib.models.registry import DEEPLABV2_SIZES, make_model
 from deeplab_lib.plotting.style import figure, styled
 
-STUDIED, STUDIED_SIZE = "deeplabv2_resnet101", (512, 1024)
 WIDE, GAP = 14.7, 2.36  # six boxes in a row of 100
 FILLS = {"stem": "0.93", "layer1": "0.87", "layer2": "0.87", "layer3": "0.75", "layer4": "0.75"}  # of the backbone
 Point = tuple[float, float]
@@ -56,7 +56,7 @@ class Place(NamedTuple):
 def drawn_network(config: Mapping[str, Any]) -> tuple[str, Size]:
     """Name and size (H, W) of the network to draw: that of a run's `config`, if a plain DeepLabV2, else the study's."""
     name, size = config.get("model", ""), (config.get("image_height", 0), config.get("image_width", 0))
-    return (name, size) if name in DEEPLABV2_SIZES and all(size) else (STUDIED, STUDIED_SIZE)
+    return (name, size) if name in DEEPLABV2_SIZES and all(size) else ("deeplabv2_resnet101", PAPER_SIZE)
 
 
 def parts(name: str, size: Size) -> dict[str, Part]:

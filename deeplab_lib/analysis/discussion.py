@@ -153,9 +153,7 @@ def trainings(f: Findings) -> str:
 
 def probabilities(f: Findings) -> str:
     """How the calibration of runs with an overlap loss compares with what others found, at equal schedule."""
-    if f.trust is None:
-        return ""
-    rows = f.trust[f.trust.index.isin(f.equal) & (f.trust["verdict"] != "")]
+    rows = f.calibrated
     rows = rows[[bool(f.terms.get(name, frozenset()) & OVERLAP) for name in rows.index]]
     if rows.empty:
         return ""

@@ -86,7 +86,7 @@ class Findings:
         versus = evidence.from_baseline(controls=True)
         return cls(
             scope=scope(study),
-            brief=", ".join([study.scope.data, *([f"{study.scope.preset} scale"] if study.scope.preset else [])]),
+            brief=study.scope.brief,
             people=len(people(study.runs)) if any(run.named for run in study.runs) else 1,
             synthetic=study.scope.synthetic,
             preset=study.scope.preset,
@@ -129,6 +129,13 @@ class Findings:
     def same(self) -> pd.DataFrame:
         """The rows of `decidable` at equal schedule: there only the loss differs from CE."""
         return self.decidable[self.decidable.index.isin(self.equal)]
+
+    @property
+    def calibrated(self) -> pd.DataFrame:
+        """The rows of `trust` at equal schedule that are compared with CE; none without calibration."""
+        if self.trust is None:
+            return pd.DataFrame({"verdict": []})
+        return self.trust[self.trust.index.isin(self.equal) & (self.trust["verdict"] != "")]
 
     @property
     def other(self) -> pd.DataFrame:
@@ -177,8 +184,7 @@ def scope(study: Study) -> str:
     epochs = study.scope.epochs
     length = [f"{epochs} epoch{'s' if epochs > 1 else ''}"] if epochs else []
     length += [study.departure] if study.departure else []
-    scale = [f"{study.scope.preset} scale"] if study.scope.preset else []
-    return ", ".join([study.scope.data, *scale, *filter(None, [" and ".join(sorted(devices))]), *length])
+    return ", ".join([study.scope.brief, *filter(None, [" and ".join(sorted(devices))]), *length])
 
 
 def sessions(run: Run) -> list[dict[str, Any]]:

@@ -395,10 +395,7 @@ def boundaries(f: Findings, table: pd.DataFrame, versus: pd.DataFrame, numbers: 
 
 def trusted(f: Findings) -> str:
     """Whose probabilities are significantly less or better calibrated than those of CE, at equal schedule."""
-    if f.trust is None:
-        return ""
-    judged = f.trust[f.trust.index.isin(f.equal) & (f.trust["verdict"] != "")]
-    ways = {SUPPORTED: "larger", CONTRADICTED: "smaller"}
+    judged, ways = f.calibrated, {SUPPORTED: "larger", CONTRADICTED: "smaller"}
     parts = [
         f"of {some(map(f.title, rows.index), len(judged))} is significantly {way}"
         for verdict, way in ways.items()

@@ -15,7 +15,7 @@ from deeplab_lib.analysis.gallery import Gallery
 from deeplab_lib.analysis.numbers import Numbers
 from deeplab_lib.analysis.tables import measured_rows
 from deeplab_lib.common.text import listing, plural
-from deeplab_lib.models.efficiency import BUSY
+from deeplab_lib.models.efficiency import BUSY, PAPER_SIZE
 from deeplab_lib.recipes import RECIPES
 from deeplab_lib.study.grouping import Study
 from deeplab_lib.study.people import people
@@ -256,8 +256,8 @@ def efficiency_note(efficiency: pd.DataFrame) -> str:
 
 def architectures(study: Study, efficiency: pd.DataFrame, numbers: Numbers) -> str:
     """DeepLabV2 beside the other architectures: what was measured, and whether any of them was trained."""
-    full = [row for row in efficiency.to_dict("records") if (row["height"], row["width"]) == (512, 1024)]
-    own = next(iter(measured_rows(efficiency, "deeplabv2_resnet101", (512, 1024))), None)
+    full = [row for row in efficiency.to_dict("records") if (row["height"], row["width"]) == PAPER_SIZE]
+    own = next(iter(measured_rows(efficiency, "deeplabv2_resnet101", PAPER_SIZE)), None)
     others = [row for row in full if not row["model"].startswith("deeplabv2")]
     if not own or not others:
         return "Other architectures were not measured beside these runs."

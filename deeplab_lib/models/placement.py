@@ -162,11 +162,11 @@ class ShiftedProducts(torch.autograd.Function):
         parts = pixels.new_zeros(n, *weights.shape[:2], height, width)
         for part, offset in zip(parts.unbind(1), ctx.offsets, strict=True):
             part[on_grid(offset, height, width, seen=True)] = gradient[on_grid(offset, height, width)]
-        rows, weights = parts.flatten(1, 2).permute(0, 2, 3, 1).flatten(0, 2), weights.flatten(0, 1)
-        of_weights = (rows.t() @ pixels).view(parts.shape[1], parts.shape[2], -1)
+        rows = parts.flatten(1, 2).permute(0, 2, 3, 1).flatten(0, 2)
+        of_weights = (rows.t() @ pixels).view_as(weights)
         if not ctx.needs_input_grad[0]:
             return None, of_weights, None
-        return (rows @ weights).view(n, height, width, -1).permute(0, 3, 1, 2), of_weights, None
+        return (rows @ weights.flatten(0, 1)).view(n, height, width, -1).permute(0, 3, 1, 2), of_weights, None
 
 
 def on_grid(offset: tuple[int, int], height: int, width: int, seen: bool = False) -> tuple[Any, ...]:

@@ -36,10 +36,14 @@ class Scope:
         name = "toy city" if self.dataset == "toycity" else self.dataset or "data set not recorded"
         return "synthetic " * self.synthetic + name
 
+    @property
+    def brief(self) -> str:
+        """Data and scale alone, for every table and figure."""
+        return ", ".join([self.data, *([f"{self.preset} scale"] if self.preset else [])])
+
     def __str__(self) -> str:
-        parts = [self.data, f"{self.preset} scale" if self.preset else ""]
-        parts += [f"{self.epochs} epochs" if self.epochs else "", "{1} × {0}".format(*self.size) if self.size else ""]
-        return ", ".join(part for part in parts if part)
+        parts = [f"{self.epochs} epochs" if self.epochs else "", "{1} × {0}".format(*self.size) if self.size else ""]
+        return ", ".join([self.brief, *filter(None, parts)])
 
 
 @dataclass

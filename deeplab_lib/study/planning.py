@@ -112,7 +112,8 @@ def check(runs: Mapping[str, Mapping[str, Any]]) -> None:
         if path.exists() and not path.with_suffix(".csv").exists():
             raise ValueError(f"{path} is there without {stem}.csv, its table: copy that too, or move the JSON away")
         if not finished(config.out_dir, stem) and not config.toycity:
-            check_data_are_there(str(config.data), config.split)
+            for split in (config.split, "val"):
+                count_images(str(config.data), split)
         found = (read_json(path) or {}).get("identity", {})
         found = found and UNSAID | found
         known = {name: value for name, value in jsonable(config.result_dict()).items() if name in found}
@@ -123,15 +124,14 @@ def check(runs: Mapping[str, Mapping[str, Any]]) -> None:
 
 
 @cache
-def check_data_are_there(data: str, split: str) -> None:
-    """Raise ValueError where a folder has no images and labels to train on or to validate with; opens none."""
+def count_images(data: str, split: str) -> int:
+    """How many images with labels the split has, of which none is opened; ValueError where it has none."""
     if not Path(data).exists():
         raise ValueError(f"data is {data}: there is no such folder")
-    for name in (split, "val"):
-        try:
-            scan(data, name)
-        except FileNotFoundError as error:
-            raise ValueError(f"data: {error}") from None
+    try:
+        return len(scan(data, split))
+    except FileNotFoundError as error:
+        raise ValueError(f"data: {error}") from None
 
 
 def fetch_weights(runs: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
@@ -267,7 +267,7 @@ def _seconds(config: Config, threads: int) -> float:
         counts = config.scale.toycity
         train, val = counts[config.split] // config.epochs_per_pass, config.val_each_epoch or counts["val"]
     else:
-        train, val = (len(scan(config.data, split)) for split in (config.split, "val"))
+        train, val = (count_images(str(config.data), split) for split in (config.split, "val"))
     model = to_device(make_model(config.model, output_stride=config.output_stride), config.device, config.fast_paths)
     steps = max(1, train // config.batch_size)  # fewer images than a batch: the run itself will say so
     before = torch.get_num_threads()
